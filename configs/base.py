@@ -1,0 +1,114 @@
+"""Every config key once, with its unit and meaning. A study's config is a strict overlay on this one.
+
+Durations are tokens, losses nats per token, budgets training FLOPs of a whole run. 0 or "" stands for
+"off" or "choose for me" only where the key says so.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    c = ConfigDict()
+    c.name = "base"  # slug of the study; appears in titles and in the workdir's sweep.json
+    c.seed = 0  # seeds parameters and data order of a run
+
+    c.model = ConfigDict()
+    c.model.depth = 2  # number of blocks
+    c.model.width = 64  # model width D, a multiple of head_dim
+    c.model.head_dim = 16  # size of one attention head; even where positions are rotary
+    c.model.mlp_width = 256  # hidden width F of the MLP (per matrix, also for swiglu)
+    c.model.mlp = "relu2"  # gelu | swiglu | relu2
+    c.model.norm = "rmsnorm"  # rmsnorm | layernorm (without bias)
+    c.model.norm_eps = 1e-6  # added to the variance inside the norms
+    c.model.positions = "rotary"  # rotary | learned
+    c.model.rope_base = 10000.0  # base of the rotary frequencies
+    c.model.qk_norm = False  # RMSNorm on queries and keys, per head
+    c.model.tied_head = False  # the head is the transposed embedding
+    c.model.dtype = "float32"  # float32 | bfloat16, of activations and matrix products
+    c.model.param_dtype = "float32"  # float32 | bfloat16, of parameters and optimizer state
+    c.model.remat = "none"  # none | block: recompute each block's activations in the backward pass
+    c.model.scan_layers = False  # scan over the blocks (compiles faster) or unroll (runs faster)
+    c.model.matmul = "auto"  # auto | plain | flat, see scaling/models/ops.py
+    c.model.attention = "auto"  # auto | plain | chunked | cudnn, see scaling/models/ops.py
+
+    c.data = ConfigDict()
+    c.data.name = "embedded"  # embedded | text_folder | a TFDS name such as "c4/en"
+    c.data.path = ""  # text_folder: the folder, read recursively
+    c.data.pattern = "*.txt"  # text_folder: which files are documents
+    c.data.text_key = "text"  # TFDS: the feature that holds the text
+    c.data.train_split = "train"  # TFDS: split to train on
+    c.data.valid_split = ""  # TFDS: split to validate on; "" holds out documents of train_split
+    c.data.valid_fraction = 0.05  # fraction of documents held out (by a hash of each document)
+    c.data.tokenizer = "bytes"  # bytes | bpe
+    c.data.tokenizer_path = ""  # bpe: a tokenizer.json to load; "" trains one on the train split
+    c.data.vocab_size = 256  # bytes: 256; bpe: size to train, or of the loaded tokenizer
+    c.data.seq_len = 128  # tokens of context T
+    c.data.unique_tokens = 0  # train on only the first this many tokens; 0 = all of them
+    c.data.hash = ""  # expected SHA-256 (or its first digits) of the documents; "" = only record it
+    c.data.cache_dir = ""  # tokenised data; "" = $SCALING_CACHE, else ~/.cache/scaling
+    c.data.prefetch = 2  # dispatches read ahead by a background thread
+
+    c.optim = ConfigDict()
+    c.optim.name = "adamw"  # adamw
+    c.optim.lr = 3e-3  # peak learning rate
+    c.optim.beta1 = 0.9  # Adam's first moment decay
+    c.optim.beta2 = 0.95  # Adam's second moment decay
+    c.optim.eps = 1e-8  # Adam's denominator offset
+    c.optim.weight_decay = 0.1  # decoupled, multiplied by the learning rate; matrices only
+    c.optim.clip = 1.0  # global gradient norm is clipped to this
+    c.optim.schedule = "cosine"  # cosine | wsd | constant, all after a linear warm-up
+    c.optim.warmup_tokens = 0  # linear warm-up; 0 = warmup_fraction of the run
+    c.optim.warmup_fraction = 0.05  # warm-up as a fraction of the run, where warmup_tokens is 0
+    c.optim.decay_fraction = 0.2  # wsd: the last part of the run, over which lr falls linearly
+    c.optim.final_lr = 0.0  # lr at the end, as a fraction of the peak (cosine and wsd)
+
+    c.train = ConfigDict()
+    c.train.tokens = 1_000_000  # length of the run; rounded to whole steps
+    c.train.batch_size = 16  # sequences per optimizer step
+    c.train.steps_per_dispatch = 32  # optimizer steps per call into the compiled program
+    c.train.log_every = 8  # steps per row of metrics.jsonl; divides steps_per_dispatch
+
+    c.eval = ConfigDict()
+    c.eval.tokens = 65_536  # held-out tokens, spread evenly over the validation split
+    c.eval.batch_size = 64  # sequences per evaluation step
+    c.eval.every_tokens = 0  # evaluate during training too; 0 = only at the end
+
+    c.parallel = ConfigDict()
+    c.parallel.cpu_devices = 2  # devices a CPU host is presented as, each with a share of the batch
+    c.parallel.data = -1  # mesh axis for data parallelism; -1 = all remaining devices
+    c.parallel.fsdp = 1  # mesh axis that shards parameters over their "embed" dimension
+    c.parallel.tensor = 1  # mesh axis that splits heads, MLP and vocabulary
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.every_tokens = 4_000_000  # tokens between checkpoints; one is always kept at the end
+    c.checkpoint.keep = 2  # newest checkpoints kept
+
+    c.sweep = ConfigDict()
+    c.sweep.kind = "none"  # none | compute | params | data | grid
+    c.sweep.budgets = (1e11,)  # compute: training FLOPs per run, by the convention below
+    c.sweep.flops = "exact"  # convention of the budgets, see scaling/accounting.py
+    c.sweep.sizes_per_budget = 6  # compute: consecutive rungs of the ladder at each budget
+    c.sweep.optimum_guess = 2e4  # compute: guess of the best n_params at 1e12 FLOPs ...
+    c.sweep.optimum_exponent = 0.5  # ... and its growth with the budget; centres the rungs
+    c.sweep.min_width = 16  # ladder: width of the smallest rung
+    c.sweep.width_ratio = 1.3  # ladder: width of a rung over that of the one below, before rounding
+    c.sweep.width_multiple = 16  # ladder: widths are rounded to this; a multiple of model.head_dim
+    c.sweep.rungs = 8  # ladder: number of rungs
+    c.sweep.aspect_ratio = 32.0  # ladder: width / depth; depth is rounded, at least 1
+    c.sweep.mlp_ratio = 4.0  # ladder: mlp_width / width
+    c.sweep.tokens = (1_000_000,)  # data: the run lengths; params: its one run length
+    c.sweep.lr_coefficient = 0.0  # lr = coefficient * n_params^-lr_n_exponent; 0 = keep optim.lr
+    c.sweep.lr_n_exponent = 0.0  # see above
+    c.sweep.grid_keys = ()  # grid: dotted keys, e.g. ("optim.lr", "seed")
+    c.sweep.grid_values = ()  # grid: one tuple of values per key; the grid is their product
+    c.sweep.seeds = (0,)  # every run of the plan is repeated with each of these seeds
+
+    c.laws = ConfigDict()
+    c.laws.n_params = "n_params"  # size column: n_params | n_params_with_head | n_params_total
+    c.laws.flops = "flops_exact"  # compute column
+    c.laws.huber_delta = 1e-3  # threshold of the Huber loss on log loss (Hoffmann et al. 2022)
+    c.laws.bootstrap = 500  # resamples behind every interval
+    c.laws.confidence = 0.9  # coverage of the intervals
+    c.laws.smoothing = 0.1  # envelope: half-width of the average over log compute, in decades
+    c.laws.holdout_factor = 0.0  # held-out run at this multiple of the largest budget; 0 = none
+    return c.lock()

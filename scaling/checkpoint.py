@@ -1,0 +1,90 @@
+"""Checkpoints of one run through orbax: asynchronous, atomic, keep-last-n, state and data position.
+
+Each step holds two items: `state` (parameters and optimizer state, restored straight into the
+shardings asked for) and `position` (steps done, the data pipeline's next index, seconds so far).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+log = logging.getLogger("scaling")
+
+
+class Checkpoints:
+    """The checkpoints below one folder. Use as a context manager: leaving waits for pending saves."""
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder = folder.absolute()
+        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs each phase of each save
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
+        """Start saving; `state` is copied before this returns, so its buffers may be donated."""
+        if step in self._manager.all_steps():
+            return
+        position = {"step": step, "state_sha256": _digest(state), **position}
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position)
+        )
+        self._manager.save(step, args=items)
+
+    def wait(self) -> None:
+        self._manager.wait_until_finished()
+
+    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest intact (state, position), or None where there is none.
+
+        `like` is a tree of `jax.ShapeDtypeStruct` with shardings. A damaged checkpoint is reported,
+        moved to `damaged/`, and the one before it is tried.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            items = ocp.args.Composite(
+                state=ocp.args.StandardRestore(like), position=ocp.args.JsonRestore()
+            )
+            try:
+                restored = self._manager.restore(step, args=items)
+                state, position = restored["state"], restored["position"]
+                if position["state_sha256"] != _digest(state):
+                    raise ValueError("its content differs from what was saved")
+                return state, position
+            except Exception as error:  # damage shows as almost any type, depending on the file
+                reason = " ".join(str(error).split())[:200]
+                log.warning(
+                    "warning: checkpoint %s of %s is damaged (%s); falling back to the one before",
+                    step,
+                    self.folder,
+                    reason,
+                )
+                aside = self.folder.parent / "damaged" / f"{step}-{int(time.time())}"
+                aside.parent.mkdir(exist_ok=True)
+                (self.folder / str(step)).rename(aside)
+                self._manager.reload()
+        return None
+
+
+def _digest(state: Any) -> str:
+    """SHA-256 over all leaves in order; of addressable states only, where every byte is at hand."""
+    leaves = jax.tree.leaves(state)
+    if not all(leaf.is_fully_addressable for leaf in leaves):
+        return "not fully addressable"
+    digest = hashlib.sha256()
+    for leaf in leaves:
+        digest.update(np.ascontiguousarray(leaf).view(np.uint8).data)
+    return digest.hexdigest()

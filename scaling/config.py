@@ -1,0 +1,315 @@
+"""Loads a study's config, checks it, and derives what follows from it. Errors name the key."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from scaling.errors import UserError
+
+# Sections and keys that cannot change a run's numbers beyond float rounding: they are left out of
+# the hash that names the run, so that a run may go on on another mesh or with other logging.
+NOT_IN_RUN_HASH = {
+    "name": None,
+    "parallel": None,
+    "checkpoint": None,
+    "sweep": None,
+    "laws": None,
+    "data": ("cache_dir", "prefetch", "path"),
+    "train": ("steps_per_dispatch", "log_every"),
+    "model": ("remat", "scan_layers", "matmul", "attention"),
+}
+NOT_IN_SWEEP_HASH = {
+    "parallel": None,
+    "checkpoint": None,
+    "laws": None,
+    "data": ("cache_dir", "prefetch", "path"),
+}
+
+CHOICES = {
+    "model.mlp": ("gelu", "swiglu", "relu2"),
+    "model.norm": ("rmsnorm", "layernorm"),
+    "model.positions": ("rotary", "learned"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.param_dtype": ("float32", "bfloat16"),
+    "model.remat": ("none", "block"),
+    "model.matmul": ("auto", "plain", "flat"),
+    "model.attention": ("auto", "plain", "chunked", "cudnn"),
+    "data.tokenizer": ("bytes", "bpe"),
+    "optim.name": ("adamw",),
+    "optim.schedule": ("cosine", "wsd", "constant"),
+    "sweep.kind": ("none", "compute", "params", "data", "grid"),
+    "sweep.flops": ("exact", "appendix_f", "kaplan", "porian", "chinchilla"),
+    "laws.n_params": ("n_params", "n_params_with_head", "n_params_total"),
+    "laws.flops": (
+        "flops_exact",
+        "flops_appendix_f",
+        "flops_kaplan",
+        "flops_porian",
+        "flops_chinchilla",
+    ),
+}
+POSITIVE = (
+    "model.depth",
+    "model.width",
+    "model.head_dim",
+    "model.mlp_width",
+    "data.vocab_size",
+    "data.seq_len",
+    "optim.lr",
+    "train.tokens",
+    "train.batch_size",
+    "train.steps_per_dispatch",
+    "train.log_every",
+    "eval.tokens",
+    "eval.batch_size",
+    "parallel.cpu_devices",
+    "parallel.fsdp",
+    "parallel.tensor",
+    "checkpoint.every_tokens",
+    "checkpoint.keep",
+    "sweep.sizes_per_budget",
+    "sweep.optimum_guess",
+    "sweep.min_width",
+    "sweep.width_multiple",
+    "sweep.rungs",
+    "sweep.aspect_ratio",
+    "sweep.mlp_ratio",
+    "laws.huber_delta",
+    "laws.bootstrap",
+    "laws.smoothing",
+)
+FRACTIONS = (
+    "data.valid_fraction",
+    "optim.beta1",
+    "optim.beta2",
+    "optim.warmup_fraction",
+    "optim.decay_fraction",
+    "optim.final_lr",
+    "laws.confidence",
+)
+
+
+def base_config() -> ConfigDict:
+    from configs import base
+
+    return base.get_config()
+
+
+def load(path: str, overrides: list[str] = ()) -> ConfigDict:
+    """The config of `path` with `--config.key=value` overrides, checked and locked.
+
+    Raises UserError that names the file, the key or the value.
+    """
+    if not path:
+        raise UserError("--config is missing; try --config=configs/quickstart.py")
+    known = set(flatten(base_config()))
+    for argument in overrides:
+        key = argument.split("=")[0].removeprefix("--config.")
+        if key not in known:
+            raise UserError(f"--config.{key}: no such key{_nearest(key, known)}")
+    if not Path(path.split(":")[0]).is_file():
+        raise UserError(f"--config={path}: no such file")
+    argv = ["scaling", f"--config={path}", *overrides]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
+    try:
+        values(argv)
+        config = values.config
+    except flags.IllegalFlagValueError as error:
+        raise UserError(f"wrong type: {_one_line(error)}") from error
+    except Exception as error:  # the study's file is arbitrary code: whatever it raises is bad input
+        raise UserError(f"{path}: {_one_line(error)}") from error
+    return check(config, source=path)
+
+
+def from_file(path: str) -> ConfigDict:
+    """A study's config without overrides, for experiments and tests."""
+    spec = importlib.util.spec_from_file_location("study", path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise UserError(f"{path}: no such config file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return check(module.get_config(), source=path)
+
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """A checked config from a nested dict, for instance a run's config.json; missing keys are refused."""
+    return check(ConfigDict(values, convert_dict=True), source="config")
+
+
+def with_values(config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
+    """A checked copy of `config` with dotted keys replaced."""
+    known = set(flatten(config))
+    for key in values:
+        if key not in known:
+            raise UserError(f"config.{key}: no such key{_nearest(key, known)}")
+    copy = config.copy_and_resolve_references()
+    copy.lock()
+    try:
+        copy.update_from_flattened_dict(values)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config.{next(iter(values))}: {_one_line(error)}") from error
+    return check(copy, source="config")
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat.update({f"{key}.{inner}": v for inner, v in flatten(value).items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def check(config: ConfigDict, source: str) -> ConfigDict:
+    """Raises UserError at the first key that is unknown, missing, of the wrong type, or impossible."""
+    base, flat = flatten(base_config()), flatten(config)
+    for key in flat:
+        if key not in base:
+            raise UserError(f"{source}: config.{key}: no such key{_nearest(key, base)}")
+    for key, default in base.items():
+        if key not in flat:
+            raise UserError(f"{source}: config.{key} is missing; overlay configs/base.py")
+        same_type = type(flat[key]) is type(default) or (
+            isinstance(default, float) and type(flat[key]) is int
+        )
+        if not same_type:
+            raise UserError(
+                f"{source}: config.{key}={flat[key]!r} should be of type {type(default).__name__}"
+            )
+    for key, choices in CHOICES.items():
+        if flat[key] not in choices:
+            raise UserError(
+                f"{source}: config.{key}={flat[key]!r}: choose one of {', '.join(choices)}"
+            )
+    for key in POSITIVE:
+        if not flat[key] > 0:
+            raise UserError(f"{source}: config.{key}={flat[key]!r} should be positive")
+    for key in FRACTIONS:
+        if not 0 <= flat[key] <= 1:
+            raise UserError(f"{source}: config.{key}={flat[key]!r} should lie between 0 and 1")
+    _check_combinations(config, source)
+    return config.lock()
+
+
+def _check_combinations(c: ConfigDict, source: str) -> None:
+    def refuse(message: str):
+        raise UserError(f"{source}: {message}")
+
+    m = c.model
+    if m.width % m.head_dim:
+        refuse(
+            f"config.model.width={m.width} is not a multiple of config.model.head_dim={m.head_dim}"
+        )
+    if m.positions == "rotary" and m.head_dim % 2:
+        refuse(f"config.model.head_dim={m.head_dim} must be even for rotary positions")
+    if c.data.tokenizer == "bytes" and c.data.vocab_size != 256:
+        refuse(f"config.data.vocab_size={c.data.vocab_size}: the byte tokenizer has 256")
+    if c.data.tokenizer == "bpe" and c.data.vocab_size < 257:
+        refuse(f"config.data.vocab_size={c.data.vocab_size}: bpe needs at least 257")
+    if c.data.name == "text_folder" and not c.data.path:
+        refuse("config.data.path is empty; name the folder of text files")
+    if c.train.steps_per_dispatch % c.train.log_every:
+        refuse(
+            f"config.train.log_every={c.train.log_every} should divide "
+            f"config.train.steps_per_dispatch={c.train.steps_per_dispatch}"
+        )
+    if c.sweep.width_multiple % m.head_dim:
+        refuse(
+            f"config.sweep.width_multiple={c.sweep.width_multiple} should be a multiple of "
+            f"config.model.head_dim={m.head_dim}"
+        )
+    if c.sweep.width_ratio <= 1:
+        refuse(f"config.sweep.width_ratio={c.sweep.width_ratio} should be above 1")
+    if len(c.sweep.grid_keys) != len(c.sweep.grid_values):
+        refuse("config.sweep.grid_keys and config.sweep.grid_values should have equal lengths")
+    if 0 < c.laws.holdout_factor <= 1:
+        refuse(f"config.laws.holdout_factor={c.laws.holdout_factor} should be above 1, or 0")
+    # A sweep replaces lengths run by run; lengths of a single run are checked as they stand.
+    if c.sweep.kind == "none":
+        schedule_steps(c)
+
+
+def tokens_per_step(c: ConfigDict) -> int:
+    return c.train.batch_size * c.data.seq_len
+
+
+def schedule_steps(c: ConfigDict) -> dict[str, int]:
+    """Steps of the whole run, of the warm-up and of the decay, from durations in tokens.
+
+    Raises UserError where the run has no whole step or its parts do not fit.
+    """
+    per_step = tokens_per_step(c)
+    total = round(c.train.tokens / per_step)
+    if total < 1:
+        raise UserError(
+            f"config.train.tokens={c.train.tokens} is less than one step of {per_step} tokens; "
+            "lower config.train.batch_size or raise the budget"
+        )
+    warmup_tokens = c.optim.warmup_tokens or c.optim.warmup_fraction * c.train.tokens
+    warmup = round(warmup_tokens / per_step)
+    decay = round(c.optim.decay_fraction * total) if c.optim.schedule == "wsd" else 0
+    if warmup + decay > total:
+        raise UserError(
+            f"config.optim: warm-up ({warmup} steps) and decay ({decay}) are longer than the run "
+            f"({total}); lower warmup_tokens or decay_fraction"
+        )
+    return {"total": total, "warmup": warmup, "decay": decay}
+
+
+def run_hash(c: ConfigDict) -> str:
+    """Ten hexadecimal digits of the config minus what cannot change a run's numbers."""
+    return _digest(c, NOT_IN_RUN_HASH)
+
+
+def sweep_hash(c: ConfigDict) -> str:
+    """Like `run_hash`, over everything that decides which runs a sweep has."""
+    return _digest(c, NOT_IN_SWEEP_HASH)
+
+
+def without(c: ConfigDict, left_out: dict[str, tuple[str, ...] | None]) -> dict[str, Any]:
+    kept = {}
+    for key, value in flatten(c).items():
+        section, _, inner = key.partition(".")
+        names = left_out.get(section, ())
+        if names is not None and inner not in names:
+            kept[key] = value
+    return kept
+
+
+def _digest(c: ConfigDict, left_out) -> str:
+    text = json.dumps(without(c, left_out), sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def to_json(c: ConfigDict) -> dict[str, Any]:
+    return json.loads(json.dumps(c.to_dict(), default=list))
+
+
+def from_json(values: dict[str, Any]) -> ConfigDict:
+    """Inverse of `to_json`: lists become tuples again."""
+
+    def tuples(value):
+        if isinstance(value, dict):
+            return {k: tuples(v) for k, v in value.items()}
+        return tuple(tuples(v) for v in value) if isinstance(value, list) else value
+
+    return from_dict(tuples(values))
+
+
+def _nearest(key: str, known) -> str:
+    near = difflib.get_close_matches(key, sorted(known), n=1)
+    return f"; did you mean config.{near[0]}?" if near else "; see configs/base.py"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

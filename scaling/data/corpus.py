@@ -1,0 +1,82 @@
+"""The embedded corpus: the Python sources inside two pinned pure wheels, as a TFDS builder.
+
+`sympy` 1.14.0 and `mpmath` 1.3.0 (both BSD) are the same bytes on every machine and need no download
+beyond pip. Tests are left out, and files of at most 200 bytes, and exact duplicates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib import metadata
+
+import tensorflow_datasets as tfds
+
+from scaling.errors import UserError
+
+PACKAGES = {"sympy": "1.14.0", "mpmath": "1.3.0"}
+SHA256 = "20ab74fedd5d7fa0"  # first digits, over the concatenated files in order
+MIN_BYTES = 200
+TESTS = re.compile(r"/(tests|testing)/")
+
+
+def source_files() -> list[tuple[str, bytes]]:
+    """(path, content) of every file of the corpus, sorted by path within each package.
+
+    Raises UserError where a package is missing or has other bytes than the pinned release.
+    """
+    files, seen = [], set()
+    for package, version in PACKAGES.items():
+        for path, content in _package_sources(package, version):
+            digest = hashlib.sha256(content).digest()
+            if len(content) > MIN_BYTES and digest not in seen:
+                seen.add(digest)
+                files.append((path, content))
+    found = hashlib.sha256(b"".join(content for _, content in files)).hexdigest()
+    if not found.startswith(SHA256):
+        raise UserError(
+            f"embedded corpus: SHA-256 begins {found[:16]}, not {SHA256}; reinstall it with "
+            + "pip install --force-reinstall "
+            + " ".join(f"{p}=={v}" for p, v in PACKAGES.items())
+        )
+    return files
+
+
+def _package_sources(package: str, version: str) -> list[tuple[str, bytes]]:
+    mend = f"pip install {package}=={version}"
+    try:
+        distribution = metadata.distribution(package)
+    except metadata.PackageNotFoundError as error:
+        raise UserError(f"embedded corpus: {package} is not installed; {mend}") from error
+    if distribution.version != version:
+        raise UserError(f"embedded corpus: {package} is {distribution.version}; {mend}")
+    paths = sorted(
+        str(p)
+        for p in distribution.files or ()
+        if p.suffix == ".py" and not TESTS.search(str(p))
+    )
+    return [(p, distribution.locate_file(p).read_bytes()) for p in paths]
+
+
+class PythonSources(tfds.core.GeneratorBasedBuilder):
+    """TFDS data set `python_sources`: one record per file, features `text` and `path`."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "sympy 1.14.0 and mpmath 1.3.0 without their tests."}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=__doc__,
+            features=tfds.features.FeaturesDict(
+                {"text": tfds.features.Text(), "path": tfds.features.Text()}
+            ),
+            disable_shuffling=True,  # the records keep the order that SHA256 was taken in
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for index, (path, content) in enumerate(source_files()):
+            yield index, {"text": content.decode("utf-8"), "path": path}

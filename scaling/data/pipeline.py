@@ -1,0 +1,112 @@
+"""Batches as a pure function of (seed, k): sought, not replayed, and sharded over hosts.
+
+Shapes: K steps of one dispatch, B sequences per step (of this host), T positions.
+
+Sequence i of an epoch is a window of T + 1 tokens; windows are disjoint but for the one token that is
+input to one and target of the other. An epoch visits every window once, in an order drawn by a
+Feistel permutation, so that any position is found without making the whole order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from scaling.errors import UserError
+
+ROUNDS = 6
+
+
+def permute(index: np.ndarray, size: int, key: tuple[int, int]) -> np.ndarray:
+    """A pseudorandom permutation of range(size), evaluated at `index` (uint64), in O(len(index)).
+
+    A balanced Feistel network with cycle walking (Black & Rogaway 2002); `key` is (seed, epoch).
+    """
+    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    mask = np.uint64((1 << int(half)) - 1)
+    out, outside = index.astype(np.uint64), np.ones(len(index), bool)
+    while outside.any():  # fewer than three of four fall outside, so a few turns
+        left, right = out[outside] >> half, out[outside] & mask
+        for r in range(ROUNDS):
+            left, right = right, left ^ (_mix(right, key, r) & mask)
+        out[outside] = (left << half) | right
+        outside = out >= np.uint64(size)
+    return out
+
+
+def _mix(x: np.ndarray, key: tuple[int, int], r: int) -> np.ndarray:
+    """splitmix64 (Steele et al. 2014) of the value, the key and the round."""
+    salt = int.from_bytes(hashlib.sha256(f"{key[0]}/{key[1]}/{r}".encode()).digest()[:8], "big")
+    with np.errstate(over="ignore"):
+        z = x * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+class Dispatches:
+    """Random-access source: element k is the `tokens_KBT1` of the k-th dispatch."""
+
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        *,
+        seq_len: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        host: int = 0,
+        hosts: int = 1,
+    ):
+        self.tokens, self.seed = tokens, seed
+        self.seq_len, self.batch_size, self.steps = seq_len, batch_size, steps
+        self.windows = (len(tokens) - 1) // seq_len
+        if self.windows < 1:
+            raise UserError(
+                f"config.data: {len(tokens)} training tokens do not fill one sequence of "
+                f"config.data.seq_len={seq_len}; add documents"
+            )
+        share = batch_size // hosts
+        self.rows = slice(host * share, (host + 1) * share)
+
+    def __len__(self) -> int:
+        return 1 << 40
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        per_dispatch = self.steps * self.batch_size
+        position = k * per_dispatch + np.arange(per_dispatch, dtype=np.int64)
+        position_KB = position.reshape(self.steps, self.batch_size)[:, self.rows]
+        epoch, place = np.divmod(position_KB.ravel(), self.windows)
+        window = np.empty(len(place), np.int64)
+        for e in np.unique(epoch):
+            here = epoch == e
+            window[here] = permute(place[here], self.windows, (self.seed, int(e)))
+        offsets = window[:, None] * self.seq_len + np.arange(self.seq_len + 1)
+        return self.tokens[offsets].reshape(*position_KB.shape, self.seq_len + 1)
+
+
+def iterate(source: Dispatches, start: int, prefetch: int) -> Iterator[np.ndarray]:
+    """Elements start, start + 1, ... read ahead by a grain thread; costs the same for any start."""
+    options = grain.ReadOptions(num_threads=1 if prefetch else 0, prefetch_buffer_size=prefetch)
+    iterator = iter(grain.MapDataset.source(source).to_iter_dataset(options))
+    if start:
+        iterator.set_state({"next_index": start})
+    return iterator
+
+
+def held_out_windows(tokens: np.ndarray, *, seq_len: int, count: int) -> np.ndarray:
+    """`tokens_NT1`: `count` tokens' worth of windows spread evenly over the validation split.
+
+    Raises UserError where the split is smaller than that.
+    """
+    wanted, windows = max(1, count // seq_len), (len(tokens) - 1) // seq_len
+    if wanted > windows:
+        raise UserError(
+            f"config.eval.tokens={count}: the validation split has {len(tokens)} tokens; lower it "
+            "or raise config.data.valid_fraction"
+        )
+    window = np.arange(wanted) * windows // wanted
+    return np.asarray(tokens[window[:, None] * seq_len + np.arange(seq_len + 1)])

@@ -1,0 +1,216 @@
+"""Documents to token files: tokenised once, cached on disk atomically, hashed, and checked when used.
+
+A cache entry is a folder `tokens/<name>-<key>/` with `train.bin`, `valid.bin` (token ids, documents
+joined by the separator), `tokenizer.json` for BPE, and `meta.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from scaling.data import sources
+from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
+from scaling.errors import UserError
+
+FORMAT = 1
+BATCH = 256  # documents per call of the tokenizer
+VERIFY_BELOW = 1 << 30  # bytes; larger token files are checked by their size alone
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """Packed tokens of both splits and where they come from."""
+
+    train: np.ndarray  # [train tokens] token ids, memory-mapped
+    valid: np.ndarray  # [validation tokens]
+    byte_lengths: np.ndarray  # [vocab_size] bytes of text per token
+    fingerprint: str  # of documents, split and tokenizer
+    documents_hash: str  # SHA-256 over the documents in order
+    folder: Path
+
+
+def cache_root(data) -> Path:
+    chosen = data.cache_dir or os.environ.get("SCALING_CACHE") or "~/.cache/scaling"
+    return Path(chosen).expanduser()
+
+
+def prepare(data) -> TokenData:
+    """The tokenised data of the config's `data` section, from the cache or made now.
+
+    Raises UserError where documents are missing, their hash differs from `data.hash`, or the cache
+    is damaged.
+    """
+    root = cache_root(data)
+    folder = root / "tokens" / f"{data.name.replace('/', '_')}-{_cache_key(data)}"
+    if not (folder / "meta.json").is_file():
+        _build(data, root, folder)
+    return _load(data, folder)
+
+
+def _cache_key(data) -> str:
+    tokenizer: dict = {"kind": data.tokenizer, "vocab": data.vocab_size}
+    if data.tokenizer_path:
+        path = Path(data.tokenizer_path).expanduser()
+        if not path.is_file():
+            raise UserError(f"config.data.tokenizer_path={path}: no such file")
+        tokenizer["file"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    parts = {
+        "format": FORMAT,
+        "source": sources.identity(data),
+        "valid_fraction": data.valid_fraction,
+        "tokenizer": tokenizer,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _build(data, root: Path, folder: Path) -> None:
+    documents, held_out = sources.documents(data, root)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    try:
+        digest = hashlib.sha256()
+        training_texts = (
+            text
+            for is_valid, text in _split(documents, held_out, data.valid_fraction, hashlib.sha256())
+            if not is_valid
+        )
+        tokenizer = _tokenizer(data, work, training_texts)
+        stream = _split(documents, held_out, data.valid_fraction, digest)
+        counts = _write_tokens(stream, tokenizer, work)
+        for split, count in counts.items():
+            if not count:
+                raise UserError(
+                    f"config.data: no document in the {split} split; change "
+                    f"config.data.valid_fraction={data.valid_fraction} or add documents"
+                )
+        meta = {
+            "format": FORMAT,
+            "dtype": _dtype(tokenizer).name,
+            "documents_hash": digest.hexdigest(),
+            "tokenizer": tokenizer.fingerprint,
+            "tokens": counts,
+            "sha256": {split: _file_hash(work / f"{split}.bin") for split in counts},
+        }
+        np.save(work / "byte_lengths.npy", tokenizer.byte_lengths())
+        (work / "meta.json").write_text(json.dumps(meta, indent=1))
+        try:
+            work.rename(folder)
+        except OSError:
+            if not (folder / "meta.json").is_file():  # else another process was first
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _split(documents, held_out, fraction, digest) -> Iterator[tuple[bool, str]]:
+    """(is held out, document); a document is held out by its own hash, wherever it stands."""
+    for text in documents:
+        encoded = text.encode("utf-8")
+        digest.update(encoded)
+        draw = int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big") / 2**64
+        yield held_out is None and draw < fraction, text
+    for text in held_out or ():
+        digest.update(text.encode("utf-8"))
+        yield True, text
+
+
+def _tokenizer(data, work: Path, training_texts: Iterable[str]) -> Tokenizer:
+    if data.tokenizer == "bytes":
+        return ByteTokenizer()
+    path = work / "tokenizer.json"
+    if data.tokenizer_path:
+        shutil.copy(Path(data.tokenizer_path).expanduser(), path)
+    else:
+        train_bpe(training_texts, data.vocab_size, path)
+    tokenizer = BpeTokenizer(path)
+    if tokenizer.vocab_size != data.vocab_size:
+        raise UserError(
+            f"config.data.vocab_size={data.vocab_size}: the tokenizer has {tokenizer.vocab_size}; "
+            f"set config.data.vocab_size={tokenizer.vocab_size}"
+        )
+    return tokenizer
+
+
+def _write_tokens(stream, tokenizer: Tokenizer, work: Path) -> dict[str, int]:
+    dtype = _dtype(tokenizer)
+    separator = np.asarray([tokenizer.separator], dtype)
+    counts = {"train": 0, "valid": 0}
+    with (
+        open(work / "train.bin", "wb") as train,
+        open(work / "valid.bin", "wb") as valid,
+        tqdm(unit="tok", unit_scale=True, desc="tokenising", disable=None) as bar,
+    ):
+        for batch in _batches(stream, BATCH):
+            for (is_valid, _), ids in zip(
+                batch, tokenizer.encode_batch([text for _, text in batch]), strict=True
+            ):
+                ids = np.concatenate([ids.astype(dtype), separator])
+                ids.tofile(valid if is_valid else train)
+                counts["valid" if is_valid else "train"] += len(ids)
+                bar.update(len(ids))
+    return counts
+
+
+def _batches(stream, size: int):
+    batch = []
+    for item in stream:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _dtype(tokenizer: Tokenizer) -> np.dtype:
+    return np.min_scalar_type(tokenizer.vocab_size - 1)
+
+
+def _file_hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load(data, folder: Path) -> TokenData:
+    meta = json.loads((folder / "meta.json").read_text())
+    dtype = np.dtype(meta["dtype"])
+    for split, count in meta["tokens"].items():
+        path = folder / f"{split}.bin"
+        size = path.stat().st_size if path.is_file() else -1
+        intact = size == count * dtype.itemsize
+        if intact and size < VERIFY_BELOW:
+            intact = _file_hash(path) == meta["sha256"][split]
+        if not intact:
+            raise UserError(f"{path}: damaged (hash or size differs); delete {folder} and run again")
+    if not meta["documents_hash"].startswith(data.hash):
+        raise UserError(
+            f"config.data.hash={data.hash}: the documents' SHA-256 begins "
+            f"{meta['documents_hash'][:16]}; use the documents this study was made with, or set "
+            "config.data.hash to accept these"
+        )
+    parts = (meta["documents_hash"], meta["tokenizer"], *meta["sha256"].values())
+    train = np.memmap(folder / "train.bin", dtype, "r")
+    if data.unique_tokens:
+        if data.unique_tokens > len(train):
+            raise UserError(
+                f"config.data.unique_tokens={data.unique_tokens}: the train split has {len(train)}"
+            )
+        train = train[: data.unique_tokens]
+    return TokenData(
+        train=train,
+        valid=np.memmap(folder / "valid.bin", dtype, "r"),
+        byte_lengths=np.load(folder / "byte_lengths.npy"),
+        fingerprint=hashlib.sha256("".join(parts).encode()).hexdigest()[:16],
+        documents_hash=meta["documents_hash"],
+        folder=folder,
+    )

@@ -1,0 +1,116 @@
+"""Documents by config: the embedded corpus, any TFDS text data set by name, any folder of text files.
+
+A source is an iterable of documents (str) whose order is fixed; nothing here knows about tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from scaling.errors import UserError
+
+EMBEDDED = "python_sources"  # registered by scaling/data/corpus.py
+
+
+def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | None]:
+    """(documents, held-out documents or None where they are to be split off the first).
+
+    `data` is the config's section. Raises UserError where the source is missing or empty.
+    """
+    if data.name == "text_folder":
+        return FolderDocuments(data.path, data.pattern), None
+    name = EMBEDDED if data.name == "embedded" else data.name
+    valid = _tfds_documents(name, data.valid_split, data, cache_dir) if data.valid_split else None
+    return _tfds_documents(name, data.train_split, data, cache_dir), valid
+
+
+def identity(data) -> dict:
+    """What decides the documents, as part of a cache key; for a folder its files' sizes and times."""
+    if data.name == "text_folder":
+        files = folder_files(data.path, data.pattern)
+        stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        return {"folder": hashlib.sha256(repr(stats).encode()).hexdigest()}
+    return {"name": data.name, "splits": [data.train_split, data.valid_split, data.text_key]}
+
+
+def folder_files(path: str, pattern: str) -> list[Path]:
+    """Sorted files below `path` that match `pattern`; UserError where there are none."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"config.data.path={path}: no such folder")
+    files = sorted(f for f in folder.rglob(pattern) if f.is_file() and f.stat().st_size > 0)
+    if not files:
+        raise UserError(
+            f"config.data.path={path}: no non-empty file matches config.data.pattern={pattern!r}"
+        )
+    return files
+
+
+class FolderDocuments:
+    """One document per file, in the order of the paths; UTF-8 or it is refused by name."""
+
+    def __init__(self, path: str, pattern: str):
+        self.files = folder_files(path, pattern)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[str]:
+        for file in self.files:
+            try:
+                yield file.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{file}: not UTF-8 at byte {error.start}; convert it, or narrow "
+                    "config.data.pattern"
+                ) from error
+
+
+class TfdsDocuments:
+    """The text feature of a random-access TFDS split."""
+
+    def __init__(self, source: Sequence, text_key: str):
+        self.source, self.text_key = source, text_key
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[str]:
+        for index in range(len(self.source)):
+            text = self.source[index][self.text_key]
+            yield text.decode("utf-8") if isinstance(text, bytes) else text
+
+
+def _tfds_documents(name: str, split: str, data, cache_dir: Path) -> TfdsDocuments:
+    import tensorflow_datasets as tfds
+    import tensorflow_datasets.text  # noqa: F401  registers c4, lm1b, wiki40b ...
+
+    from scaling.data import corpus  # noqa: F401  registers python_sources
+
+    tfds.disable_progress_bar()
+    data_dir = cache_dir / "tfds"
+    try:
+        builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
+        builder.download_and_prepare()
+        source = builder.as_data_source(split=split)
+    except UserError:
+        raise
+    except tfds.core.DatasetNotFoundError as error:
+        raise UserError(
+            f"config.data.name={name!r}: TFDS knows no such data set; see `embedded`, "
+            "`text_folder`, or a name of the TFDS catalogue"
+        ) from error
+    except Exception as error:  # download, disk and Beam errors come in many types
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"config.data.name={name!r} could not be prepared in {data_dir}: {reason}; prepare it "
+            "once with `tfds build --file_format=array_record` where there is a network"
+        ) from error
+    features = builder.info.features
+    if data.text_key not in features:
+        raise UserError(
+            f"config.data.text_key={data.text_key!r}: {name} has {', '.join(sorted(features))}"
+        )
+    return TfdsDocuments(source, data.text_key)

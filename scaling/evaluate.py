@@ -1,0 +1,56 @@
+"""Held-out loss: the same tokens for every run of a sweep, with a standard error.
+
+Shapes: N sequences, B sequences per evaluation step, T positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out loss of one set of parameters."""
+
+    loss: float  # mean nats per token
+    loss_se: float  # standard error of that mean, over sequences
+    bits_per_byte: float
+    tokens: int
+
+
+def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    """Cross-entropy in nats, `[B, T]` float32."""
+    logits_BTV = logits_BTV.astype(jnp.float32)
+    log_total_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
+    picked_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
+    return log_total_BT - picked_BT
+
+
+def evaluate(sequence_losses, tokens_NT1: np.ndarray, byte_lengths: np.ndarray, batch: int) -> HeldOut:
+    """Mean loss over all targets of `tokens_NT1`.
+
+    `sequence_losses` maps `[batch, T + 1]` tokens to the summed loss of each sequence `[batch]`; a
+    last partial batch is padded and its padding dropped. The standard error treats sequences, not
+    tokens, as independent draws.
+    """
+    count, width = len(tokens_NT1), tokens_NT1.shape[1] - 1
+    pending = []
+    for start in range(0, count, batch):
+        part = tokens_NT1[start : start + batch]
+        padded = np.resize(part, (batch, width + 1))
+        pending.append((sequence_losses(padded), len(part)))
+    losses_N = np.concatenate([np.asarray(x, np.float64)[:n] for x, n in pending]) / width
+    loss = float(losses_N.mean())
+    spread = float(losses_N.std(ddof=1)) if count > 1 else math.nan
+    n_bytes = int(byte_lengths[tokens_NT1[:, 1:]].sum())
+    return HeldOut(
+        loss=loss,
+        loss_se=spread / math.sqrt(count),
+        bits_per_byte=loss * count * width / n_bytes / math.log(2),
+        tokens=count * width,
+    )

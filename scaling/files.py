@@ -1,0 +1,71 @@
+"""Writing files so that a kill at any moment leaves either the old file or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from scaling.errors import UserError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Atomic on one file system: a temporary file beside `path`, synced, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=True) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Raises UserError naming the file where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it, or restore it") from error
+
+
+def append_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Append JSON lines in one write; a torn last line of an earlier kill is closed first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    with open(path, "a+b") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                text = "\n" + text
+        file.write(text.encode())
+
+
+def read_lines(path: Path, key: str) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file, the last of each `key`, in order of `key`.
+
+    A killed and resumed run repeats the rows after its checkpoint, with equal numbers; lines torn by
+    the kill are passed over.
+    """
+    rows: dict[Any, dict[str, Any]] = {}
+    if not path.is_file():
+        return []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+            rows[row[key]] = row
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    return [rows[k] for k in sorted(rows)]

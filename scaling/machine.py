@@ -1,0 +1,85 @@
+"""What the numbers were made on: versions, commit, device, and its measured matrix peak."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+# Dense bf16 peaks of accelerators, FLOP/s per chip, from the vendors' data sheets.
+PEAKS = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+}
+
+
+def enable_compilation_cache() -> None:
+    """Keep compiled programs on disk; `$JAX_COMPILATION_CACHE_DIR` overrides the place."""
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        root = Path(os.environ.get("SCALING_CACHE") or "~/.cache/scaling").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(root / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@functools.cache
+def versions() -> str:
+    """"jax 0.10.2, ..." of the packages that decide the numbers."""
+    return ", ".join(f"{p} {metadata.version(p)}" for p in PACKAGES)
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of this code, with "+changes" where tracked files differ; "unknown" outside git."""
+    here = Path(__file__).resolve().parent
+    try:
+        run = functools.partial(
+            subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
+        head = run(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+        changed = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return head + ("+changes" if changed else "")
+
+
+def device_name() -> str:
+    import jax
+
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind} ({os.cpu_count()} host cores)"
+
+
+@functools.cache
+def peak_flops() -> float:
+    """FLOP/s of all devices: measured on CPUs (fp32 matrix product), a data sheet's elsewhere."""
+    import jax
+    import jax.numpy as jnp
+
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        kind = devices[0].device_kind
+        known = [peak for name, peak in PEAKS.items() if name in kind]
+        return known[-1] * len(devices) if known else float("nan")
+    size = 1536
+    x = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(lambda x: x @ x)
+    product(x).block_until_ready()
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        product(x).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best

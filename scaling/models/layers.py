@@ -1,0 +1,125 @@
+"""The layers of the Transformer. Every parameter names its logical axes; `sharding.py` maps them.
+
+Shapes: B batch, T positions, D model width, H heads, K head size, X the three of query, key and
+value, F hidden width of the MLP, G number of MLP input matrices (2 for SwiGLU, else 1).
+
+Initialisation: matrices ~ Normal(0, 1/fan_in); those that write into the residual stream are divided
+by sqrt(2 * depth) besides (GPT-2), so that its variance does not grow with depth.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling.models import ops
+
+
+def normal_param(rngs: nnx.Rngs, shape, std: float, axes: tuple[str, ...], dtype) -> nnx.Param:
+    value = std * jax.random.normal(rngs.params(), shape, jnp.float32)
+    return nnx.Param(value.astype(dtype), out_sharding=axes)
+
+
+class Norm(nnx.Module):
+    """RMSNorm (Zhang & Sennrich 2019) or LayerNorm without bias, computed in float32."""
+
+    def __init__(self, size: int, axis: str, *, kind: str, eps: float, dtype):
+        self.scale = nnx.Param(jnp.ones((size,), dtype), out_sharding=(axis,))
+        self.centre = kind == "layernorm"
+        self.eps = eps
+
+    def __call__(self, x):
+        x32 = x.astype(jnp.float32)
+        if self.centre:
+            x32 = x32 - x32.mean(axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+        y = x32 * jax.lax.rsqrt(variance + self.eps) * self.scale[...].astype(jnp.float32)
+        return y.astype(x.dtype)
+
+
+def rotate(x_BTHK, base: float):
+    """Rotary position embedding (Su et al. 2021), halves rotated as in Llama; angles in float32."""
+    T, K = x_BTHK.shape[1], x_BTHK.shape[3]
+    frequency_k = base ** (-jnp.arange(0, K, 2, dtype=jnp.float32) / K)
+    angle_Tk = jnp.arange(T, dtype=jnp.float32)[:, None] * frequency_k[None, :]
+    cos_T1k, sin_T1k = jnp.cos(angle_Tk)[:, None, :], jnp.sin(angle_Tk)[:, None, :]
+    a_BTHk, b_BTHk = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
+    rotated = jnp.concatenate(
+        [a_BTHk * cos_T1k - b_BTHk * sin_T1k, b_BTHk * cos_T1k + a_BTHk * sin_T1k], axis=-1
+    )
+    return rotated.astype(x_BTHK.dtype)
+
+
+class Attention(nnx.Module):
+    """Causal multi-head self-attention without biases; optional QK-norm (Dehghani et al. 2023)."""
+
+    def __init__(self, model, *, rngs: nnx.Rngs):
+        D, H, K = model.width, model.width // model.head_dim, model.head_dim
+        dtype = jnp.dtype(model.param_dtype)
+        out_std = 1 / math.sqrt(D) / math.sqrt(2 * model.depth)
+        self.w_DHXK = normal_param(
+            rngs, (D, H, 3, K), 1 / math.sqrt(D), ("embed", "heads", "qkv", "head_dim"), dtype
+        )
+        self.w_HKD = normal_param(rngs, (H, K, D), out_std, ("heads", "head_dim", "embed"), dtype)
+        norm = dict(kind="rmsnorm", eps=model.norm_eps, dtype=dtype)
+        self.q_norm = Norm(K, "head_dim", **norm) if model.qk_norm else None
+        self.k_norm = Norm(K, "head_dim", **norm) if model.qk_norm else None
+        self.rope_base = model.rope_base if model.positions == "rotary" else None
+        self.matmul, self.attention = model.matmul, model.attention
+
+    def __call__(self, x_BTD):
+        B, T, D = x_BTD.shape
+        w_DHXK, w_HKD = (w[...].astype(x_BTD.dtype) for w in (self.w_DHXK, self.w_HKD))
+        qkv = ops.matmul(x_BTD, w_DHXK.reshape(D, -1), self.matmul)
+        qkv_BTHXK = qkv.reshape(B, T, *w_DHXK.shape[1:])
+        q_BTHK, k_BTHK, v_BTHK = (qkv_BTHXK[:, :, :, i] for i in range(3))
+        if self.q_norm is not None and self.k_norm is not None:
+            q_BTHK, k_BTHK = self.q_norm(q_BTHK), self.k_norm(k_BTHK)
+        if self.rope_base is not None:
+            q_BTHK, k_BTHK = rotate(q_BTHK, self.rope_base), rotate(k_BTHK, self.rope_base)
+        o_BTHK = ops.causal_attention(q_BTHK, k_BTHK, v_BTHK, self.attention)
+        return ops.matmul(o_BTHK.reshape(B, T, -1), w_HKD.reshape(-1, D), self.matmul)
+
+
+class MLP(nnx.Module):
+    """Two-layer MLP without biases: GELU, squared ReLU (So et al. 2021) or SwiGLU (Shazeer 2020)."""
+
+    def __init__(self, model, *, rngs: nnx.Rngs):
+        D, F = model.width, model.mlp_width
+        G = 2 if model.mlp == "swiglu" else 1
+        dtype = jnp.dtype(model.param_dtype)
+        out_std = 1 / math.sqrt(F) / math.sqrt(2 * model.depth)
+        self.w_DGF = normal_param(
+            rngs, (D, G, F), 1 / math.sqrt(D), ("embed", "gate", "mlp"), dtype
+        )
+        self.w_FD = normal_param(rngs, (F, D), out_std, ("mlp", "embed"), dtype)
+        self.kind, self.matmul = model.mlp, model.matmul
+
+    def __call__(self, x_BTD):
+        w_DGF, w_FD = (w[...].astype(x_BTD.dtype) for w in (self.w_DGF, self.w_FD))
+        h = [ops.matmul(x_BTD, w_DGF[:, g], self.matmul) for g in range(w_DGF.shape[1])]
+        if self.kind == "swiglu":
+            h_BTF = jax.nn.silu(h[0]) * h[1]
+        elif self.kind == "relu2":
+            h_BTF = jnp.square(jax.nn.relu(h[0]))
+        else:
+            h_BTF = jax.nn.gelu(h[0])
+        return ops.matmul(h_BTF, w_FD, self.matmul)
+
+
+class Block(nnx.Module):
+    """Pre-norm residual block: x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, model, *, rngs: nnx.Rngs):
+        norm = dict(kind=model.norm, eps=model.norm_eps, dtype=jnp.dtype(model.param_dtype))
+        self.attention_norm = Norm(model.width, "embed", **norm)
+        self.attention = Attention(model, rngs=rngs)
+        self.mlp_norm = Norm(model.width, "embed", **norm)
+        self.mlp = MLP(model, rngs=rngs)
+
+    def __call__(self, x_BTD):
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD))
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD))

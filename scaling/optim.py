@@ -1,0 +1,76 @@
+"""The optimizer and its schedules. Hyperparameters are traced values: one compiled step serves all.
+
+Schedules are functions of the step s of a run of S steps with warm-up W and decay E (all traced):
+  constant  lr min(1, (s + 1) / W)
+  cosine    the same, times f + (1 - f) (1 + cos(pi (s - W) / (S - W))) / 2 after the warm-up
+  wsd       the same, times a line from 1 to f over the last E steps (Hagele et al. 2024)
+with f the final fraction. The last step of cosine and wsd ends at f, not one step before it.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from scaling import config as config_lib
+
+Hyper = dict[str, jax.Array]
+
+
+def hyperparameters(config: ConfigDict) -> dict[str, float]:
+    """The traced hyperparameters of a run: what may change without a new program."""
+    steps = config_lib.schedule_steps(config)
+    return {
+        "lr": config.optim.lr,
+        "weight_decay": config.optim.weight_decay,
+        "final_lr": config.optim.final_lr,
+        "warmup": float(steps["warmup"]),
+        "total": float(steps["total"]),
+        "decay": float(steps["decay"]),
+    }
+
+
+def learning_rate(schedule: str, step: jax.Array, hyper: Hyper) -> jax.Array:
+    """Learning rate of optimizer step `step` (0 is the first)."""
+    done = jnp.asarray(step, jnp.float32) + 1.0
+    warm = jnp.minimum(1.0, done / jnp.maximum(hyper["warmup"], 1.0))
+    final = hyper["final_lr"]
+    if schedule == "constant":
+        shape = 1.0
+    elif schedule == "cosine":
+        span = jnp.maximum(hyper["total"] - hyper["warmup"], 1.0)
+        t = jnp.clip((done - hyper["warmup"]) / span, 0.0, 1.0)
+        shape = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * t))
+    elif schedule == "wsd":
+        left = (hyper["total"] - done) / jnp.maximum(hyper["decay"], 1.0)
+        shape = final + (1.0 - final) * jnp.clip(left, 0.0, 1.0)
+    else:
+        raise ValueError(f"unknown schedule {schedule!r}")
+    return hyper["lr"] * warm * shape
+
+
+def optimizer(optim, hyper: Hyper) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019) with clipping of the global norm, before the learning rate.
+
+    `optim` is the config's section; `hyper` may hold tracers. Weight decay leaves norm scales alone.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(optim.clip),
+        optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.eps),
+        optax.add_decayed_weights(hyper["weight_decay"], mask=decayed),
+    )
+
+
+def decayed(params) -> object:
+    """True at every leaf that weight decay applies to: all but the norms' scales."""
+
+    def is_matrix(path, _):
+        return path[-1].key != "scale" if hasattr(path[-1], "key") else True
+
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
+
+
+def apply_updates(params, updates, lr: jax.Array):
+    return jax.tree.map(lambda p, u: (p - lr * u).astype(p.dtype), params, updates)

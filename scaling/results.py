@@ -1,0 +1,173 @@
+"""The schema of a run's result and of the table of runs; the only reader and writer of both.
+
+`<workdir>/runs/<run_id>/result.json` is written once, atomically, when a run has ended by itself:
+`done` or `diverged`. A run that raised leaves `failure.json` and is tried again by the next command.
+`<workdir>/runs.csv` and `runs.parquet` hold one row per run, made anew from those files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling import files
+from scaling.errors import UserError
+
+log = logging.getLogger("scaling")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One row of the table. Units: nats per token, tokens, training FLOPs, seconds."""
+
+    run_id: str
+    status: str  # done | diverged | failed
+    reason: str  # why it is not done; "" where it is
+    role: str  # sweep | holdout | run
+    depth: int
+    width: int
+    head_dim: int
+    mlp_width: int
+    vocab_size: int
+    seq_len: int
+    n_params: int  # without embeddings and head
+    n_params_with_head: int
+    n_params_total: int
+    n_params_head: int
+    n_params_embedding: int
+    tokens: int
+    unique_tokens: int  # in the training split
+    epochs: float
+    budget: float  # FLOPs asked for by the plan; 0 outside IsoFLOP plans
+    flops_exact: float
+    flops_appendix_f: float
+    flops_kaplan: float
+    flops_porian: float
+    flops_chinchilla: float
+    lr: float
+    warmup_tokens: int
+    decay_tokens: int  # tokens over which the learning rate falls at the end
+    schedule: str
+    batch_tokens: int  # tokens per optimizer step
+    weight_decay: float
+    seed: int
+    loss: float | None  # held out, mean nats per token
+    loss_se: float | None
+    bits_per_byte: float | None
+    eval_tokens: int | None
+    train_loss: float | None  # mean over the last logged steps
+    wall_time: float  # seconds over all restarts, compilation included
+    tokens_per_second: float | None  # median over dispatches, compilation left out
+    mfu: float | None  # flops_exact per second over the measured matrix peak
+    trunk: str  # run_id of the trunk it was forked from, or ""
+    config_hash: str
+    data_fingerprint: str
+    commit: str
+    versions: str
+    device: str
+
+
+FIELDS = [f.name for f in dataclasses.fields(RunResult)]
+_TYPES = typing.get_type_hints(RunResult)
+
+
+class DamagedResult(Exception):
+    """A result file or row that does not hold what the schema asks for; says what and where."""
+
+
+def write(path: Path, result: RunResult) -> None:
+    """Write `result.json` once. Raises FileExistsError where there is one."""
+    if path.exists():
+        raise FileExistsError(f"{path} exists; a run's result is written once")
+    files.write_json(path, dataclasses.asdict(result))
+
+
+def read(path: Path) -> RunResult:
+    """Raises DamagedResult naming the file and what is wrong with it."""
+    try:
+        return from_row(json.loads(path.read_text()))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedResult(f"{path}: not JSON ({error})") from error
+    except DamagedResult as error:
+        raise DamagedResult(f"{path}: {error}") from error
+
+
+def from_row(row: Any) -> RunResult:
+    """A result from a dict whose values may be text (CSV). Raises DamagedResult naming the column."""
+    if not isinstance(row, dict):
+        raise DamagedResult("not a table row")
+    values: dict[str, Any] = {}
+    for name in FIELDS:
+        if name not in row:
+            raise DamagedResult(f"column {name} is missing")
+        value, kind = row[name], _TYPES[name]
+        optional = type(None) in typing.get_args(kind)
+        if optional:
+            kind = next(t for t in typing.get_args(kind) if t is not type(None))
+        if value is None or (optional and value == ""):
+            if not optional:
+                raise DamagedResult(f"column {name} is empty")
+            values[name] = None
+            continue
+        try:
+            values[name] = kind(value)
+        except (TypeError, ValueError) as error:
+            raise DamagedResult(f"column {name}={value!r} is no {kind.__name__}") from error
+    return RunResult(**values)
+
+
+def collect(workdir: Path) -> tuple[list[RunResult], list[str]]:
+    """(results of all runs below `workdir` by run_id, one line for each damaged file)."""
+    results, damaged = [], []
+    for run_dir in sorted((workdir / "runs").glob("*")):
+        for name in ("result.json", "failure.json"):
+            path = run_dir / name
+            if not path.is_file():
+                continue
+            try:
+                results.append(read(path))
+            except DamagedResult as error:
+                damaged.append(f"{error}; skipped, delete it to train that run again")
+            break
+    return results, damaged
+
+
+def write_table(workdir: Path, results: list[RunResult]) -> None:
+    """`runs.csv` and `runs.parquet`, each replaced as a whole."""
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    kinds = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    schema = []
+    for name in FIELDS:
+        kind = _TYPES[name]
+        if typing.get_args(kind):
+            kind = next(t for t in typing.get_args(kind) if t is not type(None))
+        schema.append(pa.field(name, kinds[kind]))
+    table = pa.Table.from_pylist([dataclasses.asdict(r) for r in results], pa.schema(schema))
+    for name, write_to in (("runs.csv", csv.write_csv), ("runs.parquet", parquet.write_table)):
+        buffer = io.BytesIO()
+        write_to(table, buffer)
+        files.write_bytes(workdir / name, buffer.getvalue())
+
+
+def read_table(path: Path) -> tuple[list[RunResult], list[str]]:
+    """(rows of a `runs.csv`, one line for each damaged row)."""
+    import csv
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such table; run `scaling sweep` first")
+    rows, damaged = [], []
+    with open(path, newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                rows.append(from_row(row))
+            except DamagedResult as error:
+                damaged.append(f"{path}: row {number}: {error}; skipped")
+    return rows, damaged
