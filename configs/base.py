@@ -92,11 +92,14 @@ def get_config() -> ConfigDict:
     c.sweep.optimum_exponent = 0.5  # ... and its growth with the budget; centres the rungs
     c.sweep.min_width = 16  # ladder: width of the smallest rung
     c.sweep.width_ratio = 1.3  # ladder: width of a rung over that of the one below, before rounding
-    c.sweep.width_multiple = 16  # ladder: widths are rounded to this; a multiple of model.head_dim
+    c.sweep.width_multiple = 16  # ladder: widths are rounded to this, which head sizes must allow
     c.sweep.rungs = 8  # ladder: number of rungs
-    c.sweep.aspect_ratio = 32.0  # ladder: width / depth; depth is rounded, at least 1
+    c.sweep.aspect_ratio = 32.0  # ladder: width / depth; depth is rounded, at least min_depth
+    c.sweep.min_depth = 2  # ladder: depth of the narrowest rungs
+    c.sweep.heads = 0  # ladder: attention heads of every rung; 0 = width / model.head_dim
     c.sweep.mlp_ratio = 4.0  # ladder: mlp_width / width
     c.sweep.tokens = (1_000_000,)  # data: the run lengths; params: its one run length
+    c.sweep.assumed_mfu = 0.3  # share of the matrix peak behind the time estimates of `plan`
     c.sweep.lr_coefficient = 0.0  # lr = coefficient * n_params^-lr_n_exponent; 0 = keep optim.lr
     c.sweep.lr_n_exponent = 0.0  # see above
     c.sweep.grid_keys = ()  # grid: dotted keys, e.g. ("optim.lr", "seed")

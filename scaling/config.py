@@ -81,6 +81,7 @@ POSITIVE = (
     "sweep.width_multiple",
     "sweep.rungs",
     "sweep.aspect_ratio",
+    "sweep.min_depth",
     "sweep.mlp_ratio",
     "laws.huber_delta",
     "laws.bootstrap",
@@ -94,6 +95,7 @@ FRACTIONS = (
     "optim.decay_fraction",
     "optim.final_lr",
     "laws.confidence",
+    "sweep.assumed_mfu",
 )
 
 
@@ -223,9 +225,12 @@ def _check_combinations(c: ConfigDict, source: str) -> None:
             f"config.train.log_every={c.train.log_every} should divide "
             f"config.train.steps_per_dispatch={c.train.steps_per_dispatch}"
         )
-    if c.sweep.width_multiple % m.head_dim:
+    if c.sweep.kind in ("compute", "params") and c.sweep.width_multiple % (
+        c.sweep.heads or m.head_dim
+    ):
         refuse(
             f"config.sweep.width_multiple={c.sweep.width_multiple} should be a multiple of "
+            f"config.sweep.heads={c.sweep.heads}, or where that is 0 of "
             f"config.model.head_dim={m.head_dim}"
         )
     if c.sweep.width_ratio <= 1:

@@ -1,0 +1,33 @@
+"""A compute sweep of byte-level Transformers on real text, in minutes on two CPU cores.
+
+Four IsoFLOP budgets over 1.5 decades, six sizes each, on the Python sources of sympy and mpmath.
+Context 128 bytes, 8 sequences (1,024 tokens) per step; cosine decay to the end of each run, warm-up 5%
+of it; tied head. The learning rate is the rule that experiments/lr_study.py found on this corpus.
+
+    scaling curves --config=configs/quickstart.py --workdir=results/quickstart
+"""
+
+from configs import base
+
+
+def get_config():
+    c = base.get_config()
+    c.name = "quickstart"
+    c.data.hash = "20ab74fedd5d7fa0"
+    c.model.tied_head = True
+    c.train.batch_size = 8
+    c.sweep.kind = "compute"
+    c.sweep.budgets = (2e10, 6.4e10, 2e11, 6.4e11)
+    c.sweep.sizes_per_budget = 6
+    c.sweep.optimum_guess = 2e4
+    c.sweep.optimum_exponent = 0.35
+    c.sweep.min_width = 8
+    c.sweep.width_ratio = 1.2
+    c.sweep.width_multiple = 4
+    c.sweep.rungs = 11
+    c.sweep.heads = 2
+    c.sweep.aspect_ratio = 32.0
+    c.sweep.lr_coefficient = 0.016
+    c.sweep.lr_n_exponent = 0.0
+    c.laws.holdout_factor = 3.2
+    return c

@@ -1,0 +1,1 @@
+"""Scripts over the library, one per question: a config in, curves out."""

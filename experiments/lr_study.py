@@ -1,0 +1,139 @@
+"""Which learning rate suits which size? The study behind the rule in configs/quickstart.py.
+
+At each budget, every size is trained at every learning rate; a parabola through log loss against log lr
+gives the optimum of each size, and a power law through the optima gives the rule. Optima at the edge of
+the grid are named and left out.
+
+    python experiments/lr_study.py --config=configs/quickstart.py --workdir=results/lr_study \
+        --out=experiments/lr_study
+
+writes `lr_study.csv` (every run), `lr_study.json` (optima and rule) and the figure. About 4 minutes on two
+cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from experiments import common
+from scaling import files, results
+from scaling.sweep import ladder, plan
+
+WIDTHS = (8, 12, 16, 24, 32, 48)
+BUDGETS = (2e10, 2e11)
+RATES = (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
+
+
+def planned(config, widths, budgets, rates) -> list[plan.PlannedRun]:
+    """Sizes x budgets x learning rates."""
+    from scaling import config as config_lib
+
+    return [
+        plan.at_budget(
+            config_lib.with_values(config, {"sweep.lr_coefficient": lr, "sweep.lr_n_exponent": 0.0}),
+            ladder.rung_of_width(config, width),
+            budget,
+        )
+        for width in widths
+        for budget in budgets
+        for lr in rates
+    ]
+
+
+def optimum(rates: np.ndarray, losses: np.ndarray) -> tuple[float, float, str]:
+    """(learning rate, loss, problem) at the minimum of a parabola through the best point's neighbours."""
+    best = int(losses.argmin())
+    if best in (0, len(rates) - 1):
+        return float(rates[best]), float(losses[best]), "best at the edge of the grid"
+    near = slice(best - 1, best + 2)
+    c2, c1, c0 = np.polyfit(np.log(rates[near]), np.log(losses[near]), 2)
+    x = -c1 / (2 * c2)
+    return float(np.exp(x)), float(np.exp(c0 + c1 * x + c2 * x * x)), ""
+
+
+def analyse(rows: list[results.RunResult]) -> dict:
+    """Optimum of every (budget, size), and the power law through those inside the grid."""
+    optima = []
+    for budget, n_params in sorted({(r.budget, r.n_params) for r in rows}):
+        group = sorted(
+            (r for r in rows if (r.budget, r.n_params) == (budget, n_params)), key=lambda r: r.lr
+        )
+        lr, loss, problem = optimum(
+            np.array([r.lr for r in group]), np.array([r.loss for r in group])
+        )
+        optima.append(
+            {"budget": budget, "n_params": n_params, "lr": lr, "loss": loss, "problem": problem}
+        )
+    inside = [o for o in optima if not o["problem"]]
+    rule = None
+    if len({o["n_params"] for o in inside}) >= 2:
+        slope, offset = np.polyfit(
+            np.log([o["n_params"] for o in inside]), np.log([o["lr"] for o in inside]), 1
+        )
+        rule = {
+            "equation": "lr = lr_coefficient * n_params^-lr_n_exponent",
+            "lr_coefficient": float(np.exp(offset)),
+            "lr_n_exponent": float(-slope),
+            "n_params": [min(o["n_params"] for o in inside), max(o["n_params"] for o in inside)],
+        }
+    return {"optima": optima, "rule": rule}
+
+
+def draw(rows, analysis, budgets):
+    """Loss against learning rate, one panel per budget, one line per size."""
+    import matplotlib.pyplot as plt
+
+    from scaling.report.figures import RED, _shades
+
+    figure, panels = plt.subplots(1, len(budgets), figsize=(5 * len(budgets), 4), squeeze=False)
+    for axes, budget in zip(panels[0], budgets, strict=True):
+        sizes = sorted({r.n_params for r in rows if r.budget == budget})
+        for n_params, colour in zip(sizes, _shades(len(sizes)), strict=False):
+            group = sorted(
+                (r.lr, r.loss) for r in rows if (r.budget, r.n_params) == (budget, n_params)
+            )
+            axes.plot(*zip(*group, strict=True), "o-", color=colour, label=f"N = {n_params:,}")
+        for o in analysis["optima"]:
+            if o["budget"] == budget and not o["problem"]:
+                axes.plot(o["lr"], o["loss"], "*", color=RED, ms=11, zorder=5)
+        axes.set(
+            xscale="log", xlabel="peak learning rate", ylabel="held-out loss, nats/token",
+            title=f"{budget:.0e} FLOPs",
+        )
+        axes.legend(fontsize=7)
+    return panels[0][0]
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    common.add_flags(parser, config="configs/quickstart.py", workdir="results/lr_study")
+    parser.add_argument("--out", default="experiments/lr_study")
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
+    parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    args, overrides = parser.parse_known_args(argv)
+    config = common.load(args, overrides)
+    runs = planned(config, args.widths, args.budgets, args.rates)
+    rows = common.train_all(runs, config, Path(args.workdir))
+    wanted = {common.run_id(run) for run in runs}
+    rows = [r for r in rows if r.run_id in wanted and r.status == "done"]
+    analysis = analyse(rows)
+    out = Path(args.out)
+    common.write_rows(
+        out / "lr_study.csv", rows, ("budget", "width", "depth", "n_params", "tokens", "lr", "loss",
+                                     "loss_se", "batch_tokens", "seed", "commit"),
+    )
+    files.write_json(out / "lr_study.json", analysis)
+    common.write_figure(out / "lr_study", lambda: draw(rows, analysis, args.budgets))
+    for o in analysis["optima"]:
+        print(f"{o['budget']:.1e} FLOPs  N {o['n_params']:7,}  lr* {o['lr']:.4f}  {o['problem']}")
+    print(analysis["rule"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,268 @@
+"""The `scaling` command: flags and one call each. Heavy packages are imported by the calls."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from scaling.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INCOMPLETE,
+    EXIT_PREEMPTED,
+    Preempted,
+    UserError,
+)
+
+COMMANDS = {
+    "plan": "print the resolved runs, their sizes, tokens, FLOPs and time; trains nothing",
+    "train": "train the one run that the config describes",
+    "sweep": "train all runs of the config's sweep and write the table",
+    "fit": "fit the laws and write the curves, of a workdir or of any CSV",
+    "holdout": "seal the forecast, train the held-out run, compare",
+    "curves": "sweep, fit, holdout and report in one; goes on where it stopped",
+    "status": "runs by state, loss so far, FLOPs spent and left",
+    "report": "print the summary of what is on disk",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code (0 done, 2 bad input, 3 incomplete, 75 stopped by a signal)."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except Preempted as stop:
+        print(f"stopped by {stop}; the same command goes on", file=sys.stderr)
+        return EXIT_PREEMPTED
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return EXIT_PREEMPTED
+
+
+def _run(argv: list[str]) -> int:
+    overrides = [a for a in argv if a.startswith("--config.")]
+    rest = [a for a in argv if not a.startswith("--config.")]
+    args = _parser().parse_args(rest)
+    if args.command == "fit" and args.table:
+        return _fit_csv(args)
+    if args.command in ("status", "report") and not args.config:
+        args.config_values = None
+        return _commands()[args.command](None, _workdir(args))
+    from scaling import config as config_lib
+
+    config = config_lib.load(args.config, overrides)
+    return _commands()[args.command](
+        config, None if args.command == "plan" else _workdir(args)
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scaling", description="Scaling laws, from a config to a fitted and tested law."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, help_text in COMMANDS.items():
+        sub = commands.add_parser(name, help=help_text, description=help_text)
+        sub.add_argument(
+            "--config", default="", help="a study, e.g. configs/quickstart.py; --config.key=value "
+            "overrides a key"
+        )
+        sub.add_argument("--workdir", default="", help="folder of the study's results")
+        if name == "fit":
+            sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
+            sub.add_argument("--form", default="chinchilla", choices=["chinchilla", "isoflop"])
+            sub.add_argument("--n_params", default="n_params", help="column of model sizes")
+            sub.add_argument("--tokens", default="", help="column of training tokens")
+            sub.add_argument("--flops", default="", help="column of training FLOPs")
+            sub.add_argument("--loss", default="loss", help="column of losses")
+            sub.add_argument("--budget", default="", help="isoflop: column of IsoFLOP groups")
+            sub.add_argument("--drop_highest", type=int, default=0, metavar="K",
+                             help="leave out the K rows of highest loss")
+            sub.add_argument("--huber_delta", type=float, default=1e-3)
+            sub.add_argument("--bootstrap", type=int, default=500)
+            sub.add_argument("--confidence", type=float, default=0.9)
+            sub.add_argument("--out", default="", help="folder for the law's JSON")
+    return parser
+
+
+def _workdir(args) -> Path:
+    if not args.workdir:
+        raise UserError("--workdir is missing; name a folder for the results")
+    return Path(args.workdir)
+
+
+def _commands():
+    return {
+        "plan": _plan,
+        "train": _train,
+        "sweep": _sweep,
+        "fit": _fit,
+        "holdout": _holdout,
+        "curves": _curves,
+        "status": _status,
+        "report": _report,
+    }
+
+
+def _start_jax(config) -> None:
+    from scaling import machine, sharding
+
+    sharding.configure_cpu_devices(config.parallel.cpu_devices)
+    machine.enable_compilation_cache()
+
+
+def _plan(config, _workdir) -> int:
+    from scaling import accounting, machine
+    from scaling.sweep import plan
+
+    _start_jax(config)
+    single = config.sweep.kind == "none"
+    runs = [plan.planned(config)] if single else plan.plan(config)
+    peak = machine.peak_flops()
+    speed = peak * config.sweep.assumed_mfu
+    print(
+        f"{'budget':>9} {'width':>5} {'depth':>5} {'n_params':>11} {'total':>11} {'tokens':>13} "
+        f"{'steps':>7} {'FLOPs':>9} {'lr':>9} {'time':>9}"
+    )
+    for r in runs:
+        counts = accounting.param_counts(accounting.shape_of(r.config))
+        budget = f"{r.budget:9.2e}" if r.budget else f"{'-':>9}"
+        print(
+            f"{budget} {r.config.model.width:5} {r.config.model.depth:5} {r.n_params:11,} "
+            f"{counts['n_params_total']:11,} {r.tokens:13,} {r.steps:7,} {r.flops:9.2e} "
+            f"{r.config.optim.lr:9.2e} {_duration(r.flops / speed):>9}"
+        )
+    total = sum(r.flops for r in runs)
+    print(
+        f"{len(runs)} runs, {total:.3g} FLOPs, about {_duration(total / speed)} at "
+        f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({machine.device_name()})"
+    )
+    if config.laws.holdout_factor and not single:
+        flops = config.laws.holdout_factor * max(config.sweep.budgets)
+        print(f"held-out run: {flops:.3g} FLOPs, about {_duration(flops / speed)} more")
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _train(config, workdir: Path) -> int:
+    from scaling import train
+
+    _start_jax(config)
+    result = train.train_run(config, workdir / "runs" / train.run_id(config))
+    if result.status != "done":
+        print(f"error: {result.run_id} {result.status}: {result.reason}", file=sys.stderr)
+        return EXIT_INCOMPLETE
+    print(
+        f"{result.run_id}: loss {result.loss:.4f} +- {result.loss_se:.4f} nats/token, "
+        f"{result.bits_per_byte:.4f} bits per byte, {result.flops_exact:.3g} FLOPs"
+    )
+    return 0
+
+
+def _trained(config, workdir: Path):
+    from scaling.sweep import plan, runner
+
+    runs = plan.plan(config)
+    runner.claim_workdir(config, workdir)
+    _start_jax(config)
+    return runner.sweep(runs, workdir)
+
+
+def _sweep(config, workdir: Path) -> int:
+    outcome = _trained(config, workdir)
+    print(f"{len(outcome.results)} runs in {workdir / 'runs.csv'}")
+    return _problems(outcome.problems)
+
+
+def _problems(problems: list[str]) -> int:
+    for line in problems:
+        print(f"warning: {line}", file=sys.stderr)
+    return EXIT_INCOMPLETE if problems else 0
+
+
+def _fit(config, workdir: Path) -> int:
+    from scaling import study
+
+    problems: list[str] = []
+    done = study.fit_and_write(config, workdir, problems)
+    study.show(done)
+    return _problems(problems)
+
+
+def _holdout(config, workdir: Path) -> int:
+    from scaling import study
+
+    _start_jax(config)
+    problems: list[str] = []
+    study.hold_out(config, workdir, problems)
+    study.show(study.fit_and_write(config, workdir, problems))
+    return _problems(problems)
+
+
+def _curves(config, workdir: Path) -> int:
+    from scaling import study
+
+    outcome = _trained(config, workdir)
+    problems = list(outcome.problems)
+    if config.laws.holdout_factor:
+        study.hold_out(config, workdir, problems)
+    study.show(study.fit_and_write(config, workdir, problems))
+    return _problems(problems)
+
+
+def _report(config, workdir: Path) -> int:
+    from scaling import study
+
+    for line in study.stored_summary(workdir):
+        print(line)
+    return 0
+
+
+def _status(config, workdir: Path) -> int:
+    from scaling import study
+
+    lines, damaged = study.status(config, workdir)
+    for line in lines:
+        print(line)
+    return _problems(damaged)
+
+
+def _fit_csv(args) -> int:
+    from scaling import files, laws
+
+    table = laws.read_csv(
+        args.table,
+        n_params=args.n_params,
+        tokens=args.tokens,
+        flops=args.flops,
+        loss=args.loss,
+        budget=args.budget,
+        drop_highest=args.drop_highest,
+    )
+    for line in table.excluded:
+        print(f"left out: {line}", file=sys.stderr)
+    from scaling.laws import export
+
+    options = {"bootstrap": args.bootstrap, "confidence": args.confidence}
+    if args.form == "isoflop":
+        content = export.isoflop(laws.fit_isoflop(table, **options), table)
+    else:
+        law = laws.fit_chinchilla(table, delta=args.huber_delta, **options)
+        content = export.chinchilla(law, table)
+    for line in export.lines(content):
+        print(line)
+    if args.out:
+        path = Path(args.out) / f"{args.form}.json"
+        files.write_json(path, content)
+        print(path)
+    damaged = [line for line in table.excluded if "highest losses" not in line]
+    return EXIT_INCOMPLETE if damaged else 0

@@ -1,0 +1,86 @@
+"""Fitted laws as plain dicts for JSON, and as lines of text, for tables from elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scaling.laws.isoflop import IsoflopFit
+from scaling.laws.parametric import ChinchillaFit
+from scaling.laws.power import PowerFit
+from scaling.laws.table import Table
+
+
+def _common(table: Table) -> dict[str, Any]:
+    return {
+        "n_rows": len(table),
+        "excluded": list(table.excluded),
+        "table_sha256": table.hash(),
+        "range_of_validity": {
+            c: [float(getattr(table, c).min()), float(getattr(table, c).max())]
+            for c in ("n_params", "tokens", "flops")
+        },
+    }
+
+
+def chinchilla(fit: ChinchillaFit, table: Table) -> dict[str, Any]:
+    return {
+        "form": "chinchilla",
+        "equation": fit.equation,
+        "estimator": "Huber loss on log L, sum over rows",
+        "params": {name: i.as_dict() for name, i in fit.intervals.items()},
+        "objective": fit.objective,
+        "huber_delta": fit.delta,
+        "starts_that_reach_it": fit.reached,
+        "residual_rms": float(np.sqrt(np.mean(fit.residuals**2))),
+        "verdict": fit.verdict,
+        "warnings": list(fit.warnings),
+        "confidence": fit.confidence,
+        **_common(table),
+    }
+
+
+def power(fit: PowerFit) -> dict[str, Any]:
+    return {
+        "equation": fit.equation,
+        "coefficient": fit.coefficient.as_dict(),
+        "exponent": fit.exponent.as_dict(),
+        "x_range": list(fit.x_range),
+    }
+
+
+def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
+    names = {"N*": fit.n_opt, "D*": fit.tokens_opt, "L*": fit.frontier}
+    return {
+        "form": "isoflop",
+        "equation": "log L = c0 + c1 x + c2 x^2, x = log N - log N0; y* = k C^a",
+        "estimator": "parabola in log N per budget, least squares on logs through the minima",
+        "params": {name: law.exponent.as_dict() for name, law in names.items()},
+        "laws": {name: power(law) for name, law in names.items()},
+        "minima": [
+            {
+                "budget": p.budget,
+                "n_opt": p.n_opt.as_dict(),
+                "tokens_opt": p.tokens_opt.as_dict(),
+                "loss_opt": p.loss_opt.as_dict(),
+                "problem": p.problem,
+            }
+            for p in fit.profiles
+        ],
+        "verdict": "good" if not fit.warnings else "see warnings",
+        "warnings": list(fit.warnings),
+        **_common(table),
+    }
+
+
+def lines(content: dict[str, Any]) -> list[str]:
+    """A law's dict as text: equation, parameters with intervals, verdict."""
+    out = [f"{content['equation']}   ({content['n_rows']} rows)"]
+    for name, p in content["params"].items():
+        out.append(
+            f"  {name:6} {p['value']:.6g}  se {p['se']:.2g}  [{p['low']:.6g}, {p['high']:.6g}]"
+        )
+    out.append(f"verdict: {content['verdict']}")
+    out.extend(f"warning: {w}" for w in content["warnings"])
+    return out

@@ -1,0 +1,59 @@
+"""The short table that ends a study: optimum per budget, exponents, forecast against measurement."""
+
+from __future__ import annotations
+
+from scaling import results
+
+
+def lines(fits, forecast=None, holdout: results.RunResult | None = None) -> list[str]:
+    """The summary as lines of text, every interval at the study's confidence."""
+    out = []
+    if fits.isoflop:
+        out.append("Optimum per budget (IsoFLOP parabolas; n_params without embeddings)")
+        out.append(f"  {'FLOPs':>9} {'N*':>10} {'D*':>12} {'D*/N*':>7} {'loss':>8}  note")
+        for p in fits.isoflop.profiles:
+            ratio = p.tokens_opt.value / p.n_opt.value
+            out.append(
+                f"  {p.budget:9.2e} {p.n_opt.value:10.3g} {p.tokens_opt.value:12.4g} {ratio:7.1f} "
+                f"{p.loss_opt.value:8.4f}  {p.problem}"
+            )
+    out.append("Exponents with intervals")
+    for title, fit in (("envelope", fits.envelope), ("IsoFLOP", fits.isoflop)):
+        if fit is None:
+            out.append(f"  {title:10} refused: {fits.refused[title.lower()]}")
+            continue
+        parts = [
+            f"{name} ~ C^{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
+            for name, e in (
+                ("N*", fit.n_opt.exponent),
+                ("D*", fit.tokens_opt.exponent),
+                ("L*", fit.frontier.exponent),
+            )
+        ]
+        out.append(f"  {title:10} " + "  ".join(parts))
+    if fits.chinchilla:
+        c = fits.chinchilla
+        parts = [
+            f"{name} {i.value:.4g} [{i.low:.4g}, {i.high:.4g}]" for name, i in c.intervals.items()
+        ]
+        out.append("  L(N, D)    " + "  ".join(parts))
+        out.append(f"             verdict: {c.verdict}")
+    else:
+        out.append(f"  L(N, D)    refused: {fits.refused['chinchilla']}")
+    for fit in (fits.isoflop, fits.chinchilla, fits.envelope):
+        out.extend(f"  warning: {w}" for w in (fit.warnings if fit else ()))
+    if forecast:
+        p = forecast["predicted_loss"]
+        out.append(
+            f"Held-out run: {forecast['flops']:.3g} FLOPs, n_params {forecast['n_params']:,}, "
+            f"{forecast['tokens']:,} tokens"
+        )
+        out.append(f"  predicted loss {p['value']:.4f} [{p['low']:.4f}, {p['high']:.4f}]")
+        if holdout and holdout.loss is not None:
+            error = holdout.loss / p["value"] - 1
+            inside = "inside" if p["low"] <= holdout.loss <= p["high"] else "outside"
+            out.append(
+                f"  measured loss  {holdout.loss:.4f} +- {holdout.loss_se:.4f}  "
+                f"({error:+.2%}, {inside} the interval)"
+            )
+    return out

@@ -1,0 +1,131 @@
+"""A study on disk: fit its table, seal and test its forecast, report, and tell how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from scaling import config as config_lib
+from scaling import curves, files, holdout, results
+from scaling.errors import UserError
+from scaling.report import summary
+from scaling.sweep import plan, runner
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `fit_and_write` left: the summary's lines and the pictures."""
+
+    summary: list[str]
+    pictures: list[Path]
+
+
+def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Written:
+    """Fit the workdir's runs, write all curves and `summary.txt`.
+
+    Damaged results are named in `problems` and left out. Raises UserError where there is no sweep here,
+    CannotFit where its runs determine no law.
+    """
+    require_sweep(config, workdir)
+    rows = runner.write_table(workdir, problems)
+    fits = curves.fit(rows, workdir, config)
+    forecast_path = workdir / "forecast.json"
+    forecast = files.read_json(forecast_path) if forecast_path.is_file() else None
+    tested = [r for r in rows if forecast and r.run_id == forecast["run_id"] and r.status == "done"]
+    held_out = tested[0] if tested else None
+    pictures = curves.write(fits, workdir, config, forecast, held_out)
+    lines = summary.lines(fits, forecast, held_out)
+    files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
+    return Written(lines, pictures)
+
+
+def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
+    """Seal the forecast (once), then train the run that it is about."""
+    if not config.laws.holdout_factor:
+        raise UserError("config.laws.holdout_factor is 0; set it to 3 or more for a held-out run")
+    require_sweep(config, workdir)
+    rows = runner.write_table(workdir, problems)
+    if not (workdir / "forecast.json").is_file():
+        missing = _missing(config, workdir, rows)
+        if missing:
+            raise UserError(
+                f"{len(missing)} runs of the sweep have no result (first {missing[0]}); run "
+                "`scaling sweep` before the forecast is sealed"
+            )
+        fits = curves.fit(rows, workdir, config)
+        forecast = holdout.seal(fits, config, workdir)
+    else:
+        forecast = files.read_json(workdir / "forecast.json")
+    outcome = runner.sweep([holdout.planned(forecast, config)], workdir, role="holdout")
+    problems.extend(p for p in outcome.problems if p not in problems)
+
+
+def _missing(config: ConfigDict, workdir: Path, rows: list[results.RunResult]) -> list[str]:
+    """Planned runs that have neither ended nor failed in this workdir."""
+    ended = {r.run_id for r in rows}
+    names = [runner.run_dir(workdir, run).name for run in plan.plan(config)]
+    return [n for n in names if n not in ended and not (workdir / "runs" / n / "result.json").is_file()]
+
+
+def require_sweep(config: ConfigDict, workdir: Path) -> None:
+    if not (workdir / "sweep.json").is_file():
+        raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
+    runner.claim_workdir(config, workdir)
+
+
+def show(written: Written) -> None:
+    for line in written.summary:
+        print(line)
+    print("Pictures")
+    for path in written.pictures:
+        print(f"  {path}")
+
+
+def stored_summary(workdir: Path) -> list[str]:
+    """The summary that the last fit of this workdir wrote."""
+    path = workdir / "summary.txt"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run `scaling fit` first")
+    return path.read_text().splitlines()
+
+
+def status(config: ConfigDict | None, workdir: Path) -> tuple[list[str], list[str]]:
+    """(lines on every run of the sweep, one line per damaged result)."""
+    if config is None:
+        path = workdir / "sweep.json"
+        if not path.is_file():
+            raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
+        config = config_lib.from_json(files.read_json(path))
+    require_sweep(config, workdir)
+    found, damaged = results.collect(workdir)
+    by_id = {r.run_id: r for r in found}
+    lines, counts = [], {"done": 0, "diverged": 0, "failed": 0, "running": 0, "waiting": 0}
+    spent = total = 0.0
+    for run in plan.plan(config):
+        folder = runner.run_dir(workdir, run)
+        state, detail, part = _state(folder, by_id.get(folder.name), run)
+        counts[state] = counts.get(state, 0) + 1
+        total += run.flops
+        spent += part * run.flops
+        lines.append(f"{folder.name:48} {state:9} {part:4.0%}  {detail}")
+    summary_line = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    lines.append(f"{summary_line}; {spent:.3g} of {total:.3g} FLOPs spent ({spent / total:.0%})")
+    for r in found:
+        if r.role == "holdout":
+            lines.append(f"held-out {r.run_id}: {r.status} loss {r.loss}")
+    return lines, damaged
+
+
+def _state(folder: Path, result, run) -> tuple[str, str, float]:
+    """(state, loss or reason, fraction trained) of one planned run."""
+    if result is not None:
+        detail = f"loss {result.loss:.4f}" if result.status == "done" else result.reason
+        return result.status, detail, 1.0 if result.status == "done" else 0.0
+    logged: list[dict[str, Any]] = files.read_lines(folder / "metrics.jsonl", key="step")
+    if not logged:
+        return "waiting", "", 0.0
+    last = logged[-1]
+    return "running", f"loss {last['loss']:.4f} (training)", last["tokens"] / run.tokens
