@@ -27,7 +27,7 @@ def get_config():
     c.sweep.rungs = 11
     c.sweep.heads = 2
     c.sweep.aspect_ratio = 32.0
-    c.sweep.lr_coefficient = 0.016
-    c.sweep.lr_n_exponent = 0.0
+    c.sweep.lr_coefficient = 0.434
+    c.sweep.lr_n_exponent = 0.34
     c.laws.holdout_factor = 3.2
     return c

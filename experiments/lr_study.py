@@ -25,7 +25,7 @@ from scaling.sweep import ladder, plan
 
 WIDTHS = (8, 12, 16, 24, 32, 48)
 BUDGETS = (2e10, 2e11)
-RATES = (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
+RATES = (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 1.28e-1)
 
 
 def planned(config, widths, budgets, rates) -> list[plan.PlannedRun]:

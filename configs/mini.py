@@ -1,0 +1,26 @@
+"""The quickstart in miniature: seconds on a CPU. For tests, CI and a first look; its laws mean little.
+
+    scaling curves --config=configs/mini.py --workdir=results/mini
+"""
+
+from configs import quickstart
+
+
+def get_config():
+    c = quickstart.get_config()
+    c.name = "mini"
+    c.data.seq_len = 32
+    c.train.batch_size = 4
+    c.train.steps_per_dispatch = 16
+    c.train.log_every = 4
+    c.eval.tokens = 8_192
+    c.checkpoint.every_tokens = 8_192
+    c.sweep.budgets = (4e8, 1.2e9, 4e9)
+    c.sweep.sizes_per_budget = 5
+    c.sweep.optimum_guess = 8e3
+    c.sweep.optimum_exponent = 0.0
+    c.sweep.rungs = 8
+    c.sweep.min_depth = 1
+    c.laws.bootstrap = 50
+    c.laws.holdout_factor = 3.0
+    return c

@@ -1,0 +1,76 @@
+"""Two CPU devices for every test, and one cache of data and compiled programs for the session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["SCALING_CACHE"] = str(folder)
+    from scaling import machine, sharding
+
+    sharding.configure_cpu_devices(2)
+    machine.enable_compilation_cache()
+    return folder
+
+
+@pytest.fixture
+def config():
+    """A checked config of one tiny run."""
+    from scaling import config as config_lib
+
+    return config_lib.with_values(
+        config_lib.from_file(str(ROOT / "configs" / "mini.py")),
+        {
+            "sweep.kind": "none",
+            "model.width": 16,
+            "model.head_dim": 8,
+            "model.mlp_width": 64,
+            "train.tokens": 32 * 4 * 40,
+            "checkpoint.every_tokens": 32 * 4 * 16,
+            "eval.tokens": 2048,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def mini(tmp_path_factory, cache) -> Path:
+    """The workdir of a finished, never interrupted `scaling curves --config=configs/mini.py`."""
+    workdir = tmp_path_factory.mktemp("mini") / "study"
+    done = run_cli("curves", "--config=configs/mini.py", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def run_cli(*args: str, timeout: float = 400, env: dict | None = None):
+    """`python -m scaling ...` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "scaling", *args],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def run_python(code: str, *args: str, timeout: float = 300, env: dict | None = None):
+    """`code` in a process of its own, so that it may choose its devices and imports."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *args],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+    )
