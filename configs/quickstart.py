@@ -18,16 +18,17 @@ def get_config():
     c.train.batch_size = 8
     c.sweep.kind = "compute"
     c.sweep.budgets = (2e10, 6.4e10, 2e11, 6.4e11)
-    c.sweep.sizes_per_budget = 6
-    c.sweep.optimum_guess = 2e4
-    c.sweep.optimum_exponent = 0.35
+    c.sweep.sizes_per_budget = 7
+    c.sweep.optimum_guess = 4e4
+    c.sweep.optimum_exponent = 0.6
     c.sweep.min_width = 8
-    c.sweep.width_ratio = 1.2
+    c.sweep.width_ratio = 1.25
     c.sweep.width_multiple = 4
     c.sweep.rungs = 11
     c.sweep.heads = 2
     c.sweep.aspect_ratio = 32.0
     c.sweep.lr_coefficient = 0.434
     c.sweep.lr_n_exponent = 0.34
+    c.laws.huber_delta = 1e-2
     c.laws.holdout_factor = 3.2
     return c

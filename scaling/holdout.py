@@ -10,23 +10,25 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import files
+from scaling import accounting, files, train
+from scaling import config as config_lib
 from scaling.curves import Fits
+from scaling.laws.backtest import combine
+from scaling.laws.frontier import frontier
 from scaling.laws.table import CannotFit
-from scaling.sweep import ladder
+from scaling.sweep import ladder, plan
 from scaling.sweep.plan import PlannedRun, at_budget
 
 
 def prescribe(fits: Fits, config: ConfigDict) -> PlannedRun:
-    """The run that the parametric law prescribes at holdout_factor times the largest budget.
+    """The run at holdout_factor times the largest budget, at the size that the laws prescribe.
 
-    Of all widths that the ladder's rounding allows, the one whose predicted loss at that budget is
-    lowest. Raises CannotFit where there is no parametric law to ask.
+    The size is the geometric mean of the N* of the parametric law and of the IsoFLOP minima (of one
+    where the other could not be fitted); of all widths that the ladder's rounding allows, the nearest.
     """
-    if fits.chinchilla is None:
-        raise CannotFit(f"held-out run: {fits.refused['chinchilla']}")
     budget = config.laws.holdout_factor * max(config.sweep.budgets)
     multiple = config.sweep.width_multiple
     widest = max(rung.width for rung in ladder.ladder(config)) * 4
@@ -34,58 +36,75 @@ def prescribe(fits: Fits, config: ConfigDict) -> PlannedRun:
         at_budget(config, ladder.rung_of_width(config, width), budget)
         for width in range(multiple, widest + 1, multiple)
     ]
-    return min(runs, key=lambda run: _predicted(fits, run, config).value)
+    sizes = prescribed_sizes(fits, budget)
+    wanted = float(np.mean(np.log(list(sizes.values()))))
+
+    def distance(run: PlannedRun) -> float:
+        return abs(float(np.log(_sizes(run)[config.laws.n_params])) - wanted)
+
+    return min(runs, key=distance)
 
 
-def _predicted(fits: Fits, run: PlannedRun, config: ConfigDict):
-    size = _sizes(run)[config.laws.n_params]
-    return fits.chinchilla.prediction_interval(size, run.tokens)
+def prescribed_sizes(fits: Fits, flops: float) -> dict[str, float]:
+    """N* at `flops` by each law that was fitted. Raises CannotFit where none was."""
+    found = {}
+    if fits.chinchilla:
+        found["chinchilla"] = frontier(fits.chinchilla, fits.table, [flops])[0].n_params.value
+    if fits.isoflop:
+        found["isoflop"] = float(fits.isoflop.n_opt.predict(flops))
+    if not found:
+        raise CannotFit("held-out run: " + "; ".join(fits.refused.values()))
+    return found
 
 
 def _sizes(run: PlannedRun) -> dict[str, int]:
-    from scaling import accounting
-
     return accounting.param_counts(accounting.shape_of(run.config))
 
 
 def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """The forecast of `workdir`: the one there is, or a new one, written before this returns."""
-    from scaling import config as config_lib
-    from scaling import train
-
     path = workdir / "forecast.json"
     if path.is_file():
         return files.read_json(path)
     run = prescribe(fits, config)
-    forecast: dict[str, Any] = {
+    sizes = _sizes(run)
+    forecast = combine(
+        fits.table,
+        fits.chinchilla,
+        fits.isoflop,
+        n_params=sizes[config.laws.n_params],
+        tokens=run.tokens,
+        flops=run.flops,
+        delta=config.laws.huber_delta,
+        confidence=config.laws.confidence,
+    )
+    content: dict[str, Any] = {
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "run_id": train.run_id(run.config),
         "config": config_lib.to_json(run.config),
         "flops": run.flops,
         "tokens": run.tokens,
-        **_sizes(run),
-        "law": fits.chinchilla.equation,
-        "parameters": fits.chinchilla.values,
-        "predicted_loss": _predicted(fits, run, config).as_dict(),
+        **sizes,
+        "prescribed_n_params": prescribed_sizes(fits, run.flops),
+        "predicted_loss": forecast.loss.as_dict(),
         "confidence": config.laws.confidence,
+        "laws": {
+            name: {
+                "loss": member.as_dict(),
+                "weight": forecast.weights[name],
+                "backtest_log_errors": forecast.errors[name],
+            }
+            for name, member in forecast.members.items()
+        },
+        "notes": list(forecast.notes),
+        "parameters": fits.chinchilla.values if fits.chinchilla else None,
         "fitted_on": {"sha256": fits.table.hash(), "runs": list(fits.table.names)},
     }
-    if fits.isoflop:
-        power = fits.isoflop.frontier
-        forecast["isoflop_frontier_loss"] = power.predict_interval(
-            run.flops, config.laws.confidence
-        ).as_dict()
-        forecast["isoflop_n_opt"] = fits.isoflop.n_opt.predict_interval(
-            run.flops, config.laws.confidence
-        ).as_dict()
-    files.write_json(path, forecast)
-    return forecast
+    files.write_json(path, content)
+    return content
 
 
 def planned(forecast: dict[str, Any], config: ConfigDict) -> PlannedRun:
     """The run that a sealed forecast is about."""
-    from scaling import config as config_lib
-    from scaling.sweep import plan
-
     budget = config.laws.holdout_factor * max(config.sweep.budgets)
     return plan.planned(config_lib.from_json(forecast["config"]), budget)

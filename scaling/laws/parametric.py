@@ -65,12 +65,16 @@ class ChinchillaFit:
 
         Scatter is drawn from the residuals, widened for the five fitted parameters.
         """
+        draws = self.prediction_draws(n_params, tokens)
+        return interval(float(self.predict(n_params, tokens)), draws, self.confidence)
+
+    def prediction_draws(self, n_params: float, tokens: float) -> np.ndarray:
+        """`[resamples]` losses behind `prediction_interval`."""
         rng = np.random.default_rng(0)
         columns = dict(zip(NAMES, self.draws.T, strict=True))
         widened = self.residuals * np.sqrt(self.n_rows / (self.n_rows - len(NAMES)))
         scatter = np.exp(rng.choice(widened, len(self.draws)))
-        draws = chinchilla_loss(columns, n_params, tokens) * scatter
-        return interval(float(self.predict(n_params, tokens)), draws, self.confidence)
+        return chinchilla_loss(columns, n_params, tokens) * scatter
 
     def optimum(self, flops: float, flops_per_n_d: float = 6.0) -> tuple[Interval, Interval]:
         """N* and D* at `flops` = flops_per_n_d * N * D, with intervals."""

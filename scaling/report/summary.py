@@ -48,6 +48,11 @@ def lines(fits, forecast=None, holdout: results.RunResult | None = None) -> list
             f"Held-out run: {forecast['flops']:.3g} FLOPs, n_params {forecast['n_params']:,}, "
             f"{forecast['tokens']:,} tokens"
         )
+        parts = [
+            f"{name} {law['loss']['value']:.4f} (weight {law['weight']:.2f})"
+            for name, law in forecast["laws"].items()
+        ]
+        out.append("  laws, weighed by their backtest: " + ", ".join(parts))
         out.append(f"  predicted loss {p['value']:.4f} [{p['low']:.4f}, {p['high']:.4f}]")
         if holdout and holdout.loss is not None:
             error = holdout.loss / p["value"] - 1

@@ -1,0 +1,116 @@
+"""Which law extrapolates? Hold back the largest budget, refit on the rest, compare, and weigh.
+
+Two laws forecast the loss of a compute-optimal run: the parametric L(N, D), and the power law through
+the IsoFLOP minima. Each is refitted without the largest budgets in turn (rolling, as long as three
+budgets remain) and asked for the minimum measured there. Weights are the inverse squares of the log errors, so
+that the forecast leans on the law that has extrapolated better within the training table; nothing of
+the run to be forecast is looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.isoflop import IsoflopFit, fit_isoflop
+from scaling.laws.parametric import ChinchillaFit, fit_chinchilla
+from scaling.laws.table import CannotFit, Table
+
+MIN_BUDGETS = 3  # left to fit on
+FLOOR = 2e-3  # log error below which laws count as equally good: about the noise of one run
+REFITS = 20  # the backtest needs no intervals
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Combined forecast of one run's loss and what it is made of."""
+
+    loss: Interval
+    members: dict[str, Interval]
+    weights: dict[str, float]
+    errors: dict[str, list[float]]  # log measured - log predicted at each held-back minimum
+    notes: tuple[str, ...]
+
+
+def backtest(table: Table, *, delta: float) -> tuple[dict[str, list[float]], list[str]]:
+    """(log errors by law at the held-back minima, notes on what could not be tested)."""
+    budgets = [b for b in np.unique(table.budget) if b > 0]
+    errors: dict[str, list[float]] = {"chinchilla": [], "isoflop": []}
+    notes = []
+    try:
+        whole = {p.budget: p for p in fit_isoflop(table, bootstrap=REFITS).profiles}
+    except CannotFit as error:
+        return errors, [str(error)]
+    for cut in range(len(budgets) - 1, MIN_BUDGETS - 1, -1):
+        target = whole[float(budgets[cut])]
+        if target.problem:
+            notes.append(f"no minimum at {target.budget:.3g} to test on: {target.problem}")
+            continue
+        earlier = table.rows((table.budget > 0) & (table.budget < budgets[cut]))
+        measured = np.log(target.loss_opt.value)
+        try:
+            law = fit_chinchilla(earlier, delta=delta, bootstrap=REFITS)
+            predicted = law.predict(target.n_opt.value, target.tokens_opt.value)
+            errors["chinchilla"].append(float(measured - np.log(predicted)))
+        except CannotFit as error:
+            notes.append(str(error))
+        try:
+            frontier = fit_isoflop(earlier, bootstrap=REFITS).frontier
+            errors["isoflop"].append(float(measured - np.log(frontier.predict(target.budget))))
+        except CannotFit as error:
+            notes.append(str(error))
+    return errors, notes
+
+
+def combine(
+    table: Table,
+    chinchilla: ChinchillaFit | None,
+    isoflop: IsoflopFit | None,
+    *,
+    n_params: float,
+    tokens: float,
+    flops: float,
+    delta: float,
+    confidence: float,
+) -> Forecast:
+    """Forecast the loss of a run of `n_params`, `tokens` and `flops`, which should be near the optimum.
+
+    Its interval is that of the mixture of the laws' refits, widened by the scatter of single runs about
+    the parametric law. Raises CannotFit where neither law could be fitted.
+    """
+    errors, notes = backtest(table, delta=delta)
+    rng = np.random.default_rng(0)
+    draws, members, weights = {}, {}, {}
+    if chinchilla:
+        members["chinchilla"] = chinchilla.prediction_interval(n_params, tokens)
+        draws["chinchilla"] = chinchilla.prediction_draws(n_params, tokens)
+    if isoflop:
+        power = isoflop.frontier
+        centre = np.exp(power.draws[:, 0] + power.draws[:, 1] * np.log(flops))
+        scatter = chinchilla.residuals if chinchilla else power.residuals
+        draws["isoflop"] = centre * np.exp(rng.choice(scatter, len(centre)))
+        members["isoflop"] = interval(float(power.predict(flops)), draws["isoflop"], confidence)
+    if not members:
+        raise CannotFit("forecast: neither the parametric nor the IsoFLOP law could be fitted")
+    tested = [n for n in members if errors[n]]
+    for name in members:
+        if not tested:
+            weights[name] = 1 / len(members)  # too few budgets to tell them apart
+        else:
+            square = np.mean(np.square(errors[name])) if errors[name] else np.inf
+            weights[name] = float(1 / max(square, FLOOR**2))
+    total = sum(weights.values())
+    weights = {n: w / total for n, w in weights.items()}
+    if not tested:
+        notes.append(f"fewer than {MIN_BUDGETS + 1} budgets with minima: laws weighted equally")
+    value = float(np.exp(sum(w * np.log(members[n].value) for n, w in weights.items())))
+    size = min(len(d) for d in draws.values())
+    mixture = np.concatenate(
+        [rng.choice(draws[n], max(1, round(4 * size * w))) for n, w in weights.items() if w > 0]
+    )
+    gap = [abs(np.log(m.value / value)) for m in members.values()]
+    if max(gap) > 0.02:
+        notes.append("the laws disagree by more than 2% at this compute")
+    return Forecast(interval(value, mixture, confidence), members, weights, errors, tuple(notes))

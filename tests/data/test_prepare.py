@@ -1,0 +1,167 @@
+"""Documents to tokens: hashed, split by whole documents, cached, and refused when wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from scaling import config as config_lib
+from scaling.data import corpus, prepare
+from scaling.data.tokenizers import ByteTokenizer
+from scaling.errors import UserError
+from tests.conftest import run_python
+
+
+def data_section(**values):
+    flat = {f"data.{k}": v for k, v in values.items()}
+    return config_lib.with_values(config_lib.load("configs/base.py"), flat).data
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "texts"
+    path.mkdir()
+    for i in range(60):
+        (path / f"{i:02}.txt").write_text(f"document {i}: " + "grüße und mehr " * (i + 1))
+    return path
+
+
+def test_embedded_corpus_is_the_pinned_one():
+    files = corpus.source_files()
+    assert len(files) == 852
+    assert sum(len(content) for _, content in files) == 17_990_423
+
+
+def test_embedded_corpus_through_tfds_keeps_every_byte():
+    data = prepare.prepare(data_section())
+    assert data.documents_hash.startswith(corpus.SHA256)
+    # one separator per document
+    assert len(data.train) + len(data.valid) == 17_990_423 + 852
+    assert 0.03 < len(data.valid) / len(data.train) < 0.06
+
+
+def test_a_tfds_name_gives_the_same_as_the_embedded_default():
+    by_name = prepare.prepare(data_section(name="python_sources"))
+    assert by_name.documents_hash == prepare.prepare(data_section()).documents_hash
+
+
+def test_tensorflow_is_never_imported(tmp_path):
+    code = (
+        "import sys\nfrom scaling import config\nfrom scaling.data import prepare\n"
+        "c = config.load('configs/base.py', ['--config.data.cache_dir=' + sys.argv[1]])\n"
+        "prepare.prepare(c.data)\nprint('tensorflow' in sys.modules, 'torch' in sys.modules)\n"
+    )
+    done = run_python(code, str(tmp_path))
+    assert done.stdout.strip().endswith("False False"), done.stderr
+
+
+def test_folder_is_split_by_whole_documents(folder, tmp_path):
+    data = prepare.prepare(
+        data_section(name="text_folder", path=str(folder), valid_fraction=0.3, cache_dir=str(tmp_path))
+    )
+    split = {}
+    for name in ("train", "valid"):
+        raw = bytes(getattr(data, name).tolist())
+        split[name] = [d for d in raw.split(b"\0") if d]
+    texts = {f.read_bytes() for f in folder.glob("*.txt")}
+    assert {*split["train"], *split["valid"]} == texts
+    assert not {*split["train"]} & {*split["valid"]}
+    assert 5 < len(split["valid"]) < 30
+
+
+def test_second_call_reads_the_cache(folder, tmp_path, monkeypatch):
+    section = data_section(
+        name="text_folder", path=str(folder), valid_fraction=0.3, cache_dir=str(tmp_path)
+    )
+    first = prepare.prepare(section)
+    monkeypatch.setattr(prepare, "_build", None)
+    second = prepare.prepare(section)
+    assert first.fingerprint == second.fingerprint
+    np.testing.assert_array_equal(first.train, second.train)
+
+
+def test_changed_folder_is_tokenised_again(folder, tmp_path):
+    section = data_section(
+        name="text_folder", path=str(folder), valid_fraction=0.3, cache_dir=str(tmp_path)
+    )
+    first = prepare.prepare(section)
+    (folder / "new.txt").write_text("one more document")
+    assert prepare.prepare(section).fingerprint != first.fingerprint
+
+
+def test_bpe_round_trip_and_byte_lengths(folder, tmp_path):
+    section = data_section(
+        name="text_folder", path=str(folder), valid_fraction=0.3, cache_dir=str(tmp_path),
+        tokenizer="bpe", vocab_size=300,
+    )  # fmt: skip
+    data = prepare.prepare(section)
+    from scaling.data.tokenizers import BpeTokenizer
+
+    tokenizer = BpeTokenizer(data.folder / "tokenizer.json")
+    text = "grüße und mehr: 你好"
+    (ids,) = tokenizer.encode_batch([text])
+    assert tokenizer.decode(ids) == text
+    assert data.byte_lengths[ids].sum() == len(text.encode())
+    total = sum(len(f.read_bytes()) + 1 for f in folder.glob("*.txt"))
+    assert sum(data.byte_lengths[np.asarray(x)].sum() for x in (data.train, data.valid)) == total
+    loaded = data_section(
+        name="text_folder", path=str(folder), valid_fraction=0.3, cache_dir=str(tmp_path / "b"),
+        tokenizer="bpe", vocab_size=300, tokenizer_path=str(data.folder / "tokenizer.json"),
+    )  # fmt: skip
+    np.testing.assert_array_equal(prepare.prepare(loaded).train, data.train)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"name": "text_folder", "path": "/nonexistent/folder"}, "no such folder"),
+        ({"hash": "deadbeef"}, "config.data.hash=deadbeef"),
+        ({"name": "no_such_data_set"}, "config.data.name='no_such_data_set'"),
+        ({"text_key": "body"}, "config.data.text_key='body'"),
+        ({"unique_tokens": 10**9}, "config.data.unique_tokens"),
+        ({"tokenizer": "bpe", "vocab_size": 300, "tokenizer_path": "/nope.json"}, "no such file"),
+    ],
+)
+def test_bad_sources_are_refused_in_one_line(values, said):
+    with pytest.raises(UserError) as caught:
+        prepare.prepare(data_section(**values))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_empty_folder_and_binary_files_are_named(tmp_path):
+    with pytest.raises(UserError, match="no non-empty file matches"):
+        prepare.prepare(data_section(name="text_folder", path=str(tmp_path)))
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"a\.txt: not UTF-8"):
+        prepare.prepare(data_section(name="text_folder", path=str(tmp_path)))
+    with pytest.raises(UserError, match="NUL"):
+        ByteTokenizer().encode_batch(["a\0b"])
+
+
+def test_damaged_cache_is_named_and_left_alone(folder, tmp_path):
+    section = data_section(
+        name="text_folder", path=str(folder), valid_fraction=0.3, cache_dir=str(tmp_path)
+    )
+    data = prepare.prepare(section)
+    path = data.folder / "train.bin"
+    content = bytearray(path.read_bytes())
+    content[10] ^= 1
+    path.write_bytes(content)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(UserError, match=r"train\.bin: damaged"):
+        prepare.prepare(section)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+    assert json.loads((data.folder / "meta.json").read_text())["sha256"]["train"] != before
+
+
+def test_a_failed_build_leaves_nothing_behind(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("only one document, so one split stays empty")
+    section = data_section(name="text_folder", path=str(texts), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="no document in the"):
+        prepare.prepare(section)
+    assert list((tmp_path / "cache" / "tokens").iterdir()) == []
