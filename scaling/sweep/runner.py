@@ -59,11 +59,16 @@ def run_dir(workdir: Path, run: PlannedRun) -> Path:
 def sweep(runs: list[PlannedRun], workdir: Path, role: str = "sweep") -> Outcome:
     """Train all runs that have no result yet and write the table.
 
-    Raises Preempted after a signal; the run that it met is saved and the same call goes on with it.
+    Raises UserError where data or mesh are wrong for all of them, and Preempted after a signal; the run that it met is saved and the same call goes on with it.
     """
-    from scaling import train
+    from scaling import sharding, train
+    from scaling.data import prepare
 
-    problems = []
+    problems: list[str] = []
+    if not all((run_dir(workdir, run) / "result.json").exists() for run in runs):
+        # What is wrong for every run is said once, before any of them starts.
+        prepare.prepare(runs[0].config.data)
+        sharding.make_mesh(runs[0].config.parallel)
     # unit: FLOPs, since runs differ in cost by orders of magnitude
     with tqdm(
         total=sum(r.flops for r in runs), unit="FLOP", unit_scale=True, desc="sweep", disable=None

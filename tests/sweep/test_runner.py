@@ -1,0 +1,164 @@
+"""The local runner: idempotent, survives failing runs, refuses foreign workdirs, loses nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from scaling import config as config_lib
+from scaling import results, train
+from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
+from scaling.sweep import plan, runner
+from tests.conftest import ROOT, run_cli
+
+
+@pytest.fixture
+def grid(config):
+    """A sweep of three short runs."""
+    return config_lib.with_values(
+        config,
+        {
+            "sweep.kind": "grid",
+            "sweep.grid_keys": ("optim.lr",),
+            "sweep.grid_values": ((1e-3, 3e-3, 1e-2),),
+        },
+    )
+
+
+def table(workdir):
+    rows, damaged = results.read_table(workdir / "runs.csv")
+    assert not damaged
+    return rows
+
+
+def test_second_sweep_trains_nothing(grid, tmp_path, monkeypatch):
+    first = runner.sweep(plan.plan(grid), tmp_path)
+    assert len(first.results) == 3 and not first.problems
+    monkeypatch.setattr("scaling.step.programs", None)
+    second = runner.sweep(plan.plan(grid), tmp_path)
+    assert second.results == first.results == table(tmp_path)
+
+
+def test_a_failing_run_leaves_its_reason_and_its_siblings_finish(grid, tmp_path, monkeypatch):
+    runs, real = plan.plan(grid), train.train_run
+
+    def crash(config, *args, **kwargs):
+        if config.optim.lr == 3e-3:
+            raise OSError("no space left on device")
+        return real(config, *args, **kwargs)
+
+    monkeypatch.setattr(train, "train_run", crash)
+    outcome = runner.sweep(runs, tmp_path)
+    assert [r.status for r in sorted(outcome.results, key=lambda r: r.lr)] == ["done", "failed", "done"]
+    assert len(outcome.problems) == 1 and "no space left on device" in outcome.problems[0]
+    # the next command tries it again and the table heals
+    monkeypatch.setattr(train, "train_run", real)
+    healed = runner.sweep(runs, tmp_path)
+    assert {r.status for r in healed.results} == {"done"} and not healed.problems
+
+
+def test_a_diverged_run_keeps_its_row(grid, tmp_path):
+    wild = config_lib.with_values(
+        grid, {"sweep.grid_values": ((1e-3, 1e30),), "optim.schedule": "constant"}
+    )
+    outcome = runner.sweep(plan.plan(wild), tmp_path)
+    by_lr = {r.lr: r for r in outcome.results}
+    assert by_lr[1e-3].status == "done" and by_lr[1e30].status == "diverged"
+    assert table(tmp_path) == outcome.results
+
+
+def test_workdir_of_another_sweep_is_refused_and_left_alone(grid, tmp_path):
+    runner.claim_workdir(grid, tmp_path)
+    before = (tmp_path / "sweep.json").read_bytes()
+    other = config_lib.with_values(grid, {"optim.weight_decay": 0.3})
+    with pytest.raises(UserError, match=r"belongs to another sweep.*optim\.weight_decay"):
+        runner.claim_workdir(other, tmp_path)
+    assert (tmp_path / "sweep.json").read_bytes() == before
+    same = config_lib.with_values(grid, {"laws.bootstrap": 7, "parallel.cpu_devices": 1})
+    runner.claim_workdir(same, tmp_path)
+
+
+def test_damaged_results_are_named_skipped_and_not_overwritten(mini, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(mini, workdir)
+    victim = sorted((workdir / "runs").iterdir())[0] / "result.json"
+    victim.write_text('{"run_id": "x"')
+    done = run_cli("sweep", "--config=configs/mini.py", f"--workdir={workdir}")
+    assert done.returncode == EXIT_INCOMPLETE
+    assert str(victim) in done.stderr and "Traceback" not in done.stderr
+    assert victim.read_text() == '{"run_id": "x"'
+    assert len(table(workdir)) == len(table(mini)) - 1
+
+
+def test_damaged_table_rows_are_named_and_others_kept(mini, tmp_path):
+    path = tmp_path / "runs.csv"
+    lines = (mini / "runs.csv").read_text().splitlines()
+    cells = lines[2].split(",")
+    cells[results.FIELDS.index("n_params")] = "many"
+    path.write_text("\n".join([lines[0], lines[1], ",".join(cells), *lines[3:]]) + "\n")
+    rows, damaged = results.read_table(path)
+    assert len(rows) == len(lines) - 2
+    assert damaged == [f"{path}: row 3: column n_params='many' is no int; skipped"]
+
+
+def test_table_round_trip_in_csv_and_parquet(mini):
+    from pyarrow import parquet
+
+    collected, damaged = results.collect(mini)
+    assert not damaged and table(mini) == collected
+    rows = parquet.read_table(mini / "runs.parquet").to_pylist()
+    assert rows == [dataclasses.asdict(r) for r in collected]
+
+
+def test_every_row_can_be_traced(mini):
+    for row in table(mini):
+        folder = mini / "runs" / row.run_id
+        config = config_lib.from_json(json.loads((folder / "config.json").read_text()))
+        assert config_lib.run_hash(config) == row.config_hash
+        assert row.data_fingerprint and row.commit and "jax" in row.versions
+        assert row.role in ("sweep", "holdout")
+
+
+def test_killed_curves_end_with_the_same_numbers(mini, tmp_path):
+    """kill -9 at three seeded moments, then the same command: every loss equal to the bit."""
+    rng, workdir = random.Random(7), tmp_path / "killed"
+    command = [sys.executable, "-m", "scaling", "curves", "--config=configs/mini.py"]
+    command.append(f"--workdir={workdir}")
+    for target in sorted(rng.sample(range(1, 14), 3)):
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ
+        )
+        deadline = time.time() + 200
+        while time.time() < deadline and process.poll() is None:
+            if len(list(workdir.glob("runs/*/checkpoints/[0-9]*"))) > target:
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (workdir / "summary.txt").exists(), "every kill came too late"
+    done = run_cli("curves", "--config=configs/mini.py", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    columns = ("run_id", "loss", "loss_se", "bits_per_byte", "train_loss", "tokens", "lr")
+    ours, theirs = (
+        [[getattr(r, c) for c in columns] for r in table(folder)] for folder in (workdir, mini)
+    )
+    assert ours == theirs
+
+
+def test_bad_sweep_leaves_no_workdir(tmp_path):
+    done = run_cli(
+        "sweep", "--config=configs/mini.py", "--config.sweep.budgets=(1e3,)",
+        f"--workdir={tmp_path / 'w'}",
+    )  # fmt: skip
+    assert done.returncode == EXIT_BAD_INPUT
+    assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "w").exists()

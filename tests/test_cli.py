@@ -1,0 +1,134 @@
+"""The command line: one clear line for bad input, distinct exit codes, nothing on disk harmed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from scaling import cli
+from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
+from tests.conftest import SHARED, run_cli
+
+
+def call(capsys, *args):
+    code = cli.main(list(args))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+BAD = {
+    "unknown key": ("plan", "--config=configs/quickstart.py", "--config.optim.lrr=1"),
+    "mistyped value": ("plan", "--config=configs/quickstart.py", "--config.optim.lr=quick"),
+    "no config": ("plan",),
+    "missing config": ("plan", "--config=configs/nope.py"),
+    "impossible heads": ("plan", "--config=configs/base.py", "--config.model.head_dim=24"),
+    "budget below a step": (
+        "plan", "--config=configs/quickstart.py", "--config.sweep.budgets=(1e3,)",
+    ),
+    "no workdir": ("sweep", "--config=configs/mini.py"),
+    "no sweep here": ("fit", "--config=configs/mini.py", "--workdir=nowhere"),
+    "status of nothing": ("status", "--workdir=nowhere"),
+    "report of nothing": ("report", "--workdir=nowhere"),
+    "no such table": ("fit", "nowhere.csv", "--tokens=tokens"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("args", BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line_and_exit_code_two(capsys, args, tmp_path):
+    code, out, err = call(capsys, *args)
+    assert code == EXIT_BAD_INPUT
+    assert err.startswith("error: ") and len(err.splitlines()) == 1, err
+    assert out == ""
+
+
+BAD_RUNS = {
+    "batch over the mesh": ("--config.train.batch_size=3", "config.train.batch_size=3"),
+    "mesh over the devices": ("--config.parallel.fsdp=3", "does not make the 2 devices"),
+    "missing folder": (
+        "--config.data.name=text_folder --config.data.path=/nowhere", "no such folder",
+    ),
+    "other corpus": ("--config.data.hash=deadbeef", "config.data.hash=deadbeef"),
+    "too much held out": ("--config.eval.tokens=100000000", "config.eval.tokens"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("flags", "said"), BAD_RUNS.values(), ids=BAD_RUNS.keys())
+def test_runs_that_cannot_start_say_why(capsys, flags, said, tmp_path):
+    code, _, err = call(
+        capsys, "train", "--config=configs/base.py", *flags.split(), f"--workdir={tmp_path}"
+    )
+    assert code == EXIT_BAD_INPUT
+    assert said in err and len(err.splitlines()) == 1, err
+
+
+def test_a_sweep_whose_data_is_missing_stops_at_once(capsys, tmp_path):
+    """Bad input common to all runs is one error, not one per run."""
+    code, _, err = call(
+        capsys, "sweep", "--config=configs/mini.py", "--config.data.hash=deadbeef",
+        f"--workdir={tmp_path}",
+    )  # fmt: skip
+    assert code == EXIT_BAD_INPUT
+    assert len(err.splitlines()) == 1 and "config.data.hash" in err
+
+
+def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from tests.conftest import ROOT
+
+    code, out, _ = call(capsys, "plan", f"--config={ROOT}/configs/quickstart.py")
+    assert code == 0
+    assert "28 runs" in out and "held-out run" in out and "FLOPs" in out
+    assert len(out.splitlines()) == 1 + 28 + 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_counts_runs_and_compute(capsys, mini, tmp_path):
+    code, out, _ = call(capsys, "status", f"--workdir={mini}")
+    assert code == 0 and "15 done" in out and "(100%)" in out
+    workdir = tmp_path / "copy"
+    shutil.copytree(mini, workdir)
+    folders = sorted((workdir / "runs").iterdir())
+    shutil.rmtree(folders[0])
+    (folders[1] / "result.json").unlink()
+    (folders[2] / "result.json").write_text("{")
+    code, out, err = call(capsys, "status", f"--workdir={workdir}")
+    assert code == EXIT_INCOMPLETE and str(folders[2]) in err
+    assert "running" in out and "waiting" in out and "12 done" in out
+
+
+def test_report_repeats_the_summary(capsys, mini):
+    code, out, _ = call(capsys, "report", f"--workdir={mini}")
+    assert code == 0 and out == (mini / "summary.txt").read_text()
+
+
+def test_fit_on_a_csv_with_damaged_rows_fits_the_rest_and_says_so(capsys, mini, tmp_path):
+    lines = (mini / "runs.csv").read_text().splitlines()
+    header = lines[0].replace('"', "").split(",")
+    cells = lines[3].split(",")
+    cells[header.index("loss")] = "none"
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join([*lines[:3], ",".join(cells), *lines[4:]]) + "\n")
+    code, out, err = call(
+        capsys, "fit", str(path), "--tokens=tokens", "--flops=flops_exact", "--bootstrap=20",
+        f"--out={tmp_path}",
+    )  # fmt: skip
+    assert code == EXIT_INCOMPLETE and "row 4" in err
+    law = json.loads((tmp_path / "chinchilla.json").read_text())
+    assert law["n_rows"] == len(lines) - 2 and "alpha" in law["params"] and "alpha" in out
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")
+def test_the_documented_fit_command_works_as_written(tmp_path):
+    done = run_cli(
+        "fit", str(SHARED / "chinchilla" / "svg_extracted_data.csv"), "--form=chinchilla",
+        "--n_params=Model Size", "--flops=Training FLOP", "--loss=loss", "--drop_highest=5",
+        "--huber_delta=1e-3", "--bootstrap=100", f"--out={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    law = json.loads((tmp_path / "chinchilla.json").read_text())
+    assert law["params"]["alpha"]["value"] == pytest.approx(0.3473105, rel=1e-4)
+    assert law["params"]["E"]["value"] == pytest.approx(1.8172181, rel=1e-4)
+    assert law["n_rows"] == 240 and len(law["excluded"]) == 5
+    assert set(law["params"]["beta"]) == {"value", "se", "low", "high"}
