@@ -1,6 +1,6 @@
 """One run whose block is Llama's: RMSNorm, rotary positions, SwiGLU, untied head.
 
-    scaling train --config=configs/llama.py --workdir=results/llama
+scaling train --config=configs/llama.py --workdir=results/llama
 """
 
 from configs import base

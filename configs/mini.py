@@ -1,6 +1,6 @@
 """The quickstart in miniature: seconds on a CPU. For tests, CI and a first look; its laws mean little.
 
-    scaling curves --config=configs/mini.py --workdir=results/mini
+scaling curves --config=configs/mini.py --workdir=results/mini
 """
 
 from configs import quickstart
@@ -15,9 +15,9 @@ def get_config():
     c.train.log_every = 4
     c.eval.tokens = 8_192
     c.checkpoint.every_tokens = 8_192
-    c.sweep.budgets = (4e8, 1.2e9, 4e9)
-    c.sweep.sizes_per_budget = 5
-    c.sweep.optimum_guess = 8e3
+    c.sweep.budgets = (8e8, 2.4e9, 8e9)
+    c.sweep.sizes_per_budget = 6
+    c.sweep.optimum_guess = 5e3
     c.sweep.optimum_exponent = 0.0
     c.sweep.rungs = 8
     c.sweep.min_depth = 1

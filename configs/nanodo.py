@@ -1,6 +1,6 @@
 """One run whose block is NanoDO's: learned positions, LayerNorm without bias, GELU, tied head.
 
-    scaling train --config=configs/nanodo.py --workdir=results/nanodo
+scaling train --config=configs/nanodo.py --workdir=results/nanodo
 """
 
 from configs import base

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,9 @@ def planned(config, widths, budgets, rates) -> list[plan.PlannedRun]:
 
     return [
         plan.at_budget(
-            config_lib.with_values(config, {"sweep.lr_coefficient": lr, "sweep.lr_n_exponent": 0.0}),
+            config_lib.with_values(
+                config, {"sweep.lr_coefficient": lr, "sweep.lr_n_exponent": 0.0}
+            ),
             ladder.rung_of_width(config, width),
             budget,
         )
@@ -57,7 +60,7 @@ def optimum(rates: np.ndarray, losses: np.ndarray) -> tuple[float, float, str]:
 
 def analyse(rows: list[results.RunResult]) -> dict:
     """Optimum of every (budget, size), and the power law through those inside the grid."""
-    optima = []
+    optima: list[dict[str, Any]] = []
     for budget, n_params in sorted({(r.budget, r.n_params) for r in rows}):
         group = sorted(
             (r for r in rows if (r.budget, r.n_params) == (budget, n_params)), key=lambda r: r.lr
@@ -86,13 +89,14 @@ def analyse(rows: list[results.RunResult]) -> dict:
 def draw(rows, analysis, budgets):
     """Loss against learning rate, one panel per budget, one line per size."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
-    from scaling.report.figures import RED, _shades
+    from scaling.report.figures import RED, shades
 
-    figure, panels = plt.subplots(1, len(budgets), figsize=(5 * len(budgets), 4), squeeze=False)
+    _, panels = plt.subplots(1, len(budgets), figsize=(5 * len(budgets), 4), squeeze=False)
     for axes, budget in zip(panels[0], budgets, strict=True):
         sizes = sorted({r.n_params for r in rows if r.budget == budget})
-        for n_params, colour in zip(sizes, _shades(len(sizes)), strict=False):
+        for n_params, colour in zip(sizes, shades(len(sizes)), strict=False):
             group = sorted(
                 (r.lr, r.loss) for r in rows if (r.budget, r.n_params) == (budget, n_params)
             )
@@ -101,9 +105,12 @@ def draw(rows, analysis, budgets):
             if o["budget"] == budget and not o["problem"]:
                 axes.plot(o["lr"], o["loss"], "*", color=RED, ms=11, zorder=5)
         axes.set(
-            xscale="log", xlabel="peak learning rate", ylabel="held-out loss, nats/token",
-            title=f"{budget:.0e} FLOPs",
+            xscale="log",
+            xlabel="peak learning rate",
+            ylabel="held-out loss, nats/token",
+            title=f"{budget:.2g} FLOPs",
         )
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.legend(fontsize=7)
     return panels[0][0]
 
@@ -124,8 +131,21 @@ def main(argv: list[str]) -> int:
     analysis = analyse(rows)
     out = Path(args.out)
     common.write_rows(
-        out / "lr_study.csv", rows, ("budget", "width", "depth", "n_params", "tokens", "lr", "loss",
-                                     "loss_se", "batch_tokens", "seed", "commit"),
+        out / "lr_study.csv",
+        rows,
+        (
+            "budget",
+            "width",
+            "depth",
+            "n_params",
+            "tokens",
+            "lr",
+            "loss",
+            "loss_se",
+            "batch_tokens",
+            "seed",
+            "commit",
+        ),
     )
     files.write_json(out / "lr_study.json", analysis)
     common.write_figure(out / "lr_study", lambda: draw(rows, analysis, args.budgets))

@@ -55,9 +55,7 @@ def _run(argv: list[str]) -> int:
     from scaling import config as config_lib
 
     config = config_lib.load(args.config, overrides)
-    return _commands()[args.command](
-        config, None if args.command == "plan" else _workdir(args)
-    )
+    return _commands()[args.command](config, None if args.command == "plan" else _workdir(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,8 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, help_text in COMMANDS.items():
         sub = commands.add_parser(name, help=help_text, description=help_text)
         sub.add_argument(
-            "--config", default="", help="a study, e.g. configs/quickstart.py; --config.key=value "
-            "overrides a key"
+            "--config",
+            default="",
+            help="a study, e.g. configs/quickstart.py; --config.key=value overrides a key",
         )
         sub.add_argument("--workdir", default="", help="folder of the study's results")
         if name == "fit":
@@ -80,8 +79,13 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--flops", default="", help="column of training FLOPs")
             sub.add_argument("--loss", default="loss", help="column of losses")
             sub.add_argument("--budget", default="", help="isoflop: column of IsoFLOP groups")
-            sub.add_argument("--drop_highest", type=int, default=0, metavar="K",
-                             help="leave out the K rows of highest loss")
+            sub.add_argument(
+                "--drop_highest",
+                type=int,
+                default=0,
+                metavar="K",
+                help="leave out the K rows of highest loss",
+            )
             sub.add_argument("--huber_delta", type=float, default=1e-3)
             sub.add_argument("--bootstrap", type=int, default=500)
             sub.add_argument("--confidence", type=float, default=0.9)

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from scaling.errors import UserError
 
 # Sections and keys that cannot change a run's numbers beyond float rounding: they are left out of
 # the hash that names the run, so that a run may go on on another mesh or with other logging.
-NOT_IN_RUN_HASH = {
+NOT_IN_RUN_HASH: dict[str, tuple[str, ...] | None] = {
     "name": None,
     "parallel": None,
     "checkpoint": None,
@@ -26,7 +27,7 @@ NOT_IN_RUN_HASH = {
     "train": ("steps_per_dispatch", "log_every"),
     "model": ("remat", "scan_layers", "matmul", "attention"),
 }
-NOT_IN_SWEEP_HASH = {
+NOT_IN_SWEEP_HASH: dict[str, tuple[str, ...] | None] = {
     "parallel": None,
     "checkpoint": None,
     "laws": None,
@@ -105,7 +106,7 @@ def base_config() -> ConfigDict:
     return base.get_config()
 
 
-def load(path: str, overrides: list[str] = ()) -> ConfigDict:
+def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of `path` with `--config.key=value` overrides, checked and locked.
 
     Raises UserError that names the file, the key or the value.
@@ -127,7 +128,9 @@ def load(path: str, overrides: list[str] = ()) -> ConfigDict:
         config = values.config
     except flags.IllegalFlagValueError as error:
         raise UserError(f"wrong type: {_one_line(error)}") from error
-    except Exception as error:  # the study's file is arbitrary code: whatever it raises is bad input
+    except (
+        Exception
+    ) as error:  # the study's file is arbitrary code: whatever it raises is bad input
         raise UserError(f"{path}: {_one_line(error)}") from error
     return check(config, source=path)
 
@@ -281,7 +284,7 @@ def sweep_hash(c: ConfigDict) -> str:
     return _digest(c, NOT_IN_SWEEP_HASH)
 
 
-def without(c: ConfigDict, left_out: dict[str, tuple[str, ...] | None]) -> dict[str, Any]:
+def without(c: ConfigDict, left_out: Mapping[str, tuple[str, ...] | None]) -> dict[str, Any]:
     kept = {}
     for key, value in flatten(c).items():
         section, _, inner = key.partition(".")

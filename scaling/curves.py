@@ -41,7 +41,9 @@ class Fits:
 def sweep_table(rows: list[results.RunResult], config: ConfigDict) -> Table:
     """The finished runs of the sweep in the config's conventions; the others are listed as excluded."""
     excluded = [f"{r.run_id}: {r.status}, {r.reason}" for r in rows if r.status != "done"]
-    excluded += [f"{r.run_id}: {r.role} run" for r in rows if r.status == "done" and r.role != "sweep"]
+    excluded += [
+        f"{r.run_id}: {r.role} run" for r in rows if r.status == "done" and r.role != "sweep"
+    ]
     used = [r for r in rows if r.status == "done" and r.role == "sweep"]
     return make_table(
         n_params=[getattr(r, config.laws.n_params) for r in used],
@@ -73,9 +75,7 @@ def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fit
             refused[name] = str(error)
             return None
 
-    chinchilla = attempt(
-        "chinchilla", laws.fit_chinchilla, table, delta=config.laws.huber_delta
-    )
+    chinchilla = attempt("chinchilla", laws.fit_chinchilla, table, delta=config.laws.huber_delta)
     isoflop = attempt("isoflop", laws.fit_isoflop, table)
     budgets = table.budget[table.budget > 0]
     envelope = attempt(
@@ -217,9 +217,7 @@ def _contents(fits: Fits, forecast, holdout, figures) -> dict[str, tuple]:
                 "parameters": {
                     "envelope": _power(getattr(fits.envelope, law, None)),
                     "isoflop": _power(getattr(fits.isoflop, law, None)),
-                    "chinchilla": {
-                        k: i.as_dict() for k, i in fits.chinchilla.intervals.items()
-                    }
+                    "chinchilla": {k: i.as_dict() for k, i in fits.chinchilla.intervals.items()}
                     if fits.chinchilla
                     else None,
                 },
@@ -306,7 +304,7 @@ def _curve_rows(fits: Fits) -> dict[str, list]:
 
 def _isoflop_rows(fits: Fits) -> dict[str, Any]:
     t = fits.table
-    curves = {p.budget: p for p in fits.isoflop.profiles}
+    curves = {p.budget: p for p in fits.isoflop.profiles} if fits.isoflop else {}
     fitted = [
         float(curves[b].curve(n)) if b in curves else float("nan")
         for b, n in zip(t.budget, t.n_params, strict=True)
@@ -327,7 +325,9 @@ def _frontier_rows(fits: Fits, law: str, quantity: str, forecast, holdout) -> di
 
     def add(series: str, flops: float, value: Interval | float) -> None:
         value = value if isinstance(value, Interval) else Interval(value, *(float("nan"),) * 3)
-        for key, cell in zip(rows, (series, flops, value.value, value.low, value.high), strict=True):
+        for key, cell in zip(
+            rows, (series, flops, value.value, value.low, value.high), strict=True
+        ):
             rows[key].append(cell)
 
     for o in fits.frontier:

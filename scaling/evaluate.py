@@ -31,7 +31,9 @@ def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
     return log_total_BT - picked_BT
 
 
-def evaluate(sequence_losses, tokens_NT1: np.ndarray, byte_lengths: np.ndarray, batch: int) -> HeldOut:
+def evaluate(
+    sequence_losses, tokens_NT1: np.ndarray, byte_lengths: np.ndarray, batch: int
+) -> HeldOut:
     """Mean loss over all targets of `tokens_NT1`.
 
     `sequence_losses` maps `[batch, T + 1]` tokens to the summed loss of each sequence `[batch]`; a

@@ -36,7 +36,7 @@ def enable_compilation_cache() -> None:
 
 @functools.cache
 def versions() -> str:
-    """"jax 0.10.2, ..." of the packages that decide the numbers."""
+    """ "jax 0.10.2, ..." of the packages that decide the numbers."""
     return ", ".join(f"{p} {metadata.version(p)}" for p in PACKAGES)
 
 

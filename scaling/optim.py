@@ -9,6 +9,9 @@ with f the final fraction. The last step of cosine and wsd ends at f, not one st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,7 +19,7 @@ from ml_collections import ConfigDict
 
 from scaling import config as config_lib
 
-Hyper = dict[str, jax.Array]
+Hyper = Mapping[str, Any]  # traced scalars, or floats outside a program
 
 
 def hyperparameters(config: ConfigDict) -> dict[str, float]:
@@ -38,7 +41,7 @@ def learning_rate(schedule: str, step: jax.Array, hyper: Hyper) -> jax.Array:
     warm = jnp.minimum(1.0, done / jnp.maximum(hyper["warmup"], 1.0))
     final = hyper["final_lr"]
     if schedule == "constant":
-        shape = 1.0
+        shape = jnp.ones(())
     elif schedule == "cosine":
         span = jnp.maximum(hyper["total"] - hyper["warmup"], 1.0)
         t = jnp.clip((done - hyper["warmup"]) / span, 0.0, 1.0)

@@ -58,9 +58,7 @@ class Programs:
 def programs(config: ConfigDict) -> Programs:
     """The programs for `config`, built once per process for equal shapes."""
     flat = config_lib.flatten(config)
-    chosen = {
-        k: v for k, v in flat.items() if k in PROGRAM_KEYS or k.split(".")[0] in PROGRAM_KEYS
-    }
+    chosen = {k: v for k, v in flat.items() if k in PROGRAM_KEYS or k.split(".")[0] in PROGRAM_KEYS}
     return _programs(json.dumps(chosen, sort_keys=True))
 
 
@@ -90,7 +88,6 @@ def _programs(key: str) -> Programs:
     graph, abstract = nnx.split(nnx.eval_shape(lambda: build(0)))
     shardings = sharding.param_shardings(abstract, mesh)
     param_shardings = nnx.to_pure_dict(shardings)
-    template = abstract
 
     def as_model(params) -> Transformer:
         model_state = jax.tree.map(lambda x: x, abstract)  # a copy; the next line writes into it
@@ -99,8 +96,10 @@ def _programs(key: str) -> Programs:
 
     def init(seed):
         params = nnx.to_pure_dict(nnx.state(build(seed), nnx.Param))
-        hyper = {"weight_decay": 0.0}
-        return {"params": params, "opt": optim.optimizer(c.optim, hyper).init(params)}
+        return {
+            "params": params,
+            "opt": optim.optimizer(c.optim, {"weight_decay": 0.0}).init(params),
+        }
 
     def loss(params, tokens_BT1):
         logits_BTV = as_model(params)(tokens_BT1[:, :-1].astype(jnp.int32))

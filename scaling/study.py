@@ -67,7 +67,9 @@ def _missing(config: ConfigDict, workdir: Path, rows: list[results.RunResult]) -
     """Planned runs that have neither ended nor failed in this workdir."""
     ended = {r.run_id for r in rows}
     names = [runner.run_dir(workdir, run).name for run in plan.plan(config)]
-    return [n for n in names if n not in ended and not (workdir / "runs" / n / "result.json").is_file()]
+    return [
+        n for n in names if n not in ended and not (workdir / "runs" / n / "result.json").is_file()
+    ]
 
 
 def require_sweep(config: ConfigDict, workdir: Path) -> None:

@@ -29,7 +29,9 @@ from scaling.evaluate import HeldOut, evaluate
 def run_id(config: ConfigDict) -> str:
     """Readable shape, length and seed, then a hash of everything that can change the numbers."""
     m = config.model
-    slug = f"d{m.width}-l{m.depth}-t{config.train.tokens:.3g}-lr{config.optim.lr:.2g}-s{config.seed}"
+    slug = (
+        f"d{m.width}-l{m.depth}-t{config.train.tokens:.3g}-lr{config.optim.lr:.2g}-s{config.seed}"
+    )
     return f"{slug.replace('+', '')}-{config_lib.run_hash(config)}"
 
 
@@ -119,7 +121,8 @@ def train_run(
         # ---- restore
         restored = checkpoints.restore(programs.state_like)
         if restored is None:
-            state, position = programs.init(config.seed), {"step": 0, "next_index": 0, "elapsed": 0.0}
+            state = programs.init(config.seed)
+            position: dict[str, Any] = {"step": 0, "next_index": 0, "elapsed": 0.0}
         else:
             state, position = restored
         earlier, done = position["elapsed"], position["step"]
@@ -158,7 +161,7 @@ def train_run(
                 at_evaluation = config.eval.every_tokens and (done // K) % evaluate_every == 0
                 # One dispatch stays in flight while the rows of the one before it are written;
                 # before anything is saved the flight is awaited, so that only good states are.
-                flights = [ready] if ready else []
+                flights: list[Any] = [ready] if ready else []
                 if at_checkpoint or at_evaluation or stop.caught:
                     flights, pending = [*flights, pending], None
                 for flight in flights:
@@ -220,7 +223,12 @@ def describe(
     tokens = steps["total"] * per_step
     groups = accounting.param_groups(shape)
     decay = {"wsd": steps["decay"], "cosine": steps["total"] - steps["warmup"], "constant": 0}
+    known: dict[str, Any] = {
+        **accounting.param_counts(shape),
+        **accounting.training_flops(shape, tokens),
+    }
     return results.RunResult(
+        **known,
         run_id=run_id(config),
         status="failed",
         reason="",
@@ -231,14 +239,12 @@ def describe(
         mlp_width=shape.mlp_width,
         vocab_size=shape.vocab_size,
         seq_len=shape.seq_len,
-        **accounting.param_counts(shape),
         n_params_head=groups["head"],
         n_params_embedding=groups["embedding"] + groups["positions"],
         tokens=tokens,
         unique_tokens=len(data.train),
         epochs=tokens / len(data.train),
         budget=float(budget),
-        **accounting.training_flops(shape, tokens),
         lr=config.optim.lr,
         warmup_tokens=steps["warmup"] * per_step,
         decay_tokens=decay[config.optim.schedule] * per_step,

@@ -53,7 +53,9 @@ def test_llama_block_parameter_for_parameter():
     assert accounting.param_counts(s)["n_params_total"] == expected
 
 
-@pytest.mark.parametrize(("width", "depth", "mlp"), [(256, 2, "gelu"), (384, 3, "swiglu"), (512, 2, "relu2")])
+@pytest.mark.parametrize(
+    ("width", "depth", "mlp"), [(256, 2, "gelu"), (384, 3, "swiglu"), (512, 2, "relu2")]
+)
 def test_flops_agree_with_the_compiler_within_five_percent(width, depth, mlp):
     from flax import nnx
 

@@ -86,7 +86,7 @@ def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path, monkeypatch)
 
 def test_status_counts_runs_and_compute(capsys, mini, tmp_path):
     code, out, _ = call(capsys, "status", f"--workdir={mini}")
-    assert code == 0 and "15 done" in out and "(100%)" in out
+    assert code == 0 and "18 done" in out and "(100%)" in out
     workdir = tmp_path / "copy"
     shutil.copytree(mini, workdir)
     folders = sorted((workdir / "runs").iterdir())
@@ -95,7 +95,7 @@ def test_status_counts_runs_and_compute(capsys, mini, tmp_path):
     (folders[2] / "result.json").write_text("{")
     code, out, err = call(capsys, "status", f"--workdir={workdir}")
     assert code == EXIT_INCOMPLETE and str(folders[2]) in err
-    assert "running" in out and "waiting" in out and "12 done" in out
+    assert "running" in out and "waiting" in out and "15 done" in out
 
 
 def test_report_repeats_the_summary(capsys, mini):

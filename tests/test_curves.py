@@ -25,11 +25,11 @@ def test_every_curve_states_its_law_and_has_its_numbers_and_picture(mini, name):
         "range_of_validity", "held_out", "n_params_convention", "flops_convention", "confidence",
     ):  # fmt: skip
         assert key in law, key
-    assert len(law["runs_used"]) == 15
+    assert len(law["runs_used"]) == 18
     assert all(":" in line for line in law["runs_left_out"])
     with open(mini / "curves" / f"{name}.csv") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) >= 15
+    assert len(rows) >= 18
     svg = (mini / "curves" / f"{name}.svg").read_text()
     assert "<svg" in svg and "</svg>" in svg
     png = (mini / "curves" / f"{name}.png").read_bytes()
@@ -70,7 +70,9 @@ def test_a_forecast_is_never_written_again(mini, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(mini, workdir)
     before = (workdir / "forecast.json").read_bytes()
-    done = run_cli("curves", "--config=configs/mini.py", "--config.laws.bootstrap=20", f"--workdir={workdir}")
+    done = run_cli(
+        "curves", "--config=configs/mini.py", "--config.laws.bootstrap=20", f"--workdir={workdir}"
+    )
     assert done.returncode == 0, done.stderr
     assert (workdir / "forecast.json").read_bytes() == before
 

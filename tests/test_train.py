@@ -27,11 +27,16 @@ OVERRIDES = (
 )
 
 
-GOLDEN_LOSS, GOLDEN_FIRST = 4.237677503377199, 5.739082098007202  # mini run of 40 steps, two CPU devices
+GOLDEN_LOSS, GOLDEN_FIRST = (
+    4.237677503377199,
+    5.739082098007202,
+)  # mini run of 40 steps, two CPU devices
 
 
 def losses(run_dir):
-    return [(row["step"], row["loss"]) for row in files.read_lines(run_dir / "metrics.jsonl", "step")]
+    return [
+        (row["step"], row["loss"]) for row in files.read_lines(run_dir / "metrics.jsonl", "step")
+    ]
 
 
 def only_run(workdir):
@@ -86,7 +91,9 @@ def test_killed_run_resumes_to_the_same_bits(tmp_path):
     assert whole.returncode == 0, whole.stderr
     command = [sys.executable, "-m", "scaling", "train", *OVERRIDES, tokens]
     command.append(f"--workdir={tmp_path / 'killed'}")
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.time() + 120
     while time.time() < deadline and process.poll() is None:
         saved = list((tmp_path / "killed").glob("runs/*/checkpoints/[0-9]*"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from importlib import metadata
+from pathlib import Path
 
 import tensorflow_datasets as tfds
 
@@ -51,11 +52,9 @@ def _package_sources(package: str, version: str) -> list[tuple[str, bytes]]:
     if distribution.version != version:
         raise UserError(f"embedded corpus: {package} is {distribution.version}; {mend}")
     paths = sorted(
-        str(p)
-        for p in distribution.files or ()
-        if p.suffix == ".py" and not TESTS.search(str(p))
+        str(p) for p in distribution.files or () if p.suffix == ".py" and not TESTS.search(str(p))
     )
-    return [(p, distribution.locate_file(p).read_bytes()) for p in paths]
+    return [(p, Path(str(distribution.locate_file(p))).read_bytes()) for p in paths]
 
 
 class PythonSources(tfds.core.GeneratorBasedBuilder):

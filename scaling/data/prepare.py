@@ -191,7 +191,9 @@ def _load(data, folder: Path) -> TokenData:
         if intact and size < VERIFY_BELOW:
             intact = _file_hash(path) == meta["sha256"][split]
         if not intact:
-            raise UserError(f"{path}: damaged (hash or size differs); delete {folder} and run again")
+            raise UserError(
+                f"{path}: damaged (hash or size differs); delete {folder} and run again"
+            )
     if not meta["documents_hash"].startswith(data.hash):
         raise UserError(
             f"config.data.hash={data.hash}: the documents' SHA-256 begins "
@@ -199,7 +201,7 @@ def _load(data, folder: Path) -> TokenData:
             "config.data.hash to accept these"
         )
     parts = (meta["documents_hash"], meta["tokenizer"], *meta["sha256"].values())
-    train = np.memmap(folder / "train.bin", dtype, "r")
+    train: np.ndarray = np.memmap(folder / "train.bin", dtype, "r")
     if data.unique_tokens:
         if data.unique_tokens > len(train):
             raise UserError(

@@ -85,7 +85,7 @@ class TfdsDocuments:
 
 def _tfds_documents(name: str, split: str, data, cache_dir: Path) -> TfdsDocuments:
     import tensorflow_datasets as tfds
-    import tensorflow_datasets.text  # noqa: F401  registers c4, lm1b, wiki40b ...
+    import tensorflow_datasets.text
 
     from scaling.data import corpus  # noqa: F401  registers python_sources
 

@@ -90,7 +90,9 @@ def fit_envelope(
 
     def lengths(best):
         x = 10**grid
-        return np.array([np.interp(f, curves[i].flops, curves[i].tokens) for f, i in zip(x, best, strict=True)])
+        return np.array(
+            [np.interp(f, curves[i].flops, curves[i].tokens) for f, i in zip(x, best, strict=True)]
+        )
 
     best, loss = envelope(np.arange(len(curves)))
     seen = np.isfinite(loss)
@@ -116,7 +118,7 @@ def fit_envelope(
     warnings = []
     extremes = {min(c.n_params for c in curves), max(c.n_params for c in curves)}
     edge = np.isin(columns[0], list(extremes)).mean()
-    if edge > 0.3:
+    if edge > 0.1:
         warnings.append(f"{edge:.0%} of the envelope is the smallest or the largest size measured")
     return EnvelopeFit(
         flops=x,

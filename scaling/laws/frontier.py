@@ -46,7 +46,7 @@ def cost_per_token(table: Table) -> Callable[[np.ndarray], np.ndarray]:
     return cost
 
 
-def frontier(fit: ChinchillaFit, table: Table, flops: np.ndarray) -> list[Optimum]:
+def frontier(fit: ChinchillaFit, table: Table, flops: np.ndarray | list[float]) -> list[Optimum]:
     """The optimum at each compute, with the intervals of the bootstrap's refits."""
     low, high = table.n_params.min() / 100, table.n_params.max() * 1000
     n_grid = np.geomspace(low, high, int(GRID_PER_DECADE * np.log10(high / low)))

@@ -80,7 +80,8 @@ def fit_isoflop(table: Table, *, bootstrap: int = 500, confidence: float = 0.9) 
     decades = np.log10(compute.max() / compute.min())
     if decades < 1:
         problems.append(f"the good minima span {decades:.2f} decades of compute, less than 1")
-    return IsoflopFit(tuple(profiles), *laws, warnings=tuple(problems))
+    n_opt, tokens_opt, frontier = laws
+    return IsoflopFit(tuple(profiles), n_opt, tokens_opt, frontier, tuple(problems))
 
 
 def _profile(rows: Table, budget: float, bootstrap: int, confidence: float) -> Profile:
@@ -125,5 +126,7 @@ def _profile(rows: Table, budget: float, bootstrap: int, confidence: float) -> P
         if c2 > 0 and log_n.min() < x + log_n0 < log_n.max():
             loss = np.exp(c0 + c1 * x + c2 * x * x)
             draws[i] = np.exp(x + log_n0), tokens_at(x + log_n0), loss
-    intervals = [interval(v, draws[:, i], confidence) for i, v in enumerate(values)]
-    return Profile(budget, *intervals, coefficients, log_n0, problem, draws)
+    n_opt, tokens_opt, loss_opt = (
+        interval(v, draws[:, i], confidence) for i, v in enumerate(values)
+    )
+    return Profile(budget, n_opt, tokens_opt, loss_opt, coefficients, log_n0, problem, draws)

@@ -23,8 +23,11 @@ from scaling.laws.table import CannotFit, Table, require_spread
 
 NAMES = ("A", "B", "E", "alpha", "beta")
 EQUATION = "L(N, D) = E + A / N^alpha + B / D^beta"
-REACHED = 1e-6  # relative excess of objective under which a start counts as having reached the optimum
+REACHED = (
+    1e-6  # relative excess of objective under which a start counts as having reached the optimum
+)
 STARTS_PER_RESAMPLE = 3
+WORTHLESS = 0.8  # share of the objective of a constant loss above which a law says nothing
 
 
 def predict_log_loss(params_P, features_N2):
@@ -89,12 +92,14 @@ class ChinchillaFit:
 
 
 def chinchilla_loss(values, n_params, tokens):
-    """E + A / N^alpha + B / D^beta."""
-    return (
-        values["E"]
-        + values["A"] * np.asarray(n_params, float) ** -values["alpha"]
-        + values["B"] * np.asarray(tokens, float) ** -values["beta"]
-    )
+    """E + A / N^alpha + B / D^beta, through logs, so that a huge A with a huge alpha stays finite."""
+    log_n, log_d = np.log(np.asarray(n_params, float)), np.log(np.asarray(tokens, float))
+    with np.errstate(over="ignore"):
+        return (
+            values["E"]
+            + np.exp(np.log(values["A"]) - values["alpha"] * log_n)
+            + np.exp(np.log(values["B"]) - values["beta"] * log_d)
+        )
 
 
 def _optimum(values, product: float):
@@ -151,6 +156,12 @@ def fit_chinchilla(
     objective = np.where(legal, solution.objective_R, np.inf)
     best = int(objective.argmin())
     lowest = float(objective[best])
+    flat = _constant_objective(target, delta)
+    if lowest > WORTHLESS * flat:
+        raise CannotFit(
+            "chinchilla: the law is hardly better than a constant loss; the losses do not fall with "
+            "n_params and tokens"
+        )
     reached = float((solution.objective_R <= lowest * (1 + REACHED) + 1e-15).mean())
 
     counts = resample_counts(table.budget, bootstrap)
@@ -190,6 +201,12 @@ def fit_chinchilla(
         verdict="weakly identified" if weak else "good",
         confidence=confidence,
     )
+
+
+def _constant_objective(target: np.ndarray, delta: float) -> float:
+    """Huber objective of the median, a law that knows neither N nor D."""
+    size = np.abs(target - np.median(target))
+    return float(np.where(size <= delta, size**2 / 2, delta * (size - delta / 2)).sum())
 
 
 def _natural(params_RP: np.ndarray) -> np.ndarray:

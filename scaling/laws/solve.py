@@ -39,7 +39,14 @@ def huber(residual, delta):
 
 
 def minimise(
-    predict: Callable, features_NF, target_N, weights_RN, starts_RP, *, delta: float, near: bool = False
+    predict: Callable,
+    features_NF,
+    target_N,
+    weights_RN,
+    starts_RP,
+    *,
+    delta: float,
+    near: bool = False,
 ) -> Solution:
     """Minimise sum_n weight_n Huber(target_n - predict(params, features)_n) for every row of starts.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import hashlib
 import json
@@ -37,10 +38,11 @@ class Table:
     def rows(self, which) -> Table:
         """The table of some rows, by a boolean mask or by indices (repeats allowed)."""
         index = np.arange(len(self))[which]
-        return Table(
-            *(getattr(self, c)[index] for c in ("n_params", "tokens", "flops", "loss", "budget")),
+        columns = ("n_params", "tokens", "flops", "loss", "budget")
+        return dataclasses.replace(
+            self,
+            **{c: getattr(self, c)[index] for c in columns},
             names=tuple(self.names[i] for i in index),
-            excluded=self.excluded,
         )
 
     def hash(self) -> str:
@@ -113,7 +115,7 @@ def read_csv(
         kept.append((number, values))
     if drop_highest:
         ordered = sorted(kept, key=lambda item: item[1][loss])
-        for number, values in ordered[len(ordered) - drop_highest :]:
+        for number, _ in ordered[len(ordered) - drop_highest :]:
             excluded.append(f"row {number}: among the {drop_highest} highest losses")
         dropped = {number for number, _ in ordered[len(ordered) - drop_highest :]}
         kept = [item for item in kept if item[0] not in dropped]

@@ -62,9 +62,12 @@ def causal_attention(q_BTHK, k_BTHK, v_BTHK, how: str) -> jax.Array:
     """Softmax attention over earlier positions; returns `o_BTHK` in the dtype of the inputs."""
     if how == "chunked":
         return chunked_attention(q_BTHK, k_BTHK, v_BTHK)
-    implementation = "cudnn" if how == "cudnn" else "xla"
     return jax.nn.dot_product_attention(
-        q_BTHK, k_BTHK, v_BTHK, is_causal=True, implementation=implementation
+        q_BTHK,
+        k_BTHK,
+        v_BTHK,
+        is_causal=True,
+        implementation="cudnn" if how == "cudnn" else "xla",
     )
 
 

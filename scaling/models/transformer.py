@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from scaling.models import ops
 from scaling.models.layers import Block, Norm, normal_param
 
 
@@ -43,8 +44,6 @@ class Transformer(nnx.Module):
         self.matmul = model.matmul
 
     def __call__(self, tokens_BT):
-        from scaling.models import ops
-
         dtype = jnp.dtype(self.compute_dtype)
         x_BTD = self.embedding_VD[...].astype(dtype)[tokens_BT]
         if self.positions_TD is not None:
@@ -67,7 +66,7 @@ class Transformer(nnx.Module):
         # lax.split, because its transpose is one concatenation and not a sum of padded slices
         split = [jax.lax.split(leaf, (1,) * self.depth, axis=0) for leaf in leaves]
         for layer in zip(*split, strict=True):
-            x_BTD = apply(x_BTD, tree.unflatten([leaf[0] for leaf in layer]))
+            x_BTD = apply(x_BTD, jax.tree.unflatten(tree, [leaf[0] for leaf in layer]))
         return x_BTD
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 
@@ -17,7 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
-STYLE = {
+STYLE: Any = {
     "figure.figsize": (6.4, 4.2),
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -32,7 +33,8 @@ STYLE = {
 def render(draw: Callable[[], Axes]) -> tuple[bytes, bytes]:
     """(SVG, PNG) of what `draw` draws."""
     with plt.rc_context(STYLE):
-        figure = draw().figure
+        figure = draw().get_figure(root=True)
+        assert figure is not None  # an axes always has one
         figure.tight_layout()
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
@@ -41,7 +43,7 @@ def render(draw: Callable[[], Axes]) -> tuple[bytes, bytes]:
     return svg.getvalue(), png.getvalue()
 
 
-def _axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
+def new_axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
     _, axes = plt.subplots()
     axes.set(title=title, xlabel=x, ylabel=y, xscale="log")
     if log_y:
@@ -51,7 +53,7 @@ def _axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
     return axes
 
 
-def _loss_ticks(axes: Axes) -> None:
+def loss_ticks(axes: Axes) -> None:
     """Plain numbers on a logarithmic loss axis that spans less than a decade."""
     low, high = axes.get_ylim()
     step = min((0.05, 0.1, 0.2, 0.5, 1.0), key=lambda s: abs((high - low) / s - 6))
@@ -59,20 +61,22 @@ def _loss_ticks(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%.2f"))
 
 
-def _shades(count: int) -> list:
+def shades(count: int) -> list:
     return [plt.get_cmap("viridis")(x) for x in np.linspace(0.0, 0.85, max(count, 2))]
 
 
 def isoflop(fits) -> Axes:
     """Loss against size at each budget, with parabolas and their minima."""
-    axes = _axes("IsoFLOP profiles", "parameters without embeddings, N", "held-out loss, nats/token")
+    axes = new_axes(
+        "IsoFLOP profiles", "parameters without embeddings, N", "held-out loss, nats/token"
+    )
     t = fits.table
     for profile, colour in zip(
-        fits.isoflop.profiles, _shades(len(fits.isoflop.profiles)), strict=False
+        fits.isoflop.profiles, shades(len(fits.isoflop.profiles)), strict=False
     ):
         rows = t.budget == profile.budget
         n = t.n_params[rows]
-        axes.plot(n, t.loss[rows], "o", color=colour, ms=5, label=f"{profile.budget:.0e} FLOPs")
+        axes.plot(n, t.loss[rows], "o", color=colour, ms=5, label=f"{profile.budget:.2g} FLOPs")
         if not np.isfinite(profile.coefficients).all():
             continue
         grid = np.geomspace(n.min(), n.max(), 100)
@@ -80,16 +84,16 @@ def isoflop(fits) -> Axes:
         if not profile.problem:
             axes.plot(profile.n_opt.value, profile.loss_opt.value, "*", color=RED, ms=12, zorder=5)
     axes.plot([], [], "*", color=RED, ms=10, label="interior minimum")
-    _loss_ticks(axes)
+    loss_ticks(axes)
     axes.legend(fontsize=8)
     return axes
 
 
 def loss_curves(fits) -> Axes:
     """Training loss against compute of every run, coloured by size, with the envelope."""
-    axes = _axes("Training curves", "training FLOPs", "training loss, nats/token")
+    axes = new_axes("Training curves", "training FLOPs", "training loss, nats/token")
     sizes = sorted({c.n_params for c in fits.curves})
-    shade = dict(zip(sizes, _shades(len(sizes)), strict=False))
+    shade = dict(zip(sizes, shades(len(sizes)), strict=False))
     labelled = set()
     for c in fits.curves:
         label = None if c.n_params in labelled else f"N = {c.n_params:,.0f}"
@@ -101,7 +105,7 @@ def loss_curves(fits) -> Axes:
     if fits.envelope:
         e = fits.envelope
         axes.plot(e.flops, e.loss, "-", color=RED, lw=2, label="envelope")
-    _loss_ticks(axes)
+    loss_ticks(axes)
     axes.legend(fontsize=7, ncols=2)
     return axes
 
@@ -109,21 +113,21 @@ def loss_curves(fits) -> Axes:
 def residuals(fits) -> Axes:
     """Measured over predicted loss of the parametric law, against size."""
     c, t = fits.chinchilla, fits.table
-    axes = _axes(
+    axes = new_axes(
         "Residuals of L(N, D) = E + A/N$^\\alpha$ + B/D$^\\beta$",
         "parameters without embeddings, N",
         "measured / predicted - 1, %",
         log_y=False,
     )
     budgets = np.unique(t.budget)
-    for budget, colour in zip(budgets, _shades(len(budgets)), strict=False):
+    for budget, colour in zip(budgets, shades(len(budgets)), strict=False):
         rows = t.budget == budget
         axes.plot(
             t.n_params[rows],
             100 * np.expm1(c.residuals[rows]),
             "o",
             color=colour,
-            label=f"{budget:.0e} FLOPs",
+            label=f"{budget:.2g} FLOPs",
         )
     axes.axhline(0, color=GREY, lw=1)
     axes.legend(fontsize=8)
@@ -138,7 +142,7 @@ def against_compute(fits, law: str, quantity: str, forecast, holdout) -> Axes:
         "tokens": ("Compute-optimal length", "training tokens, D*", "tokens_opt"),
     }
     title, label, minimum = names[quantity]
-    axes = _axes(title, "training FLOPs, C", label)
+    axes = new_axes(title, "training FLOPs, C", label)
     compute = np.array([o.flops for o in fits.frontier])
     if len(compute):
         values = [getattr(o, quantity) for o in fits.frontier]
@@ -171,14 +175,26 @@ def against_compute(fits, law: str, quantity: str, forecast, holdout) -> Axes:
             p = forecast["predicted_loss"]
             error = [[p["value"] - p["low"]], [p["high"] - p["value"]]]
             axes.errorbar(
-                forecast["flops"], p["value"], yerr=error, fmt="s", color=GREEN, mfc="none",
-                capsize=4, label="forecast, sealed before the run",
+                forecast["flops"],
+                p["value"],
+                yerr=error,
+                fmt="s",
+                color=GREEN,
+                mfc="none",
+                capsize=4,
+                label="forecast, sealed before the run",
             )
         if holdout and holdout.loss is not None:
             axes.plot(
-                holdout.flops_exact, holdout.loss, "*", color=RED, ms=13, label="held-out run", zorder=5
+                holdout.flops_exact,
+                holdout.loss,
+                "*",
+                color=RED,
+                ms=13,
+                label="held-out run",
+                zorder=5,
             )
-        _loss_ticks(axes)
+        loss_ticks(axes)
     else:
         axes.yaxis.set_major_formatter(matplotlib.ticker.LogFormatterSciNotation())
         if fits.envelope:

@@ -27,7 +27,13 @@ def test_permutation_depends_on_seed_and_epoch_and_is_no_shift():
     assert len(np.unique(np.diff(a.astype(int)))) > 500
 
 
-GOLDEN = [690, 832, 661, 216, 51]  # changing it changes every run's data order: say so in the commit
+GOLDEN = [
+    690,
+    832,
+    661,
+    216,
+    51,
+]  # changing it changes every run's data order: say so in the commit
 
 
 def test_permutation_is_the_same_on_every_machine():

@@ -60,7 +60,9 @@ def test_tensorflow_is_never_imported(tmp_path):
 
 def test_folder_is_split_by_whole_documents(folder, tmp_path):
     data = prepare.prepare(
-        data_section(name="text_folder", path=str(folder), valid_fraction=0.3, cache_dir=str(tmp_path))
+        data_section(
+            name="text_folder", path=str(folder), valid_fraction=0.3, cache_dir=str(tmp_path)
+        )
     )
     split = {}
     for name in ("train", "valid"):

@@ -23,7 +23,9 @@ def test_columns_by_name_and_tokens_from_flops(tmp_path):
 
 def test_bad_rows_are_named_and_left_out(tmp_path):
     rows = ["1e6,1e9,6e15,3.0", "oops,1e9,6e15,3.0", "1e6,1e9,6e15,-1", "1e6,1e9,6e15,nan"]
-    table = laws.read_csv(write(tmp_path / "t.csv", rows), n_params="size", tokens="tok", loss="val")
+    table = laws.read_csv(
+        write(tmp_path / "t.csv", rows), n_params="size", tokens="tok", loss="val"
+    )
     assert len(table) == 1
     assert [line.split(":")[0] for line in table.excluded] == ["row 3", "row 4", "row 5"]
 

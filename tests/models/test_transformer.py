@@ -84,7 +84,9 @@ def test_every_parameter_names_a_known_axis_per_dimension(values):
 
 
 def test_layers_start_differently_and_at_the_stated_scale():
-    model = build({"model.depth": 4, "model.width": 128, "model.head_dim": 16, "model.mlp_width": 512})
+    model = build(
+        {"model.depth": 4, "model.width": 128, "model.head_dim": 16, "model.mlp_width": 512}
+    )
     w_LDGF = np.asarray(model.blocks.mlp.w_DGF[...])
     w_LFD = np.asarray(model.blocks.mlp.w_FD[...])
     assert np.abs(w_LDGF[0] - w_LDGF[1]).max() > 0.01

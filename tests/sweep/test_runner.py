@@ -58,7 +58,11 @@ def test_a_failing_run_leaves_its_reason_and_its_siblings_finish(grid, tmp_path,
 
     monkeypatch.setattr(train, "train_run", crash)
     outcome = runner.sweep(runs, tmp_path)
-    assert [r.status for r in sorted(outcome.results, key=lambda r: r.lr)] == ["done", "failed", "done"]
+    assert [r.status for r in sorted(outcome.results, key=lambda r: r.lr)] == [
+        "done",
+        "failed",
+        "done",
+    ]
     assert len(outcome.problems) == 1 and "no space left on device" in outcome.problems[0]
     # the next command tries it again and the table heals
     monkeypatch.setattr(train, "train_run", real)
