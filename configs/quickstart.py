@@ -27,8 +27,8 @@ def get_config():
     c.sweep.rungs = 11
     c.sweep.heads = 2
     c.sweep.aspect_ratio = 32.0
-    c.sweep.lr_coefficient = 0.434
-    c.sweep.lr_n_exponent = 0.34
+    c.sweep.lr_coefficient = 1.34
+    c.sweep.lr_n_exponent = 0.45
     c.laws.huber_delta = 1e-2
     c.laws.holdout_factor = 3.2
     return c

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from scaling.errors import (
@@ -30,6 +32,7 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code (0 done, 2 bad input, 3 incomplete, 75 stopped by a signal)."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    _stop_by_exception()
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except UserError as error:
@@ -41,6 +44,16 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return EXIT_PREEMPTED
+
+
+def _stop_by_exception() -> None:
+    """Between runs SIGTERM raises, so that it ends like Ctrl-C; a run in progress saves first."""
+
+    def stop(number, frame):
+        raise Preempted(signal.Signals(number).name)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
 
 
 def _run(argv: list[str]) -> int:

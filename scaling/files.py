@@ -12,7 +12,12 @@ from scaling.errors import UserError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Atomic on one file system: a temporary file beside `path`, synced, then renamed over it."""
+    """Atomic on one file system: a temporary file beside `path`, synced, then renamed over it.
+
+    A file that already holds `content` is left alone.
+    """
+    if path.is_file() and path.read_bytes() == content:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from scaling import config as config_lib
-from scaling import curves, files, holdout, results
+from scaling import curves, files, holdout, machine, results
 from scaling.errors import UserError
 from scaling.report import summary
 from scaling.sweep import plan, runner
@@ -24,22 +27,37 @@ class Written:
 
 
 def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Written:
-    """Fit the workdir's runs, write all curves and `summary.txt`.
+    """Fit the workdir's runs, write all curves and `summary.txt`; nothing where they are up to date.
 
     Damaged results are named in `problems` and left out. Raises UserError where there is no sweep here,
     CannotFit where its runs determine no law.
     """
     require_sweep(config, workdir)
     rows = runner.write_table(workdir, problems)
-    fits = curves.fit(rows, workdir, config)
     forecast_path = workdir / "forecast.json"
     forecast = files.read_json(forecast_path) if forecast_path.is_file() else None
+    key, stamp = _inputs_hash(rows, config, forecast), workdir / "curves" / "inputs.json"
+    if stamp.is_file() and files.read_json(stamp)["sha256"] == key:
+        return Written(stored_summary(workdir), sorted((workdir / "curves").glob("*.png")))
+    fits = curves.fit(rows, workdir, config)
     tested = [r for r in rows if forecast and r.run_id == forecast["run_id"] and r.status == "done"]
     held_out = tested[0] if tested else None
     pictures = curves.write(fits, workdir, config, forecast, held_out)
     lines = summary.lines(fits, forecast, held_out)
     files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
+    files.write_json(stamp, {"sha256": key, "commit": machine.commit()})
     return Written(lines, pictures)
+
+
+def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast) -> str:
+    """SHA-256 of everything that the curves are made from: rows, choices, forecast, code."""
+    content = {
+        "rows": [dataclasses.asdict(r) for r in rows],
+        "laws": config.laws.to_dict(),
+        "forecast": forecast,
+        "commit": machine.commit(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
 
 
 def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:

@@ -80,11 +80,22 @@ def test_a_forecast_is_never_written_again(mini, tmp_path):
 def test_fit_again_gives_the_same_files(mini, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(mini, workdir)
+    (workdir / "curves" / "inputs.json").unlink()
+    for name in NAMES:
+        (workdir / "curves" / f"{name}.json").unlink()
     study.fit_and_write(config_lib.load("configs/mini.py"), workdir, [])
     for name in NAMES:
         for suffix in ("json", "csv", "svg"):
             ours, theirs = (w / "curves" / f"{name}.{suffix}" for w in (workdir, mini))
             assert ours.read_bytes() == theirs.read_bytes(), f"{name}.{suffix}"
+
+
+def test_after_success_the_same_command_does_nothing(mini):
+    stamps = {p: p.stat().st_mtime_ns for p in mini.rglob("*") if p.is_file()}
+    done = run_cli("curves", "--config=configs/mini.py", f"--workdir={mini}")
+    assert done.returncode == 0, done.stderr
+    assert "measured loss" in done.stdout and "frontier.png" in done.stdout
+    assert {p: p.stat().st_mtime_ns for p in mini.rglob("*") if p.is_file()} == stamps
 
 
 def test_no_forecast_before_the_sweep_is_complete(mini, tmp_path):
