@@ -24,8 +24,8 @@ from experiments import common
 from scaling import files, results
 from scaling.sweep import ladder, plan
 
-WIDTHS = (8, 12, 16, 24, 32, 48)
-BUDGETS = (2e10, 2e11)
+WIDTHS = (8, 16, 24, 32, 48, 64)
+BUDGETS = (3e10, 3e11)
 RATES = (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 1.28e-1)
 
 
