@@ -17,9 +17,12 @@ def get_config():
     c.checkpoint.every_tokens = 8_192
     c.sweep.budgets = (8e8, 2.4e9, 8e9)
     c.sweep.sizes_per_budget = 6
-    c.sweep.optimum_guess = 5e3
+    c.sweep.optimum_guess = 3e3
     c.sweep.optimum_exponent = 0.0
     c.sweep.rungs = 8
+    c.sweep.width_ratio = 1.25
+    c.sweep.width_multiple = 4
+    c.sweep.heads = 2
     c.sweep.min_depth = 1
     c.laws.bootstrap = 50
     c.laws.holdout_factor = 3.0

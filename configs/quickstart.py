@@ -28,8 +28,8 @@ def get_config():
     c.sweep.width_multiple = 8
     c.sweep.rungs = 17
     c.sweep.aspect_ratio = 32.0
-    c.sweep.lr_coefficient = 1.34
-    c.sweep.lr_n_exponent = 0.45
+    c.sweep.lr_coefficient = 0.876
+    c.sweep.lr_n_exponent = 0.4
     c.laws.huber_delta = 1e-2
     c.laws.holdout_factor = 3.2
     return c

@@ -79,8 +79,8 @@ def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path, monkeypatch)
 
     code, out, _ = call(capsys, "plan", f"--config={ROOT}/configs/quickstart.py")
     assert code == 0
-    assert "28 runs" in out and "held-out run" in out and "FLOPs" in out
-    assert len(out.splitlines()) == 1 + 28 + 2
+    assert "24 runs" in out and "held-out run" in out and "FLOPs" in out
+    assert len(out.splitlines()) == 1 + 24 + 2
     assert list(tmp_path.iterdir()) == []
 
 

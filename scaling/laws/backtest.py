@@ -2,9 +2,10 @@
 
 Two laws forecast the loss of a compute-optimal run: the parametric L(N, D), and the power law through
 the IsoFLOP minima. Each is refitted without the largest budgets in turn (rolling, as long as three
-budgets remain) and asked for the minimum measured there. Weights are the inverse squares of the log errors, so
-that the forecast leans on the law that has extrapolated better within the training table; nothing of
-the run to be forecast is looked at.
+budgets remain) and asked for the minimum measured there. A law's weight is 1 / (e^2 + s^2), with e its log
+error there and s the scatter of single runs about the parametric law: the forecast leans on the law
+that has extrapolated better, but never further than the noise of one minimum allows. Nothing of the run to be
+forecast is looked at.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from scaling.laws.parametric import ChinchillaFit, fit_chinchilla
 from scaling.laws.table import CannotFit, Table
 
 MIN_BUDGETS = 3  # left to fit on
-FLOOR = 2e-3  # log error below which laws count as equally good: about the noise of one run
+SCATTER = (
+    0.01  # log loss; stands in for the measured scatter where no parametric law could be fitted
+)
 REFITS = 20  # the backtest needs no intervals
 
 
@@ -94,13 +97,14 @@ def combine(
         members["isoflop"] = interval(float(power.predict(flops)), draws["isoflop"], confidence)
     if not members:
         raise CannotFit("forecast: neither the parametric nor the IsoFLOP law could be fitted")
+    noise = float(np.sqrt(np.mean(chinchilla.residuals**2))) if chinchilla else SCATTER
     tested = [n for n in members if errors[n]]
     for name in members:
         if not tested:
             weights[name] = 1 / len(members)  # too few budgets to tell them apart
         else:
             square = np.mean(np.square(errors[name])) if errors[name] else np.inf
-            weights[name] = float(1 / max(square, FLOOR**2))
+            weights[name] = float(1 / max(square + noise**2, 1e-12))
     total = sum(weights.values())
     weights = {n: w / total for n, w in weights.items()}
     if not tested:

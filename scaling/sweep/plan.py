@@ -98,7 +98,7 @@ def _compute(config: ConfigDict):
             raise UserError(f"config.sweep.budgets: {budget!r} should be positive")
         guess = s.optimum_guess * (budget / 1e12) ** s.optimum_exponent
         centre = min(range(len(rungs)), key=lambda i: abs(math.log(rungs[i].n_params / guess)))
-        first = min(max(0, centre - s.sizes_per_budget // 2), len(rungs) - s.sizes_per_budget)
+        first = min(max(0, centre - (s.sizes_per_budget - 1) // 2), len(rungs) - s.sizes_per_budget)
         for rung in rungs[first : first + s.sizes_per_budget]:
             yield at_budget(config, rung, budget).config, budget
 
