@@ -112,6 +112,7 @@ def get_config() -> ConfigDict:
     c.laws.n_params = "n_params"  # size column: n_params | n_params_with_head | n_params_total
     c.laws.flops = "flops_exact"  # compute column
     c.laws.huber_delta = 1e-3  # threshold of the Huber loss on log loss (Hoffmann et al. 2022)
+    c.laws.min_steps = 150  # runs of fewer optimizer steps are left out of L(N, D), and listed
     c.laws.bootstrap = 500  # resamples behind every interval
     c.laws.confidence = 0.9  # coverage of the intervals
     c.laws.smoothing = 0.1  # envelope: half-width of the average over log compute, in decades

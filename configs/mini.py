@@ -24,6 +24,7 @@ def get_config():
     c.sweep.width_multiple = 4
     c.sweep.heads = 2
     c.sweep.min_depth = 1
+    c.laws.min_steps = 0
     c.laws.bootstrap = 50
     c.laws.holdout_factor = 3.0
     return c

@@ -30,6 +30,7 @@ class Fits:
     """All laws of one sweep. A law that could not be fitted is None and stands in `refused`."""
 
     table: Table
+    long_runs: Table  # those of at least laws.min_steps steps, which L(N, D) is fitted to
     curves: list[Curve]
     isoflop: laws.IsoflopFit | None
     chinchilla: laws.ChinchillaFit | None
@@ -38,13 +39,25 @@ class Fits:
     refused: dict[str, str]
 
 
-def sweep_table(rows: list[results.RunResult], config: ConfigDict) -> Table:
-    """The finished runs of the sweep in the config's conventions; the others are listed as excluded."""
+def sweep_table(rows: list[results.RunResult], config: ConfigDict, min_steps: int = 0) -> Table:
+    """The finished runs of the sweep in the config's conventions; the others are listed as excluded.
+
+    Runs of fewer than `min_steps` optimizer steps are left out too: a run that has hardly left its
+    warm-up is not on the power law in D that L(N, D) supposes.
+    """
     excluded = [f"{r.run_id}: {r.status}, {r.reason}" for r in rows if r.status != "done"]
     excluded += [
         f"{r.run_id}: {r.role} run" for r in rows if r.status == "done" and r.role != "sweep"
     ]
-    used = [r for r in rows if r.status == "done" and r.role == "sweep"]
+    used = []
+    for r in rows:
+        steps = r.tokens // r.batch_tokens
+        if r.status == "done" and r.role == "sweep" and steps < min_steps:
+            excluded.append(
+                f"{r.run_id}: {steps} steps, fewer than config.laws.min_steps={min_steps}"
+            )
+        elif r.status == "done" and r.role == "sweep":
+            used.append(r)
     return make_table(
         n_params=[getattr(r, config.laws.n_params) for r in used],
         tokens=[r.tokens for r in used],
@@ -64,6 +77,7 @@ def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fit
     table = sweep_table(rows, config)
     if len(table) == 0:
         raise CannotFit(f"{workdir}: no finished run of a sweep; run `scaling sweep` first")
+    long_runs = sweep_table(rows, config, config.laws.min_steps)
     options = {"bootstrap": config.laws.bootstrap, "confidence": config.laws.confidence}
     training = training_curves(rows, workdir, config)
     refused: dict[str, str] = {}
@@ -75,7 +89,9 @@ def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fit
             refused[name] = str(error)
             return None
 
-    chinchilla = attempt("chinchilla", laws.fit_chinchilla, table, delta=config.laws.huber_delta)
+    chinchilla = attempt(
+        "chinchilla", laws.fit_chinchilla, long_runs, delta=config.laws.huber_delta
+    )
     isoflop = attempt("isoflop", laws.fit_isoflop, table)
     budgets = table.budget[table.budget > 0]
     envelope = attempt(
@@ -91,6 +107,7 @@ def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fit
     compute = np.geomspace(table.flops.min() / 1.5, table.flops.max() * factor, FRONTIER_POINTS)
     return Fits(
         table=table,
+        long_runs=long_runs,
         curves=training,
         isoflop=isoflop,
         chinchilla=chinchilla,
@@ -186,6 +203,9 @@ def _contents(fits: Fits, forecast, holdout, figures) -> dict[str, tuple]:
                 "estimator": "Huber loss on log L (Hoffmann et al. 2022, approach 3)",
                 "equation": c.equation,
                 "parameters": {k: i.as_dict() for k, i in c.intervals.items()},
+                "runs_used": list(fits.long_runs.names),
+                "runs_left_out": list(fits.long_runs.excluded),
+                "range_of_validity": _range(fits.long_runs),
                 "verdict": c.verdict,
                 "diagnostics": {
                     "huber_delta": c.delta,
@@ -196,12 +216,12 @@ def _contents(fits: Fits, forecast, holdout, figures) -> dict[str, tuple]:
                 },
             },
             {
-                "run_id": fits.table.names,
-                "n_params": fits.table.n_params,
-                "tokens": fits.table.tokens,
-                "flops": fits.table.flops,
-                "loss": fits.table.loss,
-                "predicted": c.predict(fits.table.n_params, fits.table.tokens),
+                "run_id": fits.long_runs.names,
+                "n_params": fits.long_runs.n_params,
+                "tokens": fits.long_runs.tokens,
+                "flops": fits.long_runs.flops,
+                "loss": fits.long_runs.loss,
+                "predicted": c.predict(fits.long_runs.n_params, fits.long_runs.tokens),
                 "log_residual": c.residuals,
             },
             lambda: figures.residuals(fits),

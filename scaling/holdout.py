@@ -70,6 +70,7 @@ def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
     sizes = _sizes(run)
     forecast = combine(
         fits.table,
+        fits.long_runs,
         fits.chinchilla,
         fits.isoflop,
         n_params=sizes[config.laws.n_params],

@@ -1,11 +1,14 @@
 """Which law extrapolates? Hold back the largest budget, refit on the rest, compare, and weigh.
 
-Two laws forecast the loss of a compute-optimal run: the parametric L(N, D), and the power law through
-the IsoFLOP minima. Each is refitted without the largest budgets in turn (rolling, as long as three
-budgets remain) and asked for the minimum measured there. A law's weight is 1 / (e^2 + s^2), with e its log
-error there and s the scatter of single runs about the parametric law: the forecast leans on the law
-that has extrapolated better, but never further than the noise of one minimum allows. Nothing of the run to be
-forecast is looked at.
+Two laws forecast the loss of a compute-optimal run: the parametric L(N, D), which bends towards its E,
+and the straight power law through the IsoFLOP minima. Each is refitted without the largest budgets in
+turn (rolling, as long as three budgets remain) and asked for the minimum measured there; nothing of the
+run to be forecast is looked at.
+
+The forecast is the weighted geometric mean of both. Weights are inverse squares of the log errors, once there are
+three held-back budgets to judge by; before that they are equal, since weights estimated from one or two
+forecasts do worse than none (the forecast combination puzzle, Stock & Watson 2004). The errors are
+reported either way.
 """
 
 from __future__ import annotations
@@ -20,9 +23,8 @@ from scaling.laws.parametric import ChinchillaFit, fit_chinchilla
 from scaling.laws.table import CannotFit, Table
 
 MIN_BUDGETS = 3  # left to fit on
-SCATTER = (
-    0.01  # log loss; stands in for the measured scatter where no parametric law could be fitted
-)
+MIN_FOLDS = 3  # held-back budgets needed before their errors decide the weights
+SMALLEST = 2e-3  # log error below which laws count as equally good
 REFITS = 20  # the backtest needs no intervals
 
 
@@ -37,8 +39,13 @@ class Forecast:
     notes: tuple[str, ...]
 
 
-def backtest(table: Table, *, delta: float) -> tuple[dict[str, list[float]], list[str]]:
-    """(log errors by law at the held-back minima, notes on what could not be tested)."""
+def backtest(
+    table: Table, long_runs: Table, *, delta: float
+) -> tuple[dict[str, list[float]], list[str]]:
+    """(log errors by law at the held-back minima, notes on what could not be tested).
+
+    `long_runs` are the rows that the parametric law is fitted to, `table` those of the parabolas.
+    """
     budgets = [b for b in np.unique(table.budget) if b > 0]
     errors: dict[str, list[float]] = {"chinchilla": [], "isoflop": []}
     notes = []
@@ -51,10 +58,12 @@ def backtest(table: Table, *, delta: float) -> tuple[dict[str, list[float]], lis
         if target.problem:
             notes.append(f"no minimum at {target.budget:.3g} to test on: {target.problem}")
             continue
-        earlier = table.rows((table.budget > 0) & (table.budget < budgets[cut]))
+        earlier, earlier_long = (
+            t.rows((t.budget > 0) & (t.budget < budgets[cut])) for t in (table, long_runs)
+        )
         measured = np.log(target.loss_opt.value)
         try:
-            law = fit_chinchilla(earlier, delta=delta, bootstrap=REFITS)
+            law = fit_chinchilla(earlier_long, delta=delta, bootstrap=REFITS)
             predicted = law.predict(target.n_opt.value, target.tokens_opt.value)
             errors["chinchilla"].append(float(measured - np.log(predicted)))
         except CannotFit as error:
@@ -69,6 +78,7 @@ def backtest(table: Table, *, delta: float) -> tuple[dict[str, list[float]], lis
 
 def combine(
     table: Table,
+    long_runs: Table,
     chinchilla: ChinchillaFit | None,
     isoflop: IsoflopFit | None,
     *,
@@ -81,11 +91,12 @@ def combine(
     """Forecast the loss of a run of `n_params`, `tokens` and `flops`, which should be near the optimum.
 
     Its interval is that of the mixture of the laws' refits, widened by the scatter of single runs about
-    the parametric law. Raises CannotFit where neither law could be fitted.
+    the parametric law, so that laws that disagree make it wide. Raises CannotFit where neither law could be fitted.
     """
-    errors, notes = backtest(table, delta=delta)
+    errors, notes = backtest(table, long_runs, delta=delta)
     rng = np.random.default_rng(0)
-    draws, members, weights = {}, {}, {}
+    draws: dict[str, np.ndarray] = {}
+    members: dict[str, Interval] = {}
     if chinchilla:
         members["chinchilla"] = chinchilla.prediction_interval(n_params, tokens)
         draws["chinchilla"] = chinchilla.prediction_draws(n_params, tokens)
@@ -97,18 +108,13 @@ def combine(
         members["isoflop"] = interval(float(power.predict(flops)), draws["isoflop"], confidence)
     if not members:
         raise CannotFit("forecast: neither the parametric nor the IsoFLOP law could be fitted")
-    noise = float(np.sqrt(np.mean(chinchilla.residuals**2))) if chinchilla else SCATTER
-    tested = [n for n in members if errors[n]]
-    for name in members:
-        if not tested:
-            weights[name] = 1 / len(members)  # too few budgets to tell them apart
-        else:
-            square = np.mean(np.square(errors[name])) if errors[name] else np.inf
-            weights[name] = float(1 / max(square + noise**2, 1e-12))
-    total = sum(weights.values())
-    weights = {n: w / total for n, w in weights.items()}
-    if not tested:
-        notes.append(f"fewer than {MIN_BUDGETS + 1} budgets with minima: laws weighted equally")
+    folds = min(len(errors[name]) for name in members)
+    weights = dict.fromkeys(members, 1 / len(members))
+    if folds >= MIN_FOLDS:
+        inverse = {n: 1 / max(float(np.mean(np.square(errors[n]))), SMALLEST**2) for n in members}
+        weights = {n: float(w / sum(inverse.values())) for n, w in inverse.items()}
+    elif len(members) > 1:
+        notes.append(f"{folds} held-back budget(s), fewer than {MIN_FOLDS}: equal weights")
     value = float(np.exp(sum(w * np.log(members[n].value) for n, w in weights.items())))
     size = min(len(d) for d in draws.values())
     mixture = np.concatenate(

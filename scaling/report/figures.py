@@ -112,7 +112,7 @@ def loss_curves(fits) -> Axes:
 
 def residuals(fits) -> Axes:
     """Measured over predicted loss of the parametric law, against size."""
-    c, t = fits.chinchilla, fits.table
+    c, t = fits.chinchilla, fits.long_runs
     axes = new_axes(
         "Residuals of L(N, D) = E + A/N$^\\alpha$ + B/D$^\\beta$",
         "parameters without embeddings, N",

@@ -49,10 +49,12 @@ def lines(fits, forecast=None, holdout: results.RunResult | None = None) -> list
             f"{forecast['tokens']:,} tokens"
         )
         parts = [
-            f"{name} {law['loss']['value']:.4f} (weight {law['weight']:.2f})"
+            f"{name} {law['loss']['value']:.4f} (weight {law['weight']:.2f}, backtest "
+            + " ".join(f"{e:+.1%}" for e in law["backtest_log_errors"])
+            + ")"
             for name, law in forecast["laws"].items()
         ]
-        out.append("  laws, weighed by their backtest: " + ", ".join(parts))
+        out.append("  laws combined: " + ", ".join(parts))
         out.append(f"  predicted loss {p['value']:.4f} [{p['low']:.4f}, {p['high']:.4f}]")
         if holdout and holdout.loss is not None:
             error = holdout.loss / p["value"] - 1

@@ -181,7 +181,7 @@ def test_offset_law_is_recovered_and_refused():
 
 
 def test_backtest_trusts_the_law_that_made_the_data():
-    errors, notes = backtest.backtest(synthetic(0.0), delta=1e-3)
+    errors, notes = backtest.backtest(synthetic(0.0), synthetic(0.0), delta=1e-3)
     assert len(errors["chinchilla"]) == len(errors["isoflop"]) == 1 and not notes
     assert abs(errors["chinchilla"][0]) < 2e-3 < abs(errors["isoflop"][0])
 
@@ -192,7 +192,7 @@ def test_forecast_holds_what_the_law_gives_beyond_the_table():
     isoflop = laws.fit_isoflop(table, bootstrap=100)
     n_opt, tokens_opt = (i.value for i in chinchilla.optimum(3e20))
     forecast = backtest.combine(
-        table, chinchilla, isoflop, n_params=n_opt, tokens=tokens_opt, flops=3e20, delta=1e-2,
+        table, table, chinchilla, isoflop, n_params=n_opt, tokens=tokens_opt, flops=3e20, delta=1e-2,
         confidence=0.9,
     )  # fmt: skip
     assert sum(forecast.weights.values()) == pytest.approx(1)
