@@ -226,6 +226,10 @@ def _warnings(table, values, intervals, residuals, reached, delta) -> list[str]:
             )
     if values["E"] < 0.05 * table.loss.min():
         found.append("E is not identified: the fit puts it near 0")
+    elif not intervals["E"].low > 0.05 * table.loss.min():
+        found.append(
+            f"E is weakly identified: its interval reaches down to {intervals['E'].low:.3g}"
+        )
     if reached < 0.01:
         found.append(f"only {reached:.1%} of the starts reach the optimum")
     if np.median(np.abs(residuals)) > 10 * delta:
