@@ -95,7 +95,7 @@ def loss_curves(fits) -> Axes:
     sizes = sorted({c.n_params for c in fits.curves})
     shade = dict(zip(sizes, shades(len(sizes)), strict=False))
     labelled = set()
-    for c in fits.curves:
+    for c in sorted(fits.curves, key=lambda c: c.n_params):
         label = None if c.n_params in labelled else f"N = {c.n_params:,.0f}"
         labelled.add(c.n_params)
         window = max(1, len(c.loss) // 60)
