@@ -80,9 +80,7 @@ def get_config() -> ConfigDict:
     c.parallel.tensor = 1  # mesh axis that splits heads, MLP and vocabulary
 
     c.checkpoint = ConfigDict()
-    c.checkpoint.every_tokens = (
-        4_000_000  # tokens between checkpoints; one is always kept at the end
-    )
+    c.checkpoint.every_tokens = 4_000_000  # tokens between checkpoints; the last is always kept
     c.checkpoint.keep = 2  # newest checkpoints kept
 
     c.sweep = ConfigDict()

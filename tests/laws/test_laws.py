@@ -187,7 +187,7 @@ def test_backtest_trusts_the_law_that_made_the_data():
 
 
 def test_forecast_holds_what_the_law_gives_beyond_the_table():
-    table = synthetic(0.002, seed=3)
+    table = synthetic(0.002, seed=3, budgets=(1e15, 1e16, 1e17, 1e18, 1e19, 1e20))
     chinchilla = laws.fit_chinchilla(table, delta=1e-2, bootstrap=100)
     isoflop = laws.fit_isoflop(table, bootstrap=100)
     n_opt, tokens_opt = (i.value for i in chinchilla.optimum(3e20))
@@ -196,8 +196,24 @@ def test_forecast_holds_what_the_law_gives_beyond_the_table():
         confidence=0.9,
     )  # fmt: skip
     assert sum(forecast.weights.values()) == pytest.approx(1)
+    assert all(len(e) == 3 for e in forecast.errors.values())
+    assert forecast.weights["chinchilla"] > 0.9
     assert forecast.loss.low <= loss_of(n_opt, tokens_opt) <= forecast.loss.high
     assert forecast.loss.value == pytest.approx(loss_of(n_opt, tokens_opt), rel=0.02)
+
+
+def test_one_backtest_leaves_the_weights_equal_and_says_so():
+    table = synthetic(0.002, seed=3)
+    chinchilla = laws.fit_chinchilla(table, delta=1e-2, bootstrap=50)
+    isoflop = laws.fit_isoflop(table, bootstrap=50)
+    forecast = backtest.combine(
+        table, table, chinchilla, isoflop, n_params=1e9, tokens=5e10, flops=3e20, delta=1e-2,
+        confidence=0.9,
+    )  # fmt: skip
+    assert set(forecast.weights.values()) == {0.5}
+    assert any("1 held-back budget" in note for note in forecast.notes)
+    mean = np.sqrt(np.prod([m.value for m in forecast.members.values()]))
+    assert forecast.loss.value == pytest.approx(mean)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_grid_is_the_product_of_its_values():
         ({"sweep__budgets": (1e11, 1e11)}, "duplicates"),
         ({"sweep__seeds": (0, 0)}, "duplicates"),
         ({"sweep__seeds": ()}, "sweep.seeds is empty"),
-        ({"sweep__rungs": 3}, "distinct rungs"),
+        ({"sweep__rungs": 6}, "distinct rungs"),
         ({"sweep__width_ratio": 1.01, "sweep__rungs": 4}, "raise width_ratio"),
         ({"sweep__kind": "none"}, "is no sweep"),
         ({"sweep__kind": "params"}, None),
