@@ -159,10 +159,11 @@ def train_run(
                 done += count
                 at_checkpoint = (done // K) % checkpoint_every == 0 or done == steps["total"]
                 at_evaluation = config.eval.every_tokens and (done // K) % evaluate_every == 0
+                stopping = stop.caught  # asked once: a signal may come between any two lines
                 # One dispatch stays in flight while the rows of the one before it are written;
                 # before anything is saved the flight is awaited, so that only good states are.
                 flights: list[Any] = [ready] if ready else []
-                if at_checkpoint or at_evaluation or stop.caught:
+                if at_checkpoint or at_evaluation or stopping:
                     flights, pending = [*flights, pending], None
                 for flight in flights:
                     last_loss = _log_rows(
@@ -179,11 +180,11 @@ def train_run(
                     row = {"step": done, "tokens": done * per_step, **dataclasses.asdict(found)}
                     files.append_lines(run_dir / "evals.jsonl", [row])
                     events.add_scalar("eval/loss", found.loss, done)
-                if at_checkpoint or stop.caught:
+                if at_checkpoint or stopping:
                     save(done)
-                if stop.caught and done < steps["total"]:
+                if stopping and done < steps["total"]:
                     checkpoints.wait()
-                    raise Preempted(f"{stop.caught}: {run_dir.name} saved at step {done}")
+                    raise Preempted(f"{stopping}: {run_dir.name} saved at step {done}")
 
             # ---- evaluate
             final = evaluated(state)
