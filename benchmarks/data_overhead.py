@@ -19,7 +19,7 @@ import numpy as np
 from scaling import config as config_lib
 from scaling import files, machine, sharding
 
-REPEATS = 12
+REPEATS = 6
 
 
 def measure(config) -> dict[str, float]:
