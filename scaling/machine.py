@@ -71,8 +71,9 @@ def peak_flops() -> float:
     devices = jax.devices()
     if devices[0].platform != "cpu":
         kind = devices[0].device_kind
-        known = [peak for name, peak in PEAKS.items() if name in kind]
-        return known[-1] * len(devices) if known else float("nan")
+        known = [name for name in PEAKS if name in kind]
+        # the longest, since "TPU v5" is part of "TPU v5 lite"
+        return PEAKS[max(known, key=len)] * len(devices) if known else float("nan")
     size = 1536
     x = jnp.ones((size, size), jnp.float32)
     product = jax.jit(lambda x: x @ x)

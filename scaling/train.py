@@ -86,6 +86,7 @@ def train_run(
     # ---- build: config, data, programs
     _claim(config, run_dir)
     data = prepare.prepare(config.data)
+    _claim_data(data, run_dir)
     programs = step.programs(config)
     steps = config_lib.schedule_steps(config)
     K, per_step = config.train.steps_per_dispatch, config_lib.tokens_per_step(config)
@@ -137,7 +138,9 @@ def train_run(
             disable=True if on_progress else None,
         )
         speeds: list[float] = []
-        last_loss: float | None = None
+        # a run killed after its last checkpoint trains no more rows: its last loss is on disk
+        logged = files.read_lines(run_dir / "metrics.jsonl", key="step")
+        last_loss = next((row["loss"] for row in reversed(logged) if row["step"] <= done), None)
 
         def save(step_done: int) -> None:
             elapsed = earlier + time.perf_counter() - started
@@ -300,6 +303,18 @@ def _claim(config: ConfigDict, run_dir: Path) -> None:
             )
         return
     files.write_json(path, config_lib.to_json(config))
+
+
+def _claim_data(data: prepare.TokenData, run_dir: Path) -> None:
+    """Write the run's data.json, or check that it was begun on the same tokens."""
+    path = run_dir / "data.json"
+    if not path.is_file():
+        files.write_json(path, {"fingerprint": data.fingerprint})
+    elif files.read_json(path)["fingerprint"] != data.fingerprint:
+        raise UserError(
+            f"{run_dir} was begun on other data ({files.read_json(path)['fingerprint']}, now "
+            f"{data.fingerprint}); restore the documents, or choose another --workdir"
+        )
 
 
 @contextlib.contextmanager

@@ -109,6 +109,30 @@ def test_killed_run_resumes_to_the_same_bits(tmp_path):
     assert results.read(a / "result.json").loss == results.read(b / "result.json").loss
 
 
+def test_a_run_killed_after_its_last_checkpoint_keeps_its_train_loss(tmp_path, config):
+    whole = train.train_run(config, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    again = train.train_run(config, tmp_path / "run")
+    assert (again.loss, again.train_loss) == (whole.loss, whole.train_loss)
+    assert again.train_loss is not None
+
+
+def test_data_that_changed_under_a_run_is_refused(tmp_path, config):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for i in range(40):
+        (texts / f"{i}.txt").write_text(f"document {i} " * 200)
+    config = config_lib.with_values(
+        config, {"data.name": "text_folder", "data.path": str(texts), "data.valid_fraction": 0.3,
+                 "data.hash": "", "data.cache_dir": str(tmp_path / "cache")},
+    )  # fmt: skip
+    train.train_run(config, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    (texts / "new.txt").write_text("one more document")
+    with pytest.raises(UserError, match="begun on other data"):
+        train.train_run(config, tmp_path / "run")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_exits_with_its_own_code(tmp_path, number):
     command = [sys.executable, "-m", "scaling", "train", *OVERRIDES]

@@ -59,7 +59,8 @@ def run_dir(workdir: Path, run: PlannedRun) -> Path:
 def sweep(runs: list[PlannedRun], workdir: Path, role: str = "sweep") -> Outcome:
     """Train all runs that have no result yet and write the table.
 
-    Raises UserError where data or mesh are wrong for all of them, and Preempted after a signal; the run that it met is saved and the same call goes on with it.
+    Raises UserError where data or mesh are wrong for all of them, and Preempted after a signal; the
+    run that it met is saved and the same call goes on with it.
     """
     from scaling import sharding, train
     from scaling.data import prepare
@@ -67,7 +68,7 @@ def sweep(runs: list[PlannedRun], workdir: Path, role: str = "sweep") -> Outcome
     problems: list[str] = []
     if not all((run_dir(workdir, run) / "result.json").exists() for run in runs):
         # What is wrong for every run is said once, before any of them starts.
-        prepare.prepare(runs[0].config.data)
+        _check_data(prepare.prepare(runs[0].config.data).fingerprint, runs, workdir)
         sharding.make_mesh(runs[0].config.parallel)
     # unit: FLOPs, since runs differ in cost by orders of magnitude
     with tqdm(
@@ -110,6 +111,18 @@ def sweep(runs: list[PlannedRun], workdir: Path, role: str = "sweep") -> Outcome
                     )
             bar.update(max(0.0, run.flops - reported))
     return Outcome(write_table(workdir, problems), problems)
+
+
+def _check_data(fingerprint: str, runs: list[PlannedRun], workdir: Path) -> None:
+    """Raises UserError where a run of this plan has a result on other tokens."""
+    planned = {run_dir(workdir, run).name for run in runs}
+    for result in results.collect(workdir)[0]:
+        if result.run_id in planned and result.data_fingerprint != fingerprint:
+            raise UserError(
+                f"--workdir={workdir}: {result.run_id} was trained on other data "
+                f"({result.data_fingerprint}, now {fingerprint}); restore the documents, or choose "
+                "another --workdir"
+            )
 
 
 def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:

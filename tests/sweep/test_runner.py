@@ -91,6 +91,23 @@ def test_workdir_of_another_sweep_is_refused_and_left_alone(grid, tmp_path):
     runner.claim_workdir(same, tmp_path)
 
 
+def test_a_sweep_does_not_mix_data(grid, tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for i in range(40):
+        (texts / f"{i}.txt").write_text(f"document {i} " * 200)
+    grid = config_lib.with_values(
+        grid, {"data.name": "text_folder", "data.path": str(texts), "data.valid_fraction": 0.3,
+               "data.hash": "", "data.cache_dir": str(tmp_path / "cache")},
+    )  # fmt: skip
+    runs = plan.plan(grid)
+    runner.sweep(runs[:2], tmp_path / "w")
+    (texts / "new.txt").write_text("one more document")
+    with pytest.raises(UserError, match="was trained on other data"):
+        runner.sweep(runs, tmp_path / "w")
+    assert len(list((tmp_path / "w" / "runs").iterdir())) == 2
+
+
 def test_damaged_results_are_named_skipped_and_not_overwritten(mini, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(mini, workdir)
