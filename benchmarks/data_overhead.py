@@ -68,8 +68,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", default="benchmarks/data_overhead.json")
     args, overrides = parser.parse_known_args(argv)
     config = config_lib.load(args.config, overrides)
-    sharding.configure_cpu_devices(config.parallel.cpu_devices)
-    machine.enable_compilation_cache()
+    machine.start_jax(config.parallel.cpu_devices)
     from scaling.sweep import plan
 
     rows = []

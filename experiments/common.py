@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scaling import config as config_lib
-from scaling import files, laws, machine, results, sharding
+from scaling import files, laws, machine, results
 from scaling.errors import UserError
 from scaling.sweep import plan, runner
 from scaling.sweep.plan import PlannedRun
@@ -26,8 +26,7 @@ def add_flags(parser: argparse.ArgumentParser, *, config: str, workdir: str) -> 
 def load(args: argparse.Namespace, overrides: list[str]) -> ConfigDict:
     """The config with its overrides; sets up jax for it."""
     config = config_lib.load(args.config, overrides)
-    sharding.configure_cpu_devices(config.parallel.cpu_devices)
-    machine.enable_compilation_cache()
+    machine.start_jax(config.parallel.cpu_devices)
     return config
 
 

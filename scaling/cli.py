@@ -63,7 +63,6 @@ def _run(argv: list[str]) -> int:
     if args.command == "fit" and args.table:
         return _fit_csv(args)
     if args.command in ("status", "report") and not args.config:
-        args.config_values = None
         return _commands()[args.command](None, _workdir(args))
     from scaling import config as config_lib
 
@@ -126,10 +125,9 @@ def _commands():
 
 
 def _start_jax(config) -> None:
-    from scaling import machine, sharding
+    from scaling import machine
 
-    sharding.configure_cpu_devices(config.parallel.cpu_devices)
-    machine.enable_compilation_cache()
+    machine.start_jax(config.parallel.cpu_devices)
 
 
 def _plan(config, _workdir) -> int:

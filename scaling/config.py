@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -133,16 +132,6 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     ) as error:  # the study's file is arbitrary code: whatever it raises is bad input
         raise UserError(f"{path}: {_one_line(error)}") from error
     return check(config, source=path)
-
-
-def from_file(path: str) -> ConfigDict:
-    """A study's config without overrides, for experiments and tests."""
-    spec = importlib.util.spec_from_file_location("study", path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
-        raise UserError(f"{path}: no such config file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return check(module.get_config(), source=path)
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:

@@ -229,14 +229,13 @@ def _contents(fits: Fits, forecast, holdout, figures) -> dict[str, tuple]:
     for name, quantity in (("frontier", "loss"), ("n_opt", "n_params"), ("tokens_opt", "tokens")):
         if not fits.isoflop and not fits.frontier:
             continue
-        law = {"frontier": "frontier", "n_opt": "n_opt", "tokens_opt": "tokens_opt"}[name]
         found[name] = (
             {
                 "estimator": "approaches 1, 2 and 3 of Hoffmann et al. 2022 side by side",
                 "equation": "y = k C^a through the minima (1, 2); minimum of L(N, C / c(N)) (3)",
                 "parameters": {
-                    "envelope": _power(getattr(fits.envelope, law, None)),
-                    "isoflop": _power(getattr(fits.isoflop, law, None)),
+                    "envelope": _power(getattr(fits.envelope, name, None)),
+                    "isoflop": _power(getattr(fits.isoflop, name, None)),
                     "chinchilla": {k: i.as_dict() for k, i in fits.chinchilla.intervals.items()}
                     if fits.chinchilla
                     else None,
@@ -247,9 +246,9 @@ def _contents(fits: Fits, forecast, holdout, figures) -> dict[str, tuple]:
                 ],
                 "diagnostics": {"refused": fits.refused},
             },
-            _frontier_rows(fits, law, quantity, forecast, holdout),
-            lambda quantity=quantity, law=law: figures.against_compute(
-                fits, law, quantity, forecast, holdout
+            _frontier_rows(fits, name, quantity, forecast, holdout),
+            lambda quantity=quantity, name=name: figures.against_compute(
+                fits, name, quantity, forecast, holdout
             ),
         )
     return found

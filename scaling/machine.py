@@ -34,6 +34,14 @@ def enable_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+def start_jax(cpu_devices: int) -> None:
+    """Set up jax before its first use: CPU hosts as `cpu_devices` devices, programs kept on disk."""
+    from scaling import sharding
+
+    sharding.configure_cpu_devices(cpu_devices)
+    enable_compilation_cache()
+
+
 @functools.cache
 def versions() -> str:
     """ "jax 0.10.2, ..." of the packages that decide the numbers."""

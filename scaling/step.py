@@ -94,16 +94,19 @@ def _programs(key: str) -> Programs:
         nnx.replace_by_pure_dict(model_state, params)
         return nnx.merge(graph, model_state)
 
+    def init_opt(params):
+        return optim.optimizer(c.optim, {"weight_decay": 0.0}).init(params)  # decay has no state
+
     def init(seed):
         params = nnx.to_pure_dict(nnx.state(build(seed), nnx.Param))
-        return {
-            "params": params,
-            "opt": optim.optimizer(c.optim, {"weight_decay": 0.0}).init(params),
-        }
+        return {"params": params, "opt": init_opt(params)}
+
+    def losses_BT(params, tokens_BT1):
+        logits_BTV = as_model(params)(tokens_BT1[:, :-1].astype(jnp.int32))
+        return token_losses(logits_BTV, tokens_BT1[:, 1:].astype(jnp.int32))
 
     def loss(params, tokens_BT1):
-        logits_BTV = as_model(params)(tokens_BT1[:, :-1].astype(jnp.int32))
-        return token_losses(logits_BTV, tokens_BT1[:, 1:].astype(jnp.int32)).mean()
+        return losses_BT(params, tokens_BT1).mean()
 
     def one_step(state, hyper, tokens_BT1, step):
         value, grads = jax.value_and_grad(loss)(state["params"], tokens_BT1)
@@ -126,16 +129,24 @@ def _programs(key: str) -> Programs:
         return jax.lax.fori_loop(0, count, body, (state, zeros_K))
 
     def sequence_losses(params, tokens_BT1):
-        logits_BTV = as_model(params)(tokens_BT1[:, :-1].astype(jnp.int32))
-        return token_losses(logits_BTV, tokens_BT1[:, 1:].astype(jnp.int32)).sum(axis=-1)
+        return losses_BT(params, tokens_BT1).sum(axis=-1)
 
-    state_shardings = _state_shardings(init, param_shardings, mesh)
+    everywhere = sharding.replicated(mesh)
+    shapes = jax.eval_shape(init, 0)
+    # Optimizer moments lie where their parameters lie; its scalars are replicated.
+    opt_shardings = optax.tree_map_params(
+        init_opt,
+        lambda _, place: place,
+        shapes["opt"],
+        param_shardings,
+        transform_non_params=lambda _: everywhere,
+    )
+    state_shardings = {"params": param_shardings, "opt": opt_shardings}
     state_like = jax.tree.map(
         lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
-        jax.eval_shape(init, 0),
+        shapes,
         state_shardings,
     )
-    everywhere = sharding.replicated(mesh)
     # Initialisation runs once, so its time is its compilation, which this quarters on CPUs.
     quick = {"xla_backend_optimization_level": 0} if backend == "cpu" else None
     return Programs(
@@ -160,21 +171,3 @@ def _programs(key: str) -> Programs:
             out_shardings=everywhere,
         ),
     )
-
-
-def _state_shardings(init, param_shardings, mesh: Mesh):
-    """Optimizer moments lie where their parameters lie; scalars are replicated."""
-    abstract = jax.eval_shape(init, 0)
-    everywhere = sharding.replicated(mesh)
-    opt = optax.tree_map_params(
-        lambda params: optax.chain(
-            optax.clip_by_global_norm(1.0),
-            optax.scale_by_adam(),
-            optax.add_decayed_weights(0.0, mask=optim.decayed),
-        ).init(params),
-        lambda _, place: place,
-        abstract["opt"],
-        param_shardings,
-        transform_non_params=lambda _: everywhere,
-    )
-    return {"params": param_shardings, "opt": opt}

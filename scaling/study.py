@@ -90,9 +90,17 @@ def _missing(config: ConfigDict, workdir: Path, rows: list[results.RunResult]) -
     ]
 
 
-def require_sweep(config: ConfigDict, workdir: Path) -> None:
-    if not (workdir / "sweep.json").is_file():
+def sweep_config(workdir: Path) -> ConfigDict:
+    """The config that the workdir's sweep was begun with. Raises UserError where there is none."""
+    path = workdir / "sweep.json"
+    if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
+    return config_lib.from_json(files.read_json(path))
+
+
+def require_sweep(config: ConfigDict, workdir: Path) -> None:
+    """Raises UserError where the workdir holds no sweep, or another one."""
+    sweep_config(workdir)
     runner.claim_workdir(config, workdir)
 
 
@@ -115,10 +123,7 @@ def stored_summary(workdir: Path) -> list[str]:
 def status(config: ConfigDict | None, workdir: Path) -> tuple[list[str], list[str]]:
     """(lines on every run of the sweep, one line per damaged result)."""
     if config is None:
-        path = workdir / "sweep.json"
-        if not path.is_file():
-            raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
-        config = config_lib.from_json(files.read_json(path))
+        config = sweep_config(workdir)
     require_sweep(config, workdir)
     found, damaged = results.collect(workdir)
     by_id = {r.run_id: r for r in found}

@@ -106,10 +106,16 @@ def train_run(
     )
 
     def evaluated(state) -> HeldOut:
+        """Held-out loss now, written down; reads `done` and `events` of the loop below."""
+
         def losses(tokens_BT1):
             return programs.sequence_losses(state["params"], tokens_BT1)
 
-        return evaluate(losses, held_out, data.byte_lengths, config.eval.batch_size)
+        found = evaluate(losses, held_out, data.byte_lengths, config.eval.batch_size)
+        row = {"step": done, "tokens": done * per_step, **dataclasses.asdict(found)}
+        files.append_lines(run_dir / "evals.jsonl", [row])
+        events.add_scalar("eval/loss", found.loss, done)
+        return found
 
     checkpoint_every = _dispatches(config.checkpoint.every_tokens, K * per_step)
     evaluate_every = _dispatches(config.eval.every_tokens, K * per_step)
@@ -179,10 +185,7 @@ def train_run(
                     if on_progress:
                         on_progress(flight[1] * per_step)
                 if at_evaluation and done < steps["total"]:
-                    found = evaluated(state)
-                    row = {"step": done, "tokens": done * per_step, **dataclasses.asdict(found)}
-                    files.append_lines(run_dir / "evals.jsonl", [row])
-                    events.add_scalar("eval/loss", found.loss, done)
+                    evaluated(state)
                 if at_checkpoint or stopping:
                     save(done)
                 if stopping and done < steps["total"]:
@@ -191,11 +194,6 @@ def train_run(
 
             # ---- evaluate
             final = evaluated(state)
-            files.append_lines(
-                run_dir / "evals.jsonl",
-                [{"step": done, "tokens": done * per_step, **dataclasses.asdict(final)}],
-            )
-            events.add_scalar("eval/loss", final.loss, done)
             if not math.isfinite(final.loss):
                 raise Diverged(f"held-out loss is {final.loss} after step {done}")
         except Diverged as error:

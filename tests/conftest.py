@@ -17,10 +17,9 @@ SHARED = ROOT.parent / "shared" / "data"
 def cache(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["SCALING_CACHE"] = str(folder)
-    from scaling import machine, sharding
+    from scaling import machine
 
-    sharding.configure_cpu_devices(2)
-    machine.enable_compilation_cache()
+    machine.start_jax(2)
     return folder
 
 
@@ -30,7 +29,7 @@ def config():
     from scaling import config as config_lib
 
     return config_lib.with_values(
-        config_lib.from_file(str(ROOT / "configs" / "mini.py")),
+        config_lib.load(str(ROOT / "configs" / "mini.py")),
         {
             "sweep.kind": "none",
             "model.width": 16,
