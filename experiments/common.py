@@ -65,7 +65,7 @@ def write_figure(path: Path, draw: Callable) -> None:
 def one_variable(argv: list[str], *, doc: str, kind: str, x: str, x_label: str, fixed: str) -> int:
     """Train a sweep of one variable and write its curve `<workdir>/curves/loss_of_<x>`.
 
-    The law is L = E + k x^-a (`laws.fit_offset`); where E is not identified the curve says so.
+    The law is L = E + k x^-a (form `power_offset` of `laws.fit`); where E is not identified the curve says so.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,9 +78,10 @@ def one_variable(argv: list[str], *, doc: str, kind: str, x: str, x_label: str, 
     runs, workdir = plan.plan(config), Path(args.workdir)
     rows = [r for r in train_all(runs, config, workdir) if r.status == "done"]
     rows.sort(key=lambda r: getattr(r, x))
-    law = laws.fit_offset(
-        [getattr(r, x) for r in rows],
-        [r.loss for r in rows],
+    law = laws.fit(
+        laws.make_table(x=[getattr(r, x) for r in rows], loss=[r.loss for r in rows]),
+        "power_offset",
+        objective=laws.Objective("least_squares"),
         bootstrap=config.laws.bootstrap,
         confidence=config.laws.confidence,
     )
@@ -94,7 +95,7 @@ def one_variable(argv: list[str], *, doc: str, kind: str, x: str, x_label: str, 
         out.with_suffix(".json"),
         {
             "name": out.name,
-            "estimator": "least squares on log loss, many starts",
+            "estimator": law.described,
             "equation": law.equation.replace("x", x),
             "parameters": {k: i.as_dict() for k, i in law.intervals.items()},
             "verdict": law.verdict,

@@ -85,24 +85,57 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--workdir", default="", help="folder of the study's results")
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
-            sub.add_argument("--form", default="chinchilla", choices=["chinchilla", "isoflop"])
-            sub.add_argument("--n_params", default="n_params", help="column of model sizes")
-            sub.add_argument("--tokens", default="", help="column of training tokens")
-            sub.add_argument("--flops", default="", help="column of training FLOPs")
-            sub.add_argument("--loss", default="loss", help="column of losses")
-            sub.add_argument("--budget", default="", help="isoflop: column of IsoFLOP groups")
-            sub.add_argument(
-                "--drop_highest",
-                type=int,
-                default=0,
-                metavar="K",
-                help="leave out the K rows of highest loss",
-            )
-            sub.add_argument("--huber_delta", type=float, default=1e-3)
-            sub.add_argument("--bootstrap", type=int, default=500)
-            sub.add_argument("--confidence", type=float, default=0.9)
-            sub.add_argument("--out", default="", help="folder for the law's JSON")
+            _fit_flags(sub)
     return parser
+
+
+def _fit_flags(sub) -> None:
+    """Flags of `fit` on a CSV from elsewhere."""
+    sub.add_argument(
+        "--form",
+        default="chinchilla",
+        help="isoflop, or a law: chinchilla, chinchilla_tied, kaplan, over_training, "
+        "data_constrained, power, power_offset, shifted_power, m4, broken, loss_to_error",
+    )
+    columns = {
+        "n_params": "model sizes",
+        "tokens": "training tokens",
+        "flops": "training FLOPs",
+        "budget": "IsoFLOP groups; without it rows of equal FLOPs are grouped",
+        "unique_tokens": "unique training tokens (data_constrained)",
+        "tokens_per_param": "tokens per parameter (over_training)",
+        "loss_se": "standard errors of the losses, which then weigh the rows",
+        "seed": "seeds, for --blocks=seed",
+        "x": "the one input of power, power_offset, shifted_power, m4, broken",
+        "error": "downstream error (loss_to_error)",
+    }
+    for name, what in columns.items():
+        sub.add_argument(f"--{name}", default="", metavar="COLUMN", help=f"column of {what}")
+    sub.add_argument("--loss", default="loss", metavar="COLUMN", help="column of losses")
+    sub.add_argument("--where", default="", metavar="COLUMN=VALUE,...", help="keep only these rows")
+    sub.add_argument(
+        "--drop_highest", type=int, default=0, metavar="K", help="leave out the K highest losses"
+    )
+    sub.add_argument(
+        "--drop_above_flops", type=float, default=0.0, metavar="C", help="leave out dearer runs"
+    )
+    sub.add_argument("--objective", default="huber", help="huber, least_squares, l1 or likelihood")
+    sub.add_argument(
+        "--huber_delta", type=float, default=0.0, help="threshold; 0 scales it to the residuals"
+    )
+    sub.add_argument(
+        "--quantile", type=float, default=0.5, help="below 0.5: the best achievable loss"
+    )
+    sub.add_argument("--linear", action="store_true", help="residuals of the loss, not its log")
+    sub.add_argument(
+        "--fixed", default="", metavar="NAME=VALUE,...", help="hold parameters at these values"
+    )
+    sub.add_argument(
+        "--blocks", default="", metavar="NAME", help="resample blocks: seed or n_params"
+    )
+    sub.add_argument("--bootstrap", type=int, default=500, help="resamples")
+    sub.add_argument("--confidence", type=float, default=0.9, help="coverage of the intervals")
+    sub.add_argument("--out", default="", help="folder for the law's JSON")
 
 
 def _workdir(args) -> Path:
@@ -252,32 +285,61 @@ def _status(config, workdir: Path) -> int:
 
 
 def _fit_csv(args) -> int:
-    from scaling import files, laws
+    from scaling import files, laws, machine
+    from scaling.laws import export, forms
 
+    machine.enable_compilation_cache()
+
+    law_form = None if args.form == "isoflop" else forms.form(args.form)
+    inputs = ("n_params", "loss") if law_form is None else (*law_form.inputs, law_form.target)
+    names = ("n_params", "tokens", "flops", "budget", "unique_tokens", "tokens_per_param")
+    columns = {name: getattr(args, name) for name in (*names, "loss_se", "seed", "x", "error")}
+    for name in ("n_params", "loss", "error", "x"):
+        # columns of the standard name need no flag, but only where the form asks for them
+        wanted = name in inputs or (name == "n_params" and {"tokens", "flops"} & set(inputs))
+        given = args.loss if name == "loss" else columns[name]
+        columns[name] = (given or name) if wanted else (given if name != "loss" else "")
     table = laws.read_csv(
         args.table,
-        n_params=args.n_params,
-        tokens=args.tokens,
-        flops=args.flops,
-        loss=args.loss,
-        budget=args.budget,
         drop_highest=args.drop_highest,
+        drop_above_flops=args.drop_above_flops,
+        where=args.where,
+        **columns,
     )
     for line in table.excluded:
         print(f"left out: {line}", file=sys.stderr)
-    from scaling.laws import export
-
     options = {"bootstrap": args.bootstrap, "confidence": args.confidence}
-    if args.form == "isoflop":
+    if law_form is None:
         content = export.isoflop(laws.fit_isoflop(table, **options), table)
     else:
-        law = laws.fit_chinchilla(table, delta=args.huber_delta, **options)
-        content = export.chinchilla(law, table)
+        objective = laws.Objective(args.objective, args.huber_delta, args.quantile, args.linear)
+        law = laws.fit(
+            table,
+            law_form,
+            objective=objective,
+            blocks=args.blocks,
+            fixed=_numbers("--fixed", args.fixed),
+            **options,
+        )
+        content = export.fitted(law, table)
     for line in export.lines(content):
         print(line)
     if args.out:
         path = Path(args.out) / f"{args.form}.json"
         files.write_json(path, content)
         print(path)
-    damaged = [line for line in table.excluded if "highest losses" not in line]
+    asked = ("highest losses", "FLOPs")
+    damaged = [line for line in table.excluded if not line.endswith(asked)]
     return EXIT_INCOMPLETE if damaged else 0
+
+
+def _numbers(flag: str, text: str) -> dict[str, float]:
+    """ "A=1,B=2" as a dict."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise UserError(f"{flag}={text}: {part!r} is not NAME=NUMBER") from None
+    return found

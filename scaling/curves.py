@@ -33,7 +33,7 @@ class Fits:
     long_runs: Table  # those of at least laws.min_steps steps, which L(N, D) is fitted to
     curves: list[Curve]
     isoflop: laws.IsoflopFit | None
-    chinchilla: laws.ChinchillaFit | None
+    chinchilla: laws.Fit | None
     envelope: laws.EnvelopeFit | None
     frontier: list[Optimum]  # of the parametric law, over the plotted range of compute
     refused: dict[str, str]
@@ -200,7 +200,7 @@ def _contents(fits: Fits, forecast, holdout, figures) -> dict[str, tuple]:
         c = fits.chinchilla
         found["chinchilla"] = (
             {
-                "estimator": "Huber loss on log L (Hoffmann et al. 2022, approach 3)",
+                "estimator": f"{c.described} (Hoffmann et al. 2022, approach 3)",
                 "equation": c.equation,
                 "parameters": {k: i.as_dict() for k, i in c.intervals.items()},
                 "runs_used": list(fits.long_runs.names),

@@ -2,28 +2,35 @@
 
 from scaling import laws
 table = laws.read_csv("runs.csv", n_params="n_params", tokens="tokens", flops="flops", loss="loss")
-fit = laws.fit_chinchilla(table, delta=1e-3, bootstrap=500)
-fit.values, fit.intervals, fit.predict(n_params=1e9, tokens=2e10)
+law = laws.fit(table, "chinchilla", objective=laws.Objective(delta=1e-3), bootstrap=500)
+law.values, law.intervals, law.verdict, law.warnings
+law.predict(1e9, 2e10), law.prediction_interval(1e9, 2e10), law.optimum(1e21)
 """
 
 from scaling.laws.envelope import EnvelopeFit, fit_envelope
+from scaling.laws.fit import Fit, fit, fit_chinchilla
+from scaling.laws.forms import FORMS, Form
 from scaling.laws.isoflop import IsoflopFit, fit_isoflop
-from scaling.laws.parametric import ChinchillaFit, fit_chinchilla
-from scaling.laws.power import OffsetFit, PowerFit, fit_offset, fit_power
-from scaling.laws.table import CannotFit, Table, read_csv
+from scaling.laws.objective import Objective
+from scaling.laws.power import PowerFit, fit_power
+from scaling.laws.read import read_csv
+from scaling.laws.table import CannotFit, Table, make_table
 
 __all__ = [
+    "FORMS",
     "CannotFit",
-    "ChinchillaFit",
     "EnvelopeFit",
+    "Fit",
+    "Form",
     "IsoflopFit",
-    "OffsetFit",
+    "Objective",
     "PowerFit",
     "Table",
+    "fit",
     "fit_chinchilla",
     "fit_envelope",
     "fit_isoflop",
-    "fit_offset",
     "fit_power",
+    "make_table",
     "read_csv",
 ]

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.fit import Fit, fit_chinchilla
 from scaling.laws.isoflop import IsoflopFit, fit_isoflop
-from scaling.laws.parametric import ChinchillaFit, fit_chinchilla
 from scaling.laws.table import CannotFit, Table
 
 MIN_BUDGETS = 3  # left to fit on
@@ -64,7 +64,7 @@ def backtest(
         measured = np.log(target.loss_opt.value)
         try:
             law = fit_chinchilla(earlier_long, delta=delta, bootstrap=REFITS)
-            predicted = law.predict(target.n_opt.value, target.tokens_opt.value)
+            predicted = float(law.predict(target.n_opt.value, target.tokens_opt.value))
             errors["chinchilla"].append(float(measured - np.log(predicted)))
         except CannotFit as error:
             notes.append(str(error))
@@ -79,7 +79,7 @@ def backtest(
 def combine(
     table: Table,
     long_runs: Table,
-    chinchilla: ChinchillaFit | None,
+    chinchilla: Fit | None,
     isoflop: IsoflopFit | None,
     *,
     n_params: float,
@@ -99,7 +99,7 @@ def combine(
     members: dict[str, Interval] = {}
     if chinchilla:
         members["chinchilla"] = chinchilla.prediction_interval(n_params, tokens)
-        draws["chinchilla"] = chinchilla.prediction_draws(n_params, tokens)
+        draws["chinchilla"] = chinchilla.prediction_draws(n_params, tokens)[:, 0]
     if isoflop:
         power = isoflop.frontier
         centre = np.exp(power.draws[:, 0] + power.draws[:, 1] * np.log(flops))

@@ -21,24 +21,34 @@ class Interval:
 
 
 def interval(value: float, draws: np.ndarray, confidence: float) -> Interval:
-    """Percentile interval of the finite draws; NaN ends where fewer than half are finite."""
-    finite = np.asarray(draws, float)[np.isfinite(draws)]
+    """Percentile interval of the draws; NaN ends where fewer than half are finite.
+
+    Draws at infinity count in the percentiles, not in the standard error: a parameter that runs off to
+    infinity in a twentieth of the resamples has an interval that does.
+    """
+    draws = np.asarray(draws, float)
+    known = draws[~np.isnan(draws)]
+    finite = known[np.isfinite(known)]
     if len(finite) < max(2, len(draws) / 2):
         return Interval(float(value), float("nan"), float("nan"), float("nan"))
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(finite, [tail, 100 - tail])
-    return Interval(float(value), float(finite.std(ddof=1)), float(low), float(high))
+    low, high = np.percentile(known, [tail, 100 - tail], method="nearest")
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = float(finite.std(ddof=1))
+    return Interval(float(value), spread, float(low), float(high))
 
 
-def resample_counts(groups: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """How often each row is drawn in each resample, `[count, rows]`.
+def resample_counts(
+    n: int, count: int, groups: np.ndarray | None = None, seed: int = 0
+) -> np.ndarray:
+    """How often each of `n` rows is drawn in each resample, `[count, n]`.
 
-    Rows are drawn with replacement within their group (the budget), so that every resample keeps the
-    design of the sweep.
+    With `groups`, whole groups are drawn (a block bootstrap): rows of one seed or one size share what
+    is odd about it, and single rows would look more independent than they are.
     """
     rng = np.random.default_rng(seed)
-    counts = np.zeros((count, len(groups)))
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        counts[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=count)
-    return counts
+    if groups is None:
+        return rng.multinomial(n, np.full(n, 1 / n), size=count).astype(float)
+    _, member = np.unique(groups, return_inverse=True)
+    k = int(member.max()) + 1
+    return rng.multinomial(k, np.full(k, 1 / k), size=count).astype(float)[:, member]

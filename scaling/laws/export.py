@@ -6,34 +6,41 @@ from typing import Any
 
 import numpy as np
 
+from scaling.laws.fit import Fit
 from scaling.laws.isoflop import IsoflopFit
-from scaling.laws.parametric import ChinchillaFit
 from scaling.laws.power import PowerFit
 from scaling.laws.table import Table
 
 
 def _common(table: Table) -> dict[str, Any]:
+    columns = [c for c in table.columns if c not in ("budget", "seed")]
     return {
         "n_rows": len(table),
         "excluded": list(table.excluded),
         "table_sha256": table.hash(),
-        "range_of_validity": {
-            c: [float(getattr(table, c).min()), float(getattr(table, c).max())]
-            for c in ("n_params", "tokens", "flops")
-        },
+        "range_of_validity": {c: [float(table[c].min()), float(table[c].max())] for c in columns},
     }
 
 
-def chinchilla(fit: ChinchillaFit, table: Table) -> dict[str, Any]:
+def fitted(fit: Fit, table: Table) -> dict[str, Any]:
+    """A parametric law as JSON."""
     return {
-        "form": "chinchilla",
+        "form": fit.form.name,
         "equation": fit.equation,
-        "estimator": "Huber loss on log L, sum over rows",
+        "source": fit.form.source,
+        "domain": fit.form.domain,
+        "estimator": fit.described,
         "params": {name: i.as_dict() for name, i in fit.intervals.items()},
+        "hessian_se": fit.hessian_se,
         "objective": fit.objective,
         "huber_delta": fit.delta,
+        "starts": len(fit.converged),
         "starts_that_reach_it": fit.reached,
+        "starts_converged": float(np.mean(fit.converged)),
+        "other_minima": list(fit.other_minima),
         "residual_rms": float(np.sqrt(np.mean(fit.residuals**2))),
+        "spread": fit.spread,
+        "resamples": len(fit.draws_BP),
         "verdict": fit.verdict,
         "warnings": list(fit.warnings),
         "confidence": fit.confidence,
@@ -69,7 +76,7 @@ def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
             for p in fit.profiles
         ],
         "verdict": "good" if not fit.warnings else "see warnings",
-        "warnings": list(fit.warnings),
+        "warnings": [*table.warnings, *fit.warnings],
         **_common(table),
     }
 

@@ -1,7 +1,8 @@
-"""Compute-optimal frontier of a parametric law where a token's cost is any function of size.
+"""Compute-optimal frontier of a law of size and data.
 
-Minimises L(N, C / c(N)) over N on a fine grid, with c(N) the training FLOPs per token. With c(N) = 6 N it
-agrees with the closed form of `parametric.py`; with exact FLOPs (heads, attention) there is none.
+`closed_optimum` uses the closed form of Hoffmann et al. 2022, equation 4, where cost is k N D. With exact
+FLOPs (heads, attention) there is none, and `frontier` minimises L(N, C / c(N)) over N on a fine grid, c(N)
+being the training FLOPs per token.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.bootstrap import Interval, interval
-from scaling.laws.parametric import NAMES, ChinchillaFit, chinchilla_loss
-from scaling.laws.table import Table
+from scaling.laws.fit import Fit, log_prediction
+from scaling.laws.table import CannotFit, Table
 
 GRID_PER_DECADE = 200
 
@@ -26,6 +27,37 @@ class Optimum:
     n_params: Interval
     tokens: Interval
     loss: Interval
+
+
+def closed_form(form_name: str, natural_RP: np.ndarray, product: float):
+    """(N*, D*) of each law where N D = `product`. Raises CannotFit for forms without a closed form."""
+    columns = np.asarray(natural_RP, float).T
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        if form_name in ("chinchilla", "chinchilla_tied"):
+            a, b, _, alpha, *rest = columns
+            beta = rest[0] if rest else alpha
+            log_g = (np.log(alpha * a) - np.log(beta * b)) / (alpha + beta)
+            log_n = log_g + beta / (alpha + beta) * np.log(product)
+        elif form_name == "kaplan":
+            n_c, d_c, alpha_n, alpha_d = columns
+            ratio = alpha_n / alpha_d
+            # minimum of (N_c / N)^r + D_c N / P
+            log_n = (np.log(ratio) + ratio * np.log(n_c) + np.log(product) - np.log(d_c)) / (
+                1 + ratio
+            )
+        else:
+            raise CannotFit(
+                f"{form_name} prescribes no N* and D*; use a law of n_params and tokens"
+            )
+        return np.exp(log_n), product / np.exp(log_n)
+
+
+def closed_optimum(fit: Fit, product: float) -> tuple[Interval, Interval]:
+    """N* and D* where N D = `product`, with the intervals of the bootstrap's refits."""
+    value = closed_form(fit.form.name, fit.form.natural(fit.params_P[None]), product)
+    drawn = closed_form(fit.form.name, fit.draws, product)
+    n, d = (interval(float(v[0]), x, fit.confidence) for v, x in zip(value, drawn, strict=True))
+    return n, d
 
 
 def cost_per_token(table: Table) -> Callable[[np.ndarray], np.ndarray]:
@@ -46,26 +78,34 @@ def cost_per_token(table: Table) -> Callable[[np.ndarray], np.ndarray]:
     return cost
 
 
-def frontier(fit: ChinchillaFit, table: Table, flops: np.ndarray | list[float]) -> list[Optimum]:
+def frontier(fit: Fit, table: Table, flops: np.ndarray | list[float]) -> list[Optimum]:
     """The optimum at each compute, with the intervals of the bootstrap's refits."""
     low, high = table.n_params.min() / 100, table.n_params.max() * 1000
     n_grid = np.geomspace(low, high, int(GRID_PER_DECADE * np.log10(high / low)))
     cost = cost_per_token(table)(n_grid)
-    columns = {k: fit.draws[:, i, None] for i, k in enumerate(NAMES)}
     found = []
     for compute in np.asarray(flops, float):
         tokens = compute / cost
-        losses = chinchilla_loss(fit.values, n_grid, tokens)
+        logs_NF = np.log(np.stack([n_grid, tokens], axis=1))
+        losses = log_prediction(fit.form, fit.params_P[None], logs_NF)[0]
         best = int(losses.argmin())
-        drawn = chinchilla_loss(columns, n_grid[None], tokens[None])
+        drawn = log_prediction(fit.form, fit.draws_BP, logs_NF)
         drawn = np.where(np.isfinite(drawn), drawn, np.inf)
         picks = drawn.argmin(axis=1)
+        lost = ~np.isfinite(fit.draws_BP).all(axis=1)
+        lowest = np.exp(drawn[np.arange(len(picks)), picks])
         found.append(
             Optimum(
                 flops=float(compute),
-                n_params=interval(n_grid[best], n_grid[picks], fit.confidence),
-                tokens=interval(tokens[best], tokens[picks], fit.confidence),
-                loss=interval(losses[best], drawn[np.arange(len(picks)), picks], fit.confidence),
+                n_params=interval(
+                    n_grid[best], np.where(lost, np.nan, n_grid[picks]), fit.confidence
+                ),
+                tokens=interval(
+                    tokens[best], np.where(lost, np.nan, tokens[picks]), fit.confidence
+                ),
+                loss=interval(
+                    float(np.exp(losses[best])), np.where(lost, np.nan, lowest), fit.confidence
+                ),
             )
         )
     return found

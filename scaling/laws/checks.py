@@ -1,0 +1,116 @@
+"""What is wrong with a table before anything is fitted: refusals and warnings, each with its mend."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scaling.laws.forms.base import Form
+from scaling.laws.table import CannotFit, Table
+
+GAP = np.log(300.0)  # neighbours in a sorted column further apart than this look like two units
+OFF = np.log(8.0)  # C / (6 N D) further from its median than this looks like another unit
+
+
+def odd_rows(table: Table) -> list[str]:
+    """Warnings on rows that are kept: duplicates, mixed units, tokens that do not fit the compute."""
+    return [*_duplicates(table), *_mixed_units(table), *_inconsistent_compute(table)]
+
+
+def _duplicates(table: Table) -> list[str]:
+    """Rows equal in every column: one run entered twice. Equal inputs alone are seeds."""
+    whole = np.stack([v for k, v in table.columns.items() if k != "budget"], axis=1)
+    _, first, inverse = np.unique(whole, axis=0, return_index=True, return_inverse=True)
+    again = [i for i in range(len(table)) if first[inverse.reshape(-1)[i]] != i]
+    if not again:
+        return []
+    pairs = ", ".join(
+        f"{table.names[i]} = {table.names[first[inverse.reshape(-1)[i]]]}" for i in again[:5]
+    )
+    return [
+        f"{len(again)} row(s) repeat another one ({pairs}); they count twice, remove them unless "
+        "they are different runs"
+    ]
+
+
+def _mixed_units(table: Table) -> list[str]:
+    found = []
+    for name in ("n_params", "tokens", "unique_tokens", "loss"):
+        if name not in table.columns:
+            continue
+        order = np.argsort(table.columns[name])
+        log = np.log(table.columns[name][order])
+        gaps = np.diff(log)
+        limit = np.log(4.0) if name == "loss" else GAP
+        if len(gaps) and gaps.max() > limit:
+            cut = int(gaps.argmax())
+            fewer = order[: cut + 1] if cut + 1 <= len(log) / 2 else order[cut + 1 :]
+            rows = ", ".join(table.names[i] for i in sorted(fewer)[:6])
+            found.append(
+                f"column {name} jumps by {np.exp(gaps.max()):.3g} times between neighbours: mixed "
+                f"units? look at {rows}"
+            )
+    return found
+
+
+def _inconsistent_compute(table: Table) -> list[str]:
+    if not {"n_params", "tokens", "flops"} <= set(table.columns):
+        return []
+    ratio = np.log(table.flops / (6 * table.n_params * table.tokens))
+    middle = float(np.median(ratio))
+    away = np.flatnonzero(np.abs(ratio - middle) > OFF)
+    found = []
+    if len(away):
+        rows = ", ".join(table.names[i] for i in away[:6])
+        found.append(
+            f"flops / (6 n_params tokens) is {np.exp(middle):.3g} in most rows and more than "
+            f"{np.exp(OFF):.0f} times off in {len(away)} ({rows}): mixed units?"
+        )
+    if abs(middle) > np.log(30.0):
+        found.append(
+            f"flops / (6 n_params tokens) is {np.exp(middle):.3g}: the columns are in different units "
+            "(e.g. tokens in billions); exponents stand, coefficients and N*, D* are in these units"
+        )
+    return found
+
+
+def require_spread(table: Table, form: Form, n_free: int) -> None:
+    """Raises CannotFit where rows, distinct inputs or budgets are too few for `n_free` numbers."""
+    if len(table) <= n_free:
+        raise CannotFit(
+            f"{form.name}: {len(table)} usable rows for {n_free} parameters; add runs (at least "
+            f"{n_free + 1})"
+        )
+    needed = 3 if len(form.inputs) > 1 else min(4, n_free + 1)
+    if form.name == "power":
+        needed = 2
+    for name in form.inputs:
+        distinct = len(np.unique(table[name]))
+        if distinct < needed:
+            raise CannotFit(
+                f"{form.name}: column {name} has {distinct} distinct value(s); vary it over at least "
+                f"{needed}"
+            )
+    if {"n_params", "tokens"} <= set(form.inputs):
+        product = np.log(table.n_params * table.tokens)
+        if np.ptp(product) < 0.1:
+            raise CannotFit(
+                f"{form.name}: every row has the same compute (n_params times tokens within 10%); add "
+                "runs at another budget"
+            )
+
+
+def input_warnings(table: Table, form: Form) -> list[str]:
+    """Warnings on a design that cannot tell the form's terms apart."""
+    found = list(table.warnings)
+    if {"n_params", "tokens"} <= set(form.inputs):
+        log_n, log_d = np.log(table.n_params), np.log(table.tokens)
+        if np.ptp(log_d - log_n) < 0.1:
+            found.append(
+                "tokens / n_params is the same in every row: the terms of size and of data are not "
+                "identified apart; add runs of another ratio"
+            )
+        if "flops" in table:
+            decades = np.log10(table.flops.max() / table.flops.min())
+            if decades < 1:
+                found.append(f"the rows span {decades:.2f} decades of compute, less than 1")
+    return found

@@ -1,0 +1,39 @@
+"""The functional forms, by name."""
+
+from scaling.errors import UserError
+from scaling.laws.forms.base import Form
+from scaling.laws.forms.links import LOSS_TO_ERROR
+from scaling.laws.forms.one_input import BROKEN, M4, POWER, POWER_OFFSET, SHIFTED_POWER
+from scaling.laws.forms.repeated import DATA_CONSTRAINED
+from scaling.laws.forms.size_and_data import (
+    CHINCHILLA,
+    CHINCHILLA_TIED,
+    KAPLAN,
+    OVER_TRAINING,
+)
+
+FORMS = {
+    form.name: form
+    for form in (
+        CHINCHILLA,
+        CHINCHILLA_TIED,
+        KAPLAN,
+        OVER_TRAINING,
+        DATA_CONSTRAINED,
+        POWER,
+        POWER_OFFSET,
+        SHIFTED_POWER,
+        M4,
+        BROKEN,
+        LOSS_TO_ERROR,
+    )
+}
+
+__all__ = ["FORMS", "Form", "form"]
+
+
+def form(name: str) -> Form:
+    """The form of that name. Raises UserError listing all where there is none."""
+    if name not in FORMS:
+        raise UserError(f"no form {name!r}; choose from {', '.join(FORMS)}")
+    return FORMS[name]

@@ -1,0 +1,56 @@
+"""What a functional form is: a function of the logs of its inputs, and where to start looking for it.
+
+Shapes: N rows, F inputs, P parameters, R starts. The solver works on unconstrained parameters
+`params_P`, in which positive numbers stand as their logs; `natural` turns them into the numbers that
+papers print, and `internal` turns those back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def always(natural_RP: np.ndarray) -> np.ndarray:
+    """Every finite solution is in the form's domain."""
+    return np.isfinite(natural_RP).all(axis=1)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One law. To add one, write `log_predict` and `starts` and list it in `forms/__init__.py`.
+
+    Gradients come from jax, so `log_predict` is written with jax.numpy; it is a module-level
+    function, since compiled programs are kept by it. `natural` and `internal` are numpy.
+    """
+
+    name: str
+    equation: str
+    source: str  # the paper
+    domain: str  # where the equation may be used
+    inputs: tuple[str, ...]  # columns of the table, all positive, e.g. ("n_params", "tokens")
+    parameters: tuple[str, ...]  # names of what `natural` returns, in order
+    log_predict: Callable  # (params_P, log_inputs_NF) -> log of the predicted target, [N]
+    natural: Callable  # params_RP -> the parameters as printed, [R, P]
+    starts: Callable  # (log_inputs_NF, log_target_N) -> [R, P]
+    legal: Callable = always  # natural_RP -> which solutions lie in the domain, [R]
+    internal: Callable | None = None  # the inverse of `natural`; needed to hold parameters fixed
+    target: str = "loss"  # the column it predicts
+    judged: tuple[str, ...] = ()  # parameters whose intervals decide whether it is identified
+
+
+def exp_first(count: int) -> tuple[Callable, Callable]:
+    """(natural, internal) where the first `count` parameters are stored as logs."""
+
+    def natural(params_RP):
+        params_RP = np.asarray(params_RP, float)
+        with np.errstate(over="ignore"):
+            return np.concatenate([np.exp(params_RP[..., :count]), params_RP[..., count:]], axis=-1)
+
+    def internal(natural_RP):
+        natural_RP = np.asarray(natural_RP, float)
+        return np.concatenate([np.log(natural_RP[..., :count]), natural_RP[..., count:]], axis=-1)
+
+    return natural, internal

@@ -1,0 +1,222 @@
+"""Losses of one quantity x: of tokens, of size, of compute, or along a learning curve."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from scaling.laws.forms.base import Form, exp_first
+from scaling.laws.forms.size_and_data import positive_from
+
+EXPONENTS = (0.03, 0.1, 0.2, 0.4, 0.8, 1.5)
+FLOORS = (1e-3, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)  # E as a fraction of the lowest loss
+
+
+def power_log_loss(params_P, logs_N1):
+    """log(k x^-a) of (log k, a)."""
+    return params_P[0] - params_P[1] * logs_N1[:, 0]
+
+
+def power_starts(logs_N1, target_N) -> np.ndarray:
+    x = logs_N1[:, 0]
+    slope, offset = np.polyfit(x, target_N, 1)
+    return np.array([(offset, -slope)])
+
+
+_natural1, _internal1 = exp_first(1)
+POWER = Form(
+    name="power",
+    equation="L(x) = k x^-a",
+    source="Hestness et al. 2017; Kaplan et al. 2020, equation 1.1 (M1 of Alabdulmohsin et al. 2022)",
+    domain="far above any floor",
+    inputs=("x",),
+    parameters=("k", "a"),
+    log_predict=power_log_loss,
+    natural=_natural1,
+    internal=_internal1,
+    starts=power_starts,
+    judged=("a",),
+)
+
+
+def power_offset_log_loss(params_P, logs_N1):
+    """log(E + k x^-a) of (log k, log E, a)."""
+    import jax.numpy as jnp
+
+    k, e, a = params_P
+    return jnp.logaddexp(e, k - a * logs_N1[:, 0])
+
+
+def power_offset_starts(logs_N1, target_N) -> np.ndarray:
+    low, middle = np.exp(target_N.min()), np.exp(np.median(target_N))
+    x = np.median(logs_N1[:, 0])
+    return np.array(
+        [
+            (np.log(max(middle - part * low, 0.01 * middle)) + a * x, np.log(part * low), a)
+            for part, a in itertools.product(FLOORS, EXPONENTS)
+        ]
+    )
+
+
+_natural2, _internal2 = exp_first(2)
+POWER_OFFSET = Form(
+    name="power_offset",
+    equation="L(x) = E + k x^-a",
+    source="Hestness et al. 2017; Henighan et al. 2020 (M2 of Alabdulmohsin et al. 2022)",
+    domain="losses that fall towards a floor E with one exponent",
+    inputs=("x",),
+    parameters=("k", "E", "a"),
+    log_predict=power_offset_log_loss,
+    natural=_natural2,
+    internal=_internal2,
+    starts=power_offset_starts,
+    legal=positive_from(2),
+    judged=("E", "a"),
+)
+
+
+def shifted_power_log_loss(params_P, logs_N1):
+    """log(E + k (x + s)^-a) of (log k, log E, log s, a)."""
+    import jax.numpy as jnp
+
+    k, e, s, a = params_P
+    return jnp.logaddexp(e, k - a * jnp.logaddexp(logs_N1[:, 0], s))
+
+
+def shifted_power_starts(logs_N1, target_N) -> np.ndarray:
+    first, middle = logs_N1[:, 0].min(), np.median(logs_N1[:, 0])
+    grid = []
+    for (k, e, a), later in itertools.product(
+        power_offset_starts(logs_N1, target_N)[::2], (-3.0, 0.0, 0.6)
+    ):
+        s = first + later * (middle - first if later > 0 else 1.0)
+        grid.append((k - a * middle + a * np.logaddexp(middle, s), e, s, a))
+    return np.array(grid)
+
+
+_natural3, _internal3 = exp_first(3)
+SHIFTED_POWER = Form(
+    name="shifted_power",
+    equation="L(x) = E + k (x + s)^-a",
+    source="Rosenfeld et al. 2020; M3 of Alabdulmohsin et al. 2022 is a kin of it",
+    domain="learning curves with a slow start",
+    inputs=("x",),
+    parameters=("k", "E", "s", "a"),
+    log_predict=shifted_power_log_loss,
+    natural=_natural3,
+    internal=_internal3,
+    starts=shifted_power_starts,
+    legal=positive_from(3),
+    judged=("E", "a"),
+)
+
+
+def m4_log_loss(params_P, logs_N1):
+    """log L, where (L - E) / (L0 - L)^alpha = k x^-a, of (log k, log E, log(L0 / E - 1), log alpha, a).
+
+    Solved for u = log((L - E) / (L0 - L)) by bisection and two Newton steps: with W = L0 - E,
+    L - E = W s(u) and L0 - L = W s(-u), s the logistic function, so that
+    log s(u) - alpha log s(-u) = log k - a log x - (1 - alpha) log W, whose left side rises with u.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    k, e, ratio, log_alpha, a = params_P
+    alpha = jnp.exp(log_alpha)
+    log_w = e + ratio
+    right_N = k - a * logs_N1[:, 0] - (1 - alpha) * log_w
+
+    def left(u):
+        return jax.nn.log_sigmoid(u) - alpha * jax.nn.log_sigmoid(-u)
+
+    def halve(_, ends):
+        low, high = ends
+        middle = 0.5 * (low + high)
+        below = left(middle) < jax.lax.stop_gradient(right_N)
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    wide = jnp.full_like(right_N, 200.0)
+    low, high = jax.lax.fori_loop(0, 22, halve, (-wide, wide))
+    u = jax.lax.stop_gradient(0.5 * (low + high))
+    for _ in range(3):  # exact in value, and with the gradient of the implicit function
+        slope = jax.nn.sigmoid(-u) + alpha * jax.nn.sigmoid(u)
+        u = u - (left(u) - right_N) / jnp.maximum(slope, 1e-12)
+    return jnp.logaddexp(e, log_w + jax.nn.log_sigmoid(u))
+
+
+def m4_starts(logs_N1, target_N) -> np.ndarray:
+    x = np.median(logs_N1[:, 0])
+    low, high = np.exp(target_N.min()), np.exp(target_N.max())
+    middle = np.exp(np.median(target_N))
+    grid = []
+    for part, above, alpha, a in itertools.product(
+        (1e-3, 0.3, 0.7, 0.95), (1.02, 1.3, 3.0), (0.1, 0.5, 1.0, 2.0), (0.1, 0.3, 0.8)
+    ):
+        floor, top = part * low, above * high
+        k = np.log(max(middle - floor, 1e-3 * middle)) - alpha * np.log(top - middle) + a * x
+        grid.append((k, np.log(floor), np.log(top / floor - 1), np.log(alpha), a))
+    return np.array(grid)
+
+
+def _m4_natural(params_RP):
+    params_RP = np.asarray(params_RP, float)
+    k, e, ratio, alpha = np.exp(np.moveaxis(params_RP[..., :4], -1, 0))
+    return np.stack([k, e, e * (1 + ratio), alpha, params_RP[..., 4]], axis=-1)
+
+
+M4 = Form(
+    name="m4",
+    equation="(L - E) / (L0 - L)^alpha = k x^-a",
+    source="Alabdulmohsin et al. 2022, equation 4 (M4)",
+    domain="learning curves from chance level L0 down to the floor E",
+    inputs=("x",),
+    parameters=("k", "E", "L0", "alpha", "a"),
+    log_predict=m4_log_loss,
+    natural=_m4_natural,
+    starts=m4_starts,
+    legal=positive_from(4),
+    judged=("E", "a"),
+)
+
+
+def broken_log_loss(params_P, logs_N1):
+    """log(E + k x^-a (1 + (x / d)^(1 / f))^(-c f)) of (log k, log E, log d, log f, a, c)."""
+    import jax.numpy as jnp
+
+    k, e, d, log_f, a, c = params_P
+    f = jnp.exp(log_f)
+    x = logs_N1[:, 0]
+    return jnp.logaddexp(e, k - a * x - c * f * jnp.logaddexp(0.0, (x - d) / f))
+
+
+def broken_starts(logs_N1, target_N) -> np.ndarray:
+    x = logs_N1[:, 0]
+    grid = []
+    for (k, e, a), where, more in itertools.product(
+        power_offset_starts(logs_N1, target_N)[::3], (0.15, 0.5, 0.85), (-0.3, 0.5, 1.0)
+    ):
+        d = x.min() + where * np.ptp(x)
+        c, f = more * a, 0.3
+        bend = c * f * np.logaddexp(0.0, (np.median(x) - d) / f)
+        grid.append((k + bend, e, d, np.log(f), a, c))
+    return np.array(grid)
+
+
+def _broken_natural(params_RP):
+    params_RP = np.asarray(params_RP, float)
+    return np.concatenate([np.exp(params_RP[..., :4]), params_RP[..., 4:]], axis=-1)
+
+
+BROKEN = Form(
+    name="broken",
+    equation="L(x) = E + k x^-a (1 + (x / d)^(1 / f))^(-c f)",
+    source="Caballero et al. 2023, equation 1 with one break (BNSL)",
+    domain="curves whose exponent changes once, from a to a + c around x = d",
+    inputs=("x",),
+    parameters=("k", "E", "d", "f", "a", "c"),
+    log_predict=broken_log_loss,
+    natural=_broken_natural,
+    starts=broken_starts,
+    judged=("E", "a"),
+)

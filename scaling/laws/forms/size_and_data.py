@@ -1,0 +1,169 @@
+"""Losses of size and data: Kaplan's, Chinchilla's with free and tied exponents, over-training.
+
+All starts put the law through the middle of the table, so that a grid suits any units.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from scaling.laws.forms.base import Form, exp_first
+
+
+def chinchilla_log_loss(params_P, logs_NF):
+    """log(E + A / N^alpha + B / D^beta) of (log A, log B, log E, alpha, beta)."""
+    import jax.numpy as jnp
+
+    a, b, e, alpha, beta = params_P
+    terms = jnp.logaddexp(a - alpha * logs_NF[:, 0], b - beta * logs_NF[:, 1])
+    return jnp.logaddexp(terms, e)
+
+
+def chinchilla_starts(logs_NF, target_N, floors=(0.2, 0.5, 0.8, 0.95)) -> np.ndarray:
+    """E takes fractions of the lowest loss; A and B share out what is left at the middle row."""
+    low, middle = np.exp(target_N.min()), np.exp(np.median(target_N))
+    log_n, log_d = np.median(logs_NF, axis=0)
+    grid = []
+    exponents = (0.1, 0.3, 0.6, 1.0)
+    for e_part, share, alpha, beta in itertools.product(
+        floors, (0.2, 0.5, 0.8), exponents, exponents
+    ):
+        left = max(middle - e_part * low, 0.05 * middle)
+        a = np.log(share * left) + alpha * log_n
+        b = np.log((1 - share) * left) + beta * log_d
+        grid.append((a, b, np.log(e_part * low), alpha, beta))
+    return np.array(grid)
+
+
+def positive_from(index: int):
+    """`legal` of forms whose parameters from `index` on are exponents that must be positive."""
+
+    def legal(natural_RP: np.ndarray) -> np.ndarray:
+        return np.isfinite(natural_RP).all(axis=1) & (natural_RP[:, index:] > 0).all(axis=1)
+
+    return legal
+
+
+_natural, _internal = exp_first(3)
+CHINCHILLA = Form(
+    name="chinchilla",
+    equation="L(N, D) = E + A / N^alpha + B / D^beta",
+    source="Hoffmann et al. 2022, equation 2 (approach 3)",
+    domain="compute of one pass over fresh data; loss well above and below the floor E",
+    inputs=("n_params", "tokens"),
+    parameters=("A", "B", "E", "alpha", "beta"),
+    log_predict=chinchilla_log_loss,
+    natural=_natural,
+    internal=_internal,
+    starts=chinchilla_starts,
+    legal=positive_from(3),
+    judged=("E", "alpha", "beta"),
+)
+
+
+def tied_log_loss(params_P, logs_NF):
+    """Chinchilla's law with one exponent for both terms: (log A, log B, log E, alpha)."""
+    import jax.numpy as jnp
+
+    a, b, e, alpha = params_P
+    terms = jnp.logaddexp(a - alpha * logs_NF[:, 0], b - alpha * logs_NF[:, 1])
+    return jnp.logaddexp(terms, e)
+
+
+def tied_starts(logs_NF, target_N) -> np.ndarray:
+    grid = chinchilla_starts(logs_NF, target_N)
+    return grid[np.isclose(grid[:, 3], grid[:, 4])][:, :4]
+
+
+CHINCHILLA_TIED = Form(
+    name="chinchilla_tied",
+    equation="L(N, D) = E + A / N^alpha + B / D^alpha",
+    source="Gadre et al. 2024, section 3 (N* and D* then grow alike, with the root of C)",
+    domain="as chinchilla, where too few rows tell the two exponents apart",
+    inputs=("n_params", "tokens"),
+    parameters=("A", "B", "E", "alpha"),
+    log_predict=tied_log_loss,
+    natural=_natural,
+    internal=_internal,
+    starts=tied_starts,
+    legal=positive_from(3),
+    judged=("E", "alpha"),
+)
+
+
+def over_training_log_loss(params_P, logs_NF):
+    """log(E + (a M^eta + b M^-eta) C^-eta), M = D / N, C = 6 N^2 M, of (log a, log b, log E, eta)."""
+    import jax.numpy as jnp
+
+    a, b, e, eta = params_P
+    log_n, log_m = logs_NF[:, 0], logs_NF[:, 1]
+    log_c = jnp.log(6.0) + 2 * log_n + log_m
+    terms = jnp.logaddexp(a + eta * log_m, b - eta * log_m) - eta * log_c
+    return jnp.logaddexp(terms, e)
+
+
+def over_training_starts(logs_NF, target_N) -> np.ndarray:
+    as_tokens = np.stack([logs_NF[:, 0], logs_NF[:, 0] + logs_NF[:, 1]], axis=1)
+    tied = tied_starts(as_tokens, target_N)
+    eta = tied[:, 3] / 2
+    # C = 6 N^2 M, so A N^-2 eta = (a 6^-eta) N^-2 eta and b likewise
+    shift = eta * np.log(6.0)
+    return np.stack([tied[:, 0] + shift, tied[:, 1] + shift, tied[:, 2], eta], axis=1)
+
+
+OVER_TRAINING = Form(
+    name="over_training",
+    equation="L(C, M) = E + (a M^eta + b M^-eta) C^-eta, M = tokens per parameter, C = 6 N^2 M",
+    source="Gadre et al. 2024, equation 4",
+    domain="models trained at 5 to 640 tokens per parameter",
+    inputs=("n_params", "tokens_per_param"),
+    parameters=("a", "b", "E", "eta"),
+    log_predict=over_training_log_loss,
+    natural=_natural,
+    internal=_internal,
+    starts=over_training_starts,
+    legal=positive_from(3),
+    judged=("E", "eta"),
+)
+
+
+def kaplan_log_loss(params_P, logs_NF):
+    """alpha_D log((N_c / N)^(alpha_N / alpha_D) + D_c / D) of (log N_c, log D_c, alpha_N, alpha_D)."""
+    import jax.numpy as jnp
+
+    n_c, d_c, alpha_n, alpha_d = params_P
+    size = (alpha_n / alpha_d) * (n_c - logs_NF[:, 0])
+    return alpha_d * jnp.logaddexp(size, d_c - logs_NF[:, 1])
+
+
+def kaplan_starts(logs_NF, target_N) -> np.ndarray:
+    log_n, log_d = np.median(logs_NF, axis=0)
+    middle = np.median(target_N)
+    grid = []
+    for share, alpha_n, alpha_d in itertools.product(
+        (0.2, 0.5, 0.8), (0.03, 0.07, 0.15, 0.3), (0.03, 0.07, 0.15, 0.3)
+    ):
+        # share of the sum that the size term has at the middle row
+        n_c = log_n + alpha_d / alpha_n * (np.log(share) + middle / alpha_d)
+        d_c = log_d + np.log(1 - share) + middle / alpha_d
+        grid.append((n_c, d_c, alpha_n, alpha_d))
+    return np.array(grid)
+
+
+_natural2, _internal2 = exp_first(2)
+KAPLAN = Form(
+    name="kaplan",
+    equation="L(N, D) = ((N_c / N)^(alpha_N / alpha_D) + D_c / D)^alpha_D",
+    source="Kaplan et al. 2020, equation 1.5 (N without embeddings)",
+    domain="losses far above their floor, since it has none",
+    inputs=("n_params", "tokens"),
+    parameters=("N_c", "D_c", "alpha_N", "alpha_D"),
+    log_predict=kaplan_log_loss,
+    natural=_natural2,
+    internal=_internal2,
+    starts=kaplan_starts,
+    legal=positive_from(2),
+    judged=("alpha_N", "alpha_D"),
+)

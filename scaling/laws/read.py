@@ -1,0 +1,127 @@
+"""A table of runs from anybody's CSV."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+from pathlib import Path
+
+import numpy as np
+
+from scaling.errors import UserError
+from scaling.laws import checks
+from scaling.laws.table import Table, group_budgets, make_table
+
+SIGNED = ("budget", "seed")  # columns that may hold 0 or less
+
+
+def read_csv(
+    path: str | Path,
+    *,
+    drop_highest: int = 0,
+    drop_above_flops: float = 0.0,
+    where: str = "",
+    flops_per_n_d: float = 6.0,
+    **columns: str,
+) -> Table:
+    """A table from a CSV with any column names.
+
+    `columns` maps what a column means (n_params, tokens, flops, loss, budget, unique_tokens,
+    tokens_per_param, loss_se, seed, x, error) to its name in the file; empty names are ignored. Of tokens
+    and flops one follows from C = 6 N D where the other is missing; without a budget column, rows of
+    equal compute are grouped. `where` keeps rows by equality, "hparams=base,warmup=long".
+
+    Rows that cannot be read are left out and listed in `excluded`; so are the `drop_highest` rows of
+    highest loss and those above `drop_above_flops`. Raises UserError where the file or a column is missing.
+    """
+    file = Path(path)
+    wanted = {meaning: name for meaning, name in columns.items() if name}
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    if "n_params" in wanted and not {"tokens", "flops", "tokens_per_param"} & set(wanted):
+        raise UserError("give --tokens or --flops, the column of tokens or of training FLOPs")
+    with open(file, newline="") as handle:
+        reader = csv.DictReader(handle)
+        found = list(reader.fieldnames or [])
+        conditions = _conditions(where)
+        for column in (*wanted.values(), *conditions):
+            if column not in found:
+                near = difflib.get_close_matches(column.lower(), [f.lower() for f in found], n=1)
+                hint = next((f"; did you mean {f!r}?" for f in found if [f.lower()] == near), "")
+                raise UserError(f"{file}: no column {column!r}{hint} (found {', '.join(found)})")
+        rows = list(enumerate(reader, start=2))
+    chosen = [(k, r) for k, r in rows if all(_same(r[c], v) for c, v in conditions.items())]
+    if rows and not chosen:
+        raise UserError(f"{file}: no row with {where}; see the values of these columns")
+    kept: list[tuple[int, dict[str, float]]] = []
+    excluded: list[str] = []
+    for number, row in chosen:
+        try:
+            values = {meaning: _number(row, name, meaning) for meaning, name in wanted.items()}
+        except ValueError as error:
+            excluded.append(f"row {number}: {error}")
+            continue
+        kept.append((number, values))
+    kept = _without_highest(kept, drop_highest, excluded)
+    data = {m: np.array([v[m] for _, v in kept]) for m in wanted}
+    numbers = np.array([number for number, _ in kept])
+    if "n_params" in data and "tokens_per_param" in data and "tokens" not in data:
+        data["tokens"] = data["n_params"] * data["tokens_per_param"]
+    if "n_params" in data and "tokens" in data and "flops" not in data:
+        data["flops"] = flops_per_n_d * data["n_params"] * data["tokens"]
+    if "n_params" in data and "flops" in data and "tokens" not in data:
+        data["tokens"] = data["flops"] / (flops_per_n_d * data["n_params"])
+    if drop_above_flops and "flops" in data:
+        above = data["flops"] > drop_above_flops
+        excluded += [f"row {k}: above {drop_above_flops:g} FLOPs" for k in numbers[above]]
+        data = {m: values[~above] for m, values in data.items()}
+        numbers = numbers[~above]
+    if not len(numbers):
+        raise UserError(f"{file}: no usable row of {len(rows)}; " + "; ".join(excluded[:3]))
+    budget = data.pop("budget", None)
+    if budget is None and "flops" in data:
+        budget = group_budgets(data["flops"])
+    names = [f"row {number}" for number in numbers]
+    table = make_table(**data, budget=budget, names=names, excluded=excluded)
+    return make_table(
+        **data, budget=budget, names=names, excluded=excluded, warnings=checks.odd_rows(table)
+    )
+
+
+def _number(row: dict, name: str, meaning: str) -> float:
+    try:
+        value = float(row[name])
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={row[name]!r} is not a number") from None
+    if not math.isfinite(value) or (value <= 0 and meaning not in SIGNED):
+        raise ValueError(f"{name}={row[name]!r} is not positive and finite")
+    return value
+
+
+def _without_highest(kept, count: int, excluded: list[str]):
+    if count < 0:
+        raise UserError(f"--drop_highest={count}; must be 0 or more")
+    if not count:
+        return kept
+    ordered = sorted(kept, key=lambda item: item[1]["loss"])
+    dropped = {number for number, _ in ordered[max(len(ordered) - count, 0) :]}
+    excluded += [f"row {k}: among the {count} highest losses" for k in sorted(dropped)]
+    return [item for item in kept if item[0] not in dropped]
+
+
+def _conditions(where: str) -> dict[str, str]:
+    found = {}
+    for part in filter(None, where.split(",")):
+        if "=" not in part:
+            raise UserError(f"--where={where!r}: {part!r} is not COLUMN=VALUE")
+        column, value = part.split("=", 1)
+        found[column.strip()] = value.strip()
+    return found
+
+
+def _same(cell: str, value: str) -> bool:
+    try:
+        return float(cell) == float(value)
+    except (TypeError, ValueError):
+        return cell == value
