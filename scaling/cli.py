@@ -310,7 +310,8 @@ def _fit_csv(args) -> int:
         print(f"left out: {line}", file=sys.stderr)
     options = {"bootstrap": args.bootstrap, "confidence": args.confidence}
     if law_form is None:
-        content = export.isoflop(laws.fit_isoflop(table, **options), table)
+        profiles = laws.fit_isoflop(table, method=args.method, **options)
+        content = export.isoflop(profiles, table)
     else:
         objective = laws.Objective(args.objective, args.huber_delta, args.quantile, args.linear)
         law = laws.fit(

@@ -80,15 +80,12 @@ def require_spread(table: Table, form: Form, n_free: int) -> None:
             f"{form.name}: {len(table)} usable rows for {n_free} parameters; add runs (at least "
             f"{n_free + 1})"
         )
-    needed = 3 if len(form.inputs) > 1 else min(4, n_free + 1)
-    if form.name == "power":
-        needed = 2
     for name in form.inputs:
         distinct = len(np.unique(table[name]))
-        if distinct < needed:
+        if distinct < form.distinct:
             raise CannotFit(
                 f"{form.name}: column {name} has {distinct} distinct value(s); vary it over at least "
-                f"{needed}"
+                f"{form.distinct}"
             )
     if {"n_params", "tokens"} <= set(form.inputs):
         product = np.log(table.n_params * table.tokens)

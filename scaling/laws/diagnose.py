@@ -30,9 +30,12 @@ def warnings(
     """What to know before believing the fit; empty where nothing speaks against it."""
     found = []
     lowest = float(table[form.target].min())
+    no_intervals = not any(np.isfinite(i.se) for i in intervals.values())
+    if no_intervals:
+        found.append("no intervals (too few refits): whether it is identified is unknown")
     for name in form.judged:
         i = intervals[name]
-        if name in fixed:
+        if name in fixed or no_intervals:
             continue
         if name == "E" and values[name] < 0.05 * lowest:
             found.append("E is not identified: the fit puts it near 0")

@@ -62,7 +62,7 @@ def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
     return {
         "form": "isoflop",
         "equation": "log L = c0 + c1 x + c2 x^2, x = log N - log N0; y* = k C^a",
-        "estimator": "parabola in log N per budget, least squares on logs through the minima",
+        "estimator": f"{fit.profiles[0].method} in log N per budget, least squares on logs of the minima",
         "params": {name: law.exponent.as_dict() for name, law in names.items()},
         "laws": {name: power(law) for name, law in names.items()},
         "minima": [

@@ -167,15 +167,12 @@ def fit(
     best = int(value_R.argmin())
     lowest = float(value_R[best])
     solver.require_better_than_constant(solution.params_RP[best], delta)
-    params_P = solution.params_RP[best]
+    params_P, draws_BP, lowest = solver.settled(
+        solution.params_RP, value_R, bootstrap, table[blocks] if blocks else None, delta, seed
+    )
     residuals = target_N - log_prediction(form, params_P[None], logs_NF)[0]
 
-    groups = table[blocks] if blocks else None
-    counts_BN = resample_counts(len(table), bootstrap, groups, seed)
-    near = solution.params_RP[_distinct(value_R, solution.params_RP)[:STARTS_PER_RESAMPLE]]
-    draws_BP = solver.resampled(counts_BN, near, delta)
-
-    values = dict(zip(form.parameters, natural_RP[best].tolist(), strict=True))
+    values = dict(zip(form.parameters, form.natural(params_P[None])[0].tolist(), strict=True))
     natural_BP = form.natural(draws_BP)
     intervals = {
         name: interval(values[name], natural_BP[:, i], confidence)
@@ -185,8 +182,8 @@ def fit(
         alpha, beta = (natural_BP[:, form.parameters.index(n)] for n in ("alpha", "beta"))
         a = values["beta"] / (values["alpha"] + values["beta"])
         intervals["a"] = interval(a, beta / (alpha + beta), confidence)
-    minima = tuple(float(value_R[i]) for i in _distinct(value_R, solution.params_RP))
-    close = tuple(v for v in minima if v <= 1.05 * lowest)
+    minima = (float(value_R[i]) for i in _distinct(value_R))
+    close = (lowest, *(v for v in minima if lowest * (1 + 1e-5) < v <= 1.05 * lowest))
     reached = float((value_R <= lowest * (1 + REACHED) + 1e-15).mean())
     found = diagnose.warnings(
         table, form, values, intervals, residuals, reached, delta, objective, close, fixed or {}
@@ -270,7 +267,7 @@ def _weights(form, logs_NF, target_N, table: Table, grid_RP, free_P) -> np.ndarr
     return np.mean(variance_N) / variance_N
 
 
-def _distinct(value_R: np.ndarray, params_RP: np.ndarray) -> list[int]:
+def _distinct(value_R: np.ndarray) -> list[int]:
     """One start per distinct local minimum, from the lowest objective up."""
     found: list[int] = []
     for i in np.argsort(value_R):
@@ -344,7 +341,8 @@ class Solver:
             best = np.where(
                 np.isfinite(solution.objective_R), solution.objective_R, np.inf
             ).argmin()
-            scale = robust_scale(self.residuals(solution.params_RP[best]), int(self.free_P.sum()))
+            residuals = self.residuals(solution.params_RP[best])[self.weights_N > 0]
+            scale = robust_scale(residuals, int(self.free_P.sum()))
             delta = max(HUBER_EFFICIENT * scale, 1e-9)
         if kind == "likelihood":
             delta = self._profiled_scale(grid_RP, delta) * delta
@@ -374,6 +372,32 @@ class Solver:
             if abs(scale / before - 1) < 1e-9:
                 break
         return scale
+
+    def settled(self, params_RP, value_R, bootstrap: int, groups, delta: float, seed: int):
+        """(best law, refits `[B, P]`, lowest objective), after the refits were tried as starts.
+
+        A refit to resampled rows lies in whatever valley those rows prefer, so from there the whole
+        table may lead to a lower minimum than the grid found; then the refits are made again.
+        """
+        counts_BN = resample_counts(len(self.target_N), bootstrap, groups, seed)
+        order = _distinct(value_R)
+        near, lowest = params_RP[order[:STARTS_PER_RESAMPLE]], float(value_R[order[0]])
+        for _ in range(3):
+            draws_BP = self.resampled(counts_BN, near, delta)
+            known = draws_BP[np.isfinite(draws_BP).all(axis=1)]
+            if not len(known):
+                break
+            again = self._minimise(self.weights_N[None], known, delta, near=True)
+            legal = self.form.legal(self.form.natural(again.params_RP))
+            value = np.where(legal & np.isfinite(again.objective_R), again.objective_R, np.inf)
+            if self.objective.kind == "l1":
+                value = value / L1_DELTA
+            best = int(value.argmin())
+            if not value[best] < lowest * (1 - REACHED) - 1e-15:
+                break
+            near = np.concatenate([again.params_RP[best][None], near])[:STARTS_PER_RESAMPLE]
+            lowest = float(value[best])
+        return near[0], draws_BP, lowest
 
     def resampled(self, counts_BN, near_SP, delta: float) -> np.ndarray:
         """`[B, P]` refits, each the best of a few starts."""

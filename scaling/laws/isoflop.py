@@ -2,6 +2,9 @@
 
     log L = c0 + c1 (log N - log N0) + c2 (log N - log N0)^2,   N* = N0 exp(-c1 / 2 c2)
 
+With `method="akima"` the profile is Akima's spline through the points instead (Akima 1970; Porian et al. 2024),
+which follows profiles that are no parabola: wide grids, uneven exponents.
+
 A minimum counts only where the parabola opens upward and N* lies inside the range of sizes measured
 at that budget with at least one size on each side of it.
 """
@@ -11,11 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.interpolate import Akima1DInterpolator
 
 from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.power import PowerFit, fit_power
 from scaling.laws.table import CannotFit, Table
 
+METHODS = ("parabola", "akima")
 MIN_SIZES = 4  # a parabola through three points has no residuals
 
 
@@ -29,12 +34,17 @@ class Profile:
     loss_opt: Interval
     coefficients: np.ndarray  # c2, c1, c0 in x = log N - log_n0
     log_n0: float
+    log_points: np.ndarray  # [2, sizes] log N and log loss that the spline goes through
     problem: str  # "" where the minimum is real and interior
+    method: str = "parabola"
     draws: np.ndarray = field(repr=False, default_factory=lambda: np.empty((0, 3)))
 
     def curve(self, n_params) -> np.ndarray:
-        """Fitted loss at sizes `n_params`."""
-        return np.exp(np.polyval(self.coefficients, np.log(n_params) - self.log_n0))
+        """Fitted loss at sizes `n_params`; NaN outside the sizes that a spline goes through."""
+        log_n = np.log(n_params)
+        if self.method == "akima":
+            return np.exp(Akima1DInterpolator(*self.log_points)(log_n))
+        return np.exp(np.polyval(self.coefficients, log_n - self.log_n0))
 
 
 @dataclass(frozen=True)
@@ -48,16 +58,21 @@ class IsoflopFit:
     warnings: tuple[str, ...]
 
 
-def fit_isoflop(table: Table, *, bootstrap: int = 500, confidence: float = 0.9) -> IsoflopFit:
+def fit_isoflop(
+    table: Table, *, method: str = "parabola", bootstrap: int = 500, confidence: float = 0.9
+) -> IsoflopFit:
     """Fit every budget of `table.budget`, then the laws of the optimum.
 
-    Raises CannotFit where fewer than two budgets have an interior minimum, saying why for each.
+    `method` is "parabola" or "akima". Raises CannotFit where fewer than two budgets have an interior minimum, saying why for each.
     """
+    if method not in METHODS:
+        raise CannotFit(f"isoflop: method {method!r} is unknown; choose from {', '.join(METHODS)}")
     budgets = [b for b in np.unique(table.budget) if b > 0]
     if not budgets:
         raise CannotFit("isoflop: no row has a budget; give the column of IsoFLOP groups")
     profiles = [
-        _profile(table.rows(table.budget == b), float(b), bootstrap, confidence) for b in budgets
+        _profile(table.rows(table.budget == b), float(b), method, bootstrap, confidence)
+        for b in budgets
     ]
     good = [p for p in profiles if not p.problem]
     problems = [f"budget {p.budget:.3g}: {p.problem}" for p in profiles if p.problem]
@@ -84,49 +99,70 @@ def fit_isoflop(table: Table, *, bootstrap: int = 500, confidence: float = 0.9) 
     return IsoflopFit(tuple(profiles), n_opt, tokens_opt, frontier, tuple(problems))
 
 
-def _profile(rows: Table, budget: float, bootstrap: int, confidence: float) -> Profile:
-    log_n, log_loss = np.log(rows.n_params), np.log(rows.loss)
+def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence: float) -> Profile:
+    # seeds of one size are one point of the profile: the mean of their log losses
+    log_n, member = np.unique(np.log(rows.n_params), return_inverse=True)
+    runs = np.bincount(member)
+    log_loss = np.bincount(member, np.log(rows.loss)) / runs
+    log_d = np.bincount(member, np.log(rows.tokens)) / runs
     log_n0 = float(log_n.mean())
-    sizes = len(np.unique(rows.n_params))
+    points = np.stack([log_n, log_loss])
     nothing = Interval(*(float("nan"),) * 4)
-    if sizes < MIN_SIZES:
-        problem = f"{sizes} sizes, a parabola needs {MIN_SIZES}"
-        return Profile(budget, nothing, nothing, nothing, np.full(3, np.nan), log_n0, problem)
-    # tokens are not exactly C / N: heads, attention and whole steps come in, so D(N) is interpolated
-    order = np.argsort(log_n)
+    if len(log_n) < MIN_SIZES:
+        problem = f"{len(log_n)} sizes, a parabola needs {MIN_SIZES}"
+        empty = np.full(3, np.nan)
+        return Profile(budget, nothing, nothing, nothing, empty, log_n0, points, problem, method)
 
-    def tokens_at(log_size: float) -> float:
-        return float(np.exp(np.interp(log_size, log_n[order], np.log(rows.tokens)[order])))
-
-    def minimum(weights: np.ndarray):
-        coefficients = np.polyfit(log_n - log_n0, log_loss, 2, w=np.sqrt(weights))
-        c2, c1, _ = coefficients
+    def located(values: np.ndarray) -> tuple[float, float]:
+        """(log N*, log loss there) of a profile; NaN where it has no minimum."""
+        if method == "akima":
+            return _akima_minimum(log_n, values)
+        c2, c1, c0 = np.polyfit(log_n - log_n0, values, 2, w=np.sqrt(runs))
         if not c2 > 0:
-            return coefficients, (np.nan,) * 3, "the parabola opens downward"
+            return np.nan, np.nan
         x = -c1 / (2 * c2)
-        log_best = x + log_n0
-        values = (np.exp(log_best), tokens_at(log_best), np.exp(np.polyval(coefficients, x)))
-        used = log_n[weights > 0]
-        if not used.min() < log_best < used.max():
-            return coefficients, values, "the minimum is at the edge of the sizes measured"
-        return coefficients, values, ""
+        return x + log_n0, c0 + c1 * x + c2 * x * x
 
-    coefficients, values, problem = minimum(np.ones(len(log_n)))
-    residual = log_loss - np.polyval(coefficients, log_n - log_n0)
-    # Residual bootstrap (Efron 1979), since resampled sizes often leave no parabola; residuals are
-    # widened for the three fitted coefficients.
+    def optimum(log_best: float, log_lowest: float) -> tuple[float, float, float]:
+        # tokens are not exactly C / N: heads, attention and whole steps come in, so D(N) is interpolated
+        return tuple(np.exp([log_best, np.interp(log_best, log_n, log_d), log_lowest]))
+
+    coefficients = np.polyfit(log_n - log_n0, log_loss, 2, w=np.sqrt(runs))
+    log_best, log_lowest = located(log_loss)
+    values, problem = optimum(log_best, log_lowest), ""
+    if not np.isfinite(log_best):
+        problem = "the parabola opens downward"
+    elif not log_n[0] < log_best < log_n[-1]:
+        problem = "the minimum is at the edge of the sizes measured"
+    # Residual bootstrap (Efron 1979), since resampled sizes often leave no profile. Residuals are
+    # those of the parabola, or of a cubic under a spline, widened for the fitted coefficients.
+    degree = 2 if method == "parabola" else min(3, len(log_n) - 2)
+    smooth = np.polyval(
+        np.polyfit(log_n - log_n0, log_loss, degree, w=np.sqrt(runs)), log_n - log_n0
+    )
+    residual = log_loss - smooth
+    freedom = len(log_n) - degree - 1
+    widened = (residual - residual.mean()) * np.sqrt(len(log_n) / max(freedom, 1))
     rng = np.random.default_rng(0)
-    widened = (residual - residual.mean()) * np.sqrt(len(log_n) / (len(log_n) - 3))
-    fitted = log_loss - residual
+    around = smooth if method == "parabola" else log_loss
     draws = np.full((bootstrap, 3), np.nan)
     for i in range(bootstrap):
-        again = fitted + rng.choice(widened, len(log_n))
-        c2, c1, c0 = np.polyfit(log_n - log_n0, again, 2)
-        x = -c1 / (2 * c2)
-        if c2 > 0 and log_n.min() < x + log_n0 < log_n.max():
-            loss = np.exp(c0 + c1 * x + c2 * x * x)
-            draws[i] = np.exp(x + log_n0), tokens_at(x + log_n0), loss
+        best, lowest = located(around + rng.choice(widened, len(log_n)))
+        if np.isfinite(best) and log_n[0] < best < log_n[-1]:
+            draws[i] = optimum(best, lowest)
     n_opt, tokens_opt, loss_opt = (
         interval(v, draws[:, i], confidence) for i, v in enumerate(values)
     )
-    return Profile(budget, n_opt, tokens_opt, loss_opt, coefficients, log_n0, problem, draws)
+    return Profile(
+        budget, n_opt, tokens_opt, loss_opt, coefficients, log_n0, points, problem, method, draws
+    )
+
+
+def _akima_minimum(log_n: np.ndarray, log_loss: np.ndarray) -> tuple[float, float]:
+    """(x, y) of the lowest point of Akima's spline, from its stationary points and knots."""
+    spline = Akima1DInterpolator(log_n, log_loss)
+    flat = spline.derivative().roots(extrapolate=False)
+    candidates = np.concatenate([log_n, flat[np.isfinite(flat)]])
+    heights = spline(candidates)
+    best = int(np.argmin(heights))
+    return float(candidates[best]), float(heights[best])

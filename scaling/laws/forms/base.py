@@ -38,6 +38,7 @@ class Form:
     legal: Callable = always  # natural_RP -> which solutions lie in the domain, [R]
     internal: Callable | None = None  # the inverse of `natural`; needed to hold parameters fixed
     target: str = "loss"  # the column it predicts
+    distinct: int = 3  # different values that each input must take
     judged: tuple[str, ...] = ()  # parameters whose intervals decide whether it is identified
 
 

@@ -52,5 +52,6 @@ LOSS_TO_ERROR = Form(
     internal=_internal,
     starts=error_starts,
     target="error",
+    distinct=4,
     judged=("eps", "gamma"),
 )

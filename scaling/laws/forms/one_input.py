@@ -36,6 +36,7 @@ POWER = Form(
     natural=_natural1,
     internal=_internal1,
     starts=power_starts,
+    distinct=2,
     judged=("a",),
 )
 
@@ -72,6 +73,7 @@ POWER_OFFSET = Form(
     internal=_internal2,
     starts=power_offset_starts,
     legal=positive_from(2),
+    distinct=4,
     judged=("E", "a"),
 )
 
@@ -108,6 +110,7 @@ SHIFTED_POWER = Form(
     internal=_internal3,
     starts=shifted_power_starts,
     legal=positive_from(3),
+    distinct=4,
     judged=("E", "a"),
 )
 
@@ -176,6 +179,7 @@ M4 = Form(
     natural=_m4_natural,
     starts=m4_starts,
     legal=positive_from(4),
+    distinct=4,
     judged=("E", "a"),
 )
 
@@ -218,5 +222,6 @@ BROKEN = Form(
     log_predict=broken_log_loss,
     natural=_broken_natural,
     starts=broken_starts,
+    distinct=4,
     judged=("E", "a"),
 )

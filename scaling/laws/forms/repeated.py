@@ -35,8 +35,8 @@ def data_constrained_log_loss(params_P, logs_NF):
 
 
 def data_constrained_starts(logs_NF, target_N) -> np.ndarray:
-    once = chinchilla_starts(logs_NF[:, :2], target_N, floors=(0.3, 0.8))[::3]
-    decays = np.log([1.0, 3.0, 10.0, 40.0, 150.0])
+    once = chinchilla_starts(logs_NF[:, :2], target_N, floors=(0.3, 0.8))[::6]
+    decays = np.log(np.geomspace(0.5, 500.0, 8))
     return np.array(
         [
             (*row[:3], log_rd, log_rn, *row[3:])

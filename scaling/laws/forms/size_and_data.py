@@ -89,6 +89,7 @@ CHINCHILLA_TIED = Form(
     internal=_internal,
     starts=tied_starts,
     legal=positive_from(3),
+    distinct=2,
     judged=("E", "alpha"),
 )
 
@@ -125,6 +126,7 @@ OVER_TRAINING = Form(
     internal=_internal,
     starts=over_training_starts,
     legal=positive_from(3),
+    distinct=2,
     judged=("E", "eta"),
 )
 

@@ -1,0 +1,150 @@
+"""Which form extrapolates? Hold back the largest compute, refit on the rest, compare, and weigh.
+
+For each of several cuts in compute, every form is fitted to the runs below the cut and asked for those
+above it. Nothing of the runs to be forecast is looked at, only rows of the training table. The forecast is the
+geometric mean of the forms' predictions, weighted by inverse mean squares of these errors (Bates & Granger
+1969); its interval is that of the mixture of their refits, widened by the error that the backtest measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.laws import checks
+from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.fit import Fit, Solver, fit, log_prediction
+from scaling.laws.forms import FORMS
+from scaling.laws.forms.base import Form
+from scaling.laws.objective import Objective
+from scaling.laws.table import CannotFit, Table
+
+# Kaplan's law has no floor, so far beyond the table it must come out too low; ask for it by name.
+DEFAULT_FORMS = ("chinchilla", "chinchilla_tied")
+HELD_BACK = (0.15, 0.25, 0.35, 0.45)  # share of the runs, by compute, that each fold holds back
+DISAGREE = 0.02  # relative difference of predictions from which the forms are said to disagree
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A forecast, the forms it is made of, and how each did in the backtest."""
+
+    values: np.ndarray  # one per point
+    intervals: tuple[Interval, ...]  # for the loss of a new run at each point
+    fits: dict[str, Fit]
+    weights: dict[str, float]
+    errors: dict[str, list[float]]  # root mean square log error on the held-back runs, per fold
+    notes: tuple[str, ...]
+
+
+def backtest(
+    table: Table, forms: Sequence[Form], objective: Objective
+) -> tuple[dict[str, list[float]], list[str]]:
+    """(root mean square log errors per form and fold, notes on folds that could not be made)."""
+    errors: dict[str, list[float]] = {f.name: [] for f in forms}
+    notes = []
+    order = np.argsort(table.flops, kind="stable")
+    for share in HELD_BACK:
+        cut = table.flops[order[len(table) - max(1, round(share * len(table)))]]
+        below = table.flops < cut
+        scores = {}
+        for form in forms:
+            try:
+                checks.require_spread(table.rows(below), form, len(form.parameters))
+            except CannotFit as error:
+                notes.append(f"backtest below {cut:.3g} FLOPs: {error}")
+                continue
+            logs_NF = np.log(np.stack([table[name] for name in form.inputs], axis=1))
+            target_N = np.log(table.loss)
+            # the grid of starts may know the rows below the cut only
+            grid = form.starts(logs_NF[below], target_N[below])
+            free = np.ones(len(form.parameters), bool)
+            solver = Solver(form, logs_NF, target_N, below.astype(float), free, objective)
+            solution, _, value = solver.from_grid(grid)
+            legal = np.isfinite(value) & form.legal(form.natural(solution.params_RP))
+            if not legal.any():
+                notes.append(f"backtest below {cut:.3g} FLOPs: {form.name} found no law")
+                continue
+            params = solution.params_RP[np.where(legal, value, np.inf).argmin()]
+            missed = target_N - log_prediction(form, params[None], logs_NF)[0]
+            scores[form.name] = float(np.sqrt(np.mean(missed[~below] ** 2)))
+        if len(scores) == len(forms):
+            for name, score in scores.items():
+                errors[name].append(score)
+    return errors, notes
+
+
+def forecast(
+    table: Table,
+    n_params,
+    tokens,
+    *,
+    forms: Sequence[str] = DEFAULT_FORMS,
+    objective: Objective | None = None,
+    bootstrap: int = 500,
+    confidence: float = 0.9,
+) -> Combined:
+    """Losses of new runs of `n_params` and `tokens` by the backtest-weighted combination of `forms`.
+
+    Raises CannotFit where no form can be fitted.
+    """
+    objective = objective or Objective()
+    n_params, tokens = np.broadcast_arrays(np.atleast_1d(n_params), np.atleast_1d(tokens))
+    fits, notes = {}, []
+    for name in forms:
+        try:
+            fits[name] = fit(
+                table, name, objective=objective, bootstrap=bootstrap, confidence=confidence
+            )
+        except CannotFit as error:
+            notes.append(str(error))
+    if not fits:
+        raise CannotFit("forecast: " + "; ".join(notes))
+    errors, missing = backtest(table, [FORMS[name] for name in fits], objective)
+    notes += missing
+    weights = dict.fromkeys(fits, 1 / len(fits))
+    smallest = min(f.spread for f in fits.values())
+    mean_square = {
+        name: float(np.mean(np.square(errors[name]))) if errors[name] else np.nan for name in fits
+    }
+    if all(np.isfinite(v) for v in mean_square.values()):
+        # errors below the scatter of single runs are luck, so they do not count as better
+        inverse = {n: max(v, smallest**2) ** -2.0 for n, v in mean_square.items()}
+        weights = {n: float(v / sum(inverse.values())) for n, v in inverse.items()}
+    else:
+        notes.append("too few rows for a backtest: equal weights")
+    logs = {n: np.log(f.predict(n_params, tokens)) for n, f in fits.items()}
+    values = np.exp(sum(w * logs[n] for n, w in weights.items()))
+    kept = {n: w for n, w in weights.items() if w > 0.02}
+    mixture = [
+        f.prediction_draws(n_params, tokens)[
+            : max(1, round(bootstrap * kept[n] / max(kept.values())))
+        ]
+        for n, f in fits.items()
+        if n in kept
+    ]
+    draws = np.concatenate(mixture)
+    # forms that all miss in the same way do so again: their error in the backtest widens the interval
+    missed = float(np.sqrt(sum(w * mean_square[n] for n, w in kept.items()) / sum(kept.values())))
+    if np.isfinite(missed):
+        beyond = np.sqrt(max(missed**2 - smallest**2, 0.0))
+        noise = np.random.default_rng(1).standard_normal((len(draws), 1))
+        draws = draws * np.exp(beyond * noise)
+    for name, log in logs.items():
+        gap = float(np.max(np.abs(log - np.log(values))))
+        if gap > DISAGREE:
+            notes.append(
+                f"{name} differs by up to {gap:.1%} from the forecast (weight {weights[name]:.2f})"
+            )
+    return Combined(
+        values=values,
+        intervals=tuple(
+            interval(float(v), d, confidence) for v, d in zip(values, draws.T, strict=True)
+        ),
+        fits=fits,
+        weights=weights,
+        errors=errors,
+        notes=tuple(notes),
+    )
