@@ -9,16 +9,19 @@ law.predict(1e9, 2e10), law.prediction_interval(1e9, 2e10), law.optimum(1e21)
 
 from scaling.laws.envelope import EnvelopeFit, fit_envelope
 from scaling.laws.fit import Fit, fit, fit_chinchilla
+from scaling.laws.forecast import Combined, forecast
 from scaling.laws.forms import FORMS, Form
 from scaling.laws.isoflop import IsoflopFit, fit_isoflop
 from scaling.laws.objective import Objective
 from scaling.laws.power import PowerFit, fit_power
 from scaling.laws.read import read_csv
 from scaling.laws.table import CannotFit, Table, make_table
+from scaling.laws.varpro import VarproFit, fit_varpro
 
 __all__ = [
     "FORMS",
     "CannotFit",
+    "Combined",
     "EnvelopeFit",
     "Fit",
     "Form",
@@ -26,11 +29,14 @@ __all__ = [
     "Objective",
     "PowerFit",
     "Table",
+    "VarproFit",
     "fit",
     "fit_chinchilla",
     "fit_envelope",
     "fit_isoflop",
     "fit_power",
+    "fit_varpro",
+    "forecast",
     "make_table",
     "read_csv",
 ]

@@ -21,6 +21,7 @@ from scaling.laws.covariance import standard_errors
 from scaling.laws.forms import FORMS
 from scaling.laws.forms.base import Form
 from scaling.laws.objective import HUBER_EFFICIENT, L1_DELTA, Objective, robust_scale
+from scaling.laws.optimum import closed_form
 from scaling.laws.solve import Solution, minimise
 from scaling.laws.table import CannotFit, Table
 
@@ -101,9 +102,13 @@ class Fit:
 
         Raises CannotFit for forms that are not laws of n_params and tokens.
         """
-        from scaling.laws import frontier
-
-        return frontier.closed_optimum(self, flops / flops_per_n_d)
+        product = flops / flops_per_n_d
+        value = closed_form(self.form.name, self.form.natural(self.params_P[None]), product)
+        drawn = closed_form(self.form.name, self.draws, product)
+        n_opt, tokens_opt = (
+            interval(float(v[0]), x, self.confidence) for v, x in zip(value, drawn, strict=True)
+        )
+        return n_opt, tokens_opt
 
 
 def _logs(inputs) -> np.ndarray:

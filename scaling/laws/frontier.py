@@ -1,8 +1,7 @@
-"""Compute-optimal frontier of a law of size and data.
+"""Compute-optimal frontier of a law of size and data, where a token's cost is any function of size.
 
-`closed_optimum` uses the closed form of Hoffmann et al. 2022, equation 4, where cost is k N D. With exact
-FLOPs (heads, attention) there is none, and `frontier` minimises L(N, C / c(N)) over N on a fine grid, c(N)
-being the training FLOPs per token.
+With exact FLOPs (heads, attention) there is no closed form as in `optimum.py`, so L(N, C / c(N)) is minimised
+over N on a fine grid, c(N) being the training FLOPs per token.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.fit import Fit, log_prediction
-from scaling.laws.table import CannotFit, Table
+from scaling.laws.table import Table
 
 GRID_PER_DECADE = 200
 
@@ -27,37 +26,6 @@ class Optimum:
     n_params: Interval
     tokens: Interval
     loss: Interval
-
-
-def closed_form(form_name: str, natural_RP: np.ndarray, product: float):
-    """(N*, D*) of each law where N D = `product`. Raises CannotFit for forms without a closed form."""
-    columns = np.asarray(natural_RP, float).T
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        if form_name in ("chinchilla", "chinchilla_tied"):
-            a, b, _, alpha, *rest = columns
-            beta = rest[0] if rest else alpha
-            log_g = (np.log(alpha * a) - np.log(beta * b)) / (alpha + beta)
-            log_n = log_g + beta / (alpha + beta) * np.log(product)
-        elif form_name == "kaplan":
-            n_c, d_c, alpha_n, alpha_d = columns
-            ratio = alpha_n / alpha_d
-            # minimum of (N_c / N)^r + D_c N / P
-            log_n = (np.log(ratio) + ratio * np.log(n_c) + np.log(product) - np.log(d_c)) / (
-                1 + ratio
-            )
-        else:
-            raise CannotFit(
-                f"{form_name} prescribes no N* and D*; use a law of n_params and tokens"
-            )
-        return np.exp(log_n), product / np.exp(log_n)
-
-
-def closed_optimum(fit: Fit, product: float) -> tuple[Interval, Interval]:
-    """N* and D* where N D = `product`, with the intervals of the bootstrap's refits."""
-    value = closed_form(fit.form.name, fit.form.natural(fit.params_P[None]), product)
-    drawn = closed_form(fit.form.name, fit.draws, product)
-    n, d = (interval(float(v[0]), x, fit.confidence) for v, x in zip(value, drawn, strict=True))
-    return n, d
 
 
 def cost_per_token(table: Table) -> Callable[[np.ndarray], np.ndarray]:

@@ -10,7 +10,6 @@ from scaling.laws import backtest
 from scaling.laws.envelope import Curve
 from scaling.laws.frontier import cost_per_token, frontier
 from scaling.laws.table import CannotFit, make_table
-from tests.conftest import SHARED
 
 LAW = {"A": 400.0, "B": 900.0, "E": 1.7, "alpha": 0.35, "beta": 0.37}
 
@@ -74,23 +73,6 @@ def test_cost_per_token_is_six_n_where_the_table_says_so():
     cost = cost_per_token(synthetic())
     for n in (1e6, 1e8, 1e12):
         assert cost(np.array([n]))[0] == pytest.approx(6 * n, rel=1e-6)
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")
-def test_chinchilla_points_give_the_known_optimum():
-    table = laws.read_csv(
-        SHARED / "chinchilla" / "svg_extracted_data.csv",
-        n_params="Model Size", flops="Training FLOP", loss="loss", drop_highest=5,
-    )  # fmt: skip
-    fit = laws.fit_chinchilla(table, delta=1e-3, bootstrap=100)
-    known = {"A": 477.82586, "B": 2143.4173, "E": 1.8172181, "alpha": 0.3473105, "beta": 0.36717243}
-    for name, value in known.items():
-        assert fit.values[name] == pytest.approx(value, rel=1e-5), name
-    assert fit.objective == pytest.approx(1.0182740178e-3, rel=1e-8)
-    assert fit.intervals["alpha"].se == pytest.approx(0.0154, rel=0.25)
-    n_opt, tokens_opt = fit.optimum(5.76e23)
-    assert n_opt.value == pytest.approx(73.190e9, rel=1e-4)
-    assert tokens_opt.value == pytest.approx(1.31165e12, rel=1e-4)
 
 
 def test_isoflop_recovers_optima_and_exponents():
