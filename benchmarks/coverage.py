@@ -1,0 +1,69 @@
+"""How often 90% intervals hold the truth: synthetic IsoFLOP sweeps of a known law, fitted by default.
+
+    python -m benchmarks.coverage [--sweeps=500] [--noise=0.003] [--sizes=7] [--budgets=5] [--out=FILE]
+
+Resamples draw single runs and intervals are percentiles, as in `scaling.laws.fit`. "law" is the interval of the law at
+the optimum of 10 times the largest budget, "run" that of a new run there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from scaling import files, laws, machine
+from scaling.laws.table import make_table
+
+A, B, E, ALPHA, BETA = 478.0, 2143.0, 1.82, 0.347, 0.367
+
+
+def sweep(noise: float, sizes: int, budgets: int, rng):
+    """One noisy IsoFLOP sweep around the optimum."""
+    a = BETA / (ALPHA + BETA)
+    scale = (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA))
+    flops = np.repeat(np.geomspace(1e17, 1e19, budgets), sizes)
+    n = scale * (flops / 6) ** a * np.exp(np.tile(np.linspace(-1.2, 1.2, sizes), budgets))
+    d = flops / (6 * n)
+    loss = (E + A * n**-ALPHA + B * d**-BETA) * np.exp(noise * rng.standard_normal(len(n)))
+    return make_table(n_params=n, tokens=d, flops=flops, loss=loss, budget=flops)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sweeps", type=int, default=500)
+    parser.add_argument("--noise", type=float, default=0.003)
+    parser.add_argument("--sizes", type=int, default=7)
+    parser.add_argument("--budgets", type=int, default=5)
+    parser.add_argument("--out", default="benchmarks/coverage.json")
+    args = parser.parse_args(argv)
+    machine.enable_compilation_cache()
+    rng = np.random.default_rng(0)
+    truth = {"E": E, "alpha": ALPHA, "beta": BETA, "a": BETA / (ALPHA + BETA)}
+    names = (*truth, "N*", "law", "run")
+    inside = dict.fromkeys(names, 0)
+    for _ in range(args.sweeps):
+        law = laws.fit(sweep(args.noise, args.sizes, args.budgets, rng), bootstrap=300)
+        scale = (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA))
+        n = scale * (1e20 / 6) ** truth["a"]
+        d = 1e20 / (6 * n)
+        expected = E + A * n**-ALPHA + B * d**-BETA
+        measured = expected * np.exp(args.noise * rng.standard_normal())
+        found = {name: law.intervals[name] for name in truth}
+        found |= {"N*": law.optimum(1e20)[0], "law": law.mean_interval(n, d)}
+        found["run"] = law.prediction_interval(n, d)
+        known = truth | {"N*": n, "law": expected, "run": measured}
+        for name in names:
+            inside[name] += found[name].low <= known[name] <= found[name].high
+    report = {name: count / args.sweeps for name, count in inside.items()}
+    report |= {"sweeps": args.sweeps, "rows": args.sizes * args.budgets, "noise": args.noise}
+    for name, value in report.items():
+        print(f"{name:8} {value}")
+    files.write_json(Path(args.out), report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

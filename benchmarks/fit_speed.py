@@ -1,0 +1,121 @@
+"""Fitting against scipy's L-BFGS-B: 4,500 starts and 4,000 bootstrap refits of Chinchilla's law.
+
+    python -m benchmarks.fit_speed [--scipy_starts=100] [--out=FILE]
+
+On a synthetic sweep of 240 runs, so that it needs no download. The starts are the grid of Hoffmann et al. 2022.
+scipy runs `--scipy_starts` of them, spread over the grid, and its time is scaled up to 4,500; ours includes compilation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+
+from scaling import files
+from scaling.laws.bootstrap import resample_counts
+from scaling.laws.forms import CHINCHILLA
+from scaling.laws.solve import minimise
+
+DELTA = 1e-3
+GRID = (range(0, 26, 5), range(0, 26, 5), (-1, -0.5, 0, 0.5, 1), *((0, 0.5, 1, 1.5, 2),) * 2)
+
+
+def sweep(rows: int, seed: int = 0):
+    """(logs of N and D, log loss) of a noisy law."""
+    rng = np.random.default_rng(seed)
+    log_n = rng.uniform(np.log(4e7), np.log(1.6e10), rows)
+    log_d = log_n + rng.uniform(np.log(2), np.log(200), rows)
+    loss = 1.82 + 478 * np.exp(-0.347 * log_n) + 2143 * np.exp(-0.367 * log_d)
+    noise = 0.005 * rng.standard_t(4, rows)
+    return np.stack([log_n, log_d], axis=1), np.log(loss) + noise
+
+
+def objective(params, logs, target):
+    """Huber objective in numpy and its gradient."""
+    a, b, e, alpha, beta = params
+    terms = np.stack([a - alpha * logs[:, 0], b - beta * logs[:, 1], np.full(len(logs), e)])
+    top = terms.max(axis=0)
+    parts = np.exp(terms - top)
+    total = parts.sum(axis=0)
+    residual = target - top - np.log(total)
+    size = np.abs(residual)
+    value = np.where(size <= DELTA, residual**2 / 2, DELTA * (size - DELTA / 2)).sum()
+    slope = -np.clip(residual, -DELTA, DELTA) * (parts / total)
+    gradient = np.concatenate(
+        [slope.sum(axis=1), [-(slope[0] * logs[:, 0]).sum(), -(slope[1] * logs[:, 1]).sum()]]
+    )
+    return value, gradient
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scipy_starts", type=int, default=100)
+    parser.add_argument("--out", default="benchmarks/fit_speed.json")
+    args = parser.parse_args(argv)
+    logs, target = sweep(240)
+    grid = np.array(list(itertools.product(*GRID)), float)
+    centre = np.median(CHINCHILLA.starts(logs, target), axis=0)
+
+    begun = time.perf_counter()
+    found = minimise(
+        CHINCHILLA.log_predict, logs, target, np.ones((1, 240)), grid, delta=DELTA, centre_P=centre
+    )
+    best = found.params_RP[np.nanargmin(found.objective_R)]
+    starts_s = time.perf_counter() - begun
+    counts = resample_counts(240, 4000)
+    minimise(
+        CHINCHILLA.log_predict,
+        logs,
+        target,
+        counts,
+        np.tile(best, (4000, 1)),
+        delta=DELTA,
+        near=True,
+    )
+    ours_s = time.perf_counter() - begun
+
+    picked = grid[np.linspace(0, len(grid) - 1, args.scipy_starts).astype(int)]
+    begun = time.perf_counter()
+    peers = [
+        minimize(objective, start, (logs, target), method="L-BFGS-B", jac=True).fun
+        for start in picked
+    ]
+    scipy_s = (time.perf_counter() - begun) / len(picked) * len(grid)
+    lowest = min(float(np.nanmin(found.objective_R)), *peers)
+
+    per_rows = {}
+    for rows in (10, 100, 1000, 10_000):
+        some_logs, some_target = sweep(rows)
+        starts = CHINCHILLA.starts(some_logs, some_target)
+        run = (CHINCHILLA.log_predict, some_logs, some_target, np.ones((1, rows)), starts)
+        minimise(*run, delta=DELTA)  # compiles
+        begun = time.perf_counter()
+        minimise(*run, delta=DELTA)
+        per_rows[rows] = time.perf_counter() - begun
+    report = {
+        "starts": len(grid),
+        "refits": 4000,
+        "ours_s_with_compilation": ours_s,
+        "ours_starts_s": starts_s,
+        "scipy_s_for_the_starts": scipy_s,
+        "scipy_starts_run": len(picked),
+        "ratio_on_the_starts": scipy_s / starts_s,
+        "reached_ours": float(np.mean(found.objective_R <= lowest * (1 + 1e-6))),
+        "reached_scipy": float(np.mean(np.array(peers) <= lowest * (1 + 1e-6))),
+        "lowest_ours_over_scipy": float(np.nanmin(found.objective_R) / min(peers)),
+        "seconds_by_rows": per_rows,
+    }
+    for name, value in report.items():
+        print(f"{name:26} {value}")
+    files.write_json(Path(args.out), report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
