@@ -61,7 +61,9 @@ def _run(argv: list[str]) -> int:
     rest = [a for a in argv if not a.startswith("--config.")]
     args = _parser().parse_args(rest)
     if args.command == "fit" and args.table:
-        return _fit_csv(args)
+        from scaling import fit_table
+
+        return fit_table.run(args)
     if args.command in ("status", "report") and not args.config:
         return _commands()[args.command](None, _workdir(args))
     from scaling import config as config_lib
@@ -94,7 +96,7 @@ def _fit_flags(sub) -> None:
     sub.add_argument(
         "--form",
         default="chinchilla",
-        help="isoflop, or a law: chinchilla, chinchilla_tied, kaplan, over_training, "
+        help="combined (backtest-weighted, needs --at), isoflop, or a law: chinchilla, chinchilla_tied, kaplan, over_training, "
         "data_constrained, power, power_offset, shifted_power, m4, broken, loss_to_error",
     )
     columns = {
@@ -127,6 +129,9 @@ def _fit_flags(sub) -> None:
         "--quantile", type=float, default=0.5, help="below 0.5: the best achievable loss"
     )
     sub.add_argument("--linear", action="store_true", help="residuals of the loss, not its log")
+    sub.add_argument(
+        "--at", default="", metavar="N:D,...", help="predict new runs of N parameters and D tokens"
+    )
     sub.add_argument(
         "--fixed", default="", metavar="NAME=VALUE,...", help="hold parameters at these values"
     )
@@ -282,65 +287,3 @@ def _status(config, workdir: Path) -> int:
     for line in lines:
         print(line)
     return _problems(damaged)
-
-
-def _fit_csv(args) -> int:
-    from scaling import files, laws, machine
-    from scaling.laws import export, forms
-
-    machine.enable_compilation_cache()
-
-    law_form = None if args.form == "isoflop" else forms.form(args.form)
-    inputs = ("n_params", "loss") if law_form is None else (*law_form.inputs, law_form.target)
-    names = ("n_params", "tokens", "flops", "budget", "unique_tokens", "tokens_per_param")
-    columns = {name: getattr(args, name) for name in (*names, "loss_se", "seed", "x", "error")}
-    for name in ("n_params", "loss", "error", "x"):
-        # columns of the standard name need no flag, but only where the form asks for them
-        wanted = name in inputs or (name == "n_params" and {"tokens", "flops"} & set(inputs))
-        given = args.loss if name == "loss" else columns[name]
-        columns[name] = (given or name) if wanted else (given if name != "loss" else "")
-    table = laws.read_csv(
-        args.table,
-        drop_highest=args.drop_highest,
-        drop_above_flops=args.drop_above_flops,
-        where=args.where,
-        **columns,
-    )
-    for line in table.excluded:
-        print(f"left out: {line}", file=sys.stderr)
-    options = {"bootstrap": args.bootstrap, "confidence": args.confidence}
-    if law_form is None:
-        profiles = laws.fit_isoflop(table, method=args.method, **options)
-        content = export.isoflop(profiles, table)
-    else:
-        objective = laws.Objective(args.objective, args.huber_delta, args.quantile, args.linear)
-        law = laws.fit(
-            table,
-            law_form,
-            objective=objective,
-            blocks=args.blocks,
-            fixed=_numbers("--fixed", args.fixed),
-            **options,
-        )
-        content = export.fitted(law, table)
-    for line in export.lines(content):
-        print(line)
-    if args.out:
-        path = Path(args.out) / f"{args.form}.json"
-        files.write_json(path, content)
-        print(path)
-    asked = ("highest losses", "FLOPs")
-    damaged = [line for line in table.excluded if not line.endswith(asked)]
-    return EXIT_INCOMPLETE if damaged else 0
-
-
-def _numbers(flag: str, text: str) -> dict[str, float]:
-    """ "A=1,B=2" as a dict."""
-    found = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        try:
-            found[name.strip()] = float(value)
-        except ValueError:
-            raise UserError(f"{flag}={text}: {part!r} is not NAME=NUMBER") from None
-    return found

@@ -31,6 +31,9 @@ BAD = {
     "no sweep here": ("fit", "--config=configs/mini.py", "--workdir=nowhere"),
     "status of nothing": ("status", "--workdir=nowhere"),
     "report of nothing": ("report", "--workdir=nowhere"),
+    "combined without points": ("fit", "t.csv", "--form=combined", "--tokens=tokens"),
+    "points that are none": ("fit", "t.csv", "--tokens=tokens", "--at=7e9"),
+    "no such form": ("fit", "t.csv", "--tokens=tokens", "--form=chinchila"),
     "no such table": ("fit", "nowhere.csv", "--tokens=tokens"),
 }  # fmt: skip
 
@@ -132,3 +135,26 @@ def test_the_documented_fit_command_works_as_written(tmp_path):
     assert law["params"]["E"]["value"] == pytest.approx(1.8172181, rel=1e-4)
     assert law["n_rows"] == 240 and len(law["excluded"]) == 5
     assert set(law["params"]["beta"]) == {"value", "se", "low", "high"}
+
+
+def test_combined_forecast_of_a_csv(capsys, tmp_path):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    n = np.exp(rng.uniform(np.log(1e6), np.log(1e9), 40))
+    d = n * np.exp(rng.uniform(np.log(3), np.log(300), 40))
+    loss = (1.7 + 400 * n**-0.35 + 900 * d**-0.37) * np.exp(0.003 * rng.standard_normal(40))
+    rows = [f"{a},{b},{c}" for a, b, c in zip(n, d, loss, strict=True)]
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(["n_params,tokens,loss", *rows]) + "\n")
+    code, out, err = call(
+        capsys, "fit", str(path), "--tokens=tokens", "--form=combined", "--at=7e9:1.4e11",
+        "--bootstrap=100", f"--out={tmp_path}",
+    )  # fmt: skip
+    assert code == 0, err
+    found = json.loads((tmp_path / "combined.json").read_text())
+    truth = 1.7 + 400 * 7e9**-0.35 + 900 * 1.4e11**-0.37
+    (predicted,) = found["predictions"]
+    assert predicted["loss"]["low"] < truth < predicted["loss"]["high"]
+    assert sum(found["weights"].values()) == pytest.approx(1)
+    assert "for a new run" in out

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scaling.laws.fit import Fit
+from scaling.laws.forecast import Combined
 from scaling.laws.isoflop import IsoflopFit
 from scaling.laws.power import PowerFit
 from scaling.laws.table import Table
@@ -44,6 +45,30 @@ def fitted(fit: Fit, table: Table) -> dict[str, Any]:
         "verdict": fit.verdict,
         "warnings": list(fit.warnings),
         "confidence": fit.confidence,
+        **_common(table),
+    }
+
+
+def prediction(n_params: float, tokens: float, loss) -> dict[str, Any]:
+    """Loss of one new run, with the interval that holds it."""
+    return {"n_params": n_params, "tokens": tokens, "loss": loss.as_dict()}
+
+
+def combined(found: Combined, table: Table, points) -> dict[str, Any]:
+    """A backtest-weighted forecast as JSON, with every member's law."""
+    return {
+        "form": "combined",
+        "equation": "L = product of the forms' predictions to the power of their weights",
+        "estimator": next(iter(found.fits.values())).described,
+        "params": {},
+        "weights": found.weights,
+        "backtest_rms_log_errors": found.errors,
+        "predictions": [
+            prediction(n, d, i) for (n, d), i in zip(points, found.intervals, strict=True)
+        ],
+        "members": {name: fitted(law, table) for name, law in found.fits.items()},
+        "verdict": "; ".join(f"{n}: {law.verdict}" for n, law in found.fits.items()),
+        "warnings": list(found.notes),
         **_common(table),
     }
 
@@ -87,6 +112,15 @@ def lines(content: dict[str, Any]) -> list[str]:
     for name, p in content["params"].items():
         out.append(
             f"  {name:6} {p['value']:.6g}  se {p['se']:.2g}  [{p['low']:.6g}, {p['high']:.6g}]"
+        )
+    for name, weight in content.get("weights", {}).items():
+        errors = ", ".join(f"{e:.2%}" for e in content["backtest_rms_log_errors"][name])
+        out.append(f"  {name:16} weight {weight:.2f}  backtest errors {errors}")
+    for p in content.get("predictions", []):
+        loss = p["loss"]
+        out.append(
+            f"  N {p['n_params']:.4g} D {p['tokens']:.4g}: loss {loss['value']:.5g}  "
+            f"[{loss['low']:.5g}, {loss['high']:.5g}] for a new run"
         )
     out.append(f"verdict: {content['verdict']}")
     out.extend(f"warning: {w}" for w in content["warnings"])
