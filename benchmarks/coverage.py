@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from scaling import files, laws, machine
+from benchmarks import common
+from scaling import laws, machine
 from scaling.laws.table import make_table
 
 A, B, E, ALPHA, BETA = 478.0, 2143.0, 1.82, 0.347, 0.367
@@ -59,9 +59,7 @@ def main(argv: list[str]) -> int:
             inside[name] += found[name].low <= known[name] <= found[name].high
     report = {name: count / args.sweeps for name, count in inside.items()}
     report |= {"sweeps": args.sweeps, "rows": args.sizes * args.budgets, "noise": args.noise}
-    for name, value in report.items():
-        print(f"{name:8} {value}")
-    files.write_json(Path(args.out), report)
+    common.show_and_write(args.out, report)
     return 0
 
 

@@ -12,12 +12,12 @@ import argparse
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks import common
 from scaling import config as config_lib
-from scaling import files, machine, sharding
+from scaling import machine, sharding
 
 REPEATS = 6
 
@@ -84,17 +84,7 @@ def main(argv: list[str]) -> int:
         )
     median = statistics.median(row["ratio"] for row in rows)
     print(f"median ratio {median:.3f}: reading costs {median - 1:+.1%} of a step")
-    files.write_json(
-        Path(args.out),
-        {
-            "config": config.name,
-            "rows": rows,
-            "median_ratio": median,
-            "device": machine.device_name(),
-            "versions": machine.versions(),
-            "commit": machine.commit(),
-        },
-    )
+    common.write_report(args.out, {"config": config.name, "rows": rows, "median_ratio": median})
     return 0
 
 

@@ -12,12 +12,11 @@ import argparse
 import itertools
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
 
-from scaling import files
+from benchmarks import common
 from scaling.laws.bootstrap import resample_counts
 from scaling.laws.forms import CHINCHILLA
 from scaling.laws.solve import minimise
@@ -111,9 +110,7 @@ def main(argv: list[str]) -> int:
         "lowest_ours_over_scipy": float(np.nanmin(found.objective_R) / min(peers)),
         "seconds_by_rows": per_rows,
     }
-    for name, value in report.items():
-        print(f"{name:26} {value}")
-    files.write_json(Path(args.out), report)
+    common.show_and_write(args.out, report)
     return 0
 
 

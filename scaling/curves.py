@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scaling import files, laws, results
+from scaling.laws import export
 from scaling.laws.bootstrap import Interval
 from scaling.laws.envelope import Curve
 from scaling.laws.frontier import Optimum, frontier
@@ -262,14 +263,7 @@ def _range(table: Table) -> dict[str, list[float]]:
 
 
 def _power(fit: laws.PowerFit | None) -> dict[str, Any] | None:
-    if fit is None:
-        return None
-    return {
-        "equation": fit.equation,
-        "coefficient": fit.coefficient.as_dict(),
-        "exponent": fit.exponent.as_dict(),
-        "x_range": list(fit.x_range),
-    }
+    return export.power(fit) if fit else None
 
 
 def _power_laws(fit) -> dict[str, Any] | None:

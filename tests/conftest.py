@@ -73,3 +73,19 @@ def run_python(code: str, *args: str, timeout: float = 300, env: dict | None = N
         timeout=timeout,
         env={**os.environ, **(env or {})},
     )
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """(a folder of documents, the config values that read it)."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for i in range(40):
+        (folder / f"{i}.txt").write_text(f"document {i} " * 200)
+    return folder, {
+        "data.name": "text_folder",
+        "data.path": str(folder),
+        "data.valid_fraction": 0.3,
+        "data.hash": "",
+        "data.cache_dir": str(tmp_path / "cache"),
+    }

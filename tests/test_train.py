@@ -117,18 +117,12 @@ def test_a_run_killed_after_its_last_checkpoint_keeps_its_train_loss(tmp_path, c
     assert again.train_loss is not None
 
 
-def test_data_that_changed_under_a_run_is_refused(tmp_path, config):
-    texts = tmp_path / "texts"
-    texts.mkdir()
-    for i in range(40):
-        (texts / f"{i}.txt").write_text(f"document {i} " * 200)
-    config = config_lib.with_values(
-        config, {"data.name": "text_folder", "data.path": str(texts), "data.valid_fraction": 0.3,
-                 "data.hash": "", "data.cache_dir": str(tmp_path / "cache")},
-    )  # fmt: skip
+def test_data_that_changed_under_a_run_is_refused(tmp_path, config, texts):
+    folder, values = texts
+    config = config_lib.with_values(config, values)
     train.train_run(config, tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
-    (texts / "new.txt").write_text("one more document")
+    (folder / "new.txt").write_text("one more document")
     with pytest.raises(UserError, match="begun on other data"):
         train.train_run(config, tmp_path / "run")
 

@@ -12,7 +12,7 @@ from scaling.laws.objective import Objective
 from scaling.laws.table import Table
 
 WEAK = "identified"  # the word that marks a warning on identification
-DOUBTS = ("mixed units", "residuals have structure", "count twice", "mixed schedules")
+DOUBTS = ("mixed units", "residuals have structure", "count twice")
 
 
 def warnings(
@@ -44,7 +44,7 @@ def warnings(
                 f"{name} is weakly identified: interval {i.low:.3g} to {i.high:.3g} around "
                 f"{values[name]:.3g}"
             )
-    if len(minima) > 1 and len(minima) - 1 >= 1 and minima[1] <= 1.02 * minima[0]:
+    if len(minima) > 1 and minima[1] <= 1.02 * minima[0]:
         found.append(
             f"another local minimum lies {minima[1] / max(minima[0], 1e-300) - 1:.2%} above the "
             "lowest objective: the rows hardly tell the two apart"

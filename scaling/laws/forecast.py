@@ -2,8 +2,8 @@
 
 For each of several cuts in compute, every form is fitted to the runs below the cut and asked for those
 above it. Nothing of the runs to be forecast is looked at, only rows of the training table. The forecast is the
-geometric mean of the forms' predictions, weighted by inverse mean squares of these errors (Bates & Granger
-1969); its interval is that of the mixture of their refits, widened by the error that the backtest measured.
+geometric mean of the forms' predictions, weighted by the inverse squares of the mean squares of these errors
+(Bates & Granger 1969 take the first power); its interval is that of the mixture of their refits, widened by the error that the backtest measured.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 
 from scaling.laws import checks
 from scaling.laws.bootstrap import Interval, interval
-from scaling.laws.fit import Fit, Solver, fit, log_prediction
+from scaling.laws.estimate import Solver
+from scaling.laws.fit import Fit, fit
 from scaling.laws.forms import FORMS
 from scaling.laws.forms.base import Form
 from scaling.laws.objective import Objective
@@ -56,19 +57,16 @@ def backtest(
             except CannotFit as error:
                 notes.append(f"backtest below {cut:.3g} FLOPs: {error}")
                 continue
-            logs_NF = np.log(np.stack([table[name] for name in form.inputs], axis=1))
-            target_N = np.log(table.loss)
+            solver = Solver.of(table, form, objective, weights_N=below.astype(float))
             # the grid of starts may know the rows below the cut only
-            grid = form.starts(logs_NF[below], target_N[below])
-            free = np.ones(len(form.parameters), bool)
-            solver = Solver(form, logs_NF, target_N, below.astype(float), free, objective)
-            solution, _, value = solver.from_grid(grid)
-            legal = np.isfinite(value) & form.legal(form.natural(solution.params_RP))
-            if not legal.any():
+            solution, _ = solver.from_grid(
+                form.starts(solver.logs_NF[below], solver.target_N[below])
+            )
+            value = solver.ranked(solution)
+            if not np.isfinite(value).any():
                 notes.append(f"backtest below {cut:.3g} FLOPs: {form.name} found no law")
                 continue
-            params = solution.params_RP[np.where(legal, value, np.inf).argmin()]
-            missed = target_N - log_prediction(form, params[None], logs_NF)[0]
+            missed = solver.log_residuals(solution.params_RP[value.argmin()])
             scores[form.name] = float(np.sqrt(np.mean(missed[~below] ** 2)))
         if len(scores) == len(forms):
             for name, score in scores.items():

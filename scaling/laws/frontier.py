@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.bootstrap import Interval, interval
-from scaling.laws.fit import Fit, log_prediction
+from scaling.laws.estimate import log_prediction
+from scaling.laws.fit import Fit
 from scaling.laws.table import Table
 
 GRID_PER_DECADE = 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import math
 from pathlib import Path
@@ -84,9 +85,7 @@ def read_csv(
         budget = group_budgets(data["flops"])
     names = [f"row {number}" for number in numbers]
     table = make_table(**data, budget=budget, names=names, excluded=excluded)
-    return make_table(
-        **data, budget=budget, names=names, excluded=excluded, warnings=checks.odd_rows(table)
-    )
+    return dataclasses.replace(table, warnings=tuple(checks.odd_rows(table)))
 
 
 def _number(row: dict, name: str, meaning: str) -> float:

@@ -37,6 +37,16 @@ class Solution:
     gradient_R: np.ndarray  # largest absolute derivative at the end
     converged_R: np.ndarray  # no step lowers the objective further
 
+    @property
+    def value_R(self) -> np.ndarray:
+        """The objective, infinite where a fit ended nowhere."""
+        return np.where(np.isfinite(self.objective_R), self.objective_R, np.inf)
+
+    @property
+    def best_P(self) -> np.ndarray:
+        """Parameters of the lowest objective."""
+        return self.params_RP[self.value_R.argmin()]
+
 
 def huber(residual, delta):
     """Huber loss: r^2 / 2 below delta, delta (|r| - delta / 2) above."""

@@ -8,7 +8,7 @@ import pytest
 from scaling import laws
 from scaling.errors import UserError
 from scaling.laws import FORMS, Objective
-from scaling.laws.fit import log_prediction
+from scaling.laws.estimate import log_prediction
 from scaling.laws.table import CannotFit, make_table
 
 TRUTH = {

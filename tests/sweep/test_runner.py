@@ -91,18 +91,11 @@ def test_workdir_of_another_sweep_is_refused_and_left_alone(grid, tmp_path):
     runner.claim_workdir(same, tmp_path)
 
 
-def test_a_sweep_does_not_mix_data(grid, tmp_path):
-    texts = tmp_path / "texts"
-    texts.mkdir()
-    for i in range(40):
-        (texts / f"{i}.txt").write_text(f"document {i} " * 200)
-    grid = config_lib.with_values(
-        grid, {"data.name": "text_folder", "data.path": str(texts), "data.valid_fraction": 0.3,
-               "data.hash": "", "data.cache_dir": str(tmp_path / "cache")},
-    )  # fmt: skip
-    runs = plan.plan(grid)
+def test_a_sweep_does_not_mix_data(grid, texts, tmp_path):
+    folder, values = texts
+    runs = plan.plan(config_lib.with_values(grid, values))
     runner.sweep(runs[:2], tmp_path / "w")
-    (texts / "new.txt").write_text("one more document")
+    (folder / "new.txt").write_text("one more document")
     with pytest.raises(UserError, match="was trained on other data"):
         runner.sweep(runs, tmp_path / "w")
     assert len(list((tmp_path / "w" / "runs").iterdir())) == 2

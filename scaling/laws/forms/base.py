@@ -42,16 +42,15 @@ class Form:
     judged: tuple[str, ...] = ()  # parameters whose intervals decide whether it is identified
 
 
-def exp_first(count: int) -> tuple[Callable, Callable]:
-    """(natural, internal) where the first `count` parameters are stored as logs."""
+def stored_as_logs(start: int, stop: int) -> tuple[Callable, Callable]:
+    """(natural, internal) where parameters `start` to `stop` (excluded) are stored as logs."""
 
-    def natural(params_RP):
-        params_RP = np.asarray(params_RP, float)
+    def changed(values_RP, change):
+        values_RP = np.array(values_RP, float)
         with np.errstate(over="ignore"):
-            return np.concatenate([np.exp(params_RP[..., :count]), params_RP[..., count:]], axis=-1)
+            values_RP[..., start:stop] = change(values_RP[..., start:stop])
+        return values_RP
 
-    def internal(natural_RP):
-        natural_RP = np.asarray(natural_RP, float)
-        return np.concatenate([np.log(natural_RP[..., :count]), natural_RP[..., count:]], axis=-1)
-
-    return natural, internal
+    return lambda params_RP: changed(params_RP, np.exp), lambda natural_RP: changed(
+        natural_RP, np.log
+    )

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from scaling.laws.forms.base import Form
+from scaling.laws.forms.base import Form, stored_as_logs
 
 
 def error_log_predict(params_P, logs_NF):
@@ -30,16 +30,7 @@ def error_starts(logs_NF, target_N) -> np.ndarray:
     return np.array(grid)
 
 
-def _natural(params_RP):
-    params_RP = np.asarray(params_RP, float)
-    return np.concatenate([params_RP[..., :1], np.exp(params_RP[..., 1:])], axis=-1)
-
-
-def _internal(natural_RP):
-    natural_RP = np.asarray(natural_RP, float)
-    return np.concatenate([natural_RP[..., :1], np.log(natural_RP[..., 1:])], axis=-1)
-
-
+_natural, _internal = stored_as_logs(1, 3)
 LOSS_TO_ERROR = Form(
     name="loss_to_error",
     equation="err(L) = eps - k exp(-gamma L)",

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from scaling.laws.forms.base import Form, exp_first
+from scaling.laws.forms.base import Form, stored_as_logs
 from scaling.laws.forms.size_and_data import positive_from
 
 EXPONENTS = (0.03, 0.1, 0.2, 0.4, 0.8, 1.5)
@@ -24,7 +24,7 @@ def power_starts(logs_N1, target_N) -> np.ndarray:
     return np.array([(offset, -slope)])
 
 
-_natural1, _internal1 = exp_first(1)
+_natural1, _internal1 = stored_as_logs(0, 1)
 POWER = Form(
     name="power",
     equation="L(x) = k x^-a",
@@ -60,7 +60,7 @@ def power_offset_starts(logs_N1, target_N) -> np.ndarray:
     )
 
 
-_natural2, _internal2 = exp_first(2)
+_natural2, _internal2 = stored_as_logs(0, 2)
 POWER_OFFSET = Form(
     name="power_offset",
     equation="L(x) = E + k x^-a",
@@ -97,7 +97,7 @@ def shifted_power_starts(logs_N1, target_N) -> np.ndarray:
     return np.array(grid)
 
 
-_natural3, _internal3 = exp_first(3)
+_natural3, _internal3 = stored_as_logs(0, 3)
 SHIFTED_POWER = Form(
     name="shifted_power",
     equation="L(x) = E + k (x + s)^-a",
@@ -207,11 +207,7 @@ def broken_starts(logs_N1, target_N) -> np.ndarray:
     return np.array(grid)
 
 
-def _broken_natural(params_RP):
-    params_RP = np.asarray(params_RP, float)
-    return np.concatenate([np.exp(params_RP[..., :4]), params_RP[..., 4:]], axis=-1)
-
-
+_natural4, _internal4 = stored_as_logs(0, 4)
 BROKEN = Form(
     name="broken",
     equation="L(x) = E + k x^-a (1 + (x / d)^(1 / f))^(-c f)",
@@ -220,7 +216,8 @@ BROKEN = Form(
     inputs=("x",),
     parameters=("k", "E", "d", "f", "a", "c"),
     log_predict=broken_log_loss,
-    natural=_broken_natural,
+    natural=_natural4,
+    internal=_internal4,
     starts=broken_starts,
     distinct=4,
     judged=("E", "a"),

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from scaling.laws.forms.base import Form, exp_first
+from scaling.laws.forms.base import Form, stored_as_logs
 from scaling.laws.forms.size_and_data import chinchilla_log_loss, chinchilla_starts, positive_from
 
 
@@ -45,7 +45,7 @@ def data_constrained_starts(logs_NF, target_N) -> np.ndarray:
     )
 
 
-_natural, _internal = exp_first(5)
+_natural, _internal = stored_as_logs(0, 5)
 DATA_CONSTRAINED = Form(
     name="data_constrained",
     equation=(

@@ -9,7 +9,7 @@ import itertools
 
 import numpy as np
 
-from scaling.laws.forms.base import Form, exp_first
+from scaling.laws.forms.base import Form, stored_as_logs
 
 
 def chinchilla_log_loss(params_P, logs_NF):
@@ -46,7 +46,7 @@ def positive_from(index: int):
     return legal
 
 
-_natural, _internal = exp_first(3)
+_natural, _internal = stored_as_logs(0, 3)
 CHINCHILLA = Form(
     name="chinchilla",
     equation="L(N, D) = E + A / N^alpha + B / D^beta",
@@ -154,7 +154,7 @@ def kaplan_starts(logs_NF, target_N) -> np.ndarray:
     return np.array(grid)
 
 
-_natural2, _internal2 = exp_first(2)
+_natural2, _internal2 = stored_as_logs(0, 2)
 KAPLAN = Form(
     name="kaplan",
     equation="L(N, D) = ((N_c / N)^(alpha_N / alpha_D) + D_c / D)^alpha_D",
