@@ -7,6 +7,7 @@ law.values, law.intervals, law.verdict, law.warnings
 law.predict(1e9, 2e10), law.prediction_interval(1e9, 2e10), law.optimum(1e21)
 """
 
+from scaling.laws.design import Belief, Proposal, Target, expected_se, propose
 from scaling.laws.envelope import EnvelopeFit, fit_envelope
 from scaling.laws.fit import Fit, fit, fit_chinchilla
 from scaling.laws.forecast import Combined, forecast
@@ -20,6 +21,7 @@ from scaling.laws.varpro import VarproFit, fit_varpro
 
 __all__ = [
     "FORMS",
+    "Belief",
     "CannotFit",
     "Combined",
     "EnvelopeFit",
@@ -28,8 +30,11 @@ __all__ = [
     "IsoflopFit",
     "Objective",
     "PowerFit",
+    "Proposal",
     "Table",
+    "Target",
     "VarproFit",
+    "expected_se",
     "fit",
     "fit_chinchilla",
     "fit_envelope",
@@ -38,5 +43,6 @@ __all__ = [
     "fit_varpro",
     "forecast",
     "make_table",
+    "propose",
     "read_csv",
 ]

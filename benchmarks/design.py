@@ -1,0 +1,193 @@
+"""Runs proposed by `scaling.laws.design` against an IsoFLOP grid of the same cost, on synthetic surfaces.
+
+    python -m benchmarks.design [--surfaces=200] [--noise=0.003] [--budgets=6] [--sizes=8] [--rounds=1]
+        [--wrong=30] [--careful] [--out=FILE]
+
+The grid stands on the surface's true optimum at budgets half a decade apart, sizes spread over one decade: the best
+that a grid can hope for. The designer knows only `Belief.published` (and, with --rounds=2, the fit of a first
+round of 40% of the runs for 10% of the FLOPs). Equal number of runs, equal total, none dearer. Both are
+fitted by `laws.fit` with its defaults; reported are medians over surfaces of the ratio of the widths of the 90%
+intervals of the law at 10 and 100 times the dearest budget. "coverage" is how often the designer's interval holds the truth.
+
+Where the form is wrong the surfaces follow another law (see WORLDS) and both are still fitted by
+chinchilla: reported are the root mean square errors of log loss. --careful keeps the proposed runs to 5..100
+tokens per parameter and to a three-hundredth of the dearest: less narrow, and less wrong where the form is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+
+from benchmarks import common
+from scaling import laws, machine
+from scaling.laws import design
+from scaling.laws.table import make_table
+
+DEAREST = 3e20
+TARGETS = (10, 100)
+
+
+def chinchilla(p, n, d):
+    a, b, e, alpha, beta = p
+    return np.exp(e) + np.exp(a) * n**-alpha + np.exp(b) * d**-beta
+
+
+def kaplan(p, n, d):
+    """Without a floor; a tenth of the exponents, as Kaplan's stand to Chinchilla's."""
+    _, _, _, alpha, beta = p
+    x_n, x_d = (n / 1e9) ** -(alpha / 4), (d / 2e10) ** -(beta / 4)
+    return 2.4 * (0.5 * x_n ** (4 / beta) + 0.5 * x_d ** (4 / beta)) ** (beta / 4)
+
+
+def joined(q):
+    """E + ((A N^-alpha)^q + (B D^-beta)^q)^(1/q): chinchilla for q = 1 (Rosenfeld et al. 2020 discuss such joins)."""
+
+    def law(p, n, d):
+        a, b, e, alpha, beta = p
+        size, data = np.exp(a) * n**-alpha, np.exp(b) * d**-beta
+        return np.exp(e) + (size**q + data**q) ** (1 / q)
+
+    return law
+
+
+def bent(p, n, d):
+    """Both exponents fall by a fifth around 1e8 parameters and 2e9 tokens (Caballero et al. 2023)."""
+    a, b, e, alpha, beta = p
+    size = np.exp(a) * n**-alpha * (1 + (n / 1e8) ** 2) ** (0.1 * alpha)
+    data = np.exp(b) * d**-beta * (1 + (d / 2e9) ** 2) ** (0.1 * beta)
+    return np.exp(e) + size + data
+
+
+def cold_start(p, n, d):
+    """Small runs are worse than the law: 3% at 1e17 FLOPs, falling with the root of compute."""
+    return chinchilla(p, n, d) * (1 + 0.03 * (1e17 / (6 * n * d)) ** 0.5)
+
+
+def lopsided(p, n, d):
+    """Runs far from 20 tokens per parameter are worse than the law: 0.5% at a factor of 10, 4% at 100."""
+    return chinchilla(p, n, d) * (1 + 0.005 * np.abs(np.log10(d / n / 20)) ** 3)
+
+
+WORLDS = {
+    "kaplan": kaplan,
+    "joined .7": joined(0.7),
+    "joined 1.4": joined(1.4),
+    "bent": bent,
+    "cold start": cold_start,
+    "lopsided": lopsided,
+}
+
+
+def optimum(law, p, flops) -> tuple[float, float]:
+    """(N*, D*) on a fine grid."""
+    n = np.geomspace(1e5, 1e13, 20_000)
+    best = n[np.argmin(law(p, n, flops / (6 * n)))]
+    return best, flops / (6 * best)
+
+
+def grid(law, p, budgets: int, sizes: int):
+    flops = np.repeat(DEAREST / 10 ** (0.5 * np.arange(budgets)), sizes)
+    centre = np.repeat([optimum(law, p, c)[0] for c in flops[::sizes]], sizes)
+    n = centre * 10 ** np.tile(np.linspace(-0.5, 0.5, sizes), budgets)
+    return n, flops / (6 * n)
+
+
+def measured(law, p, n, d, noise: float, rng):
+    loss = law(p, n, d) * np.exp(noise * rng.standard_normal(len(n)))
+    return make_table(n_params=n, tokens=d, flops=6 * n * d, loss=loss)
+
+
+def joint(first, second):
+    return make_table(
+        **{
+            c: np.concatenate([first[c], second[c]])
+            for c in ("n_params", "tokens", "flops", "loss")
+        }
+    )
+
+
+def designed(law, p, total: float, runs: int, rounds: int, careful: bool, noise: float, rng, seed):
+    """The table that the designer's runs give."""
+    targets = [design.Target(DEAREST * t) for t in TARGETS]
+    belief = design.Belief.published(flops=DEAREST / 3, seed=seed)
+    shares = [(1.0, 1.0)] if rounds == 1 else [(0.4, 0.1), (1.0, 1.0)]
+    table = None
+    for of_runs, of_flops in shares:
+        spent, used = (table.flops.sum(), len(table)) if table else (0.0, 0)
+        plan = design.propose(
+            belief,
+            targets,
+            total_flops=of_flops * total - spent,
+            max_runs=round(of_runs * runs) - used,
+            max_flops=min(DEAREST, of_flops * total / 4),
+            min_flops=DEAREST / (300 if careful else 3000),
+            tokens_per_param=(5.0, 100.0) if careful else (1.0, 1000.0),
+            done=table,
+        )
+        new = measured(law, p, plan.n_params, plan.tokens, noise, rng)
+        table = joint(table, new) if table else new
+        if of_runs < 1:
+            belief = design.Belief.of(laws.fit(table, bootstrap=100))
+    return table
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--surfaces", type=int, default=200)
+    parser.add_argument("--wrong", type=int, default=30, help="surfaces per wrong form")
+    parser.add_argument("--noise", type=float, default=0.003)
+    parser.add_argument("--budgets", type=int, default=6)
+    parser.add_argument("--sizes", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=1, choices=(1, 2))
+    parser.add_argument("--careful", action="store_true")
+    parser.add_argument("--out", default="benchmarks/design.json")
+    args = parser.parse_args(argv)
+    machine.enable_compilation_cache()
+    rng = np.random.default_rng(0)
+    truths = np.concatenate([design.Belief.published(seed=1000 + s).params_SP for s in range(20)])
+
+    def compare(law, p, seed):
+        """Widths `[2, T]` (grid, design), log errors alike, whether the design's interval holds the truth."""
+        n, d = grid(law, p, args.budgets, args.sizes)
+        total = float((6 * n * d).sum())
+        tables = (
+            measured(law, p, n, d, args.noise, rng),
+            designed(law, p, total, len(n), args.rounds, args.careful, args.noise, rng, seed),
+        )
+        assert tables[1].flops.sum() <= total * (1 + 1e-9) and len(tables[1]) <= len(n)
+        widths, errors, inside = np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2)
+        for i, table in enumerate(tables):
+            fit = laws.fit(table, bootstrap=200)
+            for j, times in enumerate(TARGETS):
+                n_opt, tokens_opt = optimum(law, p, DEAREST * times)
+                expected, found = law(p, n_opt, tokens_opt), fit.mean_interval(n_opt, tokens_opt)
+                widths[i, j] = np.log(found.high / found.low)
+                errors[i, j] = np.log(found.value / expected)
+                inside[j] = found.low <= expected <= found.high
+        return widths, errors, inside
+
+    found = [compare(chinchilla, p, s) for s, p in enumerate(truths[: args.surfaces])]
+    widths, errors, inside = (np.stack(x) for x in zip(*found, strict=True))
+    report = {"surfaces": args.surfaces, "runs": args.budgets * args.sizes, "noise": args.noise}
+    report |= {"rounds": args.rounds, "careful": args.careful}
+    for j, times in enumerate(TARGETS):
+        rms = np.sqrt(np.mean(errors[:, :, j] ** 2, axis=0))
+        report[f"width ratio at {times}x"] = float(np.median(widths[:, 0, j] / widths[:, 1, j]))
+        report[f"rms error, grid, design at {times}x"] = rms.round(5).tolist()
+        report[f"coverage at {times}x"] = float(inside[:, j].mean())
+    for name, law in WORLDS.items() if args.wrong else ():
+        found = [compare(law, p, s)[1] for s, p in enumerate(truths[: args.wrong])]
+        rms = np.sqrt(np.mean(np.square(found), axis=0))  # [2, T]
+        report[f"wrong form {name}"] = {
+            f"{t}x": {"grid": round(float(rms[0, j]), 5), "design": round(float(rms[1, j]), 5)}
+            for j, t in enumerate(TARGETS)
+        }
+    common.show_and_write(args.out, report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
