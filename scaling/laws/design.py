@@ -156,11 +156,11 @@ def propose(
     are the runs of earlier rounds; fit them and pass the fit as the belief. Several beliefs, of other
     forms too, are averaged by their weights. Raises UserError where the runs asked for are too few or too dear.
     """
-    beliefs = [beliefs] if isinstance(beliefs, Belief | Fit) else list(beliefs)
-    beliefs = [Belief.of(b) if isinstance(b, Fit) else b for b in beliefs]
+    given = [beliefs] if isinstance(beliefs, Belief | Fit) else beliefs
+    held = [Belief.of(b) if isinstance(b, Fit) else b for b in given]
     targets = [targets] if isinstance(targets, Target) else list(targets)
     min_flops = min_flops or max_flops / 3000
-    _check(beliefs, targets, total_flops, max_runs, max_flops, min_flops, tokens_per_param, done)
+    _check(held, targets, total_flops, max_runs, max_flops, min_flops, tokens_per_param, done)
     flops_K, ratio_K = (
         axis.ravel()
         for axis in np.meshgrid(
@@ -172,7 +172,7 @@ def propose(
     n_K = np.sqrt(flops_K / flops_per_n_d / ratio_K)
     logs_K2 = np.log(np.stack([n_K, n_K * ratio_K], axis=1))
     logs_D2 = np.log(np.stack([done.n_params, done.tokens], axis=1)) if done else None
-    problems = [_linearised(b, targets, logs_K2, logs_D2, flops_per_n_d) for b in beliefs]
+    problems = [_linearised(b, targets, logs_K2, logs_D2, flops_per_n_d) for b in held]
     share_K = _fractional(problems, flops_K, total_flops, max_runs)
     count_K = _rounded(problems, share_K, flops_K, total_flops, max_runs)
     count_K = _exchanged(problems, count_K, flops_K, total_flops)

@@ -13,7 +13,7 @@ import numpy as np
 from scaling.laws.bootstrap import resample_counts
 from scaling.laws.forms.base import Form
 from scaling.laws.objective import HUBER_EFFICIENT, L1_DELTA, Objective, robust_scale
-from scaling.laws.solve import WIDEST, Solution, minimise
+from scaling.laws.solve import WIDEST, Solution, minimise, padding
 from scaling.laws.table import CannotFit, Table
 
 REACHED = (
@@ -35,9 +35,15 @@ def log_prediction(form: Form, params_RP, logs_NF) -> np.ndarray:
     """`[R, N]` log predictions of many laws at many points."""
     import jax
 
+    params_RP, logs_NF = np.asarray(params_RP, float), np.asarray(logs_NF, float)
+    rows, points = len(params_RP), len(logs_NF)
+    if not rows or not points:
+        return np.empty((rows, points))
+    params_RP = np.pad(params_RP, ((0, padding(rows) if rows > 1 else 0), (0, 0)), "edge")
+    logs_NF = np.pad(logs_NF, ((0, padding(points) if points > 1 else 0), (0, 0)), "edge")
     with jax.enable_x64(True):
         many = _compiled(form.log_predict)
-        return np.asarray(many(np.asarray(params_RP, float), np.asarray(logs_NF, float)))
+        return np.asarray(many(params_RP, logs_NF))[:rows, :points]
 
 
 def distinct(value_R: np.ndarray) -> list[int]:

@@ -1,6 +1,6 @@
 """Which form extrapolates? Hold back the largest compute, refit on the rest, compare, and weigh.
 
-For each of several cuts in compute, every form is fitted to the runs below the cut and asked for those
+For each of several cuts in compute (or in x, for laws of one quantity and for learning curves), every form is fitted to the runs below the cut and asked for those
 above it. Nothing of the runs to be forecast is looked at, only rows of the training table. The forecast is the
 geometric mean of the forms' predictions, weighted by the inverse squares of the mean squares of these errors
 (Bates & Granger 1969 take the first power); its interval is that of the mixture of their refits, widened by the error that the backtest measured.
@@ -24,6 +24,8 @@ from scaling.laws.table import CannotFit, Table
 
 # Kaplan's law has no floor, so far beyond the table it must come out too low; ask for it by name.
 DEFAULT_FORMS = ("chinchilla", "chinchilla_tied")
+# of one quantity; a bare power law has no floor either
+CURVE_FORMS = ("power_offset", "shifted_power", "m4", "broken")
 HELD_BACK = (0.15, 0.25, 0.35, 0.45)  # share of the runs, by compute, that each fold holds back
 DISAGREE = 0.02  # relative difference of predictions from which the forms are said to disagree
 
@@ -46,16 +48,17 @@ def backtest(
     """(root mean square log errors per form and fold, notes on folds that could not be made)."""
     errors: dict[str, list[float]] = {f.name: [] for f in forms}
     notes = []
-    order = np.argsort(table.flops, kind="stable")
+    scale = table["flops" if "flops" in table or len(forms[0].inputs) > 1 else forms[0].inputs[0]]
+    order = np.argsort(scale, kind="stable")
     for share in HELD_BACK:
-        cut = table.flops[order[len(table) - max(1, round(share * len(table)))]]
-        below = table.flops < cut
+        cut = scale[order[len(table) - max(1, round(share * len(table)))]]
+        below = scale < cut
         scores = {}
         for form in forms:
             try:
                 checks.require_spread(table.rows(below), form, len(form.parameters))
             except CannotFit as error:
-                notes.append(f"backtest below {cut:.3g} FLOPs: {error}")
+                notes.append(f"backtest below {cut:.3g}: {error}")
                 continue
             solver = Solver.of(table, form, objective, weights_N=below.astype(float))
             # the grid of starts may know the rows below the cut only
@@ -64,7 +67,7 @@ def backtest(
             )
             value = solver.ranked(solution)
             if not np.isfinite(value).any():
-                notes.append(f"backtest below {cut:.3g} FLOPs: {form.name} found no law")
+                notes.append(f"backtest below {cut:.3g}: {form.name} found no law")
                 continue
             missed = solver.log_residuals(solution.params_RP[value.argmin()])
             scores[form.name] = float(np.sqrt(np.mean(missed[~below] ** 2)))
@@ -76,20 +79,23 @@ def backtest(
 
 def forecast(
     table: Table,
-    n_params,
-    tokens,
-    *,
-    forms: Sequence[str] = DEFAULT_FORMS,
+    *inputs,
+    forms: Sequence[str] = (),
     objective: Objective | None = None,
     bootstrap: int = 500,
     confidence: float = 0.9,
 ) -> Combined:
-    """Losses of new runs of `n_params` and `tokens` by the backtest-weighted combination of `forms`.
+    """Losses of new runs by the backtest-weighted combination of `forms`.
 
-    Raises CannotFit where no form can be fitted.
+    `inputs` are n_params and tokens of the new runs, or one x for a table with a column x; forms default to
+    DEFAULT_FORMS or CURVE_FORMS. Raises CannotFit where no form can be fitted or the forms take other inputs.
     """
     objective = objective or Objective()
-    n_params, tokens = np.broadcast_arrays(np.atleast_1d(n_params), np.atleast_1d(tokens))
+    inputs = np.broadcast_arrays(*(np.atleast_1d(x) for x in inputs))
+    forms = forms or (CURVE_FORMS if len(inputs) == 1 else DEFAULT_FORMS)
+    for name in forms:
+        if len(FORMS[name].inputs) != len(inputs):
+            raise CannotFit(f"forecast: {name} is a law of {', '.join(FORMS[name].inputs)}")
     fits, notes = {}, []
     for name in forms:
         try:
@@ -113,13 +119,11 @@ def forecast(
         weights = {n: float(v / sum(inverse.values())) for n, v in inverse.items()}
     else:
         notes.append("too few rows for a backtest: equal weights")
-    logs = {n: np.log(f.predict(n_params, tokens)) for n, f in fits.items()}
+    logs = {n: np.log(f.predict(*inputs)) for n, f in fits.items()}
     values = np.exp(sum(w * logs[n] for n, w in weights.items()))
     kept = {n: w for n, w in weights.items() if w > 0.02}
     mixture = [
-        f.prediction_draws(n_params, tokens)[
-            : max(1, round(bootstrap * kept[n] / max(kept.values())))
-        ]
+        f.prediction_draws(*inputs)[: max(1, round(bootstrap * kept[n] / max(kept.values())))]
         for n, f in fits.items()
         if n in kept
     ]

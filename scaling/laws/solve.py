@@ -93,6 +93,7 @@ def minimise(
     else:
         deltas = np.geomspace(max(widest, delta), delta, 2 if near else STAGES)
     shared = np.ptp(weights_RN, axis=0).max() == 0 and np.ptp(target_RN, axis=0).max() == 0
+    features_NF, target_RN, weights_RN = _padded(features_NF, target_RN, weights_RN)
     solve = _Batches(_solver(predict, linear), features_NF, target_RN, weights_RN, free_P, quantile)
     params_RP = starts_RP
     pull = 0.0 if centre_P is None or near else PULL
@@ -110,6 +111,28 @@ def minimise(
         found.gradient_R[groups],
         found.converged_R[groups],
     )
+
+
+def padding(count: int) -> int:
+    """How many rows to add so that tables of similar length share a compiled program.
+
+    Lengths go up to the next quarter of a power of two: 16, 20, 24, 28, 32, 40, ... A program per length
+    would exhaust the compiler's memory after a few hundred tables.
+    """
+    quarter = 2 ** max(int(np.ceil(np.log2(max(count, 16)))) - 3, 2)
+    return -count % quarter
+
+
+def _padded(features_NF, target_RN, weights_RN):
+    """The table with copies of its first row at weight 0."""
+    more = padding(len(features_NF))
+    if not more:
+        return features_NF, target_RN, weights_RN
+    R = len(target_RN)
+    features_NF = np.concatenate([features_NF, np.repeat(features_NF[:1], more, axis=0)])
+    target_RN = np.concatenate([target_RN, np.repeat(target_RN[:, :1], more, axis=1)], axis=1)
+    weights_RN = np.concatenate([weights_RN, np.zeros((R, more))], axis=1)
+    return features_NF, target_RN, weights_RN
 
 
 def _met(params_RP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
