@@ -24,6 +24,7 @@ EARLY_ITERATIONS = 12  # damped Newton steps at each threshold before the target
 ITERATIONS = 96  # at most, at the target
 ROUND = 6  # steps between two looks at who has converged
 CHUNK_CELLS = 65_536  # rows times fits that one call works on; small enough for the caches
+CHUNKS = (16, 256)  # fits of one call: each number is a program to compile
 PULL = 1e-2  # weight of the pull at the first threshold, per row
 MET = 1e-7  # relative distance below which two fits of the same weights are one
 
@@ -158,7 +159,7 @@ class _Batches:
 
         count = len(params_RP)
         n = len(self.features_NF)
-        full = max(8, min(1024, CHUNK_CELLS // max(n, 1)))
+        few, many = (max(8, min(size, CHUNK_CELLS // max(n, 1))) for size in CHUNKS)
         params = params_RP.copy()
         value = np.full(count, np.inf)
         gradient = np.full(count, np.nan)
@@ -166,7 +167,7 @@ class _Batches:
         damping = np.full(count, 1e-3)
         active = np.arange(count)
         for _ in range(-(-iterations // ROUND)):
-            size = min(full, 8 if len(active) <= 8 else 64 if len(active) <= 64 else full)
+            size = few if len(active) <= few else many
             chunks = [active[i : i + size] for i in range(0, len(active), size)]
 
             def run(chunk, size=size):

@@ -118,9 +118,10 @@ SHIFTED_POWER = Form(
 def m4_log_loss(params_P, logs_N1):
     """log L, where (L - E) / (L0 - L)^alpha = k x^-a, of (log k, log E, log(L0 / E - 1), log alpha, a).
 
-    Solved for u = log((L - E) / (L0 - L)) by bisection and two Newton steps: with W = L0 - E,
-    L - E = W s(u) and L0 - L = W s(-u), s the logistic function, so that
-    log s(u) - alpha log s(-u) = log k - a log x - (1 - alpha) log W, whose left side rises with u.
+    With W = L0 - E and s the logistic function, L - E = W s(u) and L0 - L = W s(-u), so that
+    h(u) = log s(u) - alpha log s(-u) = log k - a log x - (1 - alpha) log W. h rises; it is concave and below
+    both its asymptotes u and alpha u for alpha < 1, convex and above both else, so that Newton's method
+    from the nearer asymptote comes closer at every step.
     """
     import jax
     import jax.numpy as jnp
@@ -130,21 +131,15 @@ def m4_log_loss(params_P, logs_N1):
     log_w = e + ratio
     right_N = k - a * logs_N1[:, 0] - (1 - alpha) * log_w
 
-    def left(u):
-        return jax.nn.log_sigmoid(u) - alpha * jax.nn.log_sigmoid(-u)
+    def nearer(u, alpha, right_N):
+        height = jax.nn.log_sigmoid(u) - alpha * jax.nn.log_sigmoid(-u)
+        return u - (height - right_N) / (jax.nn.sigmoid(-u) + alpha * jax.nn.sigmoid(u))
 
-    def halve(_, ends):
-        low, high = ends
-        middle = 0.5 * (low + high)
-        below = left(middle) < jax.lax.stop_gradient(right_N)
-        return jnp.where(below, middle, low), jnp.where(below, high, middle)
-
-    wide = jnp.full_like(right_N, 200.0)
-    low, high = jax.lax.fori_loop(0, 22, halve, (-wide, wide))
-    u = jax.lax.stop_gradient(0.5 * (low + high))
-    for _ in range(3):  # exact in value, and with the gradient of the implicit function
-        slope = jax.nn.sigmoid(-u) + alpha * jax.nn.sigmoid(u)
-        u = u - (left(u) - right_N) / jnp.maximum(slope, 1e-12)
+    known = jax.lax.stop_gradient((alpha, right_N))
+    ends = known[1], known[1] / known[0]
+    u = jnp.where(known[0] < 1, jnp.maximum(*ends), jnp.minimum(*ends))
+    u = jax.lax.fori_loop(0, 7, lambda _, u: nearer(u, *known), u)
+    u = nearer(u, alpha, right_N)  # exact in value, and with the gradient of the implicit function
     return jnp.logaddexp(e, log_w + jax.nn.log_sigmoid(u))
 
 
