@@ -63,6 +63,7 @@ def combined(found: Combined, table: Table, points) -> dict[str, Any]:
         "params": {},
         "weights": found.weights,
         "backtest_rms_log_errors": found.errors,
+        "backtest_held_back": list(found.folds),
         "predictions": [
             prediction(n, d, i) for (n, d), i in zip(points, found.intervals, strict=True)
         ],
