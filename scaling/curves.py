@@ -22,9 +22,9 @@ from scaling.laws.table import CannotFit, Table, make_table
 
 FRONTIER_POINTS = 41
 SIZES = {  # what the axes call N, by config.laws.n_params
-    "n_params": "model size N, parameters without embeddings",
-    "n_params_with_head": "model size N, parameters with the head",
-    "n_params_total": "model size N, all parameters",
+    "n_params": "size N, parameters without embeddings",
+    "n_params_with_head": "size N, parameters with the head",
+    "n_params_total": "size N, all parameters",
 }
 
 

@@ -23,6 +23,7 @@ PAIRS = {
 }
 SHOWN = 98.0  # central percentage of the finite refits that the axes reach over
 WIDE = 20.0  # ratio of the ends of an axis from which it is logarithmic
+SAME = 1e-6  # relative width under which all refits are called equal
 SYMBOLS = {
     "alpha": r"$\alpha$",
     "beta": r"$\beta$",
@@ -159,7 +160,10 @@ def _window(columns: Columns, name: str) -> tuple[float, float]:
     if low > 0 and high > WIDE * low:
         margin = (high / low) ** 0.06
         return low / margin, high * margin
-    margin = 0.08 * (high - low) or 0.1 * max(abs(high), 1e-12)
+    largest = max(abs(low), abs(high))
+    if high - low <= SAME * largest:  # held fixed, or nothing in the table moves it
+        return low - 0.1 * largest - 1e-300, high + 0.1 * largest + 1e-300
+    margin = 0.08 * (high - low)
     return low - margin, high + margin
 
 

@@ -15,6 +15,7 @@ from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 
 TREND_POINTS = 60
+LONG = 30  # letters that fit under one of three panels
 
 
 def picture(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
@@ -50,7 +51,7 @@ def picture(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> 
 def draw(columns: Columns, scales: tuple[str, ...], labels: Mapping[str, str] | None) -> Figure:
     count = len(scales)
     figure, axes = style.panels(
-        count, width=style.WIDTH * (1.25 if count > 2 else 1), height=3.0, share_y=True
+        count, width=style.WIDTH * (1.25 if count == 3 else 1), height=3.0, share_y=True
     )
     runs = part(columns, "run")
     for panel, name in zip(axes, scales, strict=True):
@@ -63,7 +64,6 @@ def draw(columns: Columns, scales: tuple[str, ...], labels: Mapping[str, str] | 
             ms=4,
             alpha=0.6,
             mew=0,
-            label="runs",
         )
         trend = part(columns, f"trend against {name}")
         if len(trend[name]):
@@ -77,13 +77,17 @@ def draw(columns: Columns, scales: tuple[str, ...], labels: Mapping[str, str] | 
                 lw=2 if found else 1.2,
                 label=f"trend, p = {chance:.1g}",
             )
-        panel.set(xscale="log", xlabel=style.label(name, labels))
+        text = style.label(name, labels)
+        if len(text) > LONG:  # wider than its panel
+            text = text.replace(", ", ",\n")
+        panel.set(xscale="log", xlabel=text)
         if name == "loss":
             style.loss_ticks(panel, "x")
         else:
             style.log_ticks(panel, most=4)
-        panel.legend(loc="upper right", ncols=2, columnspacing=1.0, handlelength=1.4)
+        if len(trend[name]):
+            panel.legend(loc="upper right", handlelength=1.6)
     low, high = axes[0].get_ylim()
     axes[0].set_ylim(low, high + 0.16 * (high - low))  # room for the legends; the panels share it
-    axes[0].set_ylabel("measured / predicted - 1, %")
+    figure.supylabel("measured / predicted - 1, %", fontsize=10)
     return figure

@@ -97,11 +97,20 @@ def new_axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
 
 
 def panels(count: int, *, width: float = WIDTH, height: float = 2.9, share_y: bool = False):
-    """(figure, list of `count` axes side by side)."""
+    """(figure, list of `count` axes): side by side, or two in a row where there are more than three."""
+    columns = count if count <= 3 else 2
+    rows = -(-count // columns)
     figure, axes = plt.subplots(
-        1, count, figsize=(width, height), squeeze=False, sharey=share_y, layout="constrained"
+        rows,
+        columns,
+        figsize=(width, height * rows),
+        squeeze=False,
+        sharey=share_y,
+        layout="constrained",
     )
-    return figure, list(axes[0])
+    for empty in axes.flat[count:]:
+        empty.remove()
+    return figure, list(axes.flat[:count])
 
 
 def loss_ticks(axes: Axes, which: str = "y") -> None:
