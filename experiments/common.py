@@ -1,4 +1,4 @@
-"""What the experiments share: flags, training a list of runs, a law of one variable, tables, figures."""
+"""What the experiments share: flags, training a list of runs, a law of one variable, tables, style."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def write_rows(path: Path, rows: Sequence[results.RunResult], columns: Sequence[
 
 def write_figure(path: Path, draw: Callable) -> None:
     """`path` with .svg and .png."""
-    from scaling.report import figures
+    from scaling.report import style
 
-    svg, png = figures.render(draw)
+    svg, png = style.render(draw)
     files.write_bytes(path.with_suffix(".svg"), svg)
     files.write_bytes(path.with_suffix(".png"), png)
 
@@ -114,21 +114,21 @@ def one_variable(argv: list[str], *, doc: str, kind: str, x: str, x_label: str, 
 
 
 def _draw(rows, law, x: str, x_label: str):
-    from scaling.report import figures
+    from scaling.report import style
 
-    axes = figures.new_axes(law.equation.replace("x", x), x_label, "held-out loss, nats/token")
+    axes = style.new_axes(law.equation.replace("x", x), x_label, "held-out loss, nats/token")
     values = np.array([getattr(r, x) for r in rows], float)
     axes.errorbar(
         values,
         [r.loss for r in rows],
         yerr=[r.loss_se for r in rows],
         fmt="o",
-        color=figures.ORANGE,
+        color=style.ORANGE,
         capsize=3,
         label="runs, standard error of the held-out loss",
     )
     grid = np.geomspace(values.min(), values.max() * 3, 100)
-    axes.plot(grid, law.predict(grid), "-", color=figures.BLUE, label="law")
-    figures.loss_ticks(axes)
+    axes.plot(grid, law.predict(grid), "-", color=style.BLUE, label="law")
+    style.loss_ticks(axes)
     axes.legend(fontsize=8)
     return axes

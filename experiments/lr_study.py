@@ -91,7 +91,7 @@ def draw(rows, analysis, budgets):
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullFormatter
 
-    from scaling.report.figures import RED, shades
+    from scaling.report.style import RED, shades
 
     _, panels = plt.subplots(1, len(budgets), figsize=(5 * len(budgets), 4), squeeze=False)
     for axes, budget in zip(panels[0], budgets, strict=True):

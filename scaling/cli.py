@@ -121,6 +121,9 @@ def _fit_flags(sub) -> None:
     sub.add_argument(
         "--drop_above_flops", type=float, default=0.0, metavar="C", help="leave out dearer runs"
     )
+    sub.add_argument(
+        "--method", default="parabola", help="profiles of --form=isoflop: parabola or akima"
+    )
     sub.add_argument("--objective", default="huber", help="huber, least_squares, l1 or likelihood")
     sub.add_argument(
         "--huber_delta", type=float, default=0.0, help="threshold; 0 scales it to the residuals"
@@ -140,7 +143,7 @@ def _fit_flags(sub) -> None:
     )
     sub.add_argument("--bootstrap", type=int, default=500, help="resamples")
     sub.add_argument("--confidence", type=float, default=0.9, help="coverage of the intervals")
-    sub.add_argument("--out", default="", help="folder for the law's JSON")
+    sub.add_argument("--out", default="", help="folder for the law's JSON and pictures")
 
 
 def _workdir(args) -> Path:

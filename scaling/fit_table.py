@@ -1,4 +1,4 @@
-"""`scaling fit FILE.csv`: a law from anybody's table, printed and written as JSON."""
+"""`scaling fit FILE.csv`: a law from anybody's table, printed, and written as JSON with its pictures."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ def run(args) -> int:
     table = _table(args)
     for line in table.excluded:
         print(f"left out: {line}", file=sys.stderr)
-    content = _content(args, table, points)
+    law, content = _fitted(args, table, points)
     for line in export.lines(content):
         print(line)
     if args.out:
-        path = Path(args.out) / f"{args.form}.json"
-        files.write_json(path, content)
-        print(path)
+        for path in _written(args, law, content, table, points):
+            print(path)
     damaged = [line for line in table.excluded if not line.endswith(ASKED_FOR)]
     return EXIT_INCOMPLETE if damaged else 0
 
@@ -57,15 +56,31 @@ def _table(args) -> Table:
     )
 
 
-def _content(args, table: Table, points) -> dict[str, Any]:
+def _written(args, law, content: dict[str, Any], table: Table, points) -> list[Path]:
+    """The law's JSON in the folder --out, and its pictures beside it."""
+    from scaling.report import pictures
+
+    out = Path(args.out)
+    files.write_json(out / f"{args.form}.json", content)
+    labels = {"x": args.x} if args.x else {}
+    drawn = pictures.of(law, table, points, labels)
+    return [
+        out / f"{args.form}.json",
+        *(picture.write(out / f"{args.form}_{name}") for name, picture in drawn.items()),
+    ]
+
+
+def _fitted(args, table: Table, points) -> tuple[Any, dict[str, Any]]:
+    """(the law, the same as JSON)."""
     options = {"bootstrap": args.bootstrap, "confidence": args.confidence}
     if args.form == "isoflop":
-        return export.isoflop(laws.fit_isoflop(table, method=args.method, **options), table)
+        profiles = laws.fit_isoflop(table, method=args.method, **options)
+        return profiles, export.isoflop(profiles, table)
     objective = laws.Objective(args.objective, args.huber_delta, args.quantile, args.linear)
     if args.form == COMBINED:
         sizes, lengths = zip(*points, strict=True)
         found = laws.forecast(table, sizes, lengths, objective=objective, **options)
-        return export.combined(found, table, points)
+        return found, export.combined(found, table, points)
     law = laws.fit(
         table,
         args.form,
@@ -80,7 +95,7 @@ def _content(args, table: Table, points) -> dict[str, Any]:
     content["predictions"] = [
         export.prediction(n, d, law.prediction_interval(n, d)) for n, d in points
     ]
-    return content
+    return law, content
 
 
 def _points(text: str) -> list[tuple[float, float]]:

@@ -158,3 +158,41 @@ def test_combined_forecast_of_a_csv(capsys, tmp_path):
     assert predicted["loss"]["low"] < truth < predicted["loss"]["high"]
     assert sum(found["weights"].values()) == pytest.approx(1)
     assert "for a new run" in out
+    for picture in ("combined_backtest", "combined_forecast"):
+        assert f"{picture}.png" in out
+        for suffix in (".csv", ".svg", ".png"):
+            assert (tmp_path / f"{picture}{suffix}").stat().st_size > 100
+
+
+def test_fit_leaves_pictures_with_their_arrays_beside_the_law(capsys, tmp_path):
+    rows = ["steps,val", *(f"{x},{1.5 + 30 * x**-0.3}" for x in (1e3 * 2**k for k in range(12)))]
+    path = tmp_path / "curve.csv"
+    path.write_text("\n".join(rows) + "\n")
+    code, out, err = call(
+        capsys, "fit", str(path), "--x=steps", "--loss=val", "--form=power_offset",
+        "--bootstrap=10", f"--out={tmp_path / 'laws'}",
+    )  # fmt: skip
+    assert code == 0, err
+    names = {"curve", "residuals", "bootstrap"}
+    expected = {f"power_offset_{n}{s}" for n in names for s in (".csv", ".svg", ".png")}
+    assert {p.name for p in (tmp_path / "laws").iterdir()} == {"power_offset.json", *expected}
+    assert "power_offset_curve.png" in out
+
+
+def test_isoflop_form_takes_the_method_that_the_docs_name(capsys, tmp_path):
+    lines = ["N,D,loss"]
+    for budget in (1e17, 1e18):
+        for k in range(6):
+            n = (budget / 120) ** 0.5 * 2.0 ** (k - 3)
+            d = budget / 6 / n
+            lines.append(f"{n},{d},{1.7 + 400 * n**-0.35 + 900 * d**-0.37}")
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(lines) + "\n")
+    code, _, err = call(
+        capsys, "fit", str(path), "--n_params=N", "--tokens=D", "--form=isoflop", "--method=akima",
+        "--bootstrap=10", f"--out={tmp_path}",
+    )  # fmt: skip
+    assert code == 0, err
+    assert (tmp_path / "isoflop_profiles.svg").is_file() and (
+        tmp_path / "isoflop_laws.csv"
+    ).is_file()

@@ -14,7 +14,10 @@ from scaling import curves, files, results, study
 from scaling.errors import UserError
 from tests.conftest import run_cli
 
-NAMES = ("isoflop", "frontier", "n_opt", "tokens_opt", "chinchilla", "loss_curves")
+NAMES = (
+    "isoflop", "frontier", "n_opt", "tokens_opt", "chinchilla", "chinchilla_contours",
+    "chinchilla_predicted", "chinchilla_bootstrap", "loss_curves",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,7 +43,9 @@ def test_plotted_numbers_are_those_of_the_table(mini):
     rows, _ = results.read_table(mini / "runs.csv")
     by_id = {r.run_id: r for r in rows}
     with open(mini / "curves" / "isoflop.csv") as file:
-        for row in csv.DictReader(file):
+        rows = [row for row in csv.DictReader(file) if row["series"] == "run"]
+        assert len(rows) == 18
+        for row in rows:
             run = by_id[row["run_id"]]
             assert float(row["loss"]) == run.loss
             assert float(row["n_params"]) == run.n_params

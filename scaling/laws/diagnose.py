@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from scaling.laws.objective import Objective
 from scaling.laws.table import Table
 
 WEAK = "identified"  # the word that marks a warning on identification
+BY_CHANCE = 1e-3  # a trend of residuals less likely than this without a cause is structure
 DOUBTS = ("mixed units", "residuals have structure", "count twice")
 
 
@@ -61,33 +63,64 @@ def warnings(
     return found
 
 
-def structure(table: Table, form: Form, residuals: np.ndarray) -> list[str]:
-    """Residuals that follow a curve in an input: the form is wrong there.
+@dataclass(frozen=True)
+class Trend:
+    """A parabola in the log of an input through residuals, and whether it is more than chance."""
 
-    A parabola in the log of each input, fitted to the residuals by least squares; F test at 1 in 1000.
+    centre: float  # mean and standard deviation of log x
+    scale: float
+    coefficients: np.ndarray  # of 1, z and z^2 - 1, z = (log x - centre) / scale
+    share: float  # of the residuals' squares that it explains
+    chance: float  # of an F at least as large without any trend
+
+    def at(self, x) -> np.ndarray:
+        """The trend of the log residual at inputs `x`."""
+        return _parabola((np.log(x) - self.centre) / self.scale) @ self.coefficients
+
+
+def _parabola(z_N: np.ndarray) -> np.ndarray:
+    return np.stack([np.ones(len(z_N)), z_N, z_N**2 - 1], axis=1)
+
+
+def trend(x_N: np.ndarray, residuals_N: np.ndarray) -> Trend | None:
+    """The parabola by least squares, residuals clipped at three robust standard deviations; F test.
+
+    None where it says nothing: fewer than 12 rows or 5 different inputs, or no residuals to speak of.
     """
     from scipy import stats
 
+    n = len(residuals_N)
+    spread = 1.4826 * np.median(np.abs(residuals_N - np.median(residuals_N)))
+    clipped = np.clip(residuals_N, -3 * spread, 3 * spread) if spread > 0 else residuals_N
+    centre, scale = float(np.log(x_N).mean()), max(float(np.log(x_N).std()), 1e-12)
+    z_N = (np.log(x_N) - centre) / scale
+    if n < 12 or len(np.unique(z_N)) < 5:
+        return None
+    design = _parabola(z_N)
+    coefficients = np.linalg.lstsq(design, clipped, rcond=None)[0]
+    left = clipped - design @ coefficients
+    before, after = float(np.sum((clipped - clipped.mean()) ** 2)), float(np.sum(left**2))
+    if after <= 0 or np.sqrt(before / n) < 1e-9:
+        return None
+    ratio = (before - after) / 2 / (after / (n - 3))
+    chance = float(stats.f.sf(ratio, 2, n - 3))
+    return Trend(centre, scale, coefficients, 1 - after / before, chance)
+
+
+def scales(table: Table, form: Form) -> tuple[str, ...]:
+    """Columns that residuals are looked at against: the form's inputs, and compute where it is known."""
+    return tuple(dict.fromkeys((*form.inputs, *(["flops"] if "flops" in table else []))))
+
+
+def structure(table: Table, form: Form, residuals: np.ndarray) -> list[str]:
+    """Residuals that follow a curve in an input: the form is wrong there (F test at 1 in 1000)."""
     found = []
-    n = len(residuals)
-    spread = 1.4826 * np.median(np.abs(residuals - np.median(residuals)))
-    clipped = np.clip(residuals, -3 * spread, 3 * spread) if spread > 0 else residuals
-    for name in dict.fromkeys((*form.inputs, *(["flops"] if "flops" in table else []))):
-        x = np.log(table[name])
-        x = (x - x.mean()) / max(x.std(), 1e-12)
-        if n < 12 or len(np.unique(x)) < 5:
-            continue
-        design = np.stack([np.ones(n), x, x**2 - 1], axis=1)
-        left = clipped - design @ np.linalg.lstsq(design, clipped, rcond=None)[0]
-        before, after = float(np.sum((clipped - clipped.mean()) ** 2)), float(np.sum(left**2))
-        if after <= 0 or np.sqrt(before / n) < 1e-9:
-            continue
-        ratio = (before - after) / 2 / (after / (n - 3))
-        chance = float(stats.f.sf(ratio, 2, n - 3))
-        if chance < 1e-3:
+    for name in scales(table, form):
+        curve = trend(table[name], residuals)
+        if curve and curve.chance < BY_CHANCE:
             found.append(
-                f"residuals have structure against {name} (a curve explains {1 - after / before:.0%} of "
-                f"them, chance {chance:.1g}): plot them before trusting the form"
+                f"residuals have structure against {name} (a curve explains {curve.share:.0%} of "
+                f"them, chance {curve.chance:.1g}): plot them before trusting the form"
             )
     return found
 

@@ -13,13 +13,18 @@ from scaling.laws.power import PowerFit
 from scaling.laws.table import Table
 
 
+def ranges(table: Table, columns) -> dict[str, list[float]]:
+    """Smallest and largest value of each column: where a law may be used without extrapolating."""
+    return {c: [float(table[c].min()), float(table[c].max())] for c in columns}
+
+
 def _common(table: Table) -> dict[str, Any]:
     columns = [c for c in table.columns if c not in ("budget", "seed")]
     return {
         "n_rows": len(table),
         "excluded": list(table.excluded),
         "table_sha256": table.hash(),
-        "range_of_validity": {c: [float(table[c].min()), float(table[c].max())] for c in columns},
+        "range_of_validity": ranges(table, columns),
     }
 
 
@@ -63,6 +68,7 @@ def combined(found: Combined, table: Table, points) -> dict[str, Any]:
         "params": {},
         "weights": found.weights,
         "backtest_rms_log_errors": found.errors,
+        "backtest_held_back": list(found.folds),
         "predictions": [
             prediction(n, d, i) for (n, d), i in zip(points, found.intervals, strict=True)
         ],

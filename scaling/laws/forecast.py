@@ -39,15 +39,16 @@ class Combined:
     fits: dict[str, Fit]
     weights: dict[str, float]
     errors: dict[str, list[float]]  # root mean square log error on the held-back runs, per fold
+    folds: tuple[float, ...]  # share of the runs that each of these folds held back
     notes: tuple[str, ...]
 
 
 def backtest(
     table: Table, forms: Sequence[Form], objective: Objective
-) -> tuple[dict[str, list[float]], list[str]]:
-    """(root mean square log errors per form and fold, notes on folds that could not be made)."""
+) -> tuple[dict[str, list[float]], list[float], list[str]]:
+    """(root mean square log errors per form and fold, the folds' shares, notes on folds not made)."""
     errors: dict[str, list[float]] = {f.name: [] for f in forms}
-    notes = []
+    folds, notes = [], []
     scale = table["flops" if "flops" in table or len(forms[0].inputs) > 1 else forms[0].inputs[0]]
     order = np.argsort(scale, kind="stable")
     for share in HELD_BACK:
@@ -72,9 +73,10 @@ def backtest(
             missed = solver.log_residuals(solution.params_RP[value.argmin()])
             scores[form.name] = float(np.sqrt(np.mean(missed[~below] ** 2)))
         if len(scores) == len(forms):
+            folds.append(share)
             for name, score in scores.items():
                 errors[name].append(score)
-    return errors, notes
+    return errors, folds, notes
 
 
 def forecast(
@@ -106,7 +108,7 @@ def forecast(
             notes.append(str(error))
     if not fits:
         raise CannotFit("forecast: " + "; ".join(notes))
-    errors, missing = backtest(table, [FORMS[name] for name in fits], objective)
+    errors, folds, missing = backtest(table, [FORMS[name] for name in fits], objective)
     notes += missing
     weights = dict.fromkeys(fits, 1 / len(fits))
     smallest = min(f.spread for f in fits.values())
@@ -148,5 +150,6 @@ def forecast(
         fits=fits,
         weights=weights,
         errors=errors,
+        folds=tuple(folds),
         notes=tuple(notes),
     )

@@ -19,6 +19,7 @@ class PowerFit:
     draws: np.ndarray  # [resamples, 2] log coefficient and exponent
     x_range: tuple[float, float]
     residuals: np.ndarray  # log y - log fit, per point
+    confidence: float = 0.9
 
     equation = "y = k x^a"
 
@@ -53,4 +54,5 @@ def fit_power(x, y, y_draws=None, *, confidence: float = 0.9) -> PowerFit:
         draws=array,
         x_range=(float(np.min(x)), float(np.max(x))),
         residuals=log_y - (intercept + exponent * log_x),
+        confidence=confidence,
     )

@@ -1,0 +1,153 @@
+"""IsoFLOP profiles, their minima, and the power laws of the optimum through them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scaling.laws.isoflop import IsoflopFit
+from scaling.laws.table import Table
+from scaling.report import style
+from scaling.report.picture import Columns, Picture, part, stacked
+
+CURVE_POINTS = 100
+BEYOND = 3.0  # the laws are drawn this far beyond the minima, as a factor
+QUANTITIES = {
+    "n_params": ("n_opt", "n_opt", "N*"),
+    "tokens": ("tokens_opt", "tokens_opt", "D*"),
+    "loss": ("loss_opt", "frontier", "L*"),
+}  # column -> (interval of a profile, power law, symbol)
+
+
+def profiles(found: IsoflopFit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
+    """Loss against size at every budget. Series: `run`, `profile`, and `minimum` where it is interior."""
+    rows = table.rows(np.isin(table.budget, [p.budget for p in found.profiles]))
+    series: dict[str, dict] = {
+        "run": {
+            "run_id": np.array(rows.names),
+            "budget": rows.budget,
+            "n_params": rows.n_params,
+            "tokens": rows.tokens,
+            "flops": rows.flops,
+            "loss": rows.loss,
+        }
+    }
+    drawn = [p for p in found.profiles if np.isfinite(p.coefficients).all()]
+    grids = [_between(p.log_points[0]) for p in drawn]
+    series["profile"] = {
+        "budget": np.repeat([p.budget for p in drawn], CURVE_POINTS),
+        "n_params": np.concatenate(grids),
+        "loss": np.concatenate([p.curve(n) for p, n in zip(drawn, grids, strict=True)]),
+    }
+    series["minimum"] = _minima(found, good=True)
+    return Picture(
+        stacked(series),
+        partial(draw_profiles, confidence=found.n_opt.confidence, labels=labels),
+    )
+
+
+def draw_profiles(columns: Columns, confidence: float, labels: Mapping[str, str] | None) -> Axes:
+    axes = style.new_axes(
+        "IsoFLOP profiles", style.label("n_params", labels), style.label("loss", labels)
+    )
+    runs, curves, best = (part(columns, s) for s in ("run", "profile", "minimum"))
+    budgets = np.unique(runs["budget"])
+    for budget, colour in zip(budgets, style.shades(len(budgets)), strict=False):
+        here, along = runs["budget"] == budget, curves["budget"] == budget
+        axes.plot(
+            runs["n_params"][here], runs["loss"][here], "o", color=colour, ms=4.5, mec="white",
+            mew=0.4, label=f"{budget:.3g} FLOPs",
+        )  # fmt: skip
+        axes.plot(curves["n_params"][along], curves["loss"][along], "-", color=colour, lw=1.2)
+    axes.errorbar(
+        best["n_params"], best["loss"], xerr=_bars(best, "n_params"), fmt="*", color=style.RED,
+        ms=9, mec="white", mew=0.5, capsize=2, elinewidth=1, zorder=5,
+        label=f"minimum, {confidence:.0%} interval of N*",
+    )  # fmt: skip
+    style.loss_ticks(axes)
+    style.log_ticks(axes, most=8)
+    if len(budgets) > 6:
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    else:
+        axes.legend()
+    return axes
+
+
+def optimum(found: IsoflopFit, labels: Mapping[str, str] | None = None) -> Picture:
+    """N*, D* and L* against compute. Series: `minimum`, `bad minimum` (not in the fit) and `law`."""
+    series = {"minimum": _minima(found, good=True)}
+    if any(p.problem for p in found.profiles):
+        series["bad minimum"] = _minima(found, good=False)
+    low, high = found.n_opt.x_range
+    flops = np.geomspace(low / BEYOND, high * BEYOND, 41)
+    law: dict[str, np.ndarray] = {"budget": flops}
+    exponents = {}
+    for column, (_, name, symbol) in QUANTITIES.items():
+        power = getattr(found, name)
+        ends = [power.predict_interval(c, power.confidence) for c in flops]
+        law[column] = power.predict(flops)
+        law[f"{column}_low"] = np.array([i.low for i in ends])
+        law[f"{column}_high"] = np.array([i.high for i in ends])
+        e = power.exponent
+        exponents[column] = f"{symbol} ∝ C$^{{{e.value:.3f}}}$ [{e.low:.3f}, {e.high:.3f}]"
+    series["law"] = law
+    return Picture(
+        stacked(series),
+        partial(draw_optimum, titles=exponents, labels=labels),
+    )
+
+
+def draw_optimum(
+    columns: Columns, titles: Mapping[str, str], labels: Mapping[str, str] | None
+) -> Figure:
+    figure, axes = style.panels(3, width=style.WIDTH * 1.3, height=3.0)
+    best, bad, law = (part(columns, s) for s in ("minimum", "bad minimum", "law"))
+    for panel, name in zip(axes, QUANTITIES, strict=True):
+        panel.fill_between(
+            law["budget"],
+            law[f"{name}_low"],
+            law[f"{name}_high"],
+            color=style.BLUE,
+            alpha=0.2,
+            lw=0,
+        )
+        panel.plot(law["budget"], law[name], "-", color=style.BLUE, label="power law")
+        panel.errorbar(
+            best["budget"], best[name], yerr=_bars(best, name), fmt="o", color=style.RED, ms=4.5,
+            capsize=2, elinewidth=1, label="minimum",
+        )  # fmt: skip
+        if np.isfinite(bad[name]).any():
+            panel.plot(bad["budget"], bad[name], "x", color=style.GREY, label="left out")
+        panel.set(xscale="log", yscale="log", xlabel=style.label("flops", labels))
+        panel.set_ylabel(style.starred(name, labels))
+        panel.set_title(titles[name], fontsize=9)
+        style.log_ticks(panel, "x", most=4)
+        (style.loss_ticks if name == "loss" else style.log_ticks)(panel, "y")
+    axes[0].legend(loc="upper left")
+    return figure
+
+
+def _between(log_n: np.ndarray) -> np.ndarray:
+    """Sizes from the smallest to the largest, which rounding must not push outside: splines end there."""
+    inside = np.linspace(log_n[0], log_n[-1], CURVE_POINTS)
+    return np.exp(np.clip(inside, log_n[0] + 1e-12, log_n[-1] - 1e-12))
+
+
+def _minima(found: IsoflopFit, *, good: bool) -> dict[str, np.ndarray]:
+    chosen = [p for p in found.profiles if bool(p.problem) != good]
+    columns = {"budget": np.array([p.budget for p in chosen])}
+    for column, (name, _, _) in QUANTITIES.items():
+        for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+            columns[column + end] = np.array([getattr(getattr(p, name), key) for p in chosen])
+    return columns
+
+
+def _bars(points: Columns, name: str) -> np.ndarray:
+    """Lengths of error bars below and above; none where an interval does not hold its value."""
+    value = points[name]
+    sides = np.stack([value - points[f"{name}_low"], points[f"{name}_high"] - value])
+    return np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0)

@@ -1,0 +1,54 @@
+"""Which pictures belong to a fitted law, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from scaling.laws.fit import Fit
+from scaling.laws.forecast import Combined
+from scaling.laws.isoflop import IsoflopFit
+from scaling.laws.table import Table
+from scaling.report import bootstrap, curve, forecast, isoflop, measured, residuals, surface
+from scaling.report.picture import Picture
+
+Law = Fit | IsoflopFit | Combined
+SIZE_AND_DATA = ("n_params", "tokens")
+
+
+def of(
+    law: Law,
+    table: Table,
+    points: Sequence[tuple[float, float]] = (),
+    labels: Mapping[str, str] | None = None,
+) -> dict[str, Picture]:
+    """The pictures of a law fitted to `table`; `points` are the N and D that a combined forecast is about.
+
+    `labels` name the columns on the axes; without them they have their usual names.
+    """
+    if isinstance(law, IsoflopFit):
+        return {
+            "profiles": isoflop.profiles(law, table, labels),
+            "laws": isoflop.optimum(law, labels),
+        }
+    if isinstance(law, Combined):
+        found = {"forecast": forecast.points(law, points, SIZE_AND_DATA)} if points else {}
+        return {"backtest": forecast.backtest(law), **found} if law.folds else found
+    return of_form(law, table, labels)
+
+
+def of_form(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> dict[str, Picture]:
+    """Contours or curve where the form has them, residuals, refits, prediction against measurement."""
+    found: dict[str, Picture] = {}
+    if law.form.inputs == SIZE_AND_DATA:
+        costed = table
+        if "flops" not in table:
+            costed = table.with_columns(flops=6.0 * table.n_params * table.tokens)
+        found["contours"] = surface.picture(law, costed, labels=labels)
+    if len(law.form.inputs) == 1:
+        found["curve"] = curve.picture(law, table, labels)
+    else:
+        found["predicted"] = measured.picture(law, table, labels)
+    found["residuals"] = residuals.picture(law, table, labels)
+    if len(law.draws_BP):
+        found["bootstrap"] = bootstrap.picture(law)
+    return found

@@ -1,0 +1,150 @@
+"""How all pictures look: colours, type, axes, and their rendering to SVG and PNG.
+
+Colours: the eight of Okabe & Ito 2008 for kinds of line, viridis for budgets, sizes and losses; both can
+be told apart with any common colour vision.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
+SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
+KINDS = (BLUE, ORANGE, GREEN, PURPLE, SKY, GREY)  # series of equal rank; RED marks the answer
+WIDTH, HEIGHT = 6.4, 4.0  # inches; two columns of a page, or one with its type still legible
+STYLE: Any = {
+    "figure.figsize": (WIDTH, HEIGHT),
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 11,
+    "grid.alpha": 0.25,
+    "font.size": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "savefig.dpi": 160,
+    "svg.hashsalt": "scaling",  # equal data make equal files
+}
+LABELS = {
+    "n_params": "model size N, parameters",
+    "tokens": "training data D, tokens",
+    "flops": "training compute C, FLOPs",
+    "loss": "loss, nats/token",
+    "unique_tokens": "unique data U, tokens",
+    "tokens_per_param": "M = D / N, tokens per parameter",
+    "x": "x",
+    "error": "downstream error",
+}
+
+
+def label(name: str, labels: Mapping[str, str] | None = None) -> str:
+    """What stands on the axis of a column, with its unit; `labels` go before the usual ones."""
+    return {**LABELS, **(labels or {})}.get(name, name)
+
+
+def starred(name: str, labels: Mapping[str, str] | None = None) -> str:
+    """The label of a column at the optimum: N*, D* or L*."""
+    what, _, unit = label(name, labels).rpartition(",")
+    symbol = {"n_params": "N", "tokens": "D", "loss": "L"}[name]
+    return f"{what.removesuffix(f' {symbol}')} {symbol}*,{unit}"
+
+
+def mathtext(equation: str) -> str:
+    """A form's equation as matplotlib sets it: exponents raised, Greek letters in Greek."""
+    raised = re.sub(r"\^(\([^()]*\)|-?\w+)", lambda m: "^{" + m[1].strip("()") + "}", equation)
+    greek = re.sub(r"(?<![a-zA-Z])(alpha|beta|gamma|eta)(?![a-zA-Z])", r"\\\1", raised)
+    words = re.sub(r"(?<![a-zA-Z\\])(err|exp|log|eps)(?![a-zA-Z])", r"\\mathrm{\1}", greek)
+    spaced = words.replace(" \\mathrm", "\\,\\mathrm").replace("\\mathrm{eps}", "\\epsilon")
+    return "$" + re.sub(r"([A-Z])([0-9])", r"\1_\2", spaced) + "$"
+
+
+def render(draw: Callable[[], Axes | Figure]) -> tuple[bytes, bytes]:
+    """(SVG, PNG) of what `draw` draws."""
+    with plt.rc_context(STYLE):
+        drawn = draw()
+        figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
+        assert figure is not None  # an axes always has one
+        svg, png = io.BytesIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(png, format="png")
+        plt.close(figure)
+    return svg.getvalue(), png.getvalue()
+
+
+def new_axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
+    _, axes = plt.subplots()
+    axes.set(title=title, xlabel=x, ylabel=y, xscale="log")
+    if log_y:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(ticker.ScalarFormatter())
+        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+    return axes
+
+
+def panels(count: int, *, width: float = WIDTH, height: float = 2.9, share_y: bool = False):
+    """(figure, list of `count` axes): side by side, or two in a row where there are more than three."""
+    columns = count if count <= 3 else 2
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width, height * rows),
+        squeeze=False,
+        sharey=share_y,
+        layout="constrained",
+    )
+    for empty in axes.flat[count:]:
+        empty.remove()
+    return figure, list(axes.flat[:count])
+
+
+def loss_ticks(axes: Axes, which: str = "y") -> None:
+    """Plain, evenly spaced numbers on a logarithmic axis that spans about a decade, for losses."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    low, high = sorted(axis.get_view_interval())
+    if high > 30 * low:  # several decades: ticks at powers of ten say more
+        axis.set_major_locator(ticker.LogLocator())
+        axis.set_major_formatter(ticker.LogFormatterSciNotation())
+        return
+    steps = [m * 10.0**e for e in range(-8, 3) for m in (1, 2, 5)]
+    step = min(steps, key=lambda s: abs((high - low) / s - 5.5))
+    axis.set_major_locator(
+        ticker.FixedLocator(list(np.arange(np.ceil(low / step), high / step) * step))
+    )
+    decimals = max(0, -int(np.floor(np.log10(step) + 1e-9)))
+    axis.set_major_formatter(ticker.FormatStrFormatter(f"%.{decimals}f"))
+    axis.set_minor_locator(ticker.NullLocator())
+
+
+def log_ticks(axes: Axes, which: str = "x", most: int = 5) -> None:
+    """Powers of ten, at most about `most`, on a logarithmic axis; 1, 2, 5 where it spans few decades."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    low, high = sorted(axis.get_view_interval())
+    decades = np.log10(high / low)
+    if decades < 1.7:
+        subs = (1.0, 3.0) if decades > 0.8 else (1.0, 2.0, 3.0, 5.0, 7.0)
+        axis.set_major_locator(ticker.LogLocator(subs=subs, numticks=12))
+        axis.set_major_formatter(ticker.LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+    else:
+        axis.set_major_locator(ticker.LogLocator(numticks=most + 1))
+        axis.set_major_formatter(ticker.LogFormatterSciNotation())
+    axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def shades(count: int) -> list:
+    return [plt.get_cmap("viridis")(x) for x in np.linspace(0.0, 0.85, max(count, 2))]

@@ -1,0 +1,118 @@
+"""What a sweep's curves hold: for each name its law as JSON and its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from scaling.laws import export
+from scaling.laws.fit import Fit
+from scaling.laws.power import PowerFit
+from scaling.laws.table import Table
+from scaling.report import approaches, bootstrap, isoflop, measured, residuals, surface, training
+from scaling.report.picture import Picture
+
+
+def contents(
+    fits, forecast, holdout, labels: Mapping[str, str]
+) -> dict[str, tuple[dict[str, Any], Picture]]:
+    """name -> (law as JSON, its picture) of all laws `fits` of a sweep.
+
+    `forecast` and `holdout` are the sealed forecast and the run it is about, or None; `labels` name the axes.
+    """
+    found: dict[str, tuple[dict[str, Any], Picture]] = {}
+    found["loss_curves"] = (
+        {
+            "estimator": "envelope of smoothed training curves (Hoffmann et al. 2022, approach 1)",
+            "equation": "N* = k C^a, D* = k C^b, L = k C^c",
+            "parameters": _power_laws(fits.envelope),
+            "diagnostics": {
+                "warnings": list(fits.envelope.warnings) if fits.envelope else [],
+                "refused": fits.refused.get("envelope"),
+            },
+        },
+        training.picture(fits.curves, fits.envelope, labels),
+    )
+    if fits.isoflop:
+        found["isoflop"] = (
+            {
+                "estimator": "parabola in log N per budget (Hoffmann et al. 2022, approach 2)",
+                "equation": "log L = c0 + c1 x + c2 x^2, x = log N - log N0",
+                "parameters": [_profile(p) for p in fits.isoflop.profiles],
+                "diagnostics": {"warnings": list(fits.isoflop.warnings)},
+            },
+            isoflop.profiles(fits.isoflop, fits.table, labels),
+        )
+    if fits.chinchilla:
+        law, runs = fits.chinchilla, fits.long_runs
+        content = _parametric(law, runs)
+        found["chinchilla"] = content, residuals.picture(law, runs, labels)
+        found["chinchilla_contours"] = content, surface.picture(law, runs, fits.frontier, labels)
+        found["chinchilla_predicted"] = content, measured.picture(law, runs, labels)
+        if len(law.draws_BP):
+            found["chinchilla_bootstrap"] = content, bootstrap.picture(law)
+    for name, quantity in (("frontier", "loss"), ("n_opt", "n_params"), ("tokens_opt", "tokens")):
+        if not fits.isoflop and not fits.frontier:
+            continue
+        found[name] = (
+            {
+                "estimator": "approaches 1, 2 and 3 of Hoffmann et al. 2022 side by side",
+                "equation": "y = k C^a through the minima (1, 2); minimum of L(N, C / c(N)) (3)",
+                "parameters": {
+                    "envelope": _power(getattr(fits.envelope, name, None)),
+                    "isoflop": _power(getattr(fits.isoflop, name, None)),
+                    "chinchilla": {k: i.as_dict() for k, i in fits.chinchilla.intervals.items()}
+                    if fits.chinchilla
+                    else None,
+                },
+                "predictions": [
+                    {"flops": o.flops, quantity: getattr(o, quantity).as_dict()}
+                    for o in fits.frontier
+                ],
+                "diagnostics": {"refused": fits.refused},
+            },
+            approaches.picture(fits, name, quantity, forecast, holdout, labels),
+        )
+    return found
+
+
+def _parametric(law: Fit, runs: Table) -> dict[str, Any]:
+    return {
+        "estimator": f"{law.described} (Hoffmann et al. 2022, approach 3)",
+        "equation": law.equation,
+        "parameters": {k: i.as_dict() for k, i in law.intervals.items()},
+        "runs_used": list(runs.names),
+        "runs_left_out": list(runs.excluded),
+        "range_of_validity": export.ranges(runs, ("n_params", "tokens", "flops")),
+        "verdict": law.verdict,
+        "diagnostics": {
+            "huber_delta": law.delta,
+            "objective": law.objective,
+            "starts_that_reach_it": law.reached,
+            "residual_rms": float(np.sqrt(np.mean(law.residuals**2))),
+            "warnings": list(law.warnings),
+        },
+    }
+
+
+def _power(fit: PowerFit | None) -> dict[str, Any] | None:
+    return export.power(fit) if fit else None
+
+
+def _power_laws(fit) -> dict[str, Any] | None:
+    names = ("n_opt", "tokens_opt", "frontier")
+    return {n: _power(getattr(fit, n)) for n in names} if fit else None
+
+
+def _profile(p) -> dict[str, Any]:
+    return {
+        "budget": p.budget,
+        "c2_c1_c0": p.coefficients.tolist(),
+        "log_n0": p.log_n0,
+        "n_opt": p.n_opt.as_dict(),
+        "tokens_opt": p.tokens_opt.as_dict(),
+        "loss_opt": p.loss_opt.as_dict(),
+        "problem": p.problem,
+    }

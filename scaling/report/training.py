@@ -1,0 +1,78 @@
+"""Training curves of a sweep and their lower envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from scaling.laws.envelope import Curve, EnvelopeFit
+from scaling.report import style
+from scaling.report.picture import Columns, Picture, part, stacked
+
+WINDOWS = 60  # a curve is smoothed over this part of its logged steps
+
+
+def picture(
+    curves: Sequence[Curve], envelope: EnvelopeFit | None, labels: Mapping[str, str] | None = None
+) -> Picture:
+    """Series `training` (`loss` as logged, `smoothed` as drawn) and `envelope`."""
+
+    def joined(of_curve):
+        return np.concatenate([np.empty(0), *(of_curve(c) for c in curves)])
+
+    series: dict[str, dict] = {
+        "training": {
+            "run_id": np.repeat(
+                np.array([c.name for c in curves], str), [len(c.loss) for c in curves]
+            ),
+            "n_params": joined(lambda c: np.full(len(c.loss), c.n_params)),
+            "tokens": joined(lambda c: c.tokens),
+            "flops": joined(lambda c: c.flops),
+            "loss": joined(lambda c: c.loss),
+            "smoothed": joined(lambda c: _smoothed(c.loss)),
+        }
+    }
+    if envelope:
+        series["envelope"] = {
+            "n_params": envelope.n_params,
+            "tokens": envelope.tokens,
+            "flops": envelope.flops,
+            "loss": envelope.loss,
+            "smoothed": envelope.loss,
+        }
+    return Picture(stacked(series), partial(draw, labels=labels))
+
+
+def draw(columns: Columns, labels: Mapping[str, str] | None) -> Axes:
+    """Loss against compute of every run, coloured by size, with the envelope."""
+    axes = style.new_axes(
+        "Training curves", style.label("flops", labels), "training loss, nats/token"
+    )
+    runs, envelope = part(columns, "training"), part(columns, "envelope")
+    sizes = np.unique(runs["n_params"])
+    for size, colour in zip(sizes, style.shades(len(sizes)), strict=False):
+        of_size = runs["n_params"] == size
+        for i, name in enumerate(np.unique(runs["run_id"][of_size])):
+            rows = of_size & (runs["run_id"] == name)
+            axes.plot(
+                runs["flops"][rows], runs["smoothed"][rows], "-", color=colour, lw=0.7,
+                label=None if i else f"N = {size:,.0f}",
+            )  # fmt: skip
+    if len(envelope["flops"]):
+        axes.plot(
+            envelope["flops"], envelope["smoothed"], "-", color=style.RED, lw=2, label="envelope"
+        )
+    style.loss_ticks(axes)
+    style.log_ticks(axes, most=8)
+    axes.legend(fontsize=7, ncols=2)
+    return axes
+
+
+def _smoothed(loss: np.ndarray) -> np.ndarray:
+    """Running mean; NaN until its window is full."""
+    window = max(1, len(loss) // WINDOWS)
+    mean = np.convolve(loss, np.ones(window) / window, "valid")
+    return np.concatenate([np.full(window - 1, np.nan), mean])
