@@ -7,8 +7,6 @@ what was measured. The CSV beside it holds every number in the picture.
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,7 +160,7 @@ def write(
         files.write_json(
             folder / f"{name}.json", {"name": name, **common, **law, "held_out": measured}
         )
-        files.write_bytes(folder / f"{name}.csv", _csv(columns))
+        files.write_bytes(folder / f"{name}.csv", files.csv_bytes(columns))
         svg, png = figures.render(draw)
         files.write_bytes(folder / f"{name}.svg", svg)
         files.write_bytes(folder / f"{name}.png", png)
@@ -361,11 +359,3 @@ def _frontier_rows(fits: Fits, law: str, quantity: str, forecast, holdout) -> di
     if quantity == "loss" and holdout and holdout.loss is not None:
         add("held out", holdout.flops_exact, float(holdout.loss))
     return rows
-
-
-def _csv(columns: dict[str, Any]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue().encode()
