@@ -7,6 +7,7 @@ set of runs per combination of the cells of `--by`.
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from scaling import accounting, curves, files, laws, machine, results
 from scaling import config as config_lib
 from scaling.errors import EXIT_INCOMPLETE, UserError
 from scaling.laws import conventions
+from scaling.laws.bootstrap import Interval
 from scaling.laws.conventions import Case, Exponents
 from scaling.laws.read import distinct
 from scaling.laws.table import CannotFit
@@ -39,6 +41,11 @@ def of_table(args) -> int:
     """Compare the columns of a CSV; returns the exit code, 3 where rows had to be left out."""
     machine.enable_compilation_cache()
     by, sizes, flops = (_names(text) for text in (args.by, args.n_params, args.flops))
+    if not args.tokens and max(len(sizes), len(flops)) > 1:
+        raise UserError(
+            "--tokens is missing; runs have one number of tokens, which several columns of N or FLOPs "
+            "would each give otherwise"
+        )
     cases = []
     for cells in distinct(args.table, by) if by else [{}]:
         for n_params in sizes or ["n_params"]:
@@ -52,7 +59,7 @@ def of_table(args) -> int:
                     loss=args.loss or "loss",
                     budget=args.budget,
                 )
-                label = ", ".join(cells.values())
+                label = ", ".join(map(str, cells.values()))
                 cases.append(Case(label, n_params, column or SIX_N_D, table, table))
     left_out = dict.fromkeys(line for c in cases for line in c.table.excluded)
     for line in left_out:
@@ -132,12 +139,17 @@ def _show(rows: list[Exponents]) -> None:
     for r in rows:
         names = zip((r.label, r.n_params, r.flops), wide, strict=True)
         cells = "  ".join(f"{text:{w}}" for text, w in names if w)
-        minima = f"{r.minima}/{r.budgets}" if r.estimator == conventions.ISOFLOP else r.estimator
-        numbers = [f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]" for i in (r.a, r.b)]
-        if r.refused:
-            numbers = ["-", "-"]
-        notes = "; ".join((r.refused, *r.notes) if r.refused else r.notes)
+        minima = r.estimator
+        if r.estimator == conventions.ISOFLOP:
+            minima = f"{'-' if r.refused else r.minima}/{r.budgets}"
+        numbers = ["-" if r.refused else _number(i) for i in (r.a, r.b)]
+        notes = "; ".join(filter(None, (r.refused, *r.notes)))
         print(f"{cells}  {numbers[0]:20}  {numbers[1]:20}  {minima:7} {notes}".rstrip())
+
+
+def _number(i: Interval) -> str:
+    known = f"[{i.low:.3f}, {i.high:.3f}]" if math.isfinite(i.low) else "no interval"
+    return f"{i.value:.3f} {known}"
 
 
 def _write(

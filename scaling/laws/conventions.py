@@ -2,24 +2,25 @@
 
     N* ~ C^a,  D* ~ C^b
 
-Kaplan et al. 2020 count neither embeddings nor the head, Hoffmann et al. 2022 every parameter; much of 0.73
-against 0.50 comes of it (Pearce & Song 2024; Porian et al. 2024). A convention prices sizes
-differently, so it asks another question: the best size *at equal compute of this convention*. Runs planned
-under one convention have unequal compute under another. Before a profile is fitted, each run of a group
-is therefore moved along its data, at its own size, to the mean log compute C0 of its group:
+Kaplan et al. 2020 count neither embeddings nor the head, Hoffmann et al. 2022 every parameter; much of
+0.73 against 0.50 comes of it (Pearce & Song 2024; Porian et al. 2024). A convention prices sizes, so it
+asks a question of its own: the best size *at equal compute of this convention*. Runs planned under one
+convention have unequal compute under another. Before a profile is fitted, each run of a group is therefore
+moved along its data, at its own size, to the mean log compute C0 of its group:
 
     D' = D C0 / C,    L' = L + B (D'^-beta - D^-beta)
 
-with B and beta of L(N, D) = E + A / N^alpha + B / D^beta, refitted in the convention's N. The term of size cancels,
-so how loss depends on N is left to the measured profile; the intervals carry the uncertainty of B and
-beta along. Where all groups agree in compute nothing is moved: under its own convention a plan is fitted
-as ever.
+with B and beta of L(N, D) = E + A / N^alpha + B / D^beta, refitted in the convention's N. The term of size
+cancels, so how loss depends on N is left to the measured profile; the intervals carry the uncertainty of B
+and beta along. Where all groups agree in compute nothing is moved: under its own convention a plan is
+fitted as ever.
 
-To keep the planned groups' minima and only read their N and C in other units would keep the optimum of the old
-prices: on Pearce & Song's law that gives 0.65 where minimising at equal non-embedding compute gives 0.78.
+To keep the planned groups' minima and only read their N and C in other units would keep the optimum of the
+old prices: on Pearce & Song's law that gives 0.65 where minimising at equal non-embedding compute gives
+0.78 (`tests/laws/test_conventions.py` derives both).
 
-L(N, D) itself knows no FLOPs: only the cost of its optimum does. Its a = beta / (alpha + beta) holds where cost is k N D in
-the same N, so it has one row per convention of N.
+L(N, D) itself knows no FLOPs: only the cost of its optimum does. Its a = beta / (alpha + beta) holds where
+cost is k N D in the same N, so it has one line per convention of N.
 
 Shapes: N rows.
 """
@@ -80,10 +81,11 @@ def compare(
     confidence: float,
     parametric: bool,
 ) -> list[Exponents]:
-    """Exponents of every case by IsoFLOP profiles; with `parametric`, also of L(N, D) per set of runs and N.
+    """Exponents of every case by IsoFLOP profiles; `parametric`: also of L(N, D), per set of runs and N.
 
-    `method` is that of `fit_isoflop`, `delta` the Huber threshold of L(N, D) (0: scaled to the residuals). A case that
-    cannot be fitted keeps its line, with the reason. Raises CannotFit, with the first reason, where none can.
+    `method` is that of `fit_isoflop`, `delta` the Huber threshold of L(N, D) (0: scaled to the residuals).
+    A case that cannot be fitted keeps its line, with the reason. Raises CannotFit, with the first reason,
+    where none can.
     """
     laws: dict[tuple[str, str], Fit | CannotFit] = {}
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from scaling.laws.conventions import ISOFLOP, Exponents
 from scaling.report.figures import BLUE, GREEN, GREY, ORANGE
 
-PUBLISHED = {"Hoffmann et al. 2022": (0.50, GREEN), "Kaplan et al. 2020": (0.73, GREY)}
+PUBLISHED = {"Hoffmann 2022": (0.50, GREEN), "Kaplan 2020": (0.73, GREY)}  # a; et al. each
 WORDS = {
     "n_params": "N without embeddings and head",
     "n_params_with_head": "N with head",
@@ -53,7 +53,7 @@ def draw(table: Columns, title: str, split: str, confidence: float) -> Axes:
         colour = BLUE if profiles else ORANGE
         axes.plot([low, high], [y[i], y[i]], "-", color=colour, lw=2.2, solid_capstyle="round")
         axes.plot(a, y[i], "o" if profiles else "D", color=colour, ms=7 if profiles else 6)
-        known = f"   [{low:.3f}, {high:.3f}]" if np.isfinite(low) else ""
+        known = f"   [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "   no interval"
         axes.text(1.02, y[i], f"{a:.3f}{known}", fontsize=9, **across)
     for name, (value, colour) in PUBLISHED.items():
         axes.axvline(value, color=colour, lw=1.2, ls="--", zorder=0)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from scaling import cli, laws
+from scaling.errors import EXIT_BAD_INPUT
 from scaling.laws.conventions import COST_OF_LAW, LAW, Case, at_equal_compute, compare
 from scaling.laws.table import CannotFit, make_table
 from tests.conftest import SHARED
 
-# Besiroglu et al. 2024, in which Pearce & Song 2024 simulate: L = E + A / N_T^alpha + B / D^beta of all parameters
+# L = E + A / N_T^alpha + B / D^beta of all parameters: Besiroglu et al. 2024, used by Pearce & Song 2024
 A, B, E, ALPHA, BETA = 482.01, 2085.43, 1.8172, 0.3478, 0.3658
 OMEGA = (
     47491.0  # N_T = N + omega N^(1/3): Pearce & Song's fit to the shapes of Hoffmann et al. 2022
@@ -43,7 +44,7 @@ def slope(x, y):
 
 @pytest.fixture(scope="module")
 def runs():
-    """(N without embeddings, D, loss, C_T) of nine IsoFLOP groups, planned at equal compute of all parameters."""
+    """(N without embeddings, D, C_T) of nine IsoFLOP groups, equal in compute of all parameters."""
     n = np.geomspace(1, 1e12, 400_001)
     tokens = (BETA * B / (ALPHA * A) * total(n) ** ALPHA) ** (1 / BETA)  # at the optimum
     optimal_compute = 6 * total(n) * tokens
@@ -92,7 +93,7 @@ def test_pearce_and_song_each_convention_has_the_exponent_of_its_own_optimum(run
 
 
 def test_other_units_for_the_planned_minima_are_another_answer(runs):
-    """What the module says of relabelling: at the optimum of all parameters' compute, dD/dN knows other prices."""
+    """Relabelled, the optimum at equal compute of all parameters has an exponent between the two."""
     n = np.geomspace(SMALLEST, LARGEST, 1000)
     tokens = (BETA * B / (ALPHA * A) * total(n) ** ALPHA) ** (1 / BETA)
     compute = 6 * n * tokens
@@ -203,6 +204,14 @@ def test_columns_of_a_csv_are_crossed_and_rows_split_in_order_of_appearance(runs
     assert [r["a"]["value"] for r in content["rows"]] == [float(r["a"]) for r in rows]
     assert (tmp_path / "conventions.png").read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in (tmp_path / "conventions.svg").read_text()
+
+
+def test_several_columns_need_the_tokens_that_were_measured(runs, tmp_path, capsys):
+    write_csv(tmp_path / "t.csv", runs)
+    code = cli.main(["conventions", str(tmp_path / "t.csv"), "--n_params=N", "--flops=C,C_all"])
+    err = capsys.readouterr().err
+    assert code == EXIT_BAD_INPUT and err.startswith("error: --tokens is missing")
+    assert len(err.splitlines()) == 1
 
 
 def test_without_a_column_flops_are_six_n_d(runs, tmp_path, capsys):
