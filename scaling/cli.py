@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train the one run that the config describes",
     "sweep": "train all runs of the config's sweep and write the table",
     "fit": "fit the laws and write the curves, of a workdir or of any CSV",
+    "conventions": "exponents under every convention of N and FLOPs, of a workdir or of any CSV",
     "holdout": "seal the forecast, train the held-out run, compare",
     "curves": "sweep, fit, holdout and report in one; goes on where it stopped",
     "status": "runs by state, loss so far, FLOPs spent and left",
@@ -64,6 +65,8 @@ def _run(argv: list[str]) -> int:
         from scaling import fit_table
 
         return fit_table.run(args)
+    if args.command == "conventions":
+        return _conventions(args, overrides)
     if args.command in ("status", "report") and not args.config:
         return _commands()[args.command](None, _workdir(args))
     from scaling import config as config_lib
@@ -88,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
             _fit_flags(sub)
+        if name == "conventions":
+            sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
+            _conventions_flags(sub)
     return parser
 
 
@@ -144,6 +150,25 @@ def _fit_flags(sub) -> None:
     sub.add_argument("--bootstrap", type=int, default=500, help="resamples")
     sub.add_argument("--confidence", type=float, default=0.9, help="coverage of the intervals")
     sub.add_argument("--out", default="", help="folder for the law's JSON and pictures")
+
+
+def _conventions_flags(sub) -> None:
+    """Flags of `conventions`; all but the method belong to a CSV from elsewhere."""
+    columns = {
+        "n_params": "model sizes, one column or several; without it n_params",
+        "tokens": "training tokens",
+        "flops": "training FLOPs, one column or several; without it 6 N D",
+        "budget": "IsoFLOP groups; without it rows of equal FLOPs are grouped",
+        "loss": "losses; without it loss",
+        "by": "what splits the rows: one comparison per combination of their cells",
+    }
+    for name, what in columns.items():
+        several = ",..." if name in ("n_params", "flops", "by") else ""
+        sub.add_argument(f"--{name}", default="", metavar=f"COLUMN{several}", help=what)
+    sub.add_argument("--method", default="parabola", help="profiles: parabola or akima")
+    sub.add_argument("--bootstrap", type=int, help="resamples (500)")
+    sub.add_argument("--confidence", type=float, help="coverage of the intervals (0.9)")
+    sub.add_argument("--out", default="", help="folder for conventions.json, .csv, .svg and .png")
 
 
 def _workdir(args) -> Path:
@@ -251,6 +276,23 @@ def _fit(config, workdir: Path) -> int:
     problems: list[str] = []
     done = study.fit_and_write(config, workdir, problems)
     study.show(done)
+    return _problems(problems)
+
+
+def _conventions(args, overrides: list[str]) -> int:
+    from scaling import compare_conventions, study
+    from scaling import config as config_lib
+
+    if args.table:
+        return compare_conventions.of_table(args)
+    workdir = _workdir(args)
+    if args.config or overrides:
+        config = config_lib.load(args.config, overrides)
+        study.require_sweep(config, workdir)
+    else:
+        config = study.sweep_config(workdir)
+    problems: list[str] = []
+    compare_conventions.of_study(config, workdir, args, problems)
     return _problems(problems)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import pytest
@@ -35,6 +36,10 @@ BAD = {
     "points that are none": ("fit", "t.csv", "--tokens=tokens", "--at=7e9"),
     "no such form": ("fit", "t.csv", "--tokens=tokens", "--form=chinchila"),
     "no such table": ("fit", "nowhere.csv", "--tokens=tokens"),
+    "conventions of nothing": ("conventions",),
+    "conventions of no sweep": ("conventions", "--workdir=nowhere"),
+    "conventions of no table": ("conventions", "nowhere.csv", "--tokens=tokens", "--by=seed"),
+    "a config's keys without it": ("conventions", "--workdir=w", "--config.laws.bootstrap=9"),
 }  # fmt: skip
 
 
@@ -196,3 +201,34 @@ def test_isoflop_form_takes_the_method_that_the_docs_name(capsys, tmp_path):
     assert (tmp_path / "isoflop_profiles.svg").is_file() and (
         tmp_path / "isoflop_laws.csv"
     ).is_file()
+
+
+def test_conventions_of_a_study(capsys, mini, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(mini, workdir)
+    code, out, err = call(capsys, "conventions", f"--workdir={workdir}")
+    assert code == 0, err
+    found = json.loads((workdir / "curves" / "conventions.json").read_text())
+    rows = {(r["n_params"], r["flops"]): r for r in found["rows"]}
+    sizes = ("n_params", "n_params_with_head", "n_params_total")
+    prices = ("exact", "appendix_f", "kaplan", "porian", "chinchilla", "k N D")
+    assert list(rows) == [(n, c) for n in sizes for c in prices]
+    assert all(bool(r["refused"]) != math.isfinite(r["a"]["value"]) for r in rows.values())
+    known = json.loads((mini / "curves" / "n_opt.json").read_text())["parameters"]
+    own = rows["n_params", "exact"]
+    assert own["a"]["value"] == pytest.approx(known["isoflop"]["exponent"]["value"], abs=2e-3)
+    law = rows["n_params", "k N D"]
+    assert law["a"]["value"] == pytest.approx(known["chinchilla"]["a"]["value"])
+    assert len(out.splitlines()) == 1 + 18 + 1
+    with open(workdir / "curves" / "conventions.csv") as file:
+        assert len(file.readlines()) == 19
+    assert (workdir / "curves" / "conventions.png").read_bytes().startswith(b"\x89PNG")
+
+    code, out, err = call(capsys, "conventions", f"--workdir={workdir}", "--by=seed")
+    assert code == EXIT_BAD_INPUT and "--by belongs to a CSV" in err and out == ""
+    table = workdir / "runs.csv"
+    header, first, *others = table.read_text().splitlines()
+    broken = first.replace('"done"', '"done",')
+    table.write_text("\n".join([header, broken, *others]) + "\n")
+    code, _, err = call(capsys, "conventions", f"--workdir={workdir}")
+    assert code == EXIT_INCOMPLETE and "row 2" in err

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import difflib
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def read_csv(
     *,
     drop_highest: int = 0,
     drop_above_flops: float = 0.0,
-    where: str = "",
+    where: str | Mapping[str, str] = "",
     flops_per_n_d: float = 6.0,
     **columns: str,
 ) -> Table:
@@ -31,30 +32,20 @@ def read_csv(
     `columns` maps what a column means (n_params, tokens, flops, loss, budget, unique_tokens,
     tokens_per_param, loss_se, seed, x, error) to its name in the file; empty names are ignored. Of tokens
     and flops one follows from C = 6 N D where the other is missing; without a budget column, rows of
-    equal compute are grouped. `where` keeps rows by equality, "hparams=base,warmup=long".
+    equal compute are grouped. `where` keeps rows by equality, "hparams=base,warmup=long" or a mapping.
 
     Rows that cannot be read are left out and listed in `excluded`; so are the `drop_highest` rows of
     highest loss and those above `drop_above_flops`. Raises UserError where the file or a column is missing.
     """
     file = Path(path)
     wanted = {meaning: name for meaning, name in columns.items() if name}
-    if not file.is_file():
-        raise UserError(f"{file}: no such file")
     if "n_params" in wanted and not {"tokens", "flops", "tokens_per_param"} & set(wanted):
         raise UserError("give --tokens or --flops, the column of tokens or of training FLOPs")
-    with open(file, newline="") as handle:
-        reader = csv.DictReader(handle)
-        found = list(reader.fieldnames or [])
-        conditions = _conditions(where)
-        for column in (*wanted.values(), *conditions):
-            if column not in found:
-                near = difflib.get_close_matches(column.lower(), [f.lower() for f in found], n=1)
-                hint = next((f"; did you mean {f!r}?" for f in found if [f.lower()] == near), "")
-                raise UserError(f"{file}: no column {column!r}{hint} (found {', '.join(found)})")
-        rows = list(enumerate(reader, start=2))
+    conditions = _conditions(where) if isinstance(where, str) else dict(where)
+    rows = _rows(file, (*wanted.values(), *conditions))
     chosen = [(k, r) for k, r in rows if all(_same(r[c], v) for c, v in conditions.items())]
     if rows and not chosen:
-        raise UserError(f"{file}: no row with {where}; see the values of these columns")
+        raise UserError(f"{file}: no row with {_said(conditions)}; see the values of these columns")
     kept: list[tuple[int, dict[str, float]]] = []
     excluded: list[str] = []
     for number, row in chosen:
@@ -88,6 +79,31 @@ def read_csv(
     return dataclasses.replace(table, warnings=tuple(checks.odd_rows(table)))
 
 
+def distinct(path: str | Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    """The combinations of cells that these columns hold, in order of appearance.
+
+    Raises UserError where the file or a column is missing.
+    """
+    names = tuple(columns)
+    cells = dict.fromkeys(tuple(row[c] for c in names) for _, row in _rows(Path(path), names))
+    return [dict(zip(names, values, strict=True)) for values in cells]
+
+
+def _rows(file: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
+    """(line number, cells) of every row; the file must hold these columns."""
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    with open(file, newline="") as handle:
+        reader = csv.DictReader(handle)
+        found = list(reader.fieldnames or [])
+        for column in columns:
+            if column not in found:
+                near = difflib.get_close_matches(column.lower(), [f.lower() for f in found], n=1)
+                hint = next((f"; did you mean {f!r}?" for f in found if [f.lower()] == near), "")
+                raise UserError(f"{file}: no column {column!r}{hint} (found {', '.join(found)})")
+        return list(enumerate(reader, start=2))
+
+
 def _number(row: dict, name: str, meaning: str) -> float:
     try:
         value = float(row[name])
@@ -117,6 +133,10 @@ def _conditions(where: str) -> dict[str, str]:
         column, value = part.split("=", 1)
         found[column.strip()] = value.strip()
     return found
+
+
+def _said(conditions: Mapping[str, str]) -> str:
+    return ",".join(f"{column}={value}" for column, value in conditions.items())
 
 
 def _same(cell: str, value: str) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from scaling import laws
 from scaling.errors import UserError
+from scaling.laws.read import distinct
 
 
 def write(path, rows):
@@ -47,3 +48,16 @@ def test_missing_columns_suggest_the_nearest(tmp_path):
         laws.read_csv(tmp_path / "none.csv", n_params="size", tokens="tok", loss="val")
     with pytest.raises(UserError, match="give --tokens or --flops"):
         laws.read_csv(path, n_params="size", loss="val")
+
+
+def test_distinct_cells_come_in_order_of_appearance_and_select_their_rows(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("size,tok,val,kind,seed\n1e6,1e9,3,b,1\n2e6,1e9,2,a,1\n3e6,1e9,1,b,1\n")
+    cells = distinct(path, ["kind", "seed"])
+    assert cells == [{"kind": "b", "seed": "1"}, {"kind": "a", "seed": "1"}]
+    columns = {"n_params": "size", "tokens": "tok", "loss": "val"}
+    assert laws.read_csv(path, where=cells[0], **columns).loss.tolist() == [3, 1]
+    with pytest.raises(UserError, match="no row with kind=c"):
+        laws.read_csv(path, where={"kind": "c"}, **columns)
+    with pytest.raises(UserError, match="no column 'knd'; did you mean 'kind'"):
+        distinct(path, ["knd"])
