@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from scaling import accounting, files, train
 from scaling import config as config_lib
 from scaling.curves import Fits
-from scaling.laws.backtest import combine
 from scaling.laws.frontier import frontier
+from scaling.laws.optimum_forecast import combine
 from scaling.laws.table import CannotFit
 from scaling.sweep import ladder, plan
 from scaling.sweep.plan import PlannedRun, at_budget

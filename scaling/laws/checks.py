@@ -96,6 +96,21 @@ def require_spread(table: Table, form: Form, n_free: int) -> None:
             )
 
 
+def scale(table: Table, form: Form) -> np.ndarray:
+    """`[N]` what makes a row dear: FLOPs where they are known, else size times data, else x."""
+    if "flops" in table:
+        return table.flops
+    if {"n_params", "tokens"} <= set(form.inputs):
+        return table.n_params * table.tokens
+    return table[form.inputs[0]]
+
+
+def lateness(table: Table, form: Form, late: float) -> np.ndarray:
+    """`[N]` weights (scale / largest scale)^late: 1 at the dearest row."""
+    scale_N = scale(table, form)
+    return (scale_N / scale_N.max()) ** late
+
+
 def input_warnings(table: Table, form: Form) -> list[str]:
     """Warnings on a design that cannot tell the form's terms apart."""
     found = list(table.warnings)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from scaling.laws.forms.base import Form
+from scaling.laws.solve import padding
+
+
+@functools.lru_cache(maxsize=64)
+def _slopes(log_predict):
+    import jax
+
+    return jax.jit(jax.jacfwd(log_predict))
 
 
 def jacobian(form: Form, params_P, logs_NF) -> np.ndarray:
     """`[N, P]` derivatives of the log prediction."""
     import jax
 
+    logs_NF = np.asarray(logs_NF, float)
+    padded_NF = np.pad(logs_NF, ((0, padding(len(logs_NF))), (0, 0)), "edge")
     with jax.enable_x64(True):
-        slopes = jax.jacfwd(form.log_predict)(
-            np.asarray(params_P, float), np.asarray(logs_NF, float)
-        )
-        return np.asarray(slopes)
+        slopes = _slopes(form.log_predict)(np.asarray(params_P, float), padded_NF)
+        return np.asarray(slopes)[: len(logs_NF)]
 
 
 def sandwich(jacobian_NP, residuals_N, weights_N, delta: float) -> np.ndarray:
@@ -37,6 +47,41 @@ def sandwich(jacobian_NP, residuals_N, weights_N, delta: float) -> np.ndarray:
     meat = (jacobian_NP.T * (weights_N * psi) ** 2) @ jacobian_NP
     inverse = np.linalg.pinv(hessian, rcond=1e-14, hermitian=True)
     return inverse @ meat @ inverse * n / max(n - p, 1)
+
+
+def unevenness(x_N, residuals_N) -> float:
+    """Standard deviation of the noise about any smooth curve of x (Gasser, Sroka & Jennen-Steinmetz 1986).
+
+    Each row is compared with the straight line between its neighbours, so that a law which is smoothly
+    wrong does not count as noise. Rows at equal x are averaged over by their order.
+    """
+    order = np.argsort(x_N, kind="stable")
+    x, r = np.asarray(x_N, float)[order], np.asarray(residuals_N, float)[order]
+    if len(r) < 3:
+        return float(np.sqrt(np.mean(r**2)))
+    gap = x[2:] - x[:-2]
+    a = np.where(gap > 0, (x[2:] - x[1:-1]) / np.where(gap > 0, gap, 1.0), 0.5)
+    line = a * r[:-2] + (1 - a) * r[2:]
+    return float(np.sqrt(np.mean((r[1:-1] - line) ** 2 / (1 + a**2 + (1 - a) ** 2))))
+
+
+def noise_variance(fit, table, inputs) -> np.ndarray:
+    """`[K]` variance of a law's log predictions at `inputs` that the noise of its rows causes.
+
+    Delta method for weighted least squares, s^2 g' (J' W J)^-1 J' W^2 J (J' W J)^-1 g. The noise s is the
+    spread of runs about a law of several inputs, and the unevenness of a curve.
+    """
+    logs_NF = np.log(np.stack([table[name] for name in fit.form.inputs], axis=1))
+    slopes_NP = np.nan_to_num(jacobian(fit.form, fit.params_P, logs_NF))
+    at_KP = np.nan_to_num(jacobian(fit.form, fit.params_P, np.log(np.stack(inputs, axis=1))))
+    one = logs_NF.shape[1] == 1
+    noise = unevenness(logs_NF[:, 0], fit.residuals) if one else fit.spread
+    weighted_NP = slopes_NP * fit.share_N[:, None]
+    hessian = slopes_NP.T @ weighted_NP
+    size = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+    inverse = np.linalg.pinv(hessian / np.outer(size, size), rcond=1e-10) / np.outer(size, size)
+    covariance = inverse @ (weighted_NP.T @ weighted_NP) @ inverse
+    return noise**2 * np.einsum("kp,pq,kq->k", at_KP, covariance, at_KP)
 
 
 def standard_errors(

@@ -123,6 +123,14 @@ class Solver:
         """`[N]` log target minus log prediction."""
         return self.target_N - log_prediction(self.form, params_P[None], self.logs_NF)[0]
 
+    def nearest(self, grid_RP, count: int) -> np.ndarray:
+        """The `count` starts whose laws are nearest to the weighted rows, in least squares."""
+        log_RN = log_prediction(self.form, grid_RP, self.logs_NF)
+        used = self.weights_N > 0
+        missed_RN = np.abs(self.target_N - log_RN)[:, used]
+        score_R = np.nan_to_num(missed_RN**2, nan=np.inf) @ self.weights_N[used]
+        return grid_RP[np.argsort(score_R, kind="stable")[:count]]
+
     def from_grid(self, grid_RP) -> tuple[Solution, float]:
         """(solutions, threshold used)."""
         delta = self._threshold(grid_RP)

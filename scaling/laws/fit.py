@@ -41,6 +41,7 @@ class Fit:
     n_free: int
     residuals: np.ndarray  # log target - log prediction, per row
     spread: float  # standard deviation of a new run about the law, in log target
+    share_N: np.ndarray  # what each row weighs by its lateness; sums to the number of rows
     params_P: np.ndarray = field(repr=False)  # on the solver's scale
     draws_BP: np.ndarray = field(repr=False)  # refits, on the solver's scale
     hessian_se: dict[str, float]  # a cross-check: sandwich standard errors at the optimum
@@ -81,8 +82,10 @@ class Fit:
         """
         rng = np.random.default_rng(seed)
         means = self.mean_draws(*inputs)
-        widened = self.residuals * np.sqrt(self.n_rows / max(self.n_rows - self.n_free, 1))
-        return means * np.exp(rng.choice(widened, means.shape))
+        rows = self.share_N.sum() ** 2 / np.sum(self.share_N**2)
+        widened = self.residuals * np.sqrt(rows / max(rows - self.n_free, 1))
+        chance = self.share_N / self.share_N.sum()
+        return means * np.exp(rng.choice(widened, means.shape, p=chance))
 
     def prediction_interval(self, *inputs) -> Interval:
         """Interval for the loss of a new run at one point; wider than `mean_interval`."""
@@ -117,12 +120,14 @@ def fit(
     confidence: float = 0.9,
     blocks: str = "",
     fixed: Mapping[str, float] | None = None,
+    late: float = 0.0,
     seed: int = 0,
 ) -> Fit:
     """Fit a form to a table.
 
     `blocks` names a column whose rows are resampled together ("seed", "n_params"); "" resamples single runs.
-    `fixed` holds parameters at given values. A column loss_se, if the table has it, weighs the rows.
+    `fixed` holds parameters at given values. A column loss_se, if the table has it, weighs the rows; so does
+    `late`, by (compute / largest compute)^late (x without compute), for a law of the end of a curve.
     Raises CannotFit where rows are too few or too alike, or no start ends at a law of the form's domain.
     """
     form = FORMS[form] if isinstance(form, str) else form
@@ -133,7 +138,9 @@ def fit(
     solver = Solver.of(table, form, objective, free_P=free_P)
     grid_RP = form.starts(solver.logs_NF, solver.target_N)
     grid_RP = np.unique(_hold(form, grid_RP, fixed or {}, free_P), axis=0)
-    solver = replace(solver, weights_N=_weights(table, solver, grid_RP))
+    share_N = checks.lateness(table, form, late)
+    share_N = share_N / share_N.mean()
+    solver = replace(solver, weights_N=_weights(table, solver, grid_RP) * share_N)
     solution, delta = solver.from_grid(grid_RP)
     value_R = solver.ranked(solution)
     if not np.isfinite(value_R).any():
@@ -141,7 +148,8 @@ def fit(
             f"{form.name}: no start ends in the form's domain (positive exponents); the "
             f"{form.target} does not fall with {' and '.join(form.inputs)}"
         )
-    solver.require_better_than_constant(solution.params_RP[value_R.argmin()], delta)
+    if n_free > 1:
+        solver.require_better_than_constant(solution.params_RP[value_R.argmin()], delta)
     params_P, draws_BP, lowest = solver.settled(
         solution.params_RP, value_R, bootstrap, table[blocks] if blocks else None, delta, seed
     )
@@ -176,7 +184,8 @@ def fit(
         n_rows=len(table),
         n_free=n_free,
         residuals=residuals,
-        spread=robust_scale(residuals, n_free),
+        spread=robust_scale(residuals, n_free, share_N),
+        share_N=share_N,
         params_P=params_P,
         draws_BP=draws_BP,
         hessian_se=standard_errors(

@@ -58,8 +58,16 @@ class Objective:
         return words + (f", quantile {self.quantile:g}" if self.quantile != 0.5 else "")
 
 
-def robust_scale(residuals: np.ndarray, n_free: int) -> float:
-    """Standard deviation by the median absolute residual, widened for the parameters fitted."""
-    n = len(residuals)
-    mad = 1.4826 * np.median(np.abs(residuals))
-    return float(max(mad, 1e-3 * np.sqrt(np.mean(residuals**2))) * np.sqrt(n / max(n - n_free, 1)))
+def robust_scale(residuals: np.ndarray, n_free: int, weights: np.ndarray | None = None) -> float:
+    """Standard deviation by the median absolute residual, widened for the parameters fitted.
+
+    With weights, rows count by them, in the median and in their effective number.
+    """
+    w = np.ones(len(residuals)) if weights is None else np.asarray(weights, float)
+    size = np.abs(residuals)
+    order = np.argsort(size)
+    cumulated = np.cumsum(w[order]) - w[order] / 2
+    mad = 1.4826 * np.interp(w.sum() / 2, cumulated, size[order])
+    n = w.sum() ** 2 / np.sum(w**2)
+    rms = np.sqrt(np.sum(w * residuals**2) / w.sum())
+    return float(max(mad, 1e-3 * rms) * np.sqrt(n / max(n - n_free, 1)))

@@ -24,7 +24,7 @@ EARLY_ITERATIONS = 12  # damped Newton steps at each threshold before the target
 ITERATIONS = 96  # at most, at the target
 ROUND = 6  # steps between two looks at who has converged
 CHUNK_CELLS = 65_536  # rows times fits that one call works on; small enough for the caches
-CHUNKS = (16, 256)  # fits of one call: each number is a program to compile
+CHUNKS = (32, 256)  # fits of one call: each number is a program to compile
 PULL = 1e-2  # weight of the pull at the first threshold, per row
 MET = 1e-7  # relative distance below which two fits of the same weights are one
 

@@ -3,7 +3,7 @@
 from scaling.errors import UserError
 from scaling.laws.forms.base import Form
 from scaling.laws.forms.links import LOSS_TO_ERROR
-from scaling.laws.forms.one_input import BROKEN, M4, POWER, POWER_OFFSET, SHIFTED_POWER
+from scaling.laws.forms.one_input import BROKEN, LEVEL, M4, POWER, POWER_OFFSET, SHIFTED_POWER
 from scaling.laws.forms.repeated import DATA_CONSTRAINED
 from scaling.laws.forms.size_and_data import (
     CHINCHILLA,
@@ -20,6 +20,7 @@ FORMS = {
         KAPLAN,
         OVER_TRAINING,
         DATA_CONSTRAINED,
+        LEVEL,
         POWER,
         POWER_OFFSET,
         SHIFTED_POWER,

@@ -41,6 +41,27 @@ POWER = Form(
 )
 
 
+def level_log_loss(params_P, logs_N1):
+    """log k of (log k)."""
+    return params_P[0] + 0.0 * logs_N1[:, 0]
+
+
+LEVEL = Form(
+    name="level",
+    equation="L(x) = k",
+    source="the forecast of no change, which any other has to beat (Makridakis et al. 1982)",
+    domain="the end of a curve that has stopped falling",
+    inputs=("x",),
+    parameters=("k",),
+    log_predict=level_log_loss,
+    natural=np.exp,
+    internal=np.log,
+    starts=lambda logs_N1, target_N: np.array([[np.median(target_N)]]),
+    distinct=1,
+    judged=("k",),
+)
+
+
 def power_offset_log_loss(params_P, logs_N1):
     """log(E + k x^-a) of (log k, log E, a)."""
     import jax.numpy as jnp
