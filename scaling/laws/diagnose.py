@@ -12,6 +12,7 @@ from scaling.laws.objective import Objective
 from scaling.laws.table import Table
 
 WEAK = "identified"  # the word that marks a warning on identification
+EXPONENT_WIDTH = 0.2  # an interval of a product's exponent is narrow below this, also around 0
 DOUBTS = ("mixed units", "residuals have structure", "count twice")
 
 
@@ -39,11 +40,8 @@ def warnings(
             continue
         if name == "E" and values[name] < 0.05 * lowest:
             found.append("E is not identified: the fit puts it near 0")
-        elif not (i.high - i.low <= abs(values[name])):
-            found.append(
-                f"{name} is weakly identified: interval {i.low:.3g} to {i.high:.3g} around "
-                f"{values[name]:.3g}"
-            )
+        else:
+            found += wide(name, i, EXPONENT_WIDTH if form.product else 0.0)
     if len(minima) > 1 and minima[1] <= 1.02 * minima[0]:
         found.append(
             f"another local minimum lies {minima[1] / max(minima[0], 1e-300) - 1:.2%} above the "
@@ -59,6 +57,15 @@ def warnings(
         )
     found += structure(table, form, residuals)
     return found
+
+
+def wide(name: str, i: Interval, narrow: float = 0.0) -> list[str]:
+    """A line where the interval is wider than its value, and than `narrow`."""
+    if i.high - i.low <= max(abs(i.value), narrow):
+        return []
+    return [
+        f"{name} is weakly identified: interval {i.low:.3g} to {i.high:.3g} around {i.value:.3g}"
+    ]
 
 
 def structure(table: Table, form: Form, residuals: np.ndarray) -> list[str]:
