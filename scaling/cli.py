@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train the one run that the config describes",
     "sweep": "train all runs of the config's sweep and write the table",
     "fit": "fit the laws and write the curves, of a workdir or of any CSV",
+    "gain": "how much more compute one family of runs needs to match another, from CSVs",
     "holdout": "seal the forecast, train the held-out run, compare",
     "curves": "sweep, fit, holdout and report in one; goes on where it stopped",
     "status": "runs by state, loss so far, FLOPs spent and left",
@@ -64,6 +65,10 @@ def _run(argv: list[str]) -> int:
         from scaling import fit_table
 
         return fit_table.run(args)
+    if args.command == "gain":
+        from scaling import gain_table
+
+        return gain_table.run(args)
     if args.command in ("status", "report") and not args.config:
         return _commands()[args.command](None, _workdir(args))
     from scaling import config as config_lib
@@ -79,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in COMMANDS.items():
         sub = commands.add_parser(name, help=help_text, description=help_text)
+        if name == "gain":
+            _gain_flags(sub)
+            continue
         sub.add_argument(
             "--config",
             default="",
@@ -96,9 +104,44 @@ def _fit_flags(sub) -> None:
     sub.add_argument(
         "--form",
         default="chinchilla",
-        help="combined (backtest-weighted, needs --at), isoflop, or a law: chinchilla, chinchilla_tied, kaplan, over_training, "
-        "data_constrained, power, power_offset, shifted_power, m4, broken, loss_to_error",
+        help="combined (backtest-weighted, needs --at), isoflop, lr_optimum or batch_optimum (tuned in groups of runs), "
+        "or a law: chinchilla, chinchilla_tied, kaplan, over_training, data_constrained, power, power_offset, "
+        "shifted_power, m4, broken, loss_to_error, lr_law, batch_law (of optima)",
     )
+    sub.add_argument(
+        "--of",
+        default="n_params,tokens",
+        metavar="NAME,...",
+        help="what lr or batch is a law of: n_params,tokens or one of n_params, tokens, flops",
+    )
+    sub.add_argument("--method", default="parabola", help="profile of isoflop: parabola or akima")
+    sub.add_argument(
+        "--at", default="", metavar="N:D,...", help="predict new runs of N parameters and D tokens"
+    )
+    _table_flags(sub)
+
+
+def _gain_flags(sub) -> None:
+    """Flags of `gain`: two families of runs in two CSVs, or in one with a column that names them."""
+    sub.add_argument("tables", nargs="+", metavar="CSV", help="BASELINE.csv NEW.csv, or one CSV")
+    sub.add_argument("--family", default="", metavar="COLUMN", help="column that names families")
+    sub.add_argument("--baseline", default="", metavar="VALUE", help="the baseline in --family")
+    sub.add_argument("--new", default="", metavar="VALUE", help="the other, if there are several")
+    sub.add_argument(
+        "--form",
+        default="chinchilla",
+        help="law of either family: chinchilla, chinchilla_tied, kaplan, over_training, isoflop, or "
+        "power_offset, power in --x=FLOPS where rows are compute-optimal",
+    )
+    sub.add_argument("--method", default="parabola", help="profile of isoflop: parabola or akima")
+    sub.add_argument(
+        "--at", default="", metavar="C,...", help="computes; else the range that both have measured"
+    )
+    _table_flags(sub)
+
+
+def _table_flags(sub) -> None:
+    """Columns, objective and bootstrap: what every fit to a CSV takes."""
     columns = {
         "n_params": "model sizes",
         "tokens": "training tokens",
@@ -110,6 +153,8 @@ def _fit_flags(sub) -> None:
         "seed": "seeds, for --blocks=seed",
         "x": "the one input of power, power_offset, shifted_power, m4, broken",
         "error": "downstream error (loss_to_error)",
+        "lr": "learning rates (lr_optimum, lr_law)",
+        "batch": "batch sizes, tokens per step (batch_optimum, batch_law)",
     }
     for name, what in columns.items():
         sub.add_argument(f"--{name}", default="", metavar="COLUMN", help=f"column of {what}")
@@ -129,9 +174,6 @@ def _fit_flags(sub) -> None:
         "--quantile", type=float, default=0.5, help="below 0.5: the best achievable loss"
     )
     sub.add_argument("--linear", action="store_true", help="residuals of the loss, not its log")
-    sub.add_argument(
-        "--at", default="", metavar="N:D,...", help="predict new runs of N parameters and D tokens"
-    )
     sub.add_argument(
         "--fixed", default="", metavar="NAME=VALUE,...", help="hold parameters at these values"
     )

@@ -14,6 +14,8 @@ from scaling.laws.table import Table
 OPTIONAL = ("n_params", "tokens", "flops", "budget", "unique_tokens", "tokens_per_param")
 ASKED_FOR = ("highest losses", "FLOPs")  # ends of lines on rows left out by request
 COMBINED = "combined"
+TUNED = {"lr_optimum": "lr", "batch_optimum": "batch"}  # the best in each group of runs
+PRODUCTS = {"lr_law": "lr", "batch_law": "batch"}  # of a table of optima
 
 
 def run(args) -> int:
@@ -22,65 +24,118 @@ def run(args) -> int:
     points = _points(args.at)
     if args.form == COMBINED and not points:
         raise UserError("--form=combined forecasts given runs; name them with --at=N:D,...")
-    table = _table(args)
-    for line in table.excluded:
-        print(f"left out: {line}", file=sys.stderr)
+    table = read(args.table, args, _needed(args))
     content = _content(args, table, points)
+    write(content, args.out, args.form)
+    return exit_code(table)
+
+
+def write(content: dict[str, Any], out: str, name: str) -> None:
+    """Print a law; with `out`, write it to `<out>/<name>.json` too."""
     for line in export.lines(content):
         print(line)
-    if args.out:
-        path = Path(args.out) / f"{args.form}.json"
+    if out:
+        path = Path(out) / f"{name}.json"
         files.write_json(path, content)
         print(path)
-    damaged = [line for line in table.excluded if not line.endswith(ASKED_FOR)]
-    return EXIT_INCOMPLETE if damaged else 0
 
 
-def _table(args) -> Table:
-    """The rows; columns of a standard name need no flag where the form asks for them."""
+def exit_code(*tables: Table) -> int:
+    """3 where rows were left out that nobody asked to leave out."""
+    lines = [line for table in tables for line in table.excluded]
+    return EXIT_INCOMPLETE if any(not line.endswith(ASKED_FOR) for line in lines) else 0
+
+
+def _needed(args) -> tuple[str, ...]:
+    """Columns that the form asks for."""
     if args.form in ("isoflop", COMBINED):
-        needed: tuple[str, ...] = ("n_params", "tokens", "loss")
-    else:
-        form = forms.form(args.form)
-        needed = (*form.inputs, form.target)
-    columns = {name: getattr(args, name) for name in (*OPTIONAL, "loss_se", "seed", "x", "error")}
-    for name in ("n_params", "x", "error"):
+        return ("n_params", "tokens", "loss")
+    if args.form in TUNED:
+        groups = () if args.flops and not args.n_params and not args.tokens else ("n_params",)
+        return (*groups, TUNED[args.form], "loss")
+    form = _form(args)
+    return (*form.inputs, form.target)
+
+
+def _form(args) -> forms.Form:
+    if args.form in PRODUCTS:
+        return forms.power_product(PRODUCTS[args.form], _of(args))
+    return forms.form(args.form)
+
+
+def _of(args) -> tuple[str, ...]:
+    return tuple(part.strip() for part in args.of.split(","))
+
+
+def read(path: str, args, needed: tuple[str, ...], where: str = "") -> Table:
+    """The rows, those left out said; columns of a standard name need no flag where they are needed."""
+    names = (*OPTIONAL, "loss_se", "seed", "x", "error", "lr", "batch")
+    columns = {name: getattr(args, name) for name in names}
+    for name in ("n_params", "x", "error", "lr", "batch"):
         if not columns[name] and name in needed:
             columns[name] = name
     columns["loss"] = args.loss if "loss" in needed else ""
-    return laws.read_csv(
-        args.table,
+    table = laws.read_csv(
+        path,
         drop_highest=args.drop_highest,
         drop_above_flops=args.drop_above_flops,
-        where=args.where,
+        where=",".join(filter(None, (args.where, where))),
         **columns,
     )
+    for line in table.excluded:
+        print(f"left out: {line}", file=sys.stderr)
+    return table
+
+
+def fit_form(args, table: Table, form: forms.Form) -> laws.Fit:
+    """The form with the objective, the fixed parameters and the bootstrap of the flags."""
+    return laws.fit(
+        table,
+        form,
+        objective=_objective(args),
+        blocks=args.blocks,
+        fixed=_numbers("--fixed", args.fixed),
+        bootstrap=args.bootstrap,
+        confidence=args.confidence,
+    )
+
+
+def _objective(args) -> laws.Objective:
+    return laws.Objective(args.objective, args.huber_delta, args.quantile, args.linear)
 
 
 def _content(args, table: Table, points) -> dict[str, Any]:
     options = {"bootstrap": args.bootstrap, "confidence": args.confidence}
     if args.form == "isoflop":
         return export.isoflop(laws.fit_isoflop(table, method=args.method, **options), table)
-    objective = laws.Objective(args.objective, args.huber_delta, args.quantile, args.linear)
+    if args.form in TUNED:
+        tuned = laws.fit_optimum_of(table, TUNED[args.form], of=_of(args), **options)
+        content = export.tuned(tuned, table)
+        return content | {"predictions": _predictions(args, tuned, points)}
     if args.form == COMBINED:
         sizes, lengths = zip(*points, strict=True)
-        found = laws.forecast(table, sizes, lengths, objective=objective, **options)
+        found = laws.forecast(table, sizes, lengths, objective=_objective(args), **options)
         return export.combined(found, table, points)
-    law = laws.fit(
-        table,
-        args.form,
-        objective=objective,
-        blocks=args.blocks,
-        fixed=_numbers("--fixed", args.fixed),
-        **options,
-    )
-    if points and law.form.inputs != ("n_params", "tokens"):
+    law = fit_form(args, table, _form(args))
+    return export.fitted(law, table) | {"predictions": _predictions(args, law, points)}
+
+
+def _predictions(args, law: laws.Fit | laws.HyperFit, points) -> list[dict[str, Any]]:
+    """The points of --at: new runs of a law of the loss, the law itself where it is of a hyperparameter."""
+    if not points:
+        return []
+    inputs, target = law.form.inputs, law.form.target
+    if isinstance(law, laws.HyperFit):
+        interval = law.predict_interval
+    else:
+        interval = law.mean_interval if law.form.product else law.prediction_interval
+    if not set(inputs) <= {"n_params", "tokens"} or (target == "loss" and len(inputs) < 2):
         raise UserError(f"--at: form {args.form} is no law of n_params and tokens alone")
-    content = export.fitted(law, table)
-    content["predictions"] = [
-        export.prediction(n, d, law.prediction_interval(n, d)) for n, d in points
-    ]
-    return content
+    rows = []
+    for n, d in points:
+        at = {"n_params": n, "tokens": d}
+        rows.append(export.prediction(n, d, interval(*(at[name] for name in inputs)), target))
+    return rows
 
 
 def _points(text: str) -> list[tuple[float, float]]:

@@ -10,7 +10,9 @@ from scaling.laws.forms.base import Form
 from scaling.laws.table import CannotFit, Table
 
 GAP = np.log(300.0)  # neighbours in a sorted column further apart than this look like two units
-APART = 0.05  # scatter of log tokens about a straight line in log n_params, below which they are one
+APART = (
+    0.05  # scatter of log tokens about a straight line in log n_params, below which they are one
+)
 OFF = np.log(8.0)  # C / (6 N D) further from its median than this looks like another unit
 
 

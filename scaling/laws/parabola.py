@@ -54,9 +54,7 @@ def fit_quadratics(x_PF: np.ndarray, y_BP: np.ndarray, runs_P: np.ndarray) -> Qu
     first, second = np.triu_indices(n)
     design = np.column_stack([np.ones(len(x_PF)), x_PF, x_PF[:, first] * x_PF[:, second]])
     root_P = np.sqrt(runs_P)
-    found, _, rank, _ = np.linalg.lstsq(
-        design * root_P[:, None], (y_BP * root_P).T, rcond=1e-10
-    )
+    found, _, rank, _ = np.linalg.lstsq(design * root_P[:, None], (y_BP * root_P).T, rcond=1e-10)
     if rank < design.shape[1]:
         return None
     hessian_BFF = np.zeros((len(y_BP), n, n))
