@@ -35,12 +35,10 @@ class Tuned:
     loss: float  # there, nats per token
     tolerated: tuple[
         float, float
-    ]  # within COST of it, other hyperparameters at their optimum; cut at the grid
+    ]  # losses within COST, the other one at its optimum; cut at the grid
     n_runs: int
     problem: str  # "" where the optimum is real and interior
-    draws_B: np.ndarray = field(
-        repr=False
-    )  # logs of the optimum in the resamples, NaN where there is none
+    draws_B: np.ndarray = field(repr=False)  # log optima in the resamples, NaN where there is none
 
     @property
     def se(self) -> float:
@@ -50,7 +48,7 @@ class Tuned:
 
 
 def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: float):
-    """One `Tuned` per group of equal n_params and tokens (or flops), bad ones with the reason.
+    """One `Tuned` per group of equal n_params and tokens (flops, where it has no tokens), bad ones with the reason.
 
     The noise is that of the quadratics' residuals, of all groups together and widened for what was fitted:
     one profile has too few points to tell. Raises CannotFit where the table lacks a column.
@@ -70,7 +68,9 @@ def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: 
 
 def _groups(table: Table) -> list[np.ndarray]:
     """Indices of the rows of each group, by size and then by tokens."""
-    names = [n for n in ("n_params", "tokens") if n in table] or ["flops"]
+    names = [n for n in ("n_params", "tokens" if "tokens" in table else "flops") if n in table]
+    if not names:
+        raise CannotFit("tuned: the table has none of n_params, tokens and flops to group runs by")
     keys = []
     for name in names:
         log = np.log(table[name])
