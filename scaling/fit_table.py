@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ def read(path: str, args, needed: tuple[str, ...], where: str = "") -> Table:
     for name in ("n_params", "x", "error", "lr", "batch"):
         if not columns[name] and name in needed:
             columns[name] = name
+    if "loss" in needed and {"lr", "batch"} & set(needed):  # two that are tuned together
+        for name in ("lr", "batch"):
+            columns[name] = columns[name] or (name if name in header(path) else "")
     columns["loss"] = args.loss if "loss" in needed else ""
     table = laws.read_csv(
         path,
@@ -85,6 +89,14 @@ def read(path: str, args, needed: tuple[str, ...], where: str = "") -> Table:
     for line in table.excluded:
         print(f"left out: {line}", file=sys.stderr)
     return table
+
+
+def header(path: str) -> list[str]:
+    """The file's column names; none where there is no such file, which `read_csv` says."""
+    if not Path(path).is_file():
+        return []
+    with open(path, newline="") as handle:
+        return next(csv.reader(handle), [])
 
 
 def fit_form(args, table: Table, form: forms.Form) -> laws.Fit:

@@ -22,6 +22,8 @@ from scaling.laws.table import CannotFit, Table
 HYPERPARAMETERS = ("lr", "batch")
 SAME = 0.02  # relative difference of n_params, tokens or FLOPs below which runs are of one group
 COST = 0.01  # excess of the loss that `Tuned.tolerated` allows
+DIGITS = 9  # of log lr and log batch, below which two values are one
+UNLIKE = 4.0  # how much more than the residuals rows may differ that should be seeds of one point
 NOWHERE = Interval(*(float("nan"),) * 4)
 
 
@@ -48,13 +50,11 @@ class Tuned:
 
 
 def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: float):
-    """One `Tuned` per group of equal n_params and tokens (flops, where it has no tokens), bad ones with the reason.
+    """One `Tuned` of `hyper`, "lr" or "batch", per group of equal n_params and tokens (flops, where it has no tokens), bad ones with the reason.
 
     The noise is that of the quadratics' residuals, of all groups together and widened for what was fitted:
     one profile has too few points to tell. Raises CannotFit where the table lacks a column.
     """
-    if hyper not in HYPERPARAMETERS:
-        raise CannotFit(f"{hyper!r} is no hyperparameter here; choose from lr, batch")
     groups = [table.rows(g) for g in _groups(table)]
     bowls = [_bowl(rows, hyper, near) for rows in groups]
     left = [b.residual_P * np.sqrt(b.runs_P * len(b.runs_P) / b.free) for b in bowls if b.free > 0]
@@ -94,6 +94,7 @@ class _Bowl:
     residual_P: np.ndarray = field(default_factory=lambda: np.empty(0))
     runs_P: np.ndarray = field(default_factory=lambda: np.empty(0))
     quadratic: Quadratics | None = None
+    repeats: float = 0.0  # standard deviation of log losses of rows alike in the names above
 
     @property
     def free(self) -> int:
@@ -109,9 +110,13 @@ def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
     rows[hyper]  # raises where the column is missing
     if hyper not in varying:
         return _Bowl(f"{hyper} takes one value")
-    x_PF, y_P, runs_P = averaged(
-        np.log(np.stack([rows[h] for h in varying], axis=1)), np.log(rows.loss)
-    )
+    x_NF = np.round(np.log(np.stack([rows[h] for h in varying], axis=1)), DIGITS)
+    y_N = np.log(rows.loss) - np.log(rows.loss).mean()
+    x_PF, y_P, runs_P = averaged(x_NF, y_N)
+    spread_P = averaged(x_NF, y_N**2)[1] - y_P**2
+    extra = int((runs_P - 1).sum())
+    repeats = float(np.sqrt(max(runs_P @ spread_P, 0.0) / extra)) if extra else 0.0
+    y_P = y_P + np.log(rows.loss).mean()
     beside_P = np.ones(len(y_P), bool)
     lowest_F = x_PF[y_P.argmin()]
     for name, x_P, lowest in zip(varying, x_PF.T, lowest_F, strict=True):
@@ -134,7 +139,15 @@ def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
         )
     fitted_P = quadratic.at(x_PF - lowest_F)[0]
     bowl = _Bowl(
-        "", varying, x_PF - lowest_F, lowest_F, fitted_P, y_P - fitted_P, runs_P, quadratic
+        "",
+        varying,
+        x_PF - lowest_F,
+        lowest_F,
+        fitted_P,
+        y_P - fitted_P,
+        runs_P,
+        quadratic,
+        repeats,
     )
     best_1F, _ = quadratic.minima()
     if np.isnan(best_1F).any():
@@ -167,6 +180,12 @@ def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence:
     lost = float(np.mean(np.isnan(draws_B))) if len(pool) and bootstrap else 0.0
     if lost > 0.5:
         problem = f"noise moves the optimum off the grid in {lost:.0%} of the refits"
+    elif len(pool) and bowl.repeats > UNLIKE * max(float(pool.std()), 1e-6):
+        problem = (
+            f"rows of equal {' and '.join(bowl.names)} differ by {bowl.repeats:.2g} in log loss, the profile's "
+            f"residuals by {pool.std():.2g}: something else varies; name it (--lr, --batch) or keep one "
+            "value of it (--where)"
+        )
     reach = np.sqrt(2 * np.log1p(COST) / bowl.quadratic.hessian_BFF[0, i, i])
     grid = np.log([rows[hyper].min(), rows[hyper].max()])
     low, high = np.exp(np.clip(log_best_F[i] + np.array([-reach, reach]), *grid))

@@ -40,8 +40,11 @@ _natural, _internal = stored_as_logs(0, 1)
 def power_product(target: str, of: tuple[str, ...] = INPUTS[0]) -> Form:
     """The form `target` = k N^p D^q, or of one of N, D, C: `of` names columns of the table.
 
-    Raises UserError for other inputs: C is N D but for a factor, so it stands alone.
+    Raises UserError for other targets than lr and batch and for other inputs: C is N D but for a factor, so it
+    stands alone.
     """
+    if target not in SOURCES:
+        raise UserError(f"{target!r} is no hyperparameter here; choose from {', '.join(SOURCES)}")
     if of not in INPUTS:
         raise UserError(
             f"--of={','.join(of)}: choose n_params,tokens or one of n_params, tokens, flops"
