@@ -33,6 +33,7 @@ class Tuned:
 
     inputs: dict[str, float]  # n_params, tokens, flops: geometric means over the group
     optimum: Interval
+    se: float  # standard error of its log by the delta method; NaN where no residual tells
     at: dict[str, float]  # all hyperparameters at the optimum
     loss: float  # there, nats per token
     tolerated: tuple[
@@ -41,12 +42,6 @@ class Tuned:
     n_runs: int
     problem: str  # "" where the optimum is real and interior
     draws_B: np.ndarray = field(repr=False)  # log optima in the resamples, NaN where there is none
-
-    @property
-    def se(self) -> float:
-        """Standard error of the log optimum; NaN where no residual tells."""
-        known = self.draws_B[np.isfinite(self.draws_B)]
-        return float(known.std(ddof=1)) if len(known) > 1 else float("nan")
 
 
 def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: float):
@@ -164,8 +159,8 @@ def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence:
     inputs = {n: float(np.exp(np.log(rows[n]).mean())) for n in names}
     nothing = np.full(bootstrap, np.nan)
     if bowl.quadratic is None:
-        edges = (float("nan"),) * 2
-        return Tuned(inputs, NOWHERE, {}, float("nan"), edges, len(rows), bowl.problem, nothing)
+        nan = float("nan")
+        return Tuned(inputs, NOWHERE, nan, {}, nan, (nan, nan), len(rows), bowl.problem, nothing)
     best_1F, lowest_1 = bowl.quadratic.minima()
     log_best_F = best_1F[0] + bowl.centre_F
     i = bowl.names.index(hyper)
@@ -192,6 +187,7 @@ def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence:
     return Tuned(
         inputs=inputs,
         optimum=interval(float(np.exp(log_best_F[i])), np.exp(draws_B), confidence),
+        se=float(pool.std() * _sensitivity(bowl, best_1F[0])[i]) if len(pool) else float("nan"),
         at=dict(zip(bowl.names, np.exp(log_best_F).tolist(), strict=True)),
         loss=float(np.exp(lowest_1[0])),
         tolerated=(float(low), float(high)),
@@ -199,3 +195,15 @@ def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence:
         problem=problem,
         draws_B=draws_B,
     )
+
+
+def _sensitivity(bowl: _Bowl, best_F: np.ndarray) -> np.ndarray:
+    """`[F]` standard error of the minimum per unit of noise in a run's log loss.
+
+    The minimum solves g + H x = 0, so a change of one point's loss moves it by -H^-1 (dg + dH x).
+    """
+    each = fit_quadratics(bowl.x_PF, np.eye(len(bowl.runs_P)), bowl.runs_P)  # linear in the losses
+    assert each is not None and bowl.quadratic is not None
+    moved_PF = each.gradient_BF + each.hessian_BFF @ best_F
+    slopes_PF = -np.linalg.solve(bowl.quadratic.hessian_BFF[0], moved_PF.T).T
+    return np.sqrt(np.sum(slopes_PF**2 / bowl.runs_P[:, None], axis=0))
