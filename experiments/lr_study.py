@@ -18,14 +18,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments import common
-from scaling import files, results
+from scaling import files, laws, results
+from scaling.laws.tuned import tuned
 from scaling.sweep import ladder, plan
 
 WIDTHS = (8, 16, 24, 32, 48, 64)
 BUDGETS = (3e10, 3e11)
+NEAR = 0.0  # the parabola goes through the best rate and its two neighbours
+CONFIDENCE = 0.9
 RATES = (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 1.28e-1)
 
 
@@ -47,42 +48,48 @@ def planned(config, widths, budgets, rates) -> list[plan.PlannedRun]:
     ]
 
 
-def optimum(rates: np.ndarray, losses: np.ndarray) -> tuple[float, float, str]:
-    """(learning rate, loss, problem) at the minimum of a parabola through the best point's neighbours."""
-    best = int(losses.argmin())
-    if best in (0, len(rates) - 1):
-        return float(rates[best]), float(losses[best]), "best at the edge of the grid"
-    near = slice(best - 1, best + 2)
-    c2, c1, c0 = np.polyfit(np.log(rates[near]), np.log(losses[near]), 2)
-    x = -c1 / (2 * c2)
-    return float(np.exp(x)), float(np.exp(c0 + c1 * x + c2 * x * x)), ""
-
-
 def analyse(rows: list[results.RunResult]) -> dict:
     """Optimum of every (budget, size), and the power law through those inside the grid."""
+    table = laws.make_table(
+        n_params=[r.n_params for r in rows],
+        flops=[r.budget for r in rows],
+        lr=[r.lr for r in rows],
+        loss=[r.loss for r in rows],
+    )
     optima: list[dict[str, Any]] = []
     for budget, n_params in sorted({(r.budget, r.n_params) for r in rows}):
-        group = sorted(
-            (r for r in rows if (r.budget, r.n_params) == (budget, n_params)), key=lambda r: r.lr
-        )
-        lr, loss, problem = optimum(
-            np.array([r.lr for r in group]), np.array([r.loss for r in group])
-        )
+        group = table.rows((table.flops == budget) & (table.n_params == n_params))
+        (found,) = tuned(group, "lr", near=NEAR, bootstrap=0, confidence=CONFIDENCE)
+        best = int(group.loss.argmin())
+        lr, loss = found.optimum.value, found.loss
+        if found.problem:
+            lr, loss = float(group["lr"][best]), float(group.loss[best])
         optima.append(
-            {"budget": budget, "n_params": n_params, "lr": lr, "loss": loss, "problem": problem}
+            {
+                "budget": budget,
+                "n_params": n_params,
+                "lr": lr,
+                "loss": loss,
+                "problem": found.problem,
+            }
         )
-    inside = [o for o in optima if not o["problem"]]
-    rule = None
-    if len({o["n_params"] for o in inside}) >= 2:
-        slope, offset = np.polyfit(
-            np.log([o["n_params"] for o in inside]), np.log([o["lr"] for o in inside]), 1
+    inside = [o["n_params"] for o in optima if not o["problem"]]
+    try:
+        law = laws.fit_optimum_of(
+            table, "lr", of=("n_params",), near=NEAR, bootstrap=2000, confidence=CONFIDENCE
         )
-        rule = {
-            "equation": "lr = lr_coefficient * n_params^-lr_n_exponent",
-            "lr_coefficient": float(np.exp(offset)),
-            "lr_n_exponent": float(-slope),
-            "n_params": [min(o["n_params"] for o in inside), max(o["n_params"] for o in inside)],
-        }
+    except laws.CannotFit as error:
+        print(f"no rule: {error}")
+        return {"optima": optima, "rule": None}
+    exponent = law.law["p"]
+    rule = {
+        "equation": "lr = lr_coefficient * n_params^-lr_n_exponent",
+        "lr_coefficient": law.law["k"].value,
+        "lr_n_exponent": -exponent.value,
+        "lr_n_exponent_interval": [-exponent.high, -exponent.low],
+        "confidence": CONFIDENCE,
+        "n_params": [min(inside), max(inside)],
+    }
     return {"optima": optima, "rule": rule}
 
 

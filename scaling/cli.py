@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from scaling import flags
 from scaling.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCOMPLETE,
@@ -23,6 +24,7 @@ COMMANDS = {
     "sweep": "train all runs of the config's sweep and write the table",
     "fit": "fit the laws and write the curves, of a workdir or of any CSV",
     "conventions": "exponents under every convention of N and FLOPs, of a workdir or of any CSV",
+    "gain": "how much more compute one family of runs needs to match another, from CSVs",
     "holdout": "seal the forecast, train the held-out run, compare",
     "curves": "sweep, fit, holdout and report in one; goes on where it stopped",
     "status": "runs by state, loss so far, FLOPs spent and left",
@@ -67,6 +69,10 @@ def _run(argv: list[str]) -> int:
         return fit_table.run(args)
     if args.command == "conventions":
         return _conventions(args, overrides)
+    if args.command == "gain":
+        from scaling import gain_table
+
+        return gain_table.run(args)
     if args.command in ("status", "report") and not args.config:
         return _commands()[args.command](None, _workdir(args))
     from scaling import config as config_lib
@@ -82,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in COMMANDS.items():
         sub = commands.add_parser(name, help=help_text, description=help_text)
+        if name == "gain":
+            flags.gain(sub)
+            continue
         sub.add_argument(
             "--config",
             default="",
@@ -90,85 +99,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--workdir", default="", help="folder of the study's results")
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
-            _fit_flags(sub)
+            flags.fit(sub)
         if name == "conventions":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
-            _conventions_flags(sub)
+            flags.conventions(sub)
     return parser
-
-
-def _fit_flags(sub) -> None:
-    """Flags of `fit` on a CSV from elsewhere."""
-    sub.add_argument(
-        "--form",
-        default="chinchilla",
-        help="combined (backtest-weighted, needs --at), isoflop, or a law: chinchilla, chinchilla_tied, kaplan, over_training, "
-        "data_constrained, power, power_offset, shifted_power, m4, broken, loss_to_error",
-    )
-    columns = {
-        "n_params": "model sizes",
-        "tokens": "training tokens",
-        "flops": "training FLOPs",
-        "budget": "IsoFLOP groups; without it rows of equal FLOPs are grouped",
-        "unique_tokens": "unique training tokens (data_constrained)",
-        "tokens_per_param": "tokens per parameter (over_training)",
-        "loss_se": "standard errors of the losses, which then weigh the rows",
-        "seed": "seeds, for --blocks=seed",
-        "x": "the one input of power, power_offset, shifted_power, m4, broken",
-        "error": "downstream error (loss_to_error)",
-    }
-    for name, what in columns.items():
-        sub.add_argument(f"--{name}", default="", metavar="COLUMN", help=f"column of {what}")
-    sub.add_argument("--loss", default="loss", metavar="COLUMN", help="column of losses")
-    sub.add_argument("--where", default="", metavar="COLUMN=VALUE,...", help="keep only these rows")
-    sub.add_argument(
-        "--drop_highest", type=int, default=0, metavar="K", help="leave out the K highest losses"
-    )
-    sub.add_argument(
-        "--drop_above_flops", type=float, default=0.0, metavar="C", help="leave out dearer runs"
-    )
-    sub.add_argument(
-        "--method", default="parabola", help="profiles of --form=isoflop: parabola or akima"
-    )
-    sub.add_argument("--objective", default="huber", help="huber, least_squares, l1 or likelihood")
-    sub.add_argument(
-        "--huber_delta", type=float, default=0.0, help="threshold; 0 scales it to the residuals"
-    )
-    sub.add_argument(
-        "--quantile", type=float, default=0.5, help="below 0.5: the best achievable loss"
-    )
-    sub.add_argument("--linear", action="store_true", help="residuals of the loss, not its log")
-    sub.add_argument(
-        "--at", default="", metavar="N:D,...", help="predict new runs of N parameters and D tokens"
-    )
-    sub.add_argument(
-        "--fixed", default="", metavar="NAME=VALUE,...", help="hold parameters at these values"
-    )
-    sub.add_argument(
-        "--blocks", default="", metavar="NAME", help="resample blocks: seed or n_params"
-    )
-    sub.add_argument("--bootstrap", type=int, default=500, help="resamples")
-    sub.add_argument("--confidence", type=float, default=0.9, help="coverage of the intervals")
-    sub.add_argument("--out", default="", help="folder for the law's JSON and pictures")
-
-
-def _conventions_flags(sub) -> None:
-    """Flags of `conventions`; all but the method belong to a CSV from elsewhere."""
-    columns = {
-        "n_params": "model sizes, one column or several; without it n_params",
-        "tokens": "training tokens",
-        "flops": "training FLOPs, one column or several; without it 6 N D",
-        "budget": "IsoFLOP groups; without it rows of equal FLOPs are grouped",
-        "loss": "losses; without it loss",
-        "by": "what splits the rows: one comparison per combination of their cells",
-    }
-    for name, what in columns.items():
-        several = ",..." if name in ("n_params", "flops", "by") else ""
-        sub.add_argument(f"--{name}", default="", metavar=f"COLUMN{several}", help=what)
-    sub.add_argument("--method", default="parabola", help="profiles: parabola or akima")
-    sub.add_argument("--bootstrap", type=int, help="resamples (500)")
-    sub.add_argument("--confidence", type=float, help="coverage of the intervals (0.9)")
-    sub.add_argument("--out", default="", help="folder for conventions.json, .csv, .svg and .png")
 
 
 def _workdir(args) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from scaling.laws.table import Table
 OPTIONAL = ("n_params", "tokens", "flops", "budget", "unique_tokens", "tokens_per_param")
 ASKED_FOR = ("highest losses", "FLOPs")  # ends of lines on rows left out by request
 COMBINED = "combined"
+SIZE_AND_DATA = ("n_params", "tokens")
+TUNED = {"lr_optimum": "lr", "batch_optimum": "batch"}  # the best in each group of runs
+PRODUCTS = {"lr_law": "lr", "batch_law": "batch"}  # of a table of optima
 
 
 def run(args) -> int:
@@ -21,53 +25,111 @@ def run(args) -> int:
     machine.enable_compilation_cache()
     points = _points(args.at)
     if args.form == COMBINED and not points:
-        raise UserError("--form=combined forecasts given runs; name them with --at=N:D,...")
-    table = _table(args)
-    for line in table.excluded:
-        print(f"left out: {line}", file=sys.stderr)
+        raise UserError(
+            "--form=combined forecasts given runs; name them with --at=N:D,... or --at=X,..."
+        )
+    table = read(args.table, args, _needed(args))
     law, content = _fitted(args, table, points)
+    write(content, args.out, args.form)
+    if args.out:
+        _draw(args, law, table, points)
+    return exit_code(table)
+
+
+def write(content: dict[str, Any], out: str, name: str) -> None:
+    """Print a law; with `out`, write it to `<out>/<name>.json` too."""
     for line in export.lines(content):
         print(line)
-    if args.out:
-        for path in _written(args, law, content, table, points):
-            print(path)
-    damaged = [line for line in table.excluded if not line.endswith(ASKED_FOR)]
-    return EXIT_INCOMPLETE if damaged else 0
+    if out:
+        path = Path(out) / f"{name}.json"
+        files.write_json(path, content)
+        print(path)
 
 
-def _table(args) -> Table:
-    """The rows; columns of a standard name need no flag where the form asks for them."""
-    if args.form in ("isoflop", COMBINED):
-        needed: tuple[str, ...] = ("n_params", "tokens", "loss")
-    else:
-        form = forms.form(args.form)
-        needed = (*form.inputs, form.target)
-    columns = {name: getattr(args, name) for name in (*OPTIONAL, "loss_se", "seed", "x", "error")}
-    for name in ("n_params", "x", "error"):
+def _draw(args, law, table: Table, points) -> None:
+    """The law's pictures beside its JSON."""
+    from scaling.report import pictures
+
+    labels = {"x": args.x} if args.x else {}
+    for name, picture in pictures.of(law, table, points, labels).items():
+        print(picture.write(Path(args.out) / f"{args.form}_{name}"))
+
+
+def exit_code(*tables: Table) -> int:
+    """3 where rows were left out that nobody asked to leave out."""
+    lines = [line for table in tables for line in table.excluded]
+    return EXIT_INCOMPLETE if any(not line.endswith(ASKED_FOR) for line in lines) else 0
+
+
+def _needed(args) -> tuple[str, ...]:
+    """Columns that the form asks for."""
+    if args.form == COMBINED:
+        return (*_inputs(args), "loss")
+    if args.form == "isoflop":
+        return (*SIZE_AND_DATA, "loss")
+    if args.form in TUNED:
+        groups = () if args.flops and not args.n_params and not args.tokens else ("n_params",)
+        return (*groups, TUNED[args.form], "loss")
+    form = _form(args)
+    return (*form.inputs, form.target)
+
+
+def _form(args) -> forms.Form:
+    if args.form in PRODUCTS:
+        return forms.power_product(PRODUCTS[args.form], _of(args))
+    return forms.form(args.form)
+
+
+def _of(args) -> tuple[str, ...]:
+    return tuple(part.strip() for part in args.of.split(","))
+
+
+def read(path: str, args, needed: tuple[str, ...], where: str = "") -> Table:
+    """The rows, those left out said; columns of a standard name need no flag where they are needed."""
+    names = (*OPTIONAL, "loss_se", "seed", "x", "error", "lr", "batch")
+    columns = {name: getattr(args, name) for name in names}
+    for name in ("n_params", "x", "error", "lr", "batch"):
         if not columns[name] and name in needed:
             columns[name] = name
+    if "loss" in needed and {"lr", "batch"} & set(needed):  # two that are tuned together
+        for name in ("lr", "batch"):
+            columns[name] = columns[name] or (name if name in header(path) else "")
     columns["loss"] = args.loss if "loss" in needed else ""
-    return laws.read_csv(
-        args.table,
+    table = laws.read_csv(
+        path,
         drop_highest=args.drop_highest,
         drop_above_flops=args.drop_above_flops,
-        where=args.where,
+        where=",".join(filter(None, (args.where, where))),
         **columns,
+    )
+    for line in table.excluded:
+        print(f"left out: {line}", file=sys.stderr)
+    return table
+
+
+def header(path: str) -> list[str]:
+    """The file's column names; none where there is no such file, which `read_csv` says."""
+    if not Path(path).is_file():
+        return []
+    with open(path, newline="") as handle:
+        return next(csv.reader(handle), [])
+
+
+def fit_form(args, table: Table, form: forms.Form) -> laws.Fit:
+    """The form with the objective, the fixed parameters and the bootstrap of the flags."""
+    return laws.fit(
+        table,
+        form,
+        objective=_objective(args),
+        blocks=args.blocks,
+        fixed=_numbers("--fixed", args.fixed),
+        bootstrap=args.bootstrap,
+        confidence=args.confidence,
     )
 
 
-def _written(args, law, content: dict[str, Any], table: Table, points) -> list[Path]:
-    """The law's JSON in the folder --out, and its pictures beside it."""
-    from scaling.report import pictures
-
-    out = Path(args.out)
-    files.write_json(out / f"{args.form}.json", content)
-    labels = {"x": args.x} if args.x else {}
-    drawn = pictures.of(law, table, points, labels)
-    return [
-        out / f"{args.form}.json",
-        *(picture.write(out / f"{args.form}_{name}") for name, picture in drawn.items()),
-    ]
+def _objective(args) -> laws.Objective:
+    return laws.Objective(args.objective or "huber", args.huber_delta, args.quantile, args.linear)
 
 
 def _fitted(args, table: Table, points) -> tuple[Any, dict[str, Any]]:
@@ -76,39 +138,59 @@ def _fitted(args, table: Table, points) -> tuple[Any, dict[str, Any]]:
     if args.form == "isoflop":
         profiles = laws.fit_isoflop(table, method=args.method, **options)
         return profiles, export.isoflop(profiles, table)
-    objective = laws.Objective(args.objective, args.huber_delta, args.quantile, args.linear)
+    if args.form in TUNED:
+        tuned = laws.fit_optimum_of(table, TUNED[args.form], of=_of(args), **options)
+        content = export.tuned(tuned, table)
+        return tuned, content | {"predictions": _predictions(args, tuned, points)}
     if args.form == COMBINED:
-        sizes, lengths = zip(*points, strict=True)
-        found = laws.forecast(table, sizes, lengths, objective=objective, **options)
-        return found, export.combined(found, table, points)
-    law = laws.fit(
-        table,
-        args.form,
-        objective=objective,
-        blocks=args.blocks,
-        fixed=_numbers("--fixed", args.fixed),
-        **options,
-    )
-    if points and law.form.inputs != ("n_params", "tokens"):
-        raise UserError(f"--at: form {args.form} is no law of n_params and tokens alone")
-    content = export.fitted(law, table)
-    content["predictions"] = [
-        export.prediction(n, d, law.prediction_interval(n, d)) for n, d in points
-    ]
-    return law, content
+        inputs = _inputs(args)
+        if any(len(point) != len(inputs) for point in points):
+            raise UserError(f"--at={args.at}: points must be {':'.join(inputs)}, as the table is")
+        stated = args.objective or args.huber_delta or args.linear or args.quantile != 0.5
+        objective = _objective(args) if stated else None
+        found = laws.forecast(table, *zip(*points, strict=True), objective=objective, **options)
+        return found, export.combined(found, table, points, inputs)
+    law = fit_form(args, table, _form(args))
+    return law, export.fitted(law, table) | {"predictions": _predictions(args, law, points)}
 
 
-def _points(text: str) -> list[tuple[float, float]]:
-    """ "7e9:1.4e11,..." as pairs."""
+def _inputs(args) -> tuple[str, ...]:
+    """What a combined forecast is a law of: x where its column is named, else size and data."""
+    return ("x",) if args.x else SIZE_AND_DATA
+
+
+def _predictions(args, law: laws.Fit | laws.HyperFit, points) -> list[dict[str, Any]]:
+    """The points of --at: new runs of a law of the loss, the law itself where it is of a hyperparameter."""
+    if not points:
+        return []
+    inputs, target = law.form.inputs, law.form.target
+    if isinstance(law, laws.HyperFit):
+        interval = law.predict_interval
+    else:
+        interval = law.mean_interval if law.form.product else law.prediction_interval
+    asked = SIZE_AND_DATA if set(inputs) <= set(SIZE_AND_DATA) else inputs
+    rows = []
+    for point in points:
+        if len(point) != len(asked):
+            raise UserError(f"--at={args.at}: form {args.form} takes {':'.join(asked)}")
+        at = dict(zip(asked, point, strict=True))
+        rows.append(export.prediction(at, interval(*(at[name] for name in inputs)), target))
+    return rows
+
+
+def _points(text: str) -> list[tuple[float, ...]]:
+    """ "7e9:1.4e11,..." as pairs, "1e21,..." as single numbers."""
     found = []
     for part in filter(None, text.split(",")):
         try:
-            n, d = (float(v) for v in part.split(":"))
+            point = tuple(float(v) for v in part.split(":"))
         except ValueError:
-            raise UserError(f"--at={text}: {part!r} is not N:D, as in 7e9:1.4e11") from None
-        if not (n > 0 and d > 0):
+            raise UserError(
+                f"--at={text}: {part!r} is neither N:D, as in 7e9:1.4e11, nor one number"
+            ) from None
+        if not all(v > 0 for v in point):
             raise UserError(f"--at={text}: {part!r} must be positive")
-        found.append((n, d))
+        found.append(point)
     return found
 
 

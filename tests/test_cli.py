@@ -35,6 +35,10 @@ BAD = {
     "combined without points": ("fit", "t.csv", "--form=combined", "--tokens=tokens"),
     "points that are none": ("fit", "t.csv", "--tokens=tokens", "--at=7e9"),
     "no such form": ("fit", "t.csv", "--tokens=tokens", "--form=chinchila"),
+    "no such inputs": ("fit", "t.csv", "--form=lr_law", "--tokens=tokens", "--of=flops,tokens"),
+    "gain of one table": ("gain", "t.csv"),
+    "gain at no compute": ("gain", "a.csv", "b.csv", "--at=1e18:1e19"),
+    "gain of no table": ("gain", "a.csv", "b.csv", "--tokens=tokens"),
     "no such table": ("fit", "nowhere.csv", "--tokens=tokens"),
     "conventions of nothing": ("conventions",),
     "conventions of no sweep": ("conventions", "--workdir=nowhere"),
@@ -232,3 +236,80 @@ def test_conventions_of_a_study(capsys, mini, tmp_path):
     table.write_text("\n".join([header, broken, *others]) + "\n")
     code, _, err = call(capsys, "conventions", f"--workdir={workdir}")
     assert code == EXIT_INCOMPLETE and "row 2" in err
+
+
+def write_csv(path, columns: dict):
+    rows = [",".join(str(v) for v in row) for row in zip(*columns.values(), strict=True)]
+    path.write_text("\n".join([",".join(columns), *rows]) + "\n")
+    return str(path)
+
+
+def test_laws_of_tuned_hyperparameters_of_a_csv(capsys, tmp_path):
+    from tests.laws.test_hyper import P, Q, batch_opt, grids, lr_opt
+
+    table = grids(0.001, batch=True)
+    path = write_csv(tmp_path / "grid.csv", {**table.columns, "bs": table["batch"]})
+    flags = ("--tokens=tokens", "--bootstrap=50", "--at=7e9:1e12", f"--out={tmp_path}")
+    code, out, err = call(capsys, "fit", path, "--form=lr_optimum", "--batch=bs", *flags)
+    assert code == 0 and "lr(N, D) = k N^p D^q" in out and "costs less than 1% of the loss" in out
+    law = json.loads((tmp_path / "lr_optimum.json").read_text())
+    for name, value in (("p", P), ("q", Q)):
+        assert law["params"][name]["value"] == pytest.approx(value, abs=0.02)
+        assert set(law["params"][name]) == {"value", "se", "low", "high"}
+    assert law["n_rows"] == len(table) and law["verdict"] == "good" and law["excluded"] == []
+    assert law["predictions"][0]["lr"]["value"] == pytest.approx(lr_opt(7e9, 1e12), rel=0.05)
+    low, high = law["groups"][0]["range_within_1_percent"]
+    assert low < law["groups"][0]["lr"]["value"] < high
+    code, _, err = call(
+        capsys, "fit", path, "--form=batch_optimum", "--batch=bs", "--of=tokens", *flags
+    )
+    law = json.loads((tmp_path / "batch_optimum.json").read_text())
+    found = law["predictions"][0]["batch"]["value"]
+    assert code == 0 and found == pytest.approx(batch_opt(1e12), rel=0.05), err
+
+
+def test_the_law_of_a_table_of_optima(capsys, tmp_path):
+    from tests.laws.test_hyper import P, optima
+
+    path = write_csv(tmp_path / "optima.csv", optima(noise=0.0).columns)
+    code, out, err = call(
+        capsys, "fit", path, "--form=lr_law", "--tokens=tokens", "--at=7e9:1e12", "--bootstrap=20",
+        f"--out={tmp_path}",
+    )  # fmt: skip
+    law = json.loads((tmp_path / "lr_law.json").read_text())
+    assert code == 0 and law["params"]["p"]["value"] == pytest.approx(P, abs=1e-6), err
+    assert law["predictions"][0]["lr"]["value"] > 0 and "lr " in out
+
+
+def test_gain_of_two_csvs_and_of_one_with_families(capsys, tmp_path):
+    from tests.laws.test_gain import GAMMA, family
+
+    base, new = family(1.0), family(0.8)
+    paths = [write_csv(tmp_path / f"{n}.csv", t.columns) for n, t in (("a", base), ("b", new))]
+    flags = ("--tokens=tokens", "--at=1e19,1e21", "--bootstrap=20", f"--out={tmp_path}")
+    code, out, err = call(capsys, "gain", *paths, *flags)
+    assert code == 0 and "no dependence of the gain on compute" in out, err
+    found = json.loads((tmp_path / "gain.json").read_text())
+    assert found["params"]["slope"]["value"] == pytest.approx(0, abs=1e-4)
+    assert found["n_rows"] == 72 and found["verdict"] == "good"
+    assert any("extrapolated to 10 times its dearest run" in w for w in found["warnings"])
+    lines = (tmp_path / "gain.csv").read_text().splitlines()
+    assert lines[0] == "flops,new_loss,gain,low,high,never_in_share" and len(lines) == 3
+    for line in lines[1:]:
+        assert float(line.split(",")[2]) == pytest.approx(0.8 ** (-1 / GAMMA), rel=1e-3)
+    both = {c: [*base[c], *new[c]] for c in ("n_params", "tokens", "loss")}
+    one = write_csv(tmp_path / "one.csv", {**both, "recipe": ["old"] * 36 + ["new"] * 36})
+    code, again, err = call(capsys, "gain", one, "--family=recipe", "--baseline=old", *flags)
+    assert code == 0 and again.splitlines()[-6:-3] == out.splitlines()[-6:-3], err
+    code, _, err = call(capsys, "gain", one, "--family=recipe", "--baseline=first", *flags)
+    assert code == EXIT_BAD_INPUT and "column recipe has new, old" in err
+
+
+def test_isoflop_by_akima_as_documented(capsys, tmp_path):
+    from tests.laws.test_gain import family
+
+    path = write_csv(tmp_path / "t.csv", family().columns)
+    code, out, err = call(
+        capsys, "fit", path, "--tokens=tokens", "--form=isoflop", "--method=akima", "--bootstrap=20"
+    )
+    assert code == 0 and "N*" in out, err

@@ -5,13 +5,16 @@ table = laws.read_csv("runs.csv", n_params="n_params", tokens="tokens", flops="f
 law = laws.fit(table, "chinchilla", objective=laws.Objective(delta=1e-3), bootstrap=500)
 law.values, law.intervals, law.verdict, law.warnings
 law.predict(1e9, 2e10), law.prediction_interval(1e9, 2e10), law.optimum(1e21)
+laws.fit_optimum_of(table, "lr"), laws.compute_equivalent_gain(law, another_law, [1e20, 1e21])
 """
 
 from scaling.laws.design import Belief, Proposal, Target, expected_se, propose
 from scaling.laws.envelope import EnvelopeFit, fit_envelope
 from scaling.laws.fit import Fit, fit, fit_chinchilla
 from scaling.laws.forecast import Combined, forecast
-from scaling.laws.forms import FORMS, Form
+from scaling.laws.forms import FORMS, Form, power_product
+from scaling.laws.gain import Gain, compute_equivalent_gain
+from scaling.laws.hyper import HyperFit, fit_optimum_of
 from scaling.laws.isoflop import IsoflopFit, fit_isoflop
 from scaling.laws.objective import Objective
 from scaling.laws.power import PowerFit, fit_power
@@ -27,6 +30,8 @@ __all__ = [
     "EnvelopeFit",
     "Fit",
     "Form",
+    "Gain",
+    "HyperFit",
     "IsoflopFit",
     "Objective",
     "PowerFit",
@@ -34,15 +39,18 @@ __all__ = [
     "Table",
     "Target",
     "VarproFit",
+    "compute_equivalent_gain",
     "expected_se",
     "fit",
     "fit_chinchilla",
     "fit_envelope",
     "fit_isoflop",
+    "fit_optimum_of",
     "fit_power",
     "fit_varpro",
     "forecast",
     "make_table",
+    "power_product",
     "propose",
     "read_csv",
 ]

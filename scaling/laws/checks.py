@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from scaling.laws.forms.base import Form
 from scaling.laws.table import CannotFit, Table
 
 GAP = np.log(300.0)  # neighbours in a sorted column further apart than this look like two units
+APART = (
+    0.05  # scatter of log tokens about a straight line in log n_params, below which they are one
+)
 OFF = np.log(8.0)  # C / (6 N D) further from its median than this looks like another unit
 
 
@@ -87,6 +92,8 @@ def require_spread(table: Table, form: Form, n_free: int) -> None:
                 f"{form.name}: column {name} has {distinct} distinct value(s); vary it over at least "
                 f"{form.distinct}"
             )
+    if form.product:
+        require_apart({name: table[name] for name in form.inputs}, form.name)
     if {"n_params", "tokens"} <= set(form.inputs):
         product = np.log(table.n_params * table.tokens)
         if np.ptp(product) < 0.1:
@@ -109,6 +116,20 @@ def lateness(table: Table, form: Form, late: float) -> np.ndarray:
     """`[N]` weights (scale / largest scale)^late: 1 at the dearest row."""
     scale_N = scale(table, form)
     return (scale_N / scale_N.max()) ** late
+
+
+def require_apart(columns: Mapping[str, np.ndarray], what: str) -> None:
+    """Raises CannotFit where two inputs of a power product move together, so that only one exponent shows."""
+    if len(columns) < 2:
+        return
+    (first, x), (second, y) = ((name, np.log(values)) for name, values in columns.items())
+    slope, offset = np.polyfit(x, y, 1)
+    if np.std(y - slope * x - offset) < APART:
+        raise CannotFit(
+            f"{what}: {second} goes as {first}^{slope:.2g} in every row, so the two exponents cannot be "
+            f"told apart; add runs of another ratio, or ask for a law of one: --of={first}, {second} or "
+            "flops"
+        )
 
 
 def input_warnings(table: Table, form: Form) -> list[str]:

@@ -14,6 +14,7 @@ from scaling.laws.table import Table
 
 WEAK = "identified"  # the word that marks a warning on identification
 BY_CHANCE = 1e-3  # a trend of residuals less likely than this without a cause is structure
+EXPONENT_WIDTH = 0.2  # an interval of a product's exponent is narrow below this, also around 0
 DOUBTS = ("mixed units", "residuals have structure", "count twice")
 
 
@@ -41,11 +42,8 @@ def warnings(
             continue
         if name == "E" and values[name] < 0.05 * lowest:
             found.append("E is not identified: the fit puts it near 0")
-        elif not (i.high - i.low <= abs(values[name])):
-            found.append(
-                f"{name} is weakly identified: interval {i.low:.3g} to {i.high:.3g} around "
-                f"{values[name]:.3g}"
-            )
+        else:
+            found += wide(name, i, EXPONENT_WIDTH if form.product else 0.0)
     if len(minima) > 1 and minima[1] <= 1.02 * minima[0]:
         found.append(
             f"another local minimum lies {minima[1] / max(minima[0], 1e-300) - 1:.2%} above the "
@@ -61,6 +59,15 @@ def warnings(
         )
     found += structure(table, form, residuals)
     return found
+
+
+def wide(name: str, i: Interval, narrow: float = 0.0) -> list[str]:
+    """A line where the interval is wider than its value, and than `narrow`."""
+    if i.high - i.low <= max(abs(i.value), narrow):
+        return []
+    return [
+        f"{name} is weakly identified: interval {i.low:.3g} to {i.high:.3g} around {i.value:.3g}"
+    ]
 
 
 @dataclass(frozen=True)

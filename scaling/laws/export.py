@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from scaling.laws.fit import Fit
 from scaling.laws.forecast import Combined
+from scaling.laws.gain import Gain
+from scaling.laws.hyper import HyperFit, cost_in_words
 from scaling.laws.isoflop import IsoflopFit
 from scaling.laws.power import PowerFit
 from scaling.laws.table import Table
+from scaling.laws.tuned import COST
+
+SYMBOLS = {"n_params": "N", "tokens": "D"}
 
 
 def ranges(table: Table, columns) -> dict[str, list[float]]:
@@ -54,12 +60,12 @@ def fitted(fit: Fit, table: Table) -> dict[str, Any]:
     }
 
 
-def prediction(n_params: float, tokens: float, loss) -> dict[str, Any]:
-    """Loss of one new run, with the interval that holds it."""
-    return {"n_params": n_params, "tokens": tokens, "loss": loss.as_dict()}
+def prediction(at: Mapping[str, float], value, target: str = "loss") -> dict[str, Any]:
+    """Loss of one new run, or a hyperparameter's law there, with the interval that holds it."""
+    return {**at, target: value.as_dict()}
 
 
-def combined(found: Combined, table: Table, points) -> dict[str, Any]:
+def combined(found: Combined, table: Table, points, inputs: Sequence[str]) -> dict[str, Any]:
     """A backtest-weighted forecast as JSON, with every member's law."""
     return {
         "form": "combined",
@@ -70,7 +76,8 @@ def combined(found: Combined, table: Table, points) -> dict[str, Any]:
         "backtest_rms_log_errors": found.errors,
         "backtest_held_back": list(found.folds),
         "predictions": [
-            prediction(n, d, i) for (n, d), i in zip(points, found.intervals, strict=True)
+            prediction(dict(zip(inputs, point, strict=True)), i)
+            for point, i in zip(points, found.intervals, strict=True)
         ],
         "members": {name: fitted(law, table) for name, law in found.fits.items()},
         "verdict": "; ".join(f"{n}: {law.verdict}" for n, law in found.fits.items()),
@@ -112,6 +119,69 @@ def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
     }
 
 
+def tuned(fit: HyperFit, table: Table) -> dict[str, Any]:
+    """The law of a tuned hyperparameter as JSON, with every group's optimum."""
+    return {
+        "form": f"{fit.form.target}_optimum",
+        "equation": fit.equation,
+        "source": fit.form.source,
+        "domain": fit.form.domain,
+        "estimator": "a quadratic in log hyperparameters near each group's lowest log loss, weighted least "
+        "squares on logs of the optima",
+        "params": {name: i.as_dict() for name, i in fit.law.items()},
+        "groups": [
+            {
+                **g.inputs,
+                "rows": g.n_runs,
+                fit.form.target: g.optimum.as_dict(),
+                "loss_opt": g.loss,
+                f"range_within_{COST:.0%}".replace("%", "_percent"): list(g.tolerated),
+                "problem": g.problem,
+            }
+            for g in fit.groups
+        ],
+        "scatter": fit.scatter,
+        "factor_that_costs_1_percent": fit.wrong_by,
+        "notes": [cost_in_words(fit)],
+        "verdict": fit.verdict,
+        "warnings": list(fit.warnings),
+        "confidence": fit.confidence,
+        **_common(table),
+    }
+
+
+def gain(found: Gain, baseline: Table, new: Table) -> dict[str, Any]:
+    """A compute-equivalent gain as JSON: its slope, either family's law, and the curve."""
+    families = {"baseline": baseline, "new": new}
+    return {
+        "form": "gain",
+        "equation": found.equation,
+        "source": "Ho et al. 2024 (effective compute); Davidson et al. 2023 (compute-equivalent gain)",
+        "estimator": "laws of the compute-optimal loss of two families, refits paired at random",
+        "params": {
+            "slope": found.slope.as_dict(),
+            **{f"{n}_{f}": i.as_dict() for f, law in found.laws.items() for n, i in law.items()},
+        },
+        "gains": [
+            {"flops": c, "new_loss": loss, "gain": g.as_dict(), "never_in_share": share}
+            for c, loss, g, share in zip(
+                found.flops.tolist(),
+                found.new_loss.tolist(),
+                found.gain,
+                found.never.tolist(),
+                strict=True,
+            )
+        ],
+        "notes": [found.scale],
+        "verdict": found.verdict,
+        "warnings": list(found.warnings),
+        "confidence": found.confidence,
+        "n_rows": len(baseline) + len(new),
+        "excluded": [f"{f}: {line}" for f, t in families.items() for line in t.excluded],
+        "families": {f: _common(t) for f, t in families.items()},
+    }
+
+
 def lines(content: dict[str, Any]) -> list[str]:
     """A law's dict as text: equation, parameters with intervals, verdict."""
     out = [f"{content['equation']}   ({content['n_rows']} rows)"]
@@ -123,11 +193,17 @@ def lines(content: dict[str, Any]) -> list[str]:
         errors = ", ".join(f"{e:.2%}" for e in content["backtest_rms_log_errors"][name])
         out.append(f"  {name:16} weight {weight:.2f}  backtest errors {errors}")
     for p in content.get("predictions", []):
-        loss = p["loss"]
-        out.append(
-            f"  N {p['n_params']:.4g} D {p['tokens']:.4g}: loss {loss['value']:.5g}  "
-            f"[{loss['low']:.5g}, {loss['high']:.5g}] for a new run"
-        )
+        *inputs, target = p
+        what = " ".join(f"{SYMBOLS.get(n, n)} {p[n]:.4g}" for n in inputs) + f": {target}"
+        ends = " for a new run" if target == "loss" else ""
+        out.append(f"  {what} {_ends(p[target])}{ends}")
+    for g in content.get("gains", []):
+        out.append(f"  C {g['flops']:.4g}: loss {g['new_loss']:.4g}, gain {_ends(g['gain'])}")
+    out.extend(f"  {line}" for line in content.get("notes", []))
     out.append(f"verdict: {content['verdict']}")
     out.extend(f"warning: {w}" for w in content["warnings"])
     return out
+
+
+def _ends(i: dict[str, float]) -> str:
+    return f"{i['value']:.5g}  [{i['low']:.5g}, {i['high']:.5g}]"

@@ -148,7 +148,7 @@ def fit(
             f"{form.name}: no start ends in the form's domain (positive exponents); the "
             f"{form.target} does not fall with {' and '.join(form.inputs)}"
         )
-    if n_free > 1:
+    if n_free > 1 and not form.product:  # whose exponents may be 0
         solver.require_better_than_constant(solution.params_RP[value_R.argmin()], delta)
     params_P, draws_BP, lowest = solver.settled(
         solution.params_RP, value_R, bootstrap, table[blocks] if blocks else None, delta, seed
@@ -177,7 +177,7 @@ def fit(
         values=values,
         intervals=intervals,
         objective=lowest,
-        described=objective.describe(delta),
+        described=objective.describe(delta, form.target),
         delta=delta,
         reached=reached,
         converged=solution.converged_R,

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
 from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.parabola import averaged, fit_quadratics
 from scaling.laws.power import PowerFit, fit_power
 from scaling.laws.table import CannotFit, Table
 
@@ -101,10 +102,10 @@ def fit_isoflop(
 
 def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence: float) -> Profile:
     # seeds of one size are one point of the profile: the mean of their log losses
-    log_n, member = np.unique(np.log(rows.n_params), return_inverse=True)
-    runs = np.bincount(member)
-    log_loss = np.bincount(member, np.log(rows.loss)) / runs
-    log_d = np.bincount(member, np.log(rows.tokens)) / runs
+    log_n_N1 = np.log(rows.n_params)[:, None]
+    log_n_P1, log_loss, runs = averaged(log_n_N1, np.log(rows.loss))
+    log_d = averaged(log_n_N1, np.log(rows.tokens))[1]
+    log_n = log_n_P1[:, 0]
     log_n0 = float(log_n.mean())
     points = np.stack([log_n, log_loss])
     nothing = Interval(*(float("nan"),) * 4)
@@ -117,11 +118,10 @@ def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence
         """(log N*, log loss there) of a profile; NaN where it has no minimum."""
         if method == "akima":
             return _akima_minimum(log_n, values)
-        c2, c1, c0 = np.polyfit(log_n - log_n0, values, 2, w=np.sqrt(runs))
-        if not c2 > 0:
-            return np.nan, np.nan
-        x = -c1 / (2 * c2)
-        return x + log_n0, c0 + c1 * x + c2 * x * x
+        bowl = fit_quadratics(log_n_P1 - log_n0, values[None], runs)
+        assert bowl is not None  # MIN_SIZES distinct sizes
+        best_1F, lowest_1 = bowl.minima()
+        return float(best_1F[0, 0]) + log_n0, float(lowest_1[0])
 
     def optimum(log_best: float, log_lowest: float) -> tuple[float, float, float]:
         # tokens are not exactly C / N: heads, attention and whole steps come in, so D(N) is interpolated

@@ -44,9 +44,9 @@ class Objective:
                 f"huber_delta={self.delta}; must be 0 (scaled to residuals) or positive"
             )
 
-    def describe(self, delta: float) -> str:
+    def describe(self, delta: float, target: str = "loss") -> str:
         """One line for reports; `delta` is the threshold that was used."""
-        on = "loss" if self.linear else "log loss"
+        on = target if self.linear else f"log {target}"
         words = {
             "huber": f"Huber loss with threshold {delta:.3g} on {on}, summed over rows",
             "least_squares": f"least squares on {on}",

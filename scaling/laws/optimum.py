@@ -1,4 +1,4 @@
-"""N* and D* in closed form where cost is k N D: Hoffmann et al. 2022, equation 4, and Kaplan's alike."""
+"""N*, D* and L* in closed form where cost is k N D: Hoffmann et al. 2022, equation 4, and Kaplan's alike."""
 
 from __future__ import annotations
 
@@ -28,3 +28,39 @@ def closed_form(form_name: str, natural_RP: np.ndarray, product: float):
                 f"{form_name} prescribes no N* and D*; use a law of n_params and tokens"
             )
         return np.exp(log_n), product / np.exp(log_n)
+
+
+def floor_and_power(form_name: str, natural_RP: np.ndarray, flops_per_n_d: float) -> np.ndarray:
+    """`[R, 3]` (E, log K, gamma) of each law's compute-optimal loss L*(C) = E + K C^-gamma.
+
+    Both terms of Chinchilla's law fall with one exponent along its optimum, alpha beta / (alpha + beta); Kaplan's
+    with alpha_N alpha_D / (alpha_N + alpha_D), without a floor. Laws of one quantity are taken for laws of C.
+    Raises CannotFit for forms without such a law.
+    """
+    columns = np.asarray(natural_RP, float).T
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        if form_name in ("chinchilla", "chinchilla_tied"):
+            a, b, floor, alpha, *rest = columns
+            beta = rest[0] if rest else alpha
+            n_opt, d_opt = closed_form(form_name, natural_RP, 1.0)
+            log_k = np.log(a * n_opt**-alpha + b * d_opt**-beta)
+            gamma = alpha * beta / (alpha + beta)
+        elif form_name == "kaplan":
+            n_c, _, alpha_n, alpha_d = columns
+            n_opt, _ = closed_form(form_name, natural_RP, 1.0)
+            ratio = alpha_n / alpha_d
+            log_k = alpha_d * (np.log1p(ratio) + ratio * np.log(n_c / n_opt))
+            gamma, floor = alpha_n * alpha_d / (alpha_n + alpha_d), 0 * alpha_n
+        elif form_name == "over_training":
+            a, b, floor, gamma = columns  # the form counts C as 6 N D
+            log_k = np.log(2.0) + (np.log(a) + np.log(b)) / 2 - gamma * np.log(6.0)
+        elif form_name in ("power", "power_offset"):
+            k, *between, gamma = columns
+            floor = between[0] if between else 0 * k
+            log_k, flops_per_n_d = np.log(k), 1.0
+        else:
+            raise CannotFit(
+                f"{form_name} has no compute-optimal loss in closed form; use chinchilla, "
+                "chinchilla_tied, kaplan, over_training, or power_offset or power of x = flops"
+            )
+        return np.stack([floor, log_k + gamma * np.log(flops_per_n_d), gamma], axis=1)

@@ -30,7 +30,7 @@ def read_csv(
     """A table from a CSV with any column names.
 
     `columns` maps what a column means (n_params, tokens, flops, loss, budget, unique_tokens,
-    tokens_per_param, loss_se, seed, x, error) to its name in the file; empty names are ignored. Of tokens
+    tokens_per_param, loss_se, seed, x, error, lr, batch) to its name in the file; empty names are ignored. Of tokens
     and flops one follows from C = 6 N D where the other is missing; without a budget column, rows of
     equal compute are grouped. `where` keeps rows by equality, "hparams=base,warmup=long" or a mapping.
 

@@ -6,22 +6,23 @@ from collections.abc import Mapping, Sequence
 
 from scaling.laws.fit import Fit
 from scaling.laws.forecast import Combined
+from scaling.laws.hyper import HyperFit
 from scaling.laws.isoflop import IsoflopFit
 from scaling.laws.table import Table
 from scaling.report import bootstrap, curve, forecast, isoflop, measured, residuals, surface
 from scaling.report.picture import Picture
 
-Law = Fit | IsoflopFit | Combined
+Law = Fit | IsoflopFit | Combined | HyperFit
 SIZE_AND_DATA = ("n_params", "tokens")
 
 
 def of(
     law: Law,
     table: Table,
-    points: Sequence[tuple[float, float]] = (),
+    points: Sequence[tuple[float, ...]] = (),
     labels: Mapping[str, str] | None = None,
 ) -> dict[str, Picture]:
-    """The pictures of a law fitted to `table`; `points` are the N and D that a combined forecast is about.
+    """The pictures of a law fitted to `table`; `points` are the N and D, or x, that a combined forecast is about.
 
     `labels` name the columns on the axes; without them they have their usual names.
     """
@@ -31,15 +32,16 @@ def of(
             "laws": isoflop.optimum(law, labels),
         }
     if isinstance(law, Combined):
-        found = {"forecast": forecast.points(law, points, SIZE_AND_DATA)} if points else {}
+        names = next(iter(law.fits.values())).form.inputs
+        found = {"forecast": forecast.points(law, points, names)} if points else {}
         return {"backtest": forecast.backtest(law), **found} if law.folds else found
-    return of_form(law, table, labels)
+    return {} if isinstance(law, HyperFit) else of_form(law, table, labels)
 
 
 def of_form(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> dict[str, Picture]:
     """Contours or curve where the form has them, residuals, refits, prediction against measurement."""
     found: dict[str, Picture] = {}
-    if law.form.inputs == SIZE_AND_DATA:
+    if law.form.inputs == SIZE_AND_DATA and law.form.target == "loss":
         costed = table
         if "flops" not in table:
             costed = table.with_columns(flops=6.0 * table.n_params * table.tokens)

@@ -2,6 +2,7 @@
 
 from scaling.errors import UserError
 from scaling.laws.forms.base import Form
+from scaling.laws.forms.hyper import BATCH_LAW, LR_LAW, power_product
 from scaling.laws.forms.links import LOSS_TO_ERROR
 from scaling.laws.forms.one_input import BROKEN, LEVEL, M4, POWER, POWER_OFFSET, SHIFTED_POWER
 from scaling.laws.forms.repeated import DATA_CONSTRAINED
@@ -27,10 +28,12 @@ FORMS = {
         M4,
         BROKEN,
         LOSS_TO_ERROR,
+        LR_LAW,
+        BATCH_LAW,
     )
 }
 
-__all__ = ["FORMS", "Form", "form"]
+__all__ = ["FORMS", "Form", "form", "power_product"]
 
 
 def form(name: str) -> Form:

@@ -40,6 +40,7 @@ class Form:
     target: str = "loss"  # the column it predicts
     distinct: int = 3  # different values that each input must take
     judged: tuple[str, ...] = ()  # parameters whose intervals decide whether it is identified
+    product: bool = False  # linear in the logs: exponents of any sign, 0 among them
 
 
 def stored_as_logs(start: int, stop: int) -> tuple[Callable, Callable]:

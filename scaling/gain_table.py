@@ -1,0 +1,125 @@
+"""`scaling gain BASELINE.csv NEW.csv`: how much more compute the baseline needs to match the new family."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from scaling import files, fit_table, laws, machine
+from scaling.errors import UserError
+from scaling.laws import export, forms
+from scaling.laws.table import Table
+
+POINTS = 5  # computes of the curve where --at names none
+
+
+def run(args) -> int:
+    """Fit both families with one form and write their gain; returns the exit code."""
+    machine.enable_compilation_cache()
+    flops = _computes(args.at)
+    isoflop = args.form == "isoflop"
+    form = forms.form("chinchilla" if isoflop else args.form)
+    needed = (*form.inputs, form.target)
+    base, new = (fit_table.read(path, args, needed, where) for path, where in _families(args))
+    options = {"bootstrap": args.bootstrap, "confidence": args.confidence}
+    fits = []
+    for name, table in (("baseline", base), ("new", new)):
+        try:
+            fits.append(
+                laws.fit_isoflop(table, method=args.method, **options)
+                if isoflop
+                else fit_table.fit_form(args, table, form)
+            )
+        except laws.CannotFit as error:
+            raise laws.CannotFit(f"{name} family: {error}") from error
+    both = (base, new)
+    low, high = max(min(_compute(t)) for t in both), min(max(_compute(t)) for t in both)
+    if not flops and not low < high:
+        raise UserError("the families share no range of compute; name computes with --at=C1,C2,...")
+    found = laws.compute_equivalent_gain(
+        fits[0],
+        fits[1],
+        flops or np.geomspace(low, high, POINTS),
+        flops_per_n_d=(_flops_per_n_d(base), _flops_per_n_d(new)),
+        confidence=args.confidence,
+    )
+    content = export.gain(found, base, new)
+    content["warnings"] += _beyond(found, base, new)
+    fit_table.write(content, args.out, "gain")
+    if args.out:
+        path = Path(args.out) / "gain.csv"
+        files.write_bytes(path, _csv(found))
+        print(path)
+    return fit_table.exit_code(base, new)
+
+
+def _families(args) -> list[tuple[str, str]]:
+    """(path, rows to keep) of the baseline and of the new family."""
+    if len(args.tables) == 2 and not args.family:
+        return [(path, "") for path in args.tables]
+    if len(args.tables) != 1 or not args.family or not args.baseline:
+        raise UserError(
+            "give BASELINE.csv NEW.csv, or one CSV with --family=COLUMN and --baseline=VALUE"
+        )
+    (path,) = args.tables
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    with open(path, newline="") as handle:
+        rows = csv.DictReader(handle)
+        if args.family not in (rows.fieldnames or []):
+            raise UserError(f"{path}: no column {args.family!r} for --family")
+        values = sorted({row[args.family] for row in rows})
+    others = [v for v in values if v != args.baseline]
+    if args.baseline not in values:
+        raise UserError(f"--baseline={args.baseline}: column {args.family} has {', '.join(values)}")
+    new = args.new or (others[0] if len(others) == 1 else "")
+    if new not in others:
+        raise UserError(f"--new={args.new}: name the other family, one of {', '.join(others)}")
+    return [(path, f"{args.family}={value}") for value in (args.baseline, new)]
+
+
+def _computes(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in filter(None, text.split(","))]
+    except ValueError:
+        raise UserError(f"--at={text}: not numbers of FLOPs, as in 1e20,1e21") from None
+    if any(not c > 0 for c in found):
+        raise UserError(f"--at={text}: FLOPs must be positive")
+    return found
+
+
+def _compute(table: Table) -> np.ndarray:
+    return table["flops" if "flops" in table else "x"]
+
+
+def _flops_per_n_d(table: Table) -> float:
+    """k in C = k N D, the table's median; 6 for tables of compute alone."""
+    if not {"n_params", "tokens", "flops"} <= set(table.columns):
+        return 6.0
+    return float(np.median(table.flops / (table.n_params * table.tokens)))
+
+
+def _beyond(found: laws.Gain, base: Table, new: Table) -> list[str]:
+    """Where the curve leaves what was measured: the new family at C, the baseline at gain times C."""
+    said = []
+    for name, table, used in (
+        ("new", new, found.flops),
+        ("baseline", base, found.flops * np.array([g.value for g in found.gain])),
+    ):
+        dearest = _compute(table).max()
+        beyond = used[np.isfinite(used)].max(initial=0.0) / dearest
+        if beyond > 2:
+            said.append(f"the {name} family is extrapolated to {beyond:.3g} times its dearest run")
+    return said
+
+
+def _csv(found: laws.Gain) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("flops", "new_loss", "gain", "low", "high", "never_in_share"))
+    for c, loss, g, share in zip(found.flops, found.new_loss, found.gain, found.never, strict=True):
+        writer.writerow((c, loss, g.value, g.low, g.high, share))
+    return text.getvalue().encode()

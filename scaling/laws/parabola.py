@@ -1,0 +1,64 @@
+"""The lowest point of a profile: a quadratic in the logs of one or more quantities, by weighted least squares.
+
+    y = c + g x + x H x / 2,   x* = -H^-1 g,   a minimum only where H is positive definite
+
+Shapes: N rows, P points, F quantities, B sets of values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def averaged(x_NF: np.ndarray, y_N: np.ndarray):
+    """(x_PF, y_P, runs_P): rows of equal x, which are seeds, as one point with the mean of their y."""
+    x_PF, member = np.unique(x_NF, axis=0, return_inverse=True)
+    runs_P = np.bincount(member.reshape(-1))
+    return x_PF, np.bincount(member.reshape(-1), y_N) / runs_P, runs_P
+
+
+def coefficients(n_quantities: int) -> int:
+    """How many numbers a quadratic in `n_quantities` has: 3 in one, 6 in two."""
+    return (n_quantities + 1) * (n_quantities + 2) // 2
+
+
+@dataclass(frozen=True)
+class Quadratics:
+    """B quadratics in F quantities."""
+
+    constant_B: np.ndarray
+    gradient_BF: np.ndarray
+    hessian_BFF: np.ndarray
+
+    def at(self, x_PF: np.ndarray) -> np.ndarray:
+        """`[B, P]` values."""
+        bent = np.einsum("bfg,pf,pg->bp", self.hessian_BFF, x_PF, x_PF) / 2
+        return self.constant_B[:, None] + self.gradient_BF @ x_PF.T + bent
+
+    def minima(self) -> tuple[np.ndarray, np.ndarray]:
+        """(x*_BF, y*_B), NaN where the quadratic has no minimum."""
+        convex_B = np.linalg.eigvalsh(self.hessian_BFF)[:, 0] > 0
+        safe_BFF = np.where(
+            convex_B[:, None, None], self.hessian_BFF, np.eye(self.gradient_BF.shape[1])
+        )
+        best_BF = -np.linalg.solve(safe_BFF, self.gradient_BF[..., None])[..., 0]
+        lowest_B = self.constant_B + np.sum(self.gradient_BF * best_BF, axis=1) / 2
+        return np.where(convex_B[:, None], best_BF, np.nan), np.where(convex_B, lowest_B, np.nan)
+
+
+def fit_quadratics(x_PF: np.ndarray, y_BP: np.ndarray, runs_P: np.ndarray) -> Quadratics | None:
+    """One quadratic per row of `y_BP`; points weigh as the runs in them. None where the points leave it open."""
+    n = x_PF.shape[1]
+    first, second = np.triu_indices(n)
+    design = np.column_stack([np.ones(len(x_PF)), x_PF, x_PF[:, first] * x_PF[:, second]])
+    root_P = np.sqrt(runs_P)
+    found, _, rank, _ = np.linalg.lstsq(design * root_P[:, None], (y_BP * root_P).T, rcond=1e-10)
+    if rank < design.shape[1]:
+        return None
+    hessian_BFF = np.zeros((len(y_BP), n, n))
+    for row, f, g in zip(found[n + 1 :], first, second, strict=True):
+        hessian_BFF[:, f, g] += row
+        hessian_BFF[:, g, f] += row
+    return Quadratics(found[0], found[1 : n + 1].T, hessian_BFF)
