@@ -74,9 +74,6 @@ def _table(sub) -> None:
         "--drop_above_flops", type=float, default=0.0, metavar="C", help="leave out dearer runs"
     )
     sub.add_argument(
-        "--method", default="parabola", help="profiles of --form=isoflop: parabola or akima"
-    )
-    sub.add_argument(
         "--objective",
         default="",
         help="huber (the default, but for forecasts of curves), least_squares, l1 or likelihood",
