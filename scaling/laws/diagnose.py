@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.bootstrap import Interval
-from scaling.laws.forms.base import Form
+from scaling.laws.forms.base import DEAD_FLOOR, Form
 from scaling.laws.objective import Objective
 from scaling.laws.table import Table
 
-WEAK = "identified"  # the word that marks a warning on identification
+WEAK = ("identified", "hardly tell")  # words that mark a warning on identification
 BY_CHANCE = 1e-3  # a trend of residuals less likely than this without a cause is structure
 EXPONENT_WIDTH = 0.2  # an interval of a product's exponent is narrow below this, also around 0
 DOUBTS = ("mixed units", "residuals have structure", "count twice")
@@ -40,7 +40,7 @@ def warnings(
         i = intervals[name]
         if name in fixed or no_intervals:
             continue
-        if name == "E" and values[name] < 0.05 * lowest:
+        if name == "E" and values[name] < DEAD_FLOOR * lowest:
             found.append("E is not identified: the fit puts it near 0")
         else:
             found += wide(name, i, EXPONENT_WIDTH if form.product else 0.0)
@@ -134,7 +134,7 @@ def structure(table: Table, form: Form, residuals: np.ndarray) -> list[str]:
 
 def verdict(found: list[str]) -> str:
     """ "weakly identified" before "doubtful" before "good"."""
-    if any(WEAK in line for line in found):
+    if any(word in line for line in found for word in WEAK):
         return "weakly identified"
     if any(word in line for line in found for word in DOUBTS):
         return "doubtful"

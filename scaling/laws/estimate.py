@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.bootstrap import resample_counts
-from scaling.laws.forms.base import Form
+from scaling.laws.forms.base import DEAD_FLOOR, Form
 from scaling.laws.objective import HUBER_EFFICIENT, L1_DELTA, Objective, robust_scale
 from scaling.laws.solve import WIDEST, Solution, minimise, padding
 from scaling.laws.table import CannotFit, Table
@@ -185,6 +185,7 @@ class Solver:
         counts_BN = resample_counts(len(self.target_N), bootstrap, groups, seed)
         order = distinct(value_R)
         near, lowest = params_RP[order[:STARTS_PER_RESAMPLE]], float(value_R[order[0]])
+        near = np.concatenate([near, self._revived(near[0])])
         for _ in range(3):
             draws_BP = self.resampled(counts_BN, near, delta)
             known = draws_BP[np.isfinite(draws_BP).all(axis=1)]
@@ -196,8 +197,25 @@ class Solver:
             if not value[best] < lowest * (1 - REACHED) - 1e-15:
                 break
             near = np.concatenate([again.params_RP[best][None], near])[:STARTS_PER_RESAMPLE]
+            near = np.concatenate([near, self._revived(near[0])])
             lowest = float(value[best])
         return near[0], draws_BP, lowest
+
+    def _revived(self, params_P) -> np.ndarray:
+        """`[0 or 1, P]`: the law with a floor again where its E has died.
+
+        At E near 0 the objective has no slope in log E, so that refits would all stay there and the
+        interval of E would look exact.
+        """
+        names = self.form.parameters
+        if "E" not in names or not self.free_P[names.index("E")]:
+            return np.empty((0, len(params_P)))
+        i, lowest = names.index("E"), float(np.exp(self.target_N[self.weights_N > 0].min()))
+        if self.form.natural(params_P[None])[0, i] > DEAD_FLOOR * lowest:
+            return np.empty((0, len(params_P)))
+        alive = np.array(params_P)
+        alive[i] = np.log(0.5 * lowest)
+        return alive[None]
 
     def resampled(self, counts_BN, near_SP, delta: float) -> np.ndarray:
         """`[B, P]` refits, each the best of a few starts."""

@@ -124,8 +124,10 @@ def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence
         return float(best_1F[0, 0]) + log_n0, float(lowest_1[0])
 
     def optimum(log_best: float, log_lowest: float) -> tuple[float, float, float]:
-        # tokens are not exactly C / N: heads, attention and whole steps come in, so D(N) is interpolated
-        return tuple(np.exp([log_best, np.interp(log_best, log_n, log_d), log_lowest]))
+        # tokens are not exactly C / N: heads, attention and whole steps come in, so D(N) is interpolated;
+        # beyond the sizes it goes on as 1 / N
+        beyond = log_best - np.clip(log_best, log_n[0], log_n[-1])
+        return tuple(np.exp([log_best, np.interp(log_best, log_n, log_d) - beyond, log_lowest]))
 
     coefficients = np.polyfit(log_n - log_n0, log_loss, 2, w=np.sqrt(runs))
     log_best, log_lowest = located(log_loss)
@@ -146,10 +148,14 @@ def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence
     rng = np.random.default_rng(0)
     around = smooth if method == "parabola" else log_loss
     draws = np.full((bootstrap, 3), np.nan)
+    width = log_n[-1] - log_n[0]
     for i in range(bootstrap):
         best, lowest = located(around + rng.choice(widened, len(log_n)))
-        if np.isfinite(best) and log_n[0] < best < log_n[-1]:
-            draws[i] = optimum(best, lowest)
+        # a minimum beyond the sizes counts, at most as far beyond them as they are wide
+        draws[i] = optimum(np.clip(best, log_n[0] - width, log_n[-1] + width), lowest)
+    if method == "akima" and bootstrap:
+        # the lowest point of a spline through noisy points is too low on average (here by this much)
+        draws[:, 2] *= np.exp(log_lowest - np.mean(np.log(draws[:, 2])))
     n_opt, tokens_opt, loss_opt = (
         interval(v, draws[:, i], confidence) for i, v in enumerate(values)
     )

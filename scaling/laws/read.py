@@ -127,7 +127,7 @@ def _without_highest(kept, count: int, excluded: list[str]):
 
 def _conditions(where: str) -> dict[str, str]:
     found = {}
-    for part in filter(None, where.split(",")):
+    for part in filter(None, next(csv.reader([where]), [])):
         if "=" not in part:
             raise UserError(f"--where={where!r}: {part!r} is not COLUMN=VALUE")
         column, value = part.split("=", 1)

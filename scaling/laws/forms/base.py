@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+DEAD_FLOOR = 0.05  # share of the lowest loss below which a floor E is none
+
 
 def always(natural_RP: np.ndarray) -> np.ndarray:
     """Every finite solution is in the form's domain."""
