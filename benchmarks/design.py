@@ -12,6 +12,7 @@ intervals of the law at 10 and 100 times the dearest budget. "coverage" is how o
 Where the form is wrong the surfaces follow another law (see WORLDS) and both are still fitted by
 chinchilla: reported are the root mean square errors of log loss. --careful keeps the proposed runs to 5..100
 tokens per parameter and to a three-hundredth of the dearest: less narrow, and less wrong where the form is.
+With --rounds=2 the designer starts wide and becomes careful where the first round shows lack of fit.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from scaling.laws.table import make_table
 
 DEAREST = 3e20
 TARGETS = (10, 100)
+WIDE = (0.5, 2000.0)
+CAREFUL = (5.0, 100.0)  # tokens per parameter
+FIRST = (0.4, 0.25)  # share of the runs and of the FLOPs that the first of two rounds takes
 
 
 def chinchilla(p, n, d):
@@ -113,25 +117,38 @@ def designed(law, p, total: float, runs: int, rounds: int, careful: bool, noise:
     """The table that the designer's runs give."""
     targets = [design.Target(DEAREST * t) for t in TARGETS]
     belief = design.Belief.published(flops=DEAREST / 3, seed=seed)
-    shares = [(1.0, 1.0)] if rounds == 1 else [(0.4, 0.1), (1.0, 1.0)]
-    table = None
+    shares = [(1.0, 1.0)] if rounds == 1 else [FIRST, (1.0, 1.0)]
+    table, made = None, []
     for of_runs, of_flops in shares:
-        spent, used = (table.flops.sum(), len(table)) if table else (0.0, 0)
+        spent, used = sum(t.flops.sum() for t in made), sum(len(t) for t in made)
         plan = design.propose(
             belief,
             targets,
             total_flops=of_flops * total - spent,
             max_runs=round(of_runs * runs) - used,
             max_flops=min(DEAREST, of_flops * total / 4),
-            min_flops=DEAREST / (300 if careful else 3000),
-            tokens_per_param=(5.0, 100.0) if careful else (1.0, 1000.0),
+            min_flops=DEAREST / (300 if careful else 1000),
+            tokens_per_param=CAREFUL if careful else WIDE,
             done=table,
         )
         new = measured(law, p, plan.n_params, plan.tokens, noise, rng)
+        made.append(new)
         table = joint(table, new) if table else new
         if of_runs < 1:
-            belief = design.Belief.of(laws.fit(table, bootstrap=100))
-    return table
+            first = laws.fit(table, bootstrap=100)
+            if any("lack of fit" in warning for warning in first.warnings):
+                careful = True  # the form is wrong over so wide a range: go on in a narrow one
+                table = table.rows(inside(table))
+            else:
+                belief = design.Belief.of(first)
+    return table.rows(inside(table)) if careful else table
+
+
+def inside(table) -> np.ndarray:
+    """`[N]` rows of the careful range."""
+    ratio = table.tokens / table.n_params
+    near = (ratio > 0.99 * CAREFUL[0]) & (ratio < 1.01 * CAREFUL[1])
+    return near & (table.flops > 0.99 * DEAREST / 300)
 
 
 def main(argv: list[str]) -> int:

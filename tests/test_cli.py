@@ -173,6 +173,33 @@ def test_combined_forecast_of_a_csv(capsys, tmp_path):
             assert (tmp_path / f"{picture}{suffix}").stat().st_size > 100
 
 
+def test_combined_forecast_of_a_curve(capsys, tmp_path):
+    rows = ["steps,val", *(f"{x},{1.5 + 30 * x**-0.3}" for x in (1e3 * 2**k for k in range(12)))]
+    path = tmp_path / "curve.csv"
+    path.write_text("\n".join(rows) + "\n")
+    flags = ("--x=steps", "--loss=val", "--form=combined", "--bootstrap=20", f"--out={tmp_path}")
+    code, out, err = call(capsys, "fit", str(path), *flags, "--at=4e6,8e6")
+    assert code == 0, err
+    found = json.loads((tmp_path / "combined.json").read_text())
+    assert [p["x"] for p in found["predictions"]] == [4e6, 8e6]
+    assert found["predictions"][1]["loss"]["value"] == pytest.approx(1.5 + 30 * 8e6**-0.3, rel=0.01)
+    assert (tmp_path / "combined_forecast.svg").is_file() and "x 4e+06: loss" in out
+    code, _, err = call(capsys, "fit", str(path), *flags, "--at=4e6:8e6")
+    assert code == EXIT_BAD_INPUT and "points must be x" in err
+
+
+def test_values_with_commas_are_quoted_in_where(capsys, tmp_path):
+    rows = [f'{x},{1.5 + 30 * x**-0.3},"6 Enc, 6 Dec"' for x in (1e3 * 2**k for k in range(8))]
+    path = tmp_path / "curve.csv"
+    path.write_text("\n".join(["steps,loss,model", *rows, "5,9,other"]) + "\n")
+    flags = ("--x=steps", "--form=power_offset", "--bootstrap=0", f"--out={tmp_path}")
+    code, _, err = call(capsys, "fit", str(path), *flags, '--where="model=6 Enc, 6 Dec",steps=1000')
+    assert code == EXIT_BAD_INPUT and "1 usable rows" in err
+    code, _, err = call(capsys, "fit", str(path), *flags, '--where="model=6 Enc, 6 Dec"')
+    assert code == 0, err
+    assert json.loads((tmp_path / "power_offset.json").read_text())["n_rows"] == 8
+
+
 def test_fit_leaves_pictures_with_their_arrays_beside_the_law(capsys, tmp_path):
     rows = ["steps,val", *(f"{x},{1.5 + 30 * x**-0.3}" for x in (1e3 * 2**k for k in range(12)))]
     path = tmp_path / "curve.csv"

@@ -15,7 +15,8 @@ from scaling.laws.table import Table
 WEAK = ("identified", "hardly tell")  # words that mark a warning on identification
 BY_CHANCE = 1e-3  # a trend of residuals less likely than this without a cause is structure
 EXPONENT_WIDTH = 0.2  # an interval of a product's exponent is narrow below this, also around 0
-DOUBTS = ("mixed units", "residuals have structure", "count twice")
+DOUBTS = ("mixed units", "residuals have structure", "count twice", "lack of fit")
+MISFIT = 1e-2  # chance below which rows of equal inputs prove the form wrong
 
 
 def warnings(
@@ -58,7 +59,34 @@ def warnings(
             "fit in effect; 0 scales it to the residuals"
         )
     found += structure(table, form, residuals)
+    chance = lack_of_fit(table, form, residuals, form_size=len(form.parameters) - len(fixed))
+    if chance < MISFIT:
+        found.append(
+            f"lack of fit: rows of equal inputs differ by less than the law misses them (chance {chance:.1g}); "
+            "the form does not hold over all of these rows, fit fewer: those near what you want to know"
+        )
     return found
+
+
+def lack_of_fit(table: Table, form: Form, residuals_N: np.ndarray, form_size: int) -> float:
+    """Chance of the residuals if the form were right, by the scatter within rows of equal inputs.
+
+    F test of the groups' mean residuals against the scatter about them (Fisher 1922; Draper & Smith 1998,
+    section 2.1). 1 where no inputs repeat or there are fewer groups than parameters.
+    """
+    from scipy import stats
+
+    logs_NF = np.stack([np.log(table[name]) for name in form.inputs], axis=1)
+    _, member_N = np.unique(np.round(logs_NF, 9), axis=0, return_inverse=True)
+    member_N = member_N.reshape(-1)
+    count_G = np.bincount(member_N)
+    of_law, of_scatter = len(count_G) - form_size, len(residuals_N) - len(count_G)
+    if of_law < 1 or of_scatter < 1:
+        return 1.0
+    mean_G = np.bincount(member_N, residuals_N) / count_G
+    scatter = float(np.sum((residuals_N - mean_G[member_N]) ** 2)) / of_scatter
+    missed = float(np.sum(count_G * mean_G**2)) / of_law
+    return float(stats.f.sf(missed / max(scatter, 1e-300), of_law, of_scatter))
 
 
 def wide(name: str, i: Interval, narrow: float = 0.0) -> list[str]:

@@ -3,8 +3,8 @@
 Shapes: N rows, P parameters, R starts, B resamples.
 
 The lowest objective of all starts wins, and how many starts reach it is part of the answer. The
-intervals are percentiles over refits to resampled runs (Efron 1979); `benchmarks/coverage.py` measures how
-often they hold the truth.
+intervals are bias-corrected percentiles over refits to resampled runs (Efron 1979, 1981);
+`benchmarks/coverage.py` measures how often they hold the truth.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ class Fit:
         return self.form.equation
 
     @property
+    def freedom(self) -> int:
+        """Rows beyond the parameters fitted."""
+        return self.n_rows - self.n_free
+
+    @property
     def draws(self) -> np.ndarray:
         """`[B, P]` refits in the form's own parameters."""
         return self.form.natural(self.draws_BP)
@@ -73,7 +78,8 @@ class Fit:
     def mean_interval(self, *inputs) -> Interval:
         """Interval for the law itself at one point, without the scatter of single runs."""
         draws = self.mean_draws(*inputs)[:, 0]
-        return interval(float(np.ravel(self.predict(*inputs))[0]), draws, self.confidence)
+        value = float(np.ravel(self.predict(*inputs))[0])
+        return interval(value, draws, self.confidence, self.freedom)
 
     def prediction_draws(self, *inputs, seed: int = 0) -> np.ndarray:
         """`[B, N]` losses of new runs: refits and the scatter of one run, drawn from the residuals.
@@ -101,7 +107,8 @@ class Fit:
         value = closed_form(self.form.name, self.form.natural(self.params_P[None]), product)
         drawn = closed_form(self.form.name, self.draws, product)
         n_opt, tokens_opt = (
-            interval(float(v[0]), x, self.confidence) for v, x in zip(value, drawn, strict=True)
+            interval(float(v[0]), x, self.confidence, self.freedom)
+            for v, x in zip(value, drawn, strict=True)
         )
         return n_opt, tokens_opt
 
@@ -158,13 +165,13 @@ def fit(
     values = dict(zip(form.parameters, form.natural(params_P[None])[0].tolist(), strict=True))
     natural_BP = form.natural(draws_BP)
     intervals = {
-        name: interval(values[name], natural_BP[:, i], confidence)
+        name: interval(values[name], natural_BP[:, i], confidence, len(table) - n_free)
         for i, name in enumerate(form.parameters)
     }
     if {"alpha", "beta"} <= set(values):
         alpha, beta = (natural_BP[:, form.parameters.index(n)] for n in ("alpha", "beta"))
         a = values["beta"] / (values["alpha"] + values["beta"])
-        intervals["a"] = interval(a, beta / (alpha + beta), confidence)
+        intervals["a"] = interval(a, beta / (alpha + beta), confidence, len(table) - n_free)
     minima = (float(value_R[i]) for i in distinct(value_R))
     close = (lowest, *(v for v in minima if lowest * (1 + 1e-5) < v <= 1.05 * lowest))
     reached = float((value_R <= lowest * (1 + REACHED) + 1e-15).mean())

@@ -67,13 +67,16 @@ def frontier(fit: Fit, table: Table, flops: np.ndarray | list[float]) -> list[Op
             Optimum(
                 flops=float(compute),
                 n_params=interval(
-                    n_grid[best], np.where(lost, np.nan, n_grid[picks]), fit.confidence
+                    n_grid[best], np.where(lost, np.nan, n_grid[picks]), fit.confidence, fit.freedom
                 ),
                 tokens=interval(
-                    tokens[best], np.where(lost, np.nan, tokens[picks]), fit.confidence
+                    tokens[best], np.where(lost, np.nan, tokens[picks]), fit.confidence, fit.freedom
                 ),
                 loss=interval(
-                    float(np.exp(losses[best])), np.where(lost, np.nan, lowest), fit.confidence
+                    float(np.exp(losses[best])),
+                    np.where(lost, np.nan, lowest),
+                    fit.confidence,
+                    fit.freedom,
                 ),
             )
         )

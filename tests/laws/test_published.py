@@ -7,6 +7,7 @@ import csv
 import numpy as np
 import pytest
 
+from benchmarks import learning_curves
 from scaling import laws
 from scaling.laws import Objective
 from tests.conftest import SHARED
@@ -134,6 +135,23 @@ def test_gadre_forecast_of_the_large_models_from_the_small_ones():
     found = laws.forecast(table.rows(small), large.n_params, large.tokens, bootstrap=300)
     assert np.mean(np.abs(found.values / large.loss - 1)) <= 0.01
     assert all(i.low <= x <= i.high for i, x in zip(found.intervals, large.loss, strict=True))
+
+
+BEST_OF_M1_TO_M4 = {"IC": 0.0497, "LM": 0.00094, "NMT": 0.0208, "BB": 0.0087}
+
+
+@pytest.mark.parametrize(
+    "group", ["LM", "NMT", pytest.param("BB", marks=pytest.mark.slow), pytest.param("IC", marks=pytest.mark.slow)]
+)  # fmt: skip
+def test_learning_curves_are_extrapolated_better_than_by_their_authors(group):
+    known = learning_curves.curves(SHARED / "alabdulmohsin2022")
+    found = [
+        learning_curves.rmsle(*tables, bootstrap=0)[0]
+        for (domain, *_), tables in known.items()
+        if domain == group
+    ]
+    assert len(found) >= 5
+    assert np.mean(found) <= BEST_OF_M1_TO_M4[group]
 
 
 def test_porian_exponents_by_akima():
