@@ -9,22 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from scaling import design_flags as asked
 from scaling import files, fit_table, laws, machine
 from scaling.errors import UserError
-from scaling.laws import design, forms
+from scaling.laws import forms
 from scaling.laws.table import Table, make_table
 
-USABLE = ("chinchilla", "chinchilla_tied", "kaplan")  # laws of N and D with an optimum
-OF_A_TABLE = ("forms", "n_params", "tokens", "flops", "loss_se", "seed")
-LIMITS = {False: (3000, (1.0, 1000.0)), True: (300, (5.0, 100.0))}  # of FLOPs and D / N; careful
 COST_VARIES = 1.3  # FLOPs per N D that differ by more than this factor are worth a warning
 SYMBOLS = {"loss": "L*", "n_opt": "N*"}
-REQUIRED = {
-    "total_flops": "what the new runs may cost together, in FLOPs, e.g. --total_flops=1e21",
-    "max_runs": "how many runs there may be, e.g. --max_runs=24",
-    "max_flops": "what one run may cost at most, in FLOPs, e.g. --max_flops=3e20",
-    "at": "the computes to predict, in FLOPs, e.g. --at=3e21,3e22",
-}
 
 
 @dataclass(frozen=True)
@@ -42,9 +34,8 @@ class Start:
 def run(args) -> int:
     """Print the proposal and what it promises; returns the exit code, 3 where rows had to be left out."""
     machine.enable_compilation_cache()
-    limits, targets = _limits(args), _targets(args)
-    names = _forms(args)
-    start = _of_table(args, names) if args.table else _published(args, limits["max_flops"])
+    limits, targets, names = asked.limits(args), asked.targets(args), asked.names(args)
+    start = _of_table(args, names) if args.table else _published(limits["max_flops"])
     for line in start.said:
         print(line)
     try:
@@ -58,7 +49,13 @@ def run(args) -> int:
     runs = make_table(
         n_params=n_params, tokens=tokens, flops=start.flops_per_n_d * n_params * tokens
     )
-    warnings = [*start.warnings, *_near(targets, limits["max_flops"]), *_off(start, limits)]
+    expected = _expected(start, targets, runs, limits["max_flops"])
+    warnings = [
+        *start.warnings,
+        *_near(targets, limits["max_flops"]),
+        *_off(start, limits),
+        *_beaten(expected),
+    ]
     content = {
         "start": start.said,
         "forms": [b.form.name for b in start.beliefs],
@@ -67,7 +64,7 @@ def run(args) -> int:
         "noise_of_a_run": start.noise,
         "runs": grouped(runs),
         "flops": float(runs.flops.sum()),
-        "expected": _expected(start, targets, runs, limits["max_flops"]),
+        "expected": expected,
         "warnings": warnings,
     }
     for line in lines(content):
@@ -75,54 +72,6 @@ def run(args) -> int:
     if args.out:
         _write(Path(args.out), content, runs, start, targets, limits)
     return fit_table.exit_code(start.done) if start.done else 0
-
-
-def _number(args, name: str) -> float:
-    text = getattr(args, name)
-    if not text:
-        raise UserError(f"--{name} is missing; say {REQUIRED[name]}")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf or (name == "max_runs" and value != int(value)):
-        what = "whole number" if name == "max_runs" else "positive number"
-        raise UserError(f"--{name}={text}: not a {what}; as in 24 or 3e20")
-    return value
-
-
-def _limits(args) -> dict:
-    """The keywords of `propose` that say what is allowed."""
-    total, runs, dearest = (_number(args, n) for n in ("total_flops", "max_runs", "max_flops"))
-    share, ratios = LIMITS[args.careful]
-    if dearest > total:
-        raise UserError(
-            f"--max_flops={args.max_flops}: no run can cost more than all of --total_flops={args.total_flops}; "
-            "lower it"
-        )
-    if args.ratios:
-        try:
-            low, high = (float(part) for part in args.ratios.split(":"))
-            ratios = (low, high)
-        except ValueError:
-            raise UserError(
-                f"--tokens_per_param={args.ratios}: not LOW:HIGH, as in 5:100"
-            ) from None
-    return {
-        "total_flops": total,
-        "max_runs": int(runs),
-        "max_flops": dearest,
-        "min_flops": _number(args, "min_flops") if args.min_flops else dearest / share,
-        "tokens_per_param": ratios,
-    }
-
-
-def _targets(args) -> list[laws.Target]:
-    if not args.at:
-        raise UserError(f"--at is missing; say {REQUIRED['at']}")
-    if args.quantity not in design.QUANTITIES:
-        raise UserError(f"--quantity={args.quantity}: choose one of {', '.join(design.QUANTITIES)}")
-    return [laws.Target(c, args.quantity) for c in dict.fromkeys(fit_table.computes(args.at))]
 
 
 def _near(targets, dearest: float) -> list[str]:
@@ -142,25 +91,23 @@ def _off(start: Start, limits: dict) -> list[str]:
         return []
     return [
         f"the optimum expected at --max_flops has {ratio:.3g} tokens per parameter, outside {low:g} to {high:g}; "
-        f"about it: --tokens_per_param={ratio / half:.2g}:{ratio * half:.2g}"
+        f"about it: --tokens_per_param={_short(ratio / half)}:{_short(ratio * half)}"
     ]
 
 
-def _forms(args) -> list[str]:
-    names = [part.strip() for part in filter(None, (args.forms or USABLE[0]).split(","))]
-    for name in names:
-        if name not in USABLE:
-            raise UserError(f"--forms={args.forms}: {name!r} is none of {', '.join(USABLE)}")
-    return list(dict.fromkeys(names))
+def _short(value: float) -> str:
+    """Two digits, as one would type them."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
-def _published(args, dearest: float) -> Start:
+def _beaten(expected: list[dict]) -> list[str]:
+    """An IsoFLOP grid may go where the limits forbid the proposal to go."""
+    worse = [r for r in expected if r.get("after_isoflop_grid", math.inf) < r["after"]]
+    return ["the grid is better: the limits keep these runs from the optimum"] if worse else []
+
+
+def _published(dearest: float) -> Start:
     """No run yet: published laws, as wide as papers disagree on the optimum near the dearest runs."""
-    for name in OF_A_TABLE:
-        if getattr(args, name):
-            raise UserError(
-                f"--{name} belongs to a table of runs; name its CSV, or leave the flag out"
-            )
     said = (
         "no table: starts from published laws of language models, exponents .25 to .5, floor 1.4 to 2.1 nats, "
         "optimum at 5 to 80 tokens per parameter; FLOPs are 6 N D"

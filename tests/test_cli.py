@@ -397,3 +397,4 @@ def test_careful_limits_that_miss_the_expected_optimum_are_said(capsys, tmp_path
         "--bootstrap=20",
     )  # fmt: skip
     assert code == 0 and "tokens per parameter, outside 2000 to 9000" in out, err
+    assert "warning: the grid is better" in out

@@ -18,7 +18,7 @@ from scaling.report.picture import Columns, Picture, part, stacked
 
 LINES = 8  # of equal compute, at most
 POINTS = 41
-CROWDED = 0.15  # decades within which two numbers would overlap
+CROWDED = (0.25, 0.1)  # decades of N and D within which a mark covers a number beside another
 AREA = 34  # points^2 of a run's mark
 MARGIN = 2.0  # the picture reaches this far beyond everything in it, as a factor
 
@@ -101,6 +101,7 @@ def draw(columns: Columns) -> Figure:
         allowed["n_params"], allowed["tokens"], facecolor="0.95", edgecolor="0.6", lw=0.8,
         zorder=0, label="allowed",
     )  # fmt: skip
+    axes.plot([], [], ":", color="0.65", lw=0.8, label="equal FLOPs")
     for name in lines:
         _equal_compute(axes, part(columns, name))
     axes.fill(
@@ -132,35 +133,36 @@ def draw(columns: Columns) -> Figure:
     style.log_ticks(axes, "y", most=7)
     axes.grid(False)
     figure.colorbar(marks, ax=axes, label="share of the FLOPs, %", pad=0.02)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 def _counts(axes: Axes, runs: Columns) -> None:
-    """How many equal runs a mark stands for, right of it, or left where the right is taken."""
+    """How many equal runs a mark stands for, right of it, or left where another mark is in the way."""
     places = np.log10(np.stack([runs["n_params"], runs["tokens"]], axis=1))
-    several = np.flatnonzero(runs["count"] > 1)
-    for i in several:
-        near = several[(np.abs(places[several] - places[i]) < CROWDED).all(axis=1)]
-        side = -1 if i != near[0] else 1
+    for i in np.flatnonzero(runs["count"] > 1):
+        right, up = (places - places[i]).T
+        taken = ((right > 0) & (right < CROWDED[0]) & (np.abs(up) < CROWDED[1])).any()
+        near = (np.abs(places - places[i]) < CROWDED[1]).all(axis=1)
+        gap = 4 + np.sqrt(AREA * runs["count"][near].max()) / 2
         axes.annotate(
             f"{runs['count'][i]:.0f} x", (runs["n_params"][i], runs["tokens"][i]),
-            (side * (4 + np.sqrt(AREA * runs["count"][near].max()) / 2), 0), fontsize=8, zorder=6,
-            textcoords="offset points", va="center", ha="left" if side > 0 else "right",
+            (-gap if taken else gap, 0), fontsize=8, zorder=6, textcoords="offset points",
+            va="center", ha="right" if taken else "left",
             path_effects=[patheffects.withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
 
 
 def _equal_compute(axes: Axes, line: Columns) -> None:
-    """A dotted line, named at its upper end."""
+    """A dotted line, named at its lower end."""
     axes.plot(line["n_params"], line["tokens"], ":", color="0.65", lw=0.8, zorder=0.5)
     exponent = round(np.log10(line["flops"][0]))
     ends = axes.transData.transform(np.stack([line["n_params"], line["tokens"]], axis=1))
-    if np.linalg.norm(ends[1] - ends[0]) < 120:  # a corner, too short for its name
+    if np.linalg.norm(ends[1] - ends[0]) < 80:  # a corner, too short for its name
         return
     rotation = float(np.degrees(np.arctan2(*(ends[1] - ends[0])[::-1])))
     axes.annotate(
-        f"$10^{{{exponent}}}$ FLOPs", (line["n_params"][0], line["tokens"][0]), (4, -2),
-        textcoords="offset points", rotation=rotation, rotation_mode="anchor", va="bottom",
+        f"$10^{{{exponent}}}$", (line["n_params"][1], line["tokens"][1]), (-4, 3),
+        textcoords="offset points", rotation=rotation, rotation_mode="anchor", va="bottom", ha="right",
         fontsize=7, color="0.4",
     )  # fmt: skip
