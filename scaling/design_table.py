@@ -54,7 +54,7 @@ def run(args) -> int:
         *start.warnings,
         *_near(targets, limits["max_flops"]),
         *_off(start, limits),
-        *_beaten(expected),
+        *beaten(expected),
     ]
     content = {
         "start": start.said,
@@ -100,7 +100,7 @@ def _short(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}"
 
 
-def _beaten(expected: list[dict]) -> list[str]:
+def beaten(expected: list[dict]) -> list[str]:
     """An IsoFLOP grid may go where the limits forbid the proposal to go."""
     worse = [r for r in expected if r.get("after_isoflop_grid", math.inf) < r["after"]]
     return ["the grid is better: the limits keep these runs from the optimum"] if worse else []

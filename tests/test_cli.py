@@ -385,7 +385,7 @@ def test_design_in_rounds_and_its_plan_reads_back(capsys, tmp_path):
         assert (tmp_path / f"design_runs{suffix}").stat().st_size > 1000
 
 
-def test_careful_limits_that_miss_the_expected_optimum_are_said(capsys, tmp_path):
+def test_limits_that_miss_the_expected_optimum_are_said(capsys, tmp_path):
     from tests.laws.test_gain import family
 
     table = family()
@@ -397,4 +397,11 @@ def test_careful_limits_that_miss_the_expected_optimum_are_said(capsys, tmp_path
         "--bootstrap=20",
     )  # fmt: skip
     assert code == 0 and "tokens per parameter, outside 2000 to 9000" in out, err
-    assert "warning: the grid is better" in out
+
+
+def test_a_grid_that_beats_the_proposal_is_said():
+    from scaling.design_table import beaten
+
+    rows = [{"after": 1.17, "after_isoflop_grid": 0.89}, {"after": 1.0, "after_isoflop_grid": 2.0}]
+    assert "the limits keep these runs from the optimum" in beaten(rows)[0]
+    assert beaten(rows[1:]) == beaten([{"after": 1.0}]) == []
