@@ -1,22 +1,28 @@
 """Fitting against scipy's L-BFGS-B: 4,500 starts and 4,000 bootstrap refits of Chinchilla's law.
 
-    python -m benchmarks.fit_speed [--scipy_starts=100] [--out=FILE]
+    python -m benchmarks.fit_speed [--scipy_starts=100] [--peer] [--peer_levels=3] [--out=FILE]
 
 On a synthetic sweep of 240 runs, so that it needs no download. The starts are the grid of Hoffmann et al. 2022.
 scipy runs `--scipy_starts` of them, spread over the grid, and its time is scaled up to 4,500; ours includes compilation.
+
+--peer also runs the fit of the PyPI package `chinchilla` (not a dependency: `pip install chinchilla`) on the same rows with
+its `log_huber` at our threshold, the mean over rows where ours is the sum. Its grid takes `--peer_levels` evenly spread levels
+of each parameter, all with 0; its time is scaled up to 4,500 starts too. Its best law is then valued by our objective.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 import time
 
 import numpy as np
 from scipy.optimize import minimize
 
-from benchmarks import common
+from benchmarks import chinchilla_package, common
+from scaling.errors import EXIT_BAD_INPUT, UserError
 from scaling.laws.bootstrap import resample_counts
 from scaling.laws.forms import CHINCHILLA
 from scaling.laws.solve import minimise
@@ -52,11 +58,53 @@ def objective(params, logs, target):
     return value, gradient
 
 
+def spread(levels, count: int) -> list[float]:
+    """At most `count` of the levels, evenly spread from first to last."""
+    picked = np.unique(np.linspace(0, len(levels) - 1, count).round().astype(int))
+    return [float(levels[i]) for i in picked] if count else [float(v) for v in levels]
+
+
+def against_package(logs, target, levels: int, ours: float, seconds_per_start: float) -> dict:
+    """Figures of the package `chinchilla`; `ours` is our lowest objective."""
+    a, b, e, alpha, beta = (spread(axis, levels) for axis in GRID)
+    found = chinchilla_package.fit(
+        {
+            "n_params": np.exp(logs[:, 0]).tolist(),
+            "tokens": np.exp(logs[:, 1]).tolist(),
+            "loss": np.exp(target).tolist(),
+            "grid": {"e": e, "a": a, "b": b, "alpha": alpha, "beta": beta},
+            "delta": DELTA,
+        }
+    )
+    law = found["law"]
+    best = [np.log(law["A"]), np.log(law["B"]), np.log(law["E"]), law["alpha"], law["beta"]]
+    per_start = found["seconds"] / found["starts"]
+    return {
+        "package": f"chinchilla {found['version']}, {found['processes']} processes",
+        "package_starts_run": found["starts"],
+        "package_s": found["seconds"],
+        "package_s_for_the_starts": per_start * math.prod(len(axis) for axis in GRID),
+        "ratio_to_package_per_start": per_start / seconds_per_start,
+        "package_best_above_ours": float(objective(best, logs, target)[0] / ours - 1),
+        "package_law": law,
+    }
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scipy_starts", type=int, default=100)
+    parser.add_argument("--peer", action="store_true", help="also the PyPI package chinchilla")
+    parser.add_argument(
+        "--peer_levels", type=int, default=3, help="levels of its grid per parameter; 0: all"
+    )
     parser.add_argument("--out", default="benchmarks/fit_speed.json")
     args = parser.parse_args(argv)
+    if args.peer:
+        try:
+            chinchilla_package.require()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_BAD_INPUT
     logs, target = sweep(240)
     grid = np.array(list(itertools.product(*GRID)), float)
     centre = np.median(CHINCHILLA.starts(logs, target), axis=0)
@@ -110,6 +158,9 @@ def main(argv: list[str]) -> int:
         "lowest_ours_over_scipy": float(np.nanmin(found.objective_R) / min(peers)),
         "seconds_by_rows": per_rows,
     }
+    if args.peer:
+        ours = float(np.nanmin(found.objective_R))
+        report |= against_package(logs, target, args.peer_levels, ours, starts_s / len(grid))
     common.show_and_write(args.out, report)
     return 0
 

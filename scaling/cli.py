@@ -25,6 +25,7 @@ COMMANDS = {
     "fit": "fit the laws and write the curves, of a workdir or of any CSV",
     "conventions": "exponents under every convention of N and FLOPs, of a workdir or of any CSV",
     "gain": "how much more compute one family of runs needs to match another, from CSVs",
+    "design": "which runs next: those that narrow a prediction the most for what they cost",
     "holdout": "seal the forecast, train the held-out run, compare",
     "curves": "sweep, fit, holdout and report in one; goes on where it stopped",
     "status": "runs by state, loss so far, FLOPs spent and left",
@@ -73,6 +74,10 @@ def _run(argv: list[str]) -> int:
         from scaling import gain_table
 
         return gain_table.run(args)
+    if args.command == "design":
+        from scaling import design_table
+
+        return design_table.run(args)
     if args.command in ("status", "report") and not args.config:
         return _commands()[args.command](None, _workdir(args))
     from scaling import config as config_lib
@@ -88,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in COMMANDS.items():
         sub = commands.add_parser(name, help=help_text, description=help_text)
-        if name == "gain":
-            flags.gain(sub)
+        if name in ("gain", "design"):
+            (flags.gain if name == "gain" else flags.design)(sub)
             continue
         sub.add_argument(
             "--config",

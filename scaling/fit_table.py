@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from scaling import files, laws, machine
 from scaling.errors import EXIT_INCOMPLETE, UserError
@@ -192,6 +195,24 @@ def _points(text: str) -> list[tuple[float, ...]]:
             raise UserError(f"--at={text}: {part!r} must be positive")
         found.append(point)
     return found
+
+
+def computes(text: str) -> list[float]:
+    """The computes of --at, "1e20,1e21"."""
+    try:
+        found = [float(part) for part in filter(None, text.split(","))]
+    except ValueError:
+        raise UserError(f"--at={text}: not numbers of FLOPs, as in 1e20,1e21") from None
+    if any(not 0 < c < math.inf for c in found):
+        raise UserError(f"--at={text}: FLOPs must be positive and finite")
+    return found
+
+
+def flops_per_n_d(table: Table) -> float:
+    """k in C = k N D, the table's median; 6 for tables of compute alone."""
+    if not {"n_params", "tokens", "flops"} <= set(table.columns):
+        return 6.0
+    return float(np.median(table.flops / (table.n_params * table.tokens)))
 
 
 def _numbers(flag: str, text: str) -> dict[str, float]:

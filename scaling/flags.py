@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+COLUMNS = {
+    "n_params": "model sizes",
+    "tokens": "training tokens",
+    "flops": "training FLOPs",
+    "budget": "IsoFLOP groups; without it rows of equal FLOPs are grouped",
+    "unique_tokens": "unique training tokens (data_constrained)",
+    "tokens_per_param": "tokens per parameter (over_training)",
+    "loss_se": "standard errors of the losses, which then weigh the rows",
+    "seed": "seeds, for --blocks=seed",
+    "x": "the one input of power, power_offset, shifted_power, m4, broken",
+    "error": "downstream error (loss_to_error)",
+    "lr": "learning rates (lr_optimum, lr_law)",
+    "batch": "batch sizes, tokens per step (batch_optimum, batch_law)",
+}
+
 
 def fit(sub) -> None:
     """Flags of `fit` on a CSV from elsewhere."""
@@ -47,25 +62,83 @@ def gain(sub) -> None:
     _table(sub)
 
 
+def design(sub) -> None:
+    """Flags of `design`: what is allowed, what is to be predicted, and the runs that are there already."""
+    sub.add_argument(
+        "table",
+        nargs="?",
+        default="",
+        metavar="CSV",
+        help="the runs of earlier rounds; without them published laws are the start",
+    )
+    sub.add_argument(
+        "--forms",
+        default="",
+        metavar="NAME,...",
+        help="laws to fit to the CSV and to be robust over: chinchilla (the default), chinchilla_tied, kaplan",
+    )
+    sub.add_argument(
+        "--total_flops", default="", metavar="C", help="what the new runs may cost together"
+    )
+    sub.add_argument("--max_runs", default="", metavar="R", help="how many there may be")
+    sub.add_argument("--max_flops", default="", metavar="C", help="what one may cost at most")
+    sub.add_argument(
+        "--min_flops",
+        default="",
+        metavar="C",
+        help="and at least; without it max_flops / 3000, with --careful / 300",
+    )
+    sub.add_argument(
+        "--tokens_per_param",
+        dest="ratios",
+        default="",
+        metavar="LOW:HIGH",
+        help="range of D / N; without it 1:1000, with --careful 5:100",
+    )
+    sub.add_argument(
+        "--careful",
+        action="store_true",
+        help="narrower limits: predicts less narrowly, and less wrongly where the form is wrong",
+    )
+    sub.add_argument(
+        "--at", default="", metavar="C,...", help="computes whose optimum is to be predicted"
+    )
+    sub.add_argument(
+        "--quantity", default="loss", help="what of it: loss, or n_opt, the optimal size"
+    )
+    _columns(sub, ("n_params", "tokens", "flops", "loss_se", "seed"))
+    _rows(sub)
+    _objective(sub)
+    sub.add_argument("--bootstrap", type=int, default=100, help="resamples of a law")
+    sub.add_argument("--out", default="", help="folder for design.json, .csv and the picture")
+    sub.set_defaults(fixed="", confidence=0.9)
+
+
 def _table(sub) -> None:
     """Columns, objective and bootstrap: what every fit to a CSV takes."""
-    columns = {
-        "n_params": "model sizes",
-        "tokens": "training tokens",
-        "flops": "training FLOPs",
-        "budget": "IsoFLOP groups; without it rows of equal FLOPs are grouped",
-        "unique_tokens": "unique training tokens (data_constrained)",
-        "tokens_per_param": "tokens per parameter (over_training)",
-        "loss_se": "standard errors of the losses, which then weigh the rows",
-        "seed": "seeds, for --blocks=seed",
-        "x": "the one input of power, power_offset, shifted_power, m4, broken",
-        "error": "downstream error (loss_to_error)",
-        "lr": "learning rates (lr_optimum, lr_law)",
-        "batch": "batch sizes, tokens per step (batch_optimum, batch_law)",
-    }
-    for name, what in columns.items():
-        sub.add_argument(f"--{name}", default="", metavar="COLUMN", help=f"column of {what}")
+    _columns(sub, COLUMNS)
+    _rows(sub)
+    _objective(sub)
+    sub.add_argument(
+        "--fixed", default="", metavar="NAME=VALUE,...", help="hold parameters at these values"
+    )
+    sub.add_argument("--bootstrap", type=int, default=500, help="resamples")
+    sub.add_argument("--confidence", type=float, default=0.9, help="coverage of the intervals")
+    sub.add_argument("--out", default="", help="folder for the law's JSON and pictures")
+
+
+def _columns(sub, names) -> None:
+    """Flags of these columns and of the loss; the other columns have none and stay empty."""
+    for name in names:
+        sub.add_argument(
+            f"--{name}", default="", metavar="COLUMN", help=f"column of {COLUMNS[name]}"
+        )
     sub.add_argument("--loss", default="loss", metavar="COLUMN", help="column of losses")
+    sub.set_defaults(**{name: "" for name in COLUMNS if name not in names})
+
+
+def _rows(sub) -> None:
+    """Which rows count."""
     sub.add_argument("--where", default="", metavar="COLUMN=VALUE,...", help="keep only these rows")
     sub.add_argument(
         "--drop_highest", type=int, default=0, metavar="K", help="leave out the K highest losses"
@@ -73,6 +146,10 @@ def _table(sub) -> None:
     sub.add_argument(
         "--drop_above_flops", type=float, default=0.0, metavar="C", help="leave out dearer runs"
     )
+
+
+def _objective(sub) -> None:
+    """How a law is fitted to them."""
     sub.add_argument(
         "--objective",
         default="",
@@ -86,14 +163,8 @@ def _table(sub) -> None:
     )
     sub.add_argument("--linear", action="store_true", help="residuals of the loss, not its log")
     sub.add_argument(
-        "--fixed", default="", metavar="NAME=VALUE,...", help="hold parameters at these values"
-    )
-    sub.add_argument(
         "--blocks", default="", metavar="NAME", help="resample blocks: seed or n_params"
     )
-    sub.add_argument("--bootstrap", type=int, default=500, help="resamples")
-    sub.add_argument("--confidence", type=float, default=0.9, help="coverage of the intervals")
-    sub.add_argument("--out", default="", help="folder for the law's JSON and pictures")
 
 
 def conventions(sub) -> None:

@@ -19,7 +19,7 @@ POINTS = 5  # computes of the curve where --at names none
 def run(args) -> int:
     """Fit both families with one form and write their gain; returns the exit code."""
     machine.enable_compilation_cache()
-    flops = _computes(args.at)
+    flops = fit_table.computes(args.at)
     isoflop = args.form == "isoflop"
     form = forms.form("chinchilla" if isoflop else args.form)
     needed = (*form.inputs, form.target)
@@ -43,7 +43,7 @@ def run(args) -> int:
         fits[0],
         fits[1],
         flops or np.geomspace(low, high, POINTS),
-        flops_per_n_d=(_flops_per_n_d(base), _flops_per_n_d(new)),
+        flops_per_n_d=(fit_table.flops_per_n_d(base), fit_table.flops_per_n_d(new)),
         confidence=args.confidence,
     )
     content = export.gain(found, base, new)
@@ -81,25 +81,8 @@ def _families(args) -> list[tuple[str, str]]:
     return [(path, f"{args.family}={value}") for value in (args.baseline, new)]
 
 
-def _computes(text: str) -> list[float]:
-    try:
-        found = [float(part) for part in filter(None, text.split(","))]
-    except ValueError:
-        raise UserError(f"--at={text}: not numbers of FLOPs, as in 1e20,1e21") from None
-    if any(not c > 0 for c in found):
-        raise UserError(f"--at={text}: FLOPs must be positive")
-    return found
-
-
 def _compute(table: Table) -> np.ndarray:
     return table["flops" if "flops" in table else "x"]
-
-
-def _flops_per_n_d(table: Table) -> float:
-    """k in C = k N D, the table's median; 6 for tables of compute alone."""
-    if not {"n_params", "tokens", "flops"} <= set(table.columns):
-        return 6.0
-    return float(np.median(table.flops / (table.n_params * table.tokens)))
 
 
 def _beyond(found: laws.Gain, base: Table, new: Table) -> list[str]:

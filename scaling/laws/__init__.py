@@ -9,6 +9,7 @@ laws.fit_optimum_of(table, "lr"), laws.compute_equivalent_gain(law, another_law,
 """
 
 from scaling.laws.design import Belief, Proposal, Target, expected_se, propose
+from scaling.laws.design_plans import expected_optimum, isoflop_grid, mean_se
 from scaling.laws.envelope import EnvelopeFit, fit_envelope
 from scaling.laws.fit import Fit, fit, fit_chinchilla
 from scaling.laws.forecast import Combined, forecast
@@ -40,6 +41,7 @@ __all__ = [
     "Target",
     "VarproFit",
     "compute_equivalent_gain",
+    "expected_optimum",
     "expected_se",
     "fit",
     "fit_chinchilla",
@@ -49,7 +51,9 @@ __all__ = [
     "fit_power",
     "fit_varpro",
     "forecast",
+    "isoflop_grid",
     "make_table",
+    "mean_se",
     "power_product",
     "propose",
     "read_csv",

@@ -177,8 +177,10 @@ def propose(
     count_K = _rounded(problems, share_K, flops_K, total_flops, max_runs)
     count_K = _exchanged(problems, count_K, flops_K, total_flops)
     chosen = np.repeat(np.arange(len(n_K)), count_K)
+    whole = sum(p.weight for p in problems)
     variance_T = sum(
-        p.weight * np.exp(np.log(p.variance(count_K.astype(float))).mean(0)) for p in problems
+        p.weight / whole * np.exp(np.log(p.variance(count_K.astype(float))).mean(0))
+        for p in problems
     )
     return Proposal(
         n_params=n_K[chosen],

@@ -96,6 +96,29 @@ def test_a_fit_is_a_belief_and_n_opt_a_target():
     assert design.expected_se(truth(), [target], runs(found))[target] < grid_se / 1.6
 
 
+def test_weights_of_beliefs_are_shares():
+    grid = isoflop_grid()
+    one = ask(truth(), grid, max_runs=12)
+    twice = ask([truth(), truth()], grid, max_runs=12)
+    assert twice.se[TARGETS[0]] == pytest.approx(one.se[TARGETS[0]], rel=1e-6)
+    both = laws.mean_se([truth(), truth()], TARGETS, runs(one))
+    assert both[TARGETS[0]] == pytest.approx(one.se[TARGETS[0]], rel=1e-4)
+
+
+def test_the_grid_to_compare_with_stands_on_the_optimum_and_keeps_the_limits():
+    found = laws.isoflop_grid([truth()], runs=24, total_flops=1e21, max_flops=DEAREST)
+    assert len(found) == 24 and len(np.unique(found.budget)) == 3
+    assert found.flops.sum() == pytest.approx(1e21)
+    for budget in np.unique(found.budget):
+        n = found.n_params[found.budget == budget]
+        scale = (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA))
+        centre = scale * (budget / 6) ** (BETA / (ALPHA + BETA))
+        assert np.exp(np.log(n).mean()) == pytest.approx(centre) and n.max() / n.min() > 9.99
+    capped = laws.isoflop_grid([truth()], runs=24, total_flops=1e21, max_flops=1e19)
+    assert capped.flops.max() == pytest.approx(1e19)
+    assert laws.isoflop_grid([truth()], runs=5, total_flops=1e21, max_flops=DEAREST) is None
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

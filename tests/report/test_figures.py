@@ -237,6 +237,32 @@ def test_combined_forecast_names_its_folds_and_members():
         check_files(picture)
 
 
+@pytest.mark.parametrize("with_done", [False, True])
+def test_a_proposal_is_drawn_with_what_is_allowed_done_and_expected(with_done):
+    from scaling.report import design
+
+    belief = laws.Belief(FORMS["chinchilla"], np.array([TRUTH["chinchilla"]]))
+    targets = [laws.Target(1e21), laws.Target(1e22)]
+    runs = [
+        {"n_params": 1e8, "tokens": 1e9, "flops": 6e17, "count": 9, "share": 0.2},
+        {"n_params": 1.1e8, "tokens": 1e9, "flops": 6.6e17, "count": 2, "share": 0.1},
+        {"n_params": 1e9, "tokens": 2e10, "flops": 1.2e20, "count": 1, "share": 0.7},
+    ]
+    limits = {"min_flops": 1e17, "max_flops": 3e20, "tokens_per_param": (5.0, 100.0)}
+    done = law_and_table("chinchilla")[1] if with_done else None
+    picture = design.picture(runs, [belief], targets, limits, done=done)
+    assert part(picture.columns, "proposed")["count"].tolist() == [9, 2, 1]
+    assert len(part(picture.columns, "done")["tokens"]) == (30 if with_done else 0)
+    n_opt = (0.35 * 400 / (0.37 * 900)) ** (1 / 0.72) * (1e22 / 6) ** (0.37 / 0.72)
+    star = part(picture.columns, "target")
+    assert star["n_params"][1] == pytest.approx(n_opt) == star["n_params_low"][1]
+    corners = part(picture.columns, "allowed")
+    np.testing.assert_allclose(6 * corners["n_params"] * corners["tokens"], corners["flops"])
+    svg, _ = style.render(lambda: picture.draw(picture.columns))
+    assert b"9 x" in svg and b"12 runs" in svg
+    check_files(picture)
+
+
 def test_series_below_one_another():
     columns = stacked({"run": {"run_id": ["a", "b"], "x": [1, 2]}, "law": {"x": [3.0], "y": 4.0}})
     assert columns["series"].tolist() == ["run", "run", "law"]
