@@ -127,7 +127,7 @@ def designed(law, p, total: float, runs: int, rounds: int, careful: bool, noise:
             total_flops=of_flops * total - spent,
             max_runs=round(of_runs * runs) - used,
             max_flops=min(DEAREST, of_flops * total / 4),
-            min_flops=DEAREST / (300 if careful else 1000),
+            min_flops=DEAREST / (300 if careful else 3000),
             tokens_per_param=CAREFUL if careful else WIDE,
             done=table,
         )
