@@ -22,6 +22,7 @@ import numpy as np
 
 from scaling.laws import checks, folds
 from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.combine import geometric_mean, inverse_power
 from scaling.laws.covariance import noise_variance
 from scaling.laws.fit import Fit, fit
 from scaling.laws.folds import Member
@@ -95,11 +96,11 @@ def forecast(
     missed = {n: float(np.mean(np.square(e))) for n, e in tested.items()}
     power = POWER_OF_CURVES if curve else POWER_OF_RUNS
     weights = _weights(fits, missed, table, points, power)
-    logs = {n: np.log(f.predict(*points)) for n, f in fits.items()}
-    values = np.exp(sum(w * logs[n] for n, w in weights.items()))
+    predicted = {n: f.predict(*points) for n, f in fits.items()}
+    values = geometric_mean(predicted, weights)
     draws = _draws(fits, weights, missed, points, bootstrap)
-    for name, log in logs.items():
-        gap = float(np.max(np.abs(log - np.log(values))))
+    for name, alone in predicted.items():
+        gap = float(np.max(np.abs(np.log(alone / values))))
         if gap > DISAGREE:
             notes.append(
                 f"{name} differs by up to {gap:.1%} from the forecast (weight {weights[name]:.2f})"
@@ -140,12 +141,10 @@ def _weights(fits: dict[str, Fit], missed, table: Table, points, power: float) -
     """Inverse expected squared errors to a power, summing to 1; equal without a backtest."""
     if not missed:
         return dict.fromkeys(fits, 1 / len(fits))
-    log = {
-        n: -power * np.log(missed[n] + np.mean(noise_variance(f, table, points)) + 1e-300)
-        for n, f in fits.items()
-    }
-    inverse = {n: float(np.exp(v - max(log.values()))) for n, v in log.items()}
-    return {n: v / sum(inverse.values()) for n, v in inverse.items()}
+    return inverse_power(
+        {n: missed[n] + float(np.mean(noise_variance(f, table, points))) for n, f in fits.items()},
+        power,
+    )
 
 
 def _draws(fits: dict[str, Fit], weights, missed, points, bootstrap: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which law extrapolates? Hold back the largest budget, refit on the rest, compare, and weigh.
+"""The loss of the next compute-optimal run of a sweep: two laws, weighed on the budgets held back.
 
 Two laws forecast the loss of a compute-optimal run: the parametric L(N, D), which bends towards its E,
 and the straight power law through the IsoFLOP minima. Each is refitted without the largest budgets in
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.combine import geometric_mean, inverse_power
 from scaling.laws.fit import Fit, fit_chinchilla
 from scaling.laws.isoflop import IsoflopFit, fit_isoflop
 from scaling.laws.table import CannotFit, Table
@@ -111,11 +112,11 @@ def combine(
     folds = min(len(errors[name]) for name in members)
     weights = dict.fromkeys(members, 1 / len(members))
     if folds >= MIN_FOLDS:
-        inverse = {n: 1 / max(float(np.mean(np.square(errors[n]))), SMALLEST**2) for n in members}
-        weights = {n: float(w / sum(inverse.values())) for n, w in inverse.items()}
+        expected = {n: max(float(np.mean(np.square(errors[n]))), SMALLEST**2) for n in members}
+        weights = inverse_power(expected, 1.0)
     elif len(members) > 1:
         notes.append(f"{folds} held-back budget(s), fewer than {MIN_FOLDS}: equal weights")
-    value = float(np.exp(sum(w * np.log(members[n].value) for n, w in weights.items())))
+    value = float(geometric_mean({n: m.value for n, m in members.items()}, weights))
     size = min(len(d) for d in draws.values())
     mixture = np.concatenate(
         [rng.choice(draws[n], max(1, round(4 * size * w))) for n, w in weights.items() if w > 0]
