@@ -29,8 +29,6 @@ from scaling.laws.table import make_table
 
 DEAREST = 3e20
 TARGETS = (10, 100)
-WIDE = (0.5, 2000.0)
-CAREFUL = (5.0, 100.0)  # tokens per parameter
 FIRST = (0.4, 0.25)  # share of the runs and of the FLOPs that the first of two rounds takes
 
 
@@ -120,15 +118,16 @@ def designed(law, p, total: float, runs: int, rounds: int, careful: bool, noise:
     shares = [(1.0, 1.0)] if rounds == 1 else [FIRST, (1.0, 1.0)]
     table, made = None, []
     for of_runs, of_flops in shares:
-        spent, used = sum(t.flops.sum() for t in made), sum(len(t) for t in made)
+        spent, used = spent_on(made), sum(len(t) for t in made)
+        share, ratios = design.CAREFUL if careful else design.WIDE
         plan = design.propose(
             belief,
             targets,
             total_flops=of_flops * total - spent,
             max_runs=round(of_runs * runs) - used,
             max_flops=min(DEAREST, of_flops * total / 4),
-            min_flops=DEAREST / (300 if careful else 3000),
-            tokens_per_param=CAREFUL if careful else WIDE,
+            min_flops=DEAREST / share,
+            tokens_per_param=ratios,
             done=table,
         )
         new = measured(law, p, plan.n_params, plan.tokens, noise, rng)
@@ -138,17 +137,15 @@ def designed(law, p, total: float, runs: int, rounds: int, careful: bool, noise:
             first = laws.fit(table, bootstrap=100)
             if any("lack of fit" in warning for warning in first.warnings):
                 careful = True  # the form is wrong over so wide a range: go on in a narrow one
-                table = table.rows(inside(table))
+                table = table.rows(design.inside(table, DEAREST))
             else:
                 belief = design.Belief.of(first)
-    return table.rows(inside(table)) if careful else table
+    assert spent_on(made) <= total * (1 + 1e-9) and sum(len(t) for t in made) <= runs
+    return table.rows(design.inside(table, DEAREST)) if careful else table
 
 
-def inside(table) -> np.ndarray:
-    """`[N]` rows of the careful range."""
-    ratio = table.tokens / table.n_params
-    near = (ratio > 0.99 * CAREFUL[0]) & (ratio < 1.01 * CAREFUL[1])
-    return near & (table.flops > 0.99 * DEAREST / 300)
+def spent_on(tables) -> float:
+    return float(sum(t.flops.sum() for t in tables))
 
 
 def main(argv: list[str]) -> int:
@@ -174,7 +171,6 @@ def main(argv: list[str]) -> int:
             measured(law, p, n, d, args.noise, rng),
             designed(law, p, total, len(n), args.rounds, args.careful, args.noise, rng, seed),
         )
-        assert tables[1].flops.sum() <= total * (1 + 1e-9) and len(tables[1]) <= len(n)
         widths, errors, inside = np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2)
         for i, table in enumerate(tables):
             fit = laws.fit(table, bootstrap=200)

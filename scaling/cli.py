@@ -64,6 +64,7 @@ def _run(argv: list[str]) -> int:
     overrides = [a for a in argv if a.startswith("--config.")]
     rest = [a for a in argv if not a.startswith("--config.")]
     args = _parser().parse_args(rest)
+    flags.check(args)
     if args.command == "fit" and args.table:
         from scaling import fit_table
 

@@ -10,7 +10,7 @@ from scaling.laws import design
 
 USABLE = ("chinchilla", "chinchilla_tied", "kaplan")  # laws of N and D with an optimum
 OF_A_TABLE = ("forms", "n_params", "tokens", "flops", "loss_se", "seed")
-LIMITS = {False: (3000, (1.0, 1000.0)), True: (300, (5.0, 100.0))}  # of FLOPs and D / N; careful
+LIMITS = {False: design.WIDE, True: design.CAREFUL}  # of FLOPs and D / N, by --careful
 REQUIRED = {
     "total_flops": "what the new runs may cost together, in FLOPs, e.g. --total_flops=1e21",
     "max_runs": "how many runs there may be, e.g. --max_runs=24",

@@ -15,6 +15,7 @@ from scaling.errors import UserError
 from scaling.laws import forms
 from scaling.laws.table import Table, make_table
 
+WHOLE = 1e3  # sizes and lengths below this are in other units
 COST_VARIES = 1.3  # FLOPs per N D that differ by more than this factor are worth a warning
 SYMBOLS = {"loss": "L*", "n_opt": "N*"}
 
@@ -45,7 +46,10 @@ def run(args) -> int:
     except UserError as error:  # the library speaks of keywords, the command of flags
         said = re.sub(rf"\b({'|'.join(limits)})\b", r"--\1", str(error).removeprefix("propose: "))
         raise UserError(said) from error
-    n_params, tokens = np.floor(found.n_params), np.floor(found.tokens)
+    # whole numbers, unless the table counts in millions or billions
+    n_params, tokens = (
+        np.floor(v) if v.min() > WHOLE else v for v in (found.n_params, found.tokens)
+    )
     runs = make_table(
         n_params=n_params, tokens=tokens, flops=start.flops_per_n_d * n_params * tokens
     )
@@ -118,7 +122,13 @@ def _published(dearest: float) -> Start:
 def _of_table(args, names: list[str]) -> Start:
     """The rows of earlier rounds, fitted by each form; all forms weigh the same."""
     table = fit_table.read(args.table, args, ("n_params", "loss"))
-    beliefs, said, warnings = [], [], []
+    beliefs, said, warnings = [], [], list(table.warnings)
+    if args.careful:
+        near = laws.inside(table, asked.limits(args)["max_flops"])
+        said.append(
+            f"--careful: {int((~near).sum())} of {len(table)} rows lie outside, left out of the fit"
+        )
+        table = table.rows(near)
     fits = [fit_table.fit_form(args, table, forms.form(name)) for name in names]
     for law in fits:
         beliefs.append(laws.Belief.of(law, 1 / len(fits)))
@@ -126,6 +136,9 @@ def _of_table(args, names: list[str]) -> Start:
             f"{law.form.name}: fitted to {len(table)} rows costing {table.flops.sum():.3g} FLOPs, "
             f"runs scatter by {law.spread:.2%}, {law.verdict}"
         )
+        warnings += [f"{law.form.name}: {w}" for w in law.warnings if w not in table.warnings]
+        if not args.careful and any("lack of fit" in w for w in law.warnings):
+            warnings.append(f"{law.form.name} does not hold so wide: ask again with --careful")
     k = table.flops / (table.n_params * table.tokens)
     if k.max() > COST_VARIES * k.min():
         warnings.append(

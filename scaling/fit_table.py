@@ -18,6 +18,8 @@ from scaling.laws.table import Table
 OPTIONAL = ("n_params", "tokens", "flops", "budget", "unique_tokens", "tokens_per_param")
 ASKED_FOR = ("highest losses", "FLOPs")  # ends of lines on rows left out by request
 COMBINED = "combined"
+# flags of the objective, which only forms have, and what they are where nobody set them
+OF_FORMS = {"objective": "", "huber_delta": 0.0, "quantile": 0.5, "linear": False}
 SIZE_AND_DATA = ("n_params", "tokens")
 TUNED = {"lr_optimum": "lr", "batch_optimum": "batch"}  # the best in each group of runs
 PRODUCTS = {"lr_law": "lr", "batch_law": "batch"}  # of a table of optima
@@ -27,6 +29,7 @@ def run(args) -> int:
     """Fit as the flags say; returns the exit code, 3 where rows had to be left out."""
     machine.enable_compilation_cache()
     points = _points(args.at)
+    _refuse_unused(args)
     if args.form == COMBINED and not points:
         raise UserError(
             "--form=combined forecasts given runs; name them with --at=N:D,... or --at=X,..."
@@ -56,6 +59,20 @@ def _draw(args, law, table: Table, points) -> None:
     labels = {"x": args.x} if args.x else {}
     for name, picture in pictures.of(law, table, points, labels).items():
         print(picture.write(Path(args.out) / f"{args.form}_{name}"))
+
+
+def _refuse_unused(args) -> None:
+    """Raises UserError for a flag that the form would ignore."""
+    unused: tuple[str, ...] = ()
+    if args.form == "isoflop":
+        unused = (*OF_FORMS, "blocks", "fixed", "at")
+    elif args.form in TUNED:
+        unused = (*OF_FORMS, "blocks", "fixed")
+    elif args.form == COMBINED:
+        unused = ("blocks", "fixed")
+    for name in unused:
+        if getattr(args, name) != OF_FORMS.get(name, ""):
+            raise UserError(f"--{name} has no meaning for --form={args.form}; leave it out")
 
 
 def exit_code(*tables: Table) -> int:
@@ -114,7 +131,7 @@ def header(path: str) -> list[str]:
     """The file's column names; none where there is no such file, which `read_csv` says."""
     if not Path(path).is_file():
         return []
-    with open(path, newline="") as handle:
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as handle:
         return next(csv.reader(handle), [])
 
 
@@ -191,8 +208,8 @@ def _points(text: str) -> list[tuple[float, ...]]:
             raise UserError(
                 f"--at={text}: {part!r} is neither N:D, as in 7e9:1.4e11, nor one number"
             ) from None
-        if not all(v > 0 for v in point):
-            raise UserError(f"--at={text}: {part!r} must be positive")
+        if not all(0 < v < math.inf for v in point):
+            raise UserError(f"--at={text}: {part!r} must be positive and finite")
         found.append(point)
     return found
 

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from scaling.errors import UserError
+
+
+def check(args) -> None:
+    """Raises UserError where a number that every fit takes lies outside its range."""
+    bootstrap, confidence = getattr(args, "bootstrap", None), getattr(args, "confidence", None)
+    if bootstrap is not None and bootstrap < 0:
+        raise UserError(f"--bootstrap={bootstrap}; must be 0 or more resamples")
+    if confidence is not None and not 0 < confidence < 1:
+        raise UserError(f"--confidence={confidence:g}; must lie between 0 and 1, e.g. 0.9")
+
+
 COLUMNS = {
     "n_params": "model sizes",
     "tokens": "training tokens",
@@ -93,7 +105,7 @@ def design(sub) -> None:
         dest="ratios",
         default="",
         metavar="LOW:HIGH",
-        help="range of D / N; without it 1:1000, with --careful 5:100",
+        help="range of D / N; without it 0.5:2000, with --careful 5:100",
     )
     sub.add_argument(
         "--careful",

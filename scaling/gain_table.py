@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy as np
 from scaling import files, fit_table, laws, machine
 from scaling.errors import UserError
 from scaling.laws import export, forms
+from scaling.laws.read import distinct
 from scaling.laws.table import Table
 
 POINTS = 5  # computes of the curve where --at names none
@@ -47,11 +46,14 @@ def run(args) -> int:
         confidence=args.confidence,
     )
     content = export.gain(found, base, new)
+    for name, table, law in (("baseline", base, fits[0]), ("new", new, fits[1])):
+        own = law.warnings if isoflop else ()
+        content["warnings"] += [f"{name}: {w}" for w in (*table.warnings, *own)]
     content["warnings"] += _beyond(found, base, new)
     fit_table.write(content, args.out, "gain")
     if args.out:
         path = Path(args.out) / "gain.csv"
-        files.write_bytes(path, _csv(found))
+        files.write_bytes(path, files.csv_bytes(_columns(found)))
         print(path)
     return fit_table.exit_code(base, new)
 
@@ -65,20 +67,15 @@ def _families(args) -> list[tuple[str, str]]:
             "give BASELINE.csv NEW.csv, or one CSV with --family=COLUMN and --baseline=VALUE"
         )
     (path,) = args.tables
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    with open(path, newline="") as handle:
-        rows = csv.DictReader(handle)
-        if args.family not in (rows.fieldnames or []):
-            raise UserError(f"{path}: no column {args.family!r} for --family")
-        values = sorted({row[args.family] for row in rows})
+    values = sorted({cells[args.family] or "" for cells in distinct(path, [args.family])})
     others = [v for v in values if v != args.baseline]
     if args.baseline not in values:
         raise UserError(f"--baseline={args.baseline}: column {args.family} has {', '.join(values)}")
     new = args.new or (others[0] if len(others) == 1 else "")
     if new not in others:
         raise UserError(f"--new={args.new}: name the other family, one of {', '.join(others)}")
-    return [(path, f"{args.family}={value}") for value in (args.baseline, new)]
+    quoted = [value.replace('"', '""') for value in (args.baseline, new)]
+    return [(path, f'"{args.family}={value}"') for value in quoted]
 
 
 def _compute(table: Table) -> np.ndarray:
@@ -99,10 +96,12 @@ def _beyond(found: laws.Gain, base: Table, new: Table) -> list[str]:
     return said
 
 
-def _csv(found: laws.Gain) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("flops", "new_loss", "gain", "low", "high", "never_in_share"))
-    for c, loss, g, share in zip(found.flops, found.new_loss, found.gain, found.never, strict=True):
-        writer.writerow((c, loss, g.value, g.low, g.high, share))
-    return text.getvalue().encode()
+def _columns(found: laws.Gain) -> dict:
+    return {
+        "flops": found.flops,
+        "new_loss": found.new_loss,
+        "gain": [g.value for g in found.gain],
+        "low": [g.low for g in found.gain],
+        "high": [g.high for g in found.gain],
+        "never_in_share": found.never,
+    }

@@ -40,6 +40,10 @@ BAD = {
     "gain at no compute": ("gain", "a.csv", "b.csv", "--at=1e18:1e19"),
     "gain of no table": ("gain", "a.csv", "b.csv", "--tokens=tokens"),
     "no such table": ("fit", "nowhere.csv", "--tokens=tokens"),
+    "negative resamples": ("fit", "t.csv", "--tokens=tokens", "--bootstrap=-3"),
+    "confidence above 1": ("fit", "t.csv", "--tokens=tokens", "--confidence=1.5"),
+    "endless point": ("fit", "t.csv", "--tokens=tokens", "--at=inf:1e9"),
+    "ignored flag": ("fit", "t.csv", "--tokens=tokens", "--form=isoflop", "--huber_delta=1e-3"),
     "design of no budget": ("design", "--max_runs=9", "--max_flops=1e20", "--at=1e21"),
     "design from no table": ("design", "nowhere.csv", "--total_flops=1e21", "--max_runs=9",
                              "--max_flops=1e20", "--at=1e21", "--tokens=D"),
@@ -146,6 +150,8 @@ def test_the_documented_fit_command_works_as_written(tmp_path):
     assert law["params"]["alpha"]["value"] == pytest.approx(0.3473105, rel=1e-4)
     assert law["params"]["E"]["value"] == pytest.approx(1.8172181, rel=1e-4)
     assert law["n_rows"] == 240 and len(law["excluded"]) == 5
+    assert law["objective"] == pytest.approx(1.0182740178e-3, rel=1e-6)
+    assert law["verdict"] == "good"
     assert set(law["params"]["beta"]) == {"value", "se", "low", "high"}
 
 
@@ -201,6 +207,17 @@ def test_values_with_commas_are_quoted_in_where(capsys, tmp_path):
     code, _, err = call(capsys, "fit", str(path), *flags, '--where="model=6 Enc, 6 Dec"')
     assert code == 0, err
     assert json.loads((tmp_path / "power_offset.json").read_text())["n_rows"] == 8
+
+
+def test_files_from_spreadsheets(capsys, tmp_path):
+    lines = ["n_params,tokens,loss", *(f"{10.0**k},{10.0 ** (k + 2)},{9 - k}" for k in range(5, 8))]
+    path = tmp_path / "bom.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
+    code, _, err = call(capsys, "fit", str(path), "--tokens=tokens")
+    assert code == EXIT_BAD_INPUT and "3 usable rows for 5 parameters" in err
+    path.write_bytes("\n".join([*lines, "1,2,\xe9"]).encode("latin-1"))
+    code, _, err = call(capsys, "fit", str(path), "--tokens=tokens")
+    assert code == EXIT_BAD_INPUT and "not a CSV in UTF-8" in err and len(err.splitlines()) == 1
 
 
 def test_fit_leaves_pictures_with_their_arrays_beside_the_law(capsys, tmp_path):

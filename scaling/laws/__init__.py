@@ -8,7 +8,7 @@ law.predict(1e9, 2e10), law.prediction_interval(1e9, 2e10), law.optimum(1e21)
 laws.fit_optimum_of(table, "lr"), laws.compute_equivalent_gain(law, another_law, [1e20, 1e21])
 """
 
-from scaling.laws.design import Belief, Proposal, Target, expected_se, propose
+from scaling.laws.design import Belief, Proposal, Target, expected_se, inside, propose
 from scaling.laws.design_plans import expected_optimum, isoflop_grid, mean_se
 from scaling.laws.envelope import EnvelopeFit, fit_envelope
 from scaling.laws.fit import Fit, fit, fit_chinchilla
@@ -51,6 +51,7 @@ __all__ = [
     "fit_power",
     "fit_varpro",
     "forecast",
+    "inside",
     "isoflop_grid",
     "make_table",
     "mean_se",

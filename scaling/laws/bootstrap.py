@@ -51,6 +51,7 @@ def interval(
         shift = stats.norm.ppf(np.clip(below, MOST_SHIFTED, 1 - MOST_SHIFTED))
         ends = stats.norm.cdf(2 * shift + stats.norm.ppf(ends))
         low, high = np.percentile(known, 100 * ends, method="nearest")
+    low, high = min(low, value), max(high, value)  # refits that all lie on one side show a bias
     with np.errstate(over="ignore", invalid="ignore"):
         spread = float(finite.std(ddof=1))
     return Interval(float(value), spread, float(low), float(high))

@@ -85,6 +85,12 @@ def require_spread(table: Table, form: Form, n_free: int) -> None:
             f"{form.name}: {len(table)} usable rows for {n_free} parameters; add runs (at least "
             f"{n_free + 1})"
         )
+    points = distinct_points(table, form)
+    if points < n_free:
+        raise CannotFit(
+            f"{form.name}: {points} different combinations of {' and '.join(form.inputs)} for {n_free} "
+            "parameters; seeds of the same runs do not add any, add other runs"
+        )
     for name in form.inputs:
         distinct = len(np.unique(table[name]))
         if distinct < form.distinct:
@@ -132,9 +138,19 @@ def require_apart(columns: Mapping[str, np.ndarray], what: str) -> None:
         )
 
 
+def distinct_points(table: Table, form: Form) -> int:
+    """How many different inputs the rows have, to 9 digits of their logs."""
+    logs_NF = np.stack([np.log(table[name]) for name in form.inputs], axis=1)
+    return len(np.unique(np.round(logs_NF, 9), axis=0))
+
+
 def input_warnings(table: Table, form: Form) -> list[str]:
     """Warnings on a design that cannot tell the form's terms apart."""
     found = list(table.warnings)
+    if distinct_points(table, form) == len(form.parameters) > 1:
+        found.append(
+            "as many different inputs as parameters: how well they are identified cannot be seen; add runs"
+        )
     if {"n_params", "tokens"} <= set(form.inputs):
         log_n, log_d = np.log(table.n_params), np.log(table.tokens)
         if np.ptp(log_d - log_n) < 0.1:

@@ -31,6 +31,10 @@ ITERATIONS = 400  # of the multiplicative algorithm
 PASSES = 4  # of exchanges
 STEP = 1e-5  # of central differences in the solver's parameters
 QUANTITIES = ("loss", "n_opt")
+# (dearest over cheapest run, range of tokens per parameter): all that a right form may use, and what a form
+# that is only nearly right bears
+WIDE = (3000.0, (0.5, 2000.0))
+CAREFUL = (300.0, (5.0, 100.0))
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def propose(
     max_runs: int,
     max_flops: float,
     min_flops: float = 0.0,
-    tokens_per_param: tuple[float, float] = (1.0, 1000.0),
+    tokens_per_param: tuple[float, float] = WIDE[1],
     done: Table | None = None,
     flops_per_n_d: float = 6.0,
 ) -> Proposal:
@@ -151,15 +155,14 @@ def propose(
 
     No run is dearer than `max_flops` or cheaper than `min_flops` (0: a three-thousandth of max_flops), and all have
     tokens per parameter within the given range. Optimal runs lie at the ends of what is allowed, where a wrong
-    form misleads the most: if in doubt, narrow both (5 to 100, a three-hundredth; benchmarks/design.py
-    measures either). `done`
-    are the runs of earlier rounds; fit them and pass the fit as the belief. Several beliefs, of other
+    form misleads the most: spend a part first, and where the fit to it shows lack of fit, keep `CAREFUL`
+    limits and only the rows `inside` them (benchmarks/design.py measures that rule). `done` are the runs of earlier rounds; fit them and pass the fit as the belief. Several beliefs, of other
     forms too, are averaged by their weights. Raises UserError where the runs asked for are too few or too dear.
     """
     given = [beliefs] if isinstance(beliefs, Belief | Fit) else beliefs
     held = [Belief.of(b) if isinstance(b, Fit) else b for b in given]
     targets = [targets] if isinstance(targets, Target) else list(targets)
-    min_flops = min_flops or max_flops / 3000
+    min_flops = min_flops or max_flops / WIDE[0]
     _check(held, targets, total_flops, max_runs, max_flops, min_flops, tokens_per_param, done)
     flops_K, ratio_K = (
         axis.ravel()
@@ -188,6 +191,14 @@ def propose(
         flops=flops_K[chosen],
         se={t: float(np.sqrt(v)) for t, v in zip(targets, variance_T, strict=True)},
     )
+
+
+def inside(table: Table, max_flops: float, limits=CAREFUL) -> np.ndarray:
+    """`[N]` whether each row lies within the limits of a design whose dearest run costs `max_flops`."""
+    share, (low, high) = limits
+    ratio = table.tokens / table.n_params
+    near = (ratio > 0.99 * low) & (ratio < 1.01 * high)
+    return near & (table.flops > 0.99 * max_flops / share)
 
 
 def expected_se(

@@ -15,7 +15,18 @@ from scaling.laws.table import Table
 WEAK = ("identified", "hardly tell")  # words that mark a warning on identification
 BY_CHANCE = 1e-3  # a trend of residuals less likely than this without a cause is structure
 EXPONENT_WIDTH = 0.2  # an interval of a product's exponent is narrow below this, also around 0
-DOUBTS = ("mixed units", "residuals have structure", "count twice", "lack of fit")
+DOUBTS = (  # words that mark a warning on the rows or the form
+    "mixed units",
+    "different units",
+    "residuals have structure",
+    "count twice",
+    "lack of fit",
+    "decades of compute",
+    "of the starts reach",
+    "edge of the sizes",
+    "opens downward",
+    "a parabola needs",
+)
 MISFIT = 1e-2  # chance below which rows of equal inputs prove the form wrong
 
 
@@ -77,11 +88,14 @@ def lack_of_fit(table: Table, form: Form, residuals_N: np.ndarray, form_size: in
     from scipy import stats
 
     logs_NF = np.stack([np.log(table[name]) for name in form.inputs], axis=1)
-    _, member_N = np.unique(np.round(logs_NF, 9), axis=0, return_inverse=True)
+    rows_NF = np.column_stack([np.round(logs_NF, 9), table[form.target]])
+    _, once = np.unique(rows_NF, axis=0, return_index=True)  # a row entered twice is no second run
+    residuals_N = residuals_N[once]
+    _, member_N = np.unique(rows_NF[once, :-1], axis=0, return_inverse=True)
     member_N = member_N.reshape(-1)
     count_G = np.bincount(member_N)
     of_law, of_scatter = len(count_G) - form_size, len(residuals_N) - len(count_G)
-    if of_law < 1 or of_scatter < 1:
+    if of_law < 1 or of_scatter < 2:
         return 1.0
     mean_G = np.bincount(member_N, residuals_N) / count_G
     scatter = float(np.sum((residuals_N - mean_G[member_N]) ** 2)) / of_scatter

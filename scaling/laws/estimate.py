@@ -144,8 +144,9 @@ class Solver:
             return LEAST_SQUARES
         if delta == 0:
             squares = self._both_ways(grid_RP, LEAST_SQUARES)
-            residuals = self.residuals(squares.best_P)[self.weights_N > 0]
-            scale = robust_scale(residuals, int(self.free_P.sum()))
+            used = self.weights_N > 0
+            residuals = self.residuals(squares.best_P)[used]
+            scale = robust_scale(residuals, int(self.free_P.sum()), self.weights_N[used])
             delta = max(HUBER_EFFICIENT * scale, 1e-9)
         if kind == "likelihood":
             delta *= self._profiled_scale(grid_RP, delta)

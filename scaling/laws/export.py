@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling.laws import diagnose
 from scaling.laws.fit import Fit
 from scaling.laws.forecast import Combined
 from scaling.laws.gain import Gain
@@ -113,7 +114,7 @@ def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
             }
             for p in fit.profiles
         ],
-        "verdict": "good" if not fit.warnings else "see warnings",
+        "verdict": diagnose.verdict([*table.warnings, *fit.warnings]),
         "warnings": [*table.warnings, *fit.warnings],
         **_common(table),
     }

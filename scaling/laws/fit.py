@@ -56,8 +56,9 @@ class Fit:
 
     @property
     def freedom(self) -> int:
-        """Rows beyond the parameters fitted."""
-        return self.n_rows - self.n_free
+        """Rows beyond the parameters fitted, rows counting by what they weigh; at least 1."""
+        effective = self.share_N.sum() ** 2 / np.sum(self.share_N**2)
+        return max(round(effective - self.n_free), 1)
 
     @property
     def draws(self) -> np.ndarray:
@@ -94,9 +95,12 @@ class Fit:
         return means * np.exp(rng.choice(widened, means.shape, p=chance))
 
     def prediction_interval(self, *inputs) -> Interval:
-        """Interval for the loss of a new run at one point; wider than `mean_interval`."""
+        """Interval for the loss of a new run at one point; never narrower than `mean_interval`."""
         value = float(np.ravel(self.predict(*inputs))[0])
-        return interval(value, self.prediction_draws(*inputs)[:, 0], self.confidence)
+        draws = self.prediction_draws(*inputs)[:, 0]
+        run = interval(value, draws, self.confidence, self.freedom)
+        law = self.mean_interval(*inputs)
+        return replace(run, low=min(run.low, law.low), high=max(run.high, law.high))
 
     def optimum(self, flops: float, flops_per_n_d: float = 6.0) -> tuple[Interval, Interval]:
         """N* and D* at `flops` = flops_per_n_d * N * D, with intervals.
@@ -175,9 +179,11 @@ def fit(
     minima = (float(value_R[i]) for i in distinct(value_R))
     close = (lowest, *(v for v in minima if lowest * (1 + 1e-5) < v <= 1.05 * lowest))
     reached = float((value_R <= lowest * (1 + REACHED) + 1e-15).mean())
+    seen = share_N >= 0.05 * share_N.max()  # a late law is meant to miss the early rows
     found = diagnose.warnings(
-        table, form, values, intervals, residuals, reached, delta, objective, close, fixed or {}
-    )
+        table.rows(seen), form, values, intervals, residuals[seen], reached, delta, objective, close,
+        fixed or {},
+    )  # fmt: skip
     found = [*checks.input_warnings(table, form), *found]
     return Fit(
         form=form,

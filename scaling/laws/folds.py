@@ -49,10 +49,10 @@ class Fold:
 
 
 def of_runs(scale_N: np.ndarray) -> list[Fold]:
-    """Folds that hold back the rows of the largest scale (FLOPs)."""
+    """Folds that hold back the rows of the largest scale (FLOPs); none is made twice."""
     order = np.argsort(scale_N, kind="stable")
     n = len(scale_N)
-    cuts = [scale_N[order[n - max(1, round(share * n))]] for share in HELD_BACK]
+    cuts = dict.fromkeys(float(scale_N[order[n - max(1, round(share * n))]]) for share in HELD_BACK)
     return [Fold(scale_N < cut, scale_N >= cut) for cut in cuts if scale_N.min() < cut]
 
 

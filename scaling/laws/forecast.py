@@ -7,7 +7,7 @@ refits, widened by the error that the backtest measured.
 
 Bates & Granger 1969 take the first power. Gaussian errors of unknown variance, n of them independent, have
 the likelihood (mean square)^(-n/2): the folds of a curve look along one path and count as one error,
-which keeps weights near equal; the four folds of runs count two each. The members: runs of size and data are
+which keeps weights near equal; the folds of runs, four at most, count two each. The members: runs of size and data are
 forecast by Chinchilla's law with free and with tied exponents; curves of one quantity by four forms with a
 floor, by the simplest of them fitted to the late part, and by the level of the last rows, since that nothing
 changes any more is the forecast which all others have to beat.
@@ -38,7 +38,8 @@ OF_CURVES = (
     Member(FORMS["power_offset"], late=2.0),
     Member(FORMS["level"], late=8.0),
 )
-POWER_OF_RUNS, POWER_OF_CURVES = 4.0, 0.5  # of the inverse of the expected squared error
+POWER_PER_FOLD, POWER_OF_CURVES = 1.0, 0.5  # of the inverse of the expected squared error
+INPUTS = {1: ("x",), 2: ("n_params", "tokens")}
 DISAGREE = 0.02  # relative difference of predictions from which the members are said to disagree
 
 
@@ -77,9 +78,10 @@ def forecast(
     if forms:
         members = [Member(form_named(name)) for name in forms]
     for member in members:
-        if len(member.form.inputs) != len(points):
+        if member.form.inputs != INPUTS[len(points)] or member.form.target != "loss":
             raise CannotFit(
-                f"forecast: {member.form.name} is a law of {', '.join(member.form.inputs)}"
+                f"forecast: {member.form.name} is a law of {', '.join(member.form.inputs)}, not a loss "
+                f"of {', '.join(INPUTS[len(points)])}"
             )
     fits, notes = _fitted(table, members, objective, bootstrap, confidence)
     scale_N = checks.scale(table, members[0].form)
@@ -87,14 +89,14 @@ def forecast(
     errors, counted, missing = folds.backtest(
         table, [m for m in members if m.name in fits], cuts, objective
     )
-    notes += missing
+    notes += [*table.warnings, *missing]
     tested = {n: e for n, e in errors.items() if e}
     if tested:
         fits = {n: f for n, f in fits.items() if n in tested}
     else:
         notes.append("too few rows for a backtest: equal weights")
     missed = {n: float(np.mean(np.square(e))) for n, e in tested.items()}
-    power = POWER_OF_CURVES if curve else POWER_OF_RUNS
+    power = POWER_OF_CURVES if curve else POWER_PER_FOLD * len(counted)
     weights = _weights(fits, missed, table, points, power)
     predicted = {n: f.predict(*points) for n, f in fits.items()}
     values = geometric_mean(predicted, weights)
@@ -108,7 +110,8 @@ def forecast(
     return Combined(
         values=values,
         intervals=tuple(
-            interval(float(v), d, confidence) for v, d in zip(values, draws.T, strict=True)
+            interval(float(v), d, confidence, min(f.freedom for f in fits.values()))
+            for v, d in zip(values, draws.T, strict=True)
         ),
         fits=fits,
         weights=weights,

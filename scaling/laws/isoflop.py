@@ -114,14 +114,14 @@ def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence
         empty = np.full(3, np.nan)
         return Profile(budget, nothing, nothing, nothing, empty, log_n0, points, problem, method)
 
-    def located(values: np.ndarray) -> tuple[float, float]:
-        """(log N*, log loss there) of a profile; NaN where it has no minimum."""
+    def located(values: np.ndarray) -> tuple[float, float, float]:
+        """(log N*, log loss there, curvature) of a profile; NaN where it has no minimum."""
         if method == "akima":
-            return _akima_minimum(log_n, values)
+            return *_akima_minimum(log_n, values), 0.0
         bowl = fit_quadratics(log_n_P1 - log_n0, values[None], runs)
         assert bowl is not None  # MIN_SIZES distinct sizes
         best_1F, lowest_1 = bowl.minima()
-        return float(best_1F[0, 0]) + log_n0, float(lowest_1[0])
+        return float(best_1F[0, 0]) + log_n0, float(lowest_1[0]), float(bowl.hessian_BFF[0, 0, 0])
 
     def optimum(log_best: float, log_lowest: float) -> tuple[float, float, float]:
         # tokens are not exactly C / N: heads, attention and whole steps come in, so D(N) is interpolated;
@@ -130,7 +130,7 @@ def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence
         return tuple(np.exp([log_best, np.interp(log_best, log_n, log_d) - beyond, log_lowest]))
 
     coefficients = np.polyfit(log_n - log_n0, log_loss, 2, w=np.sqrt(runs))
-    log_best, log_lowest = located(log_loss)
+    log_best, log_lowest, _ = located(log_loss)
     values, problem = optimum(log_best, log_lowest), ""
     if not np.isfinite(log_best):
         problem = "the parabola opens downward"
@@ -150,9 +150,10 @@ def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence
     draws = np.full((bootstrap, 3), np.nan)
     width = log_n[-1] - log_n[0]
     for i in range(bootstrap):
-        best, lowest = located(around + rng.choice(widened, len(log_n)))
+        best, lowest, curvature = located(around + rng.choice(widened, len(log_n)))
         # a minimum beyond the sizes counts, at most as far beyond them as they are wide
-        draws[i] = optimum(np.clip(best, log_n[0] - width, log_n[-1] + width), lowest)
+        near = np.clip(best, log_n[0] - width, log_n[-1] + width)
+        draws[i] = optimum(near, lowest + curvature * (near - best) ** 2 / 2)
     if method == "akima" and bootstrap:
         # the lowest point of a spline through noisy points is too low on average (here by this much)
         draws[:, 2] *= np.exp(log_lowest - np.mean(np.log(draws[:, 2])))

@@ -39,7 +39,9 @@ def read_csv(
     """
     file = Path(path)
     wanted = {meaning: name for meaning, name in columns.items() if name}
-    if "n_params" in wanted and not {"tokens", "flops", "tokens_per_param"} & set(wanted):
+    if {"n_params", "loss"} <= set(wanted) and not {"tokens", "flops", "tokens_per_param"} & set(
+        wanted
+    ):
         raise UserError("give --tokens or --flops, the column of tokens or of training FLOPs")
     conditions = _conditions(where) if isinstance(where, str) else dict(where)
     rows = _rows(file, (*wanted.values(), *conditions))
@@ -64,7 +66,9 @@ def read_csv(
         data["flops"] = flops_per_n_d * data["n_params"] * data["tokens"]
     if "n_params" in data and "flops" in data and "tokens" not in data:
         data["tokens"] = data["flops"] / (flops_per_n_d * data["n_params"])
-    if drop_above_flops and "flops" in data:
+    if drop_above_flops and "flops" not in data:
+        raise UserError("--drop_above_flops needs FLOPs; give --flops, or --n_params and --tokens")
+    if drop_above_flops:
         above = data["flops"] > drop_above_flops
         excluded += [f"row {k}: above {drop_above_flops:g} FLOPs" for k in numbers[above]]
         data = {m: values[~above] for m, values in data.items()}
@@ -93,15 +97,18 @@ def _rows(file: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, str]]
     """(line number, cells) of every row; the file must hold these columns."""
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    with open(file, newline="") as handle:
-        reader = csv.DictReader(handle)
-        found = list(reader.fieldnames or [])
-        for column in columns:
-            if column not in found:
-                near = difflib.get_close_matches(column.lower(), [f.lower() for f in found], n=1)
-                hint = next((f"; did you mean {f!r}?" for f in found if [f.lower()] == near), "")
-                raise UserError(f"{file}: no column {column!r}{hint} (found {', '.join(found)})")
-        return list(enumerate(reader, start=2))
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle)
+            found, rows = list(reader.fieldnames or []), list(enumerate(reader, start=2))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file}: not a CSV in UTF-8 ({error}); save it as one") from None
+    for column in columns:
+        if column not in found:
+            near = difflib.get_close_matches(column.lower(), [f.lower() for f in found], n=1)
+            hint = next((f"; did you mean {f!r}?" for f in found if [f.lower()] == near), "")
+            raise UserError(f"{file}: no column {column!r}{hint} (found {', '.join(found)})")
+    return rows
 
 
 def _number(row: dict, name: str, meaning: str) -> float:
@@ -119,6 +126,8 @@ def _without_highest(kept, count: int, excluded: list[str]):
         raise UserError(f"--drop_highest={count}; must be 0 or more")
     if not count:
         return kept
+    if kept and "loss" not in kept[0][1]:
+        raise UserError("--drop_highest leaves out the highest losses; this form reads no losses")
     ordered = sorted(kept, key=lambda item: item[1]["loss"])
     dropped = {number for number, _ in ordered[max(len(ordered) - count, 0) :]}
     excluded += [f"row {k}: among the {count} highest losses" for k in sorted(dropped)]

@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 
-from scaling.laws.bootstrap import interval
 from scaling.laws.fit import Fit
 from scaling.laws.table import Table
 from scaling.report import style
@@ -28,23 +27,17 @@ def picture(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> 
         grid = np.geomspace(x.min(), BEYOND * x.max(), POINTS)
     value = np.asarray(law.predict(grid))
 
-    def ends(draws_BN):
-        found = [interval(0.0, d, law.confidence) for d in draws_BN.T]
-        return np.array([i.low for i in found]), np.array([i.high for i in found])
-
-    low, high = ends(law.mean_draws(grid))
-    # asked point by point, every point sees the same residuals and the band is smooth
-    run_low, run_high = ends(np.concatenate([law.prediction_draws(g) for g in grid], axis=1))
+    means, runs = [law.mean_interval(x) for x in grid], [law.prediction_interval(x) for x in grid]
     columns = stacked(
         {
             "run": {"run_id": np.array(table.names), name: x, target: table[target]},
             "law": {
                 name: grid,
                 target: value,
-                "low": low,
-                "high": high,
-                "run_low": run_low,
-                "run_high": run_high,
+                "low": np.array([i.low for i in means]),
+                "high": np.array([i.high for i in means]),
+                "run_low": np.array([i.low for i in runs]),
+                "run_high": np.array([i.high for i in runs]),
             },
         }
     )

@@ -152,3 +152,43 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
             inside[name] += law.intervals[name].low <= truth[name] <= law.intervals[name].high
     # 90% intervals: fewer than 30 of 40 has a chance below 1 in 1000
     assert all(count >= 30 for count in inside.values()), inside
+
+
+def seeds_of(points: int, seeds: int):
+    """`points` different runs of the known law, each with `seeds` seeds."""
+    t = surface("chinchilla").rows(np.repeat(np.arange(points), seeds))
+    noise = np.exp(0.003 * np.random.default_rng(4).standard_normal(len(t)))
+    return t.with_columns(loss=t.loss * noise)
+
+
+def test_seeds_add_no_different_runs():
+    with pytest.raises(CannotFit, match="4 different combinations of n_params and tokens for 5"):
+        laws.fit(seeds_of(4, 4))
+    exact = laws.fit(seeds_of(5, 4), bootstrap=20)
+    assert exact.verdict == "weakly identified"
+
+
+def test_lack_of_fit_is_seen_in_repeated_runs_and_not_in_repeated_rows():
+    right = seeds_of(15, 3)
+    assert not any("lack of fit" in w for w in laws.fit(right, bootstrap=20).warnings)
+    bent = right.with_columns(loss=right.loss * (1 + 0.02 * np.sin(4 * np.log(right.n_params))))
+    assert any("lack of fit" in w for w in laws.fit(bent, bootstrap=20).warnings)
+    once = noisy(n=30).rows(np.r_[0:30])
+    twice = once.rows(np.r_[0:30, 3])
+    assert not any("lack of fit" in w for w in laws.fit(twice, bootstrap=20).warnings)
+
+
+def test_on_few_rows_a_run_is_still_no_surer_than_the_law():
+    for seed in range(4):
+        law = laws.fit(noisy(seed, 300).rows(np.arange(9)), bootstrap=100)
+        mean, run = law.mean_interval(1e9, 2e10), law.prediction_interval(1e9, 2e10)
+        assert run.low <= mean.low <= mean.value <= mean.high <= run.high
+
+
+def test_an_interval_holds_its_value():
+    from scaling.laws.bootstrap import interval
+
+    draws = 1.5 + 0.05 * np.random.default_rng(0).standard_normal(200)
+    for freedom in (None, 20):
+        found = interval(1.0, draws, 0.9, freedom)
+        assert found.low == 1.0 < found.high
