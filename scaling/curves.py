@@ -61,7 +61,15 @@ def sweep_table(rows: list[results.RunResult], config: ConfigDict, min_steps: in
             )
         elif r.status == "done" and r.role == "sweep":
             used.append(r)
+    schedules = sorted({r.schedule for r in used})
+    warnings = []
+    if len(schedules) > 1:
+        warnings.append(
+            f"runs of mixed schedules ({', '.join(schedules)}): losses at equal N and D differ by schedule; "
+            "fit them apart"
+        )
     return make_table(
+        warnings=warnings,
         n_params=[getattr(r, config.laws.n_params) for r in used],
         tokens=[r.tokens for r in used],
         flops=[getattr(r, config.laws.flops) for r in used],

@@ -17,6 +17,7 @@ BY_CHANCE = 1e-3  # a trend of residuals less likely than this without a cause i
 EXPONENT_WIDTH = 0.2  # an interval of a product's exponent is narrow below this, also around 0
 DOUBTS = (  # words that mark a warning on the rows or the form
     "mixed units",
+    "mixed schedules",
     "different units",
     "residuals have structure",
     "count twice",
