@@ -17,7 +17,7 @@ from scaling.laws.table import Table
 
 OPTIONAL = ("n_params", "tokens", "flops", "budget", "unique_tokens", "tokens_per_param")
 ASKED_FOR = ("highest losses", "FLOPs")  # ends of lines on rows left out by request
-COMBINED = "combined"
+COMBINED, VARPRO = "combined", "varpro"
 # flags of the objective, which only forms have, and what they are where nobody set them
 OF_FORMS = {"objective": "", "huber_delta": 0.0, "quantile": 0.5, "linear": False}
 SIZE_AND_DATA = ("n_params", "tokens")
@@ -64,7 +64,7 @@ def _draw(args, law, table: Table, points) -> None:
 def _refuse_unused(args) -> None:
     """Raises UserError for a flag that the form would ignore."""
     unused: tuple[str, ...] = ()
-    if args.form == "isoflop":
+    if args.form in ("isoflop", VARPRO):
         unused = (*OF_FORMS, "blocks", "fixed", "at")
     elif args.form in TUNED:
         unused = (*OF_FORMS, "blocks", "fixed")
@@ -85,7 +85,7 @@ def _needed(args) -> tuple[str, ...]:
     """Columns that the form asks for."""
     if args.form == COMBINED:
         return (*_inputs(args), "loss")
-    if args.form == "isoflop":
+    if args.form in ("isoflop", VARPRO):
         return (*SIZE_AND_DATA, "loss")
     if args.form in TUNED:
         groups = () if args.flops and not args.n_params and not args.tokens else ("n_params",)
@@ -158,6 +158,9 @@ def _fitted(args, table: Table, points) -> tuple[Any, dict[str, Any]]:
     if args.form == "isoflop":
         profiles = laws.fit_isoflop(table, method=args.method, **options)
         return profiles, export.isoflop(profiles, table)
+    if args.form == VARPRO:
+        projected = laws.fit_varpro(table, **options)
+        return projected, export.varpro(projected, table)
     if args.form in TUNED:
         tuned = laws.fit_optimum_of(table, TUNED[args.form], of=_of(args), **options)
         content = export.tuned(tuned, table)

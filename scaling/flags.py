@@ -35,7 +35,7 @@ def fit(sub) -> None:
     sub.add_argument(
         "--form",
         default="chinchilla",
-        help="combined (backtest-weighted, needs --at), isoflop, lr_optimum or batch_optimum (tuned in groups of runs), "
+        help="combined (backtest-weighted, needs --at), isoflop, varpro, lr_optimum or batch_optimum (tuned in groups of runs), "
         "or a law: chinchilla, chinchilla_tied, kaplan, over_training, data_constrained, power, power_offset, "
         "shifted_power, m4, broken, loss_to_error, lr_law, batch_law (of optima)",
     )

@@ -209,6 +209,18 @@ def test_values_with_commas_are_quoted_in_where(capsys, tmp_path):
     assert json.loads((tmp_path / "power_offset.json").read_text())["n_rows"] == 8
 
 
+def test_variable_projection_of_a_csv(capsys, tmp_path):
+    from tests.laws.test_gain import family
+
+    path = write_csv(tmp_path / "t.csv", family().columns)
+    flags = ("--tokens=tokens", "--form=varpro", "--bootstrap=10", f"--out={tmp_path}")
+    code, _, err = call(capsys, "fit", path, *flags)
+    assert code == 0, err
+    law = json.loads((tmp_path / "varpro.json").read_text())
+    assert law["params"]["alpha"]["value"] == pytest.approx(0.35, rel=0.01)
+    assert law["n_rows"] == 36 and law["verdict"] == "good"
+
+
 def test_files_from_spreadsheets(capsys, tmp_path):
     lines = ["n_params,tokens,loss", *(f"{10.0**k},{10.0 ** (k + 2)},{9 - k}" for k in range(5, 8))]
     path = tmp_path / "bom.csv"

@@ -16,6 +16,7 @@ from scaling.laws.isoflop import IsoflopFit
 from scaling.laws.power import PowerFit
 from scaling.laws.table import Table
 from scaling.laws.tuned import COST
+from scaling.laws.varpro import VarproFit
 
 SYMBOLS = {"n_params": "N", "tokens": "D"}
 
@@ -116,6 +117,20 @@ def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
         ],
         "verdict": diagnose.verdict([*table.warnings, *fit.warnings]),
         "warnings": [*table.warnings, *fit.warnings],
+        **_common(table),
+    }
+
+
+def varpro(fit: VarproFit, table: Table) -> dict[str, Any]:
+    """Chinchilla's law by variable projection as JSON."""
+    return {
+        "form": "varpro",
+        "equation": fit.equation,
+        "estimator": "variable projection: least squares of relative residuals, exponents searched",
+        "params": {name: i.as_dict() for name, i in fit.intervals.items()},
+        "residual_rms": float(np.sqrt(np.mean(fit.residuals**2))),
+        "verdict": diagnose.verdict(list(fit.warnings)),
+        "warnings": list(fit.warnings),
         **_common(table),
     }
 

@@ -9,8 +9,8 @@ Bates & Granger 1969 take the first power. Gaussian errors of unknown variance, 
 the likelihood (mean square)^(-n/2): the folds of a curve look along one path and count as one error,
 which keeps weights near equal; the folds of runs, four at most, count two each. The members: runs of size and data are
 forecast by Chinchilla's law with free and with tied exponents; curves of one quantity by four forms with a
-floor, by the simplest of them fitted to the late part, and by the level of the last rows, since that nothing
-changes any more is the forecast which all others have to beat.
+floor, by the two simplest of them fitted to the late part, and by the level of the last rows, since that
+nothing changes any more is the forecast which all others have to beat.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from scaling.laws.table import CannotFit, Table
 OF_RUNS = (Member(FORMS["chinchilla"]), Member(FORMS["chinchilla_tied"]))
 OF_CURVES = (
     *(Member(FORMS[name]) for name in ("power_offset", "shifted_power", "m4", "broken")),
-    Member(FORMS["power_offset"], late=2.0),
+    *(Member(FORMS[name], late=2.0) for name in ("power_offset", "shifted_power")),
     Member(FORMS["level"], late=8.0),
 )
 POWER_PER_FOLD, POWER_OF_CURVES = 1.0, 0.5  # of the inverse of the expected squared error

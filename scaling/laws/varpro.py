@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize, nnls
 
-from scaling.laws import checks
+from scaling.laws import checks, diagnose
 from scaling.laws.bootstrap import Interval, interval, resample_counts
 from scaling.laws.forms import CHINCHILLA
 from scaling.laws.table import CannotFit, Table
@@ -87,10 +87,13 @@ def fit_varpro(table: Table, *, bootstrap: int = 100, confidence: float = 0.9) -
     names = ("E", "A", "B", "alpha", "beta", "a", "b")
     law = best[0] + best[1] * np.exp(-best[3] * log_n) + best[2] * np.exp(-best[4] * log_d)
     warnings = checks.input_warnings(table, CHINCHILLA)
+    intervals = {n: interval(best[k], draws[:, k], confidence) for k, n in enumerate(names)}
+    for name in ("alpha", "beta"):
+        warnings += diagnose.wide(name, intervals[name])
     if best[0] == 0:
         warnings.append("E is not identified: the fit puts it at 0")
     return VarproFit(
-        {n: interval(best[k], draws[:, k], confidence) for k, n in enumerate(names)},
+        intervals,
         table.loss / law - 1,
         tuple(warnings),
     )

@@ -9,10 +9,11 @@ from scaling.laws.forecast import Combined
 from scaling.laws.hyper import HyperFit
 from scaling.laws.isoflop import IsoflopFit
 from scaling.laws.table import Table
+from scaling.laws.varpro import VarproFit
 from scaling.report import bootstrap, curve, forecast, isoflop, measured, residuals, surface
 from scaling.report.picture import Picture
 
-Law = Fit | IsoflopFit | Combined | HyperFit
+Law = Fit | IsoflopFit | Combined | HyperFit | VarproFit
 SIZE_AND_DATA = ("n_params", "tokens")
 
 
@@ -35,7 +36,7 @@ def of(
         names = next(iter(law.fits.values())).form.inputs
         found = {"forecast": forecast.points(law, points, names)} if points else {}
         return {"backtest": forecast.backtest(law), **found} if law.folds else found
-    return {} if isinstance(law, HyperFit) else of_form(law, table, labels)
+    return {} if isinstance(law, HyperFit | VarproFit) else of_form(law, table, labels)
 
 
 def of_form(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> dict[str, Picture]:

@@ -58,7 +58,8 @@ def test_a_forecast_of_a_curve_holds_what_comes():
     found = laws.forecast(curve(truth(X), noise=0.003), [1.5e9, 3e9], bootstrap=100)
     assert sum(found.weights.values()) == pytest.approx(1)
     assert set(found.weights) <= {
-        "power_offset", "shifted_power", "m4", "broken", "power_offset_late", "level_late",
+        "power_offset", "shifted_power", "m4", "broken", "power_offset_late",
+        "shifted_power_late", "level_late",
     }  # fmt: skip
     for value, i, x in zip(found.values, found.intervals, (1.5e9, 3e9), strict=True):
         assert value == pytest.approx(truth(x), rel=5e-3)
