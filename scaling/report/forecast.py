@@ -30,7 +30,7 @@ def backtest(found: Combined) -> Picture:
 
 def draw_backtest(columns: Columns) -> Axes:
     axes = style.panels(1, height=3.4, width=5.2)[1][0]
-    for name, colour in zip(dict.fromkeys(columns["form"]), style.KINDS, strict=False):
+    for name, colour in style.colours(columns["form"]).items():
         rows = columns["form"] == name
         axes.plot(
             100 * columns["held_back"][rows], 100 * columns["rms_log_error"][rows], "o-",
@@ -74,7 +74,7 @@ def draw_points(
     groups = list(dict.fromkeys(zip(*(columns[n] for n in names), strict=True)))
     height = 1.3 + 0.28 * len(columns["form"]) + 0.25 * len(groups)
     figure, (axes,) = style.panels(1, width=5.6, height=height)
-    colour = dict(zip(forms, style.KINDS, strict=False)) | {COMBINED: style.RED}
+    colour = style.colours(forms) | {COMBINED: style.RED}
     ticks, y = {}, 0.0
     for group in groups:
         rows = np.all([columns[n] == v for n, v in zip(names, group, strict=True)], axis=0)

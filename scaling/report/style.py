@@ -7,8 +7,9 @@ be told apart with any common colour vision.
 from __future__ import annotations
 
 import io
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import matplotlib
@@ -23,7 +24,15 @@ from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
 SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
-KINDS = (BLUE, ORANGE, GREEN, PURPLE, SKY, GREY)  # series of equal rank; RED marks the answer
+KINDS = (
+    BLUE,
+    ORANGE,
+    GREEN,
+    PURPLE,
+    SKY,
+    GREY,
+    BLACK,
+)  # series of equal rank; RED marks the answer
 WIDTH, HEIGHT = 6.4, 4.0  # inches; two columns of a page, or one with its type still legible
 STYLE: Any = {
     "figure.figsize": (WIDTH, HEIGHT),
@@ -50,6 +59,11 @@ LABELS = {
     "x": "x",
     "error": "downstream error",
 }
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour of `KINDS` per name, in order; they begin again where names outnumber them."""
+    return dict(zip(dict.fromkeys(names), itertools.cycle(KINDS), strict=False))
 
 
 def label(name: str, labels: Mapping[str, str] | None = None) -> str:
