@@ -18,21 +18,12 @@ from scaling.laws.estimate import log_prediction
 from scaling.laws.table import make_table
 from scaling.report import pictures, style
 from scaling.report.picture import part, stacked
+from tests.laws.test_fit import TRUTH as KNOWN
 
-TRUTH = {
-    "chinchilla": (np.log(400.0), np.log(900.0), np.log(1.7), 0.35, 0.37),
-    "chinchilla_tied": (np.log(400.0), np.log(900.0), np.log(1.7), 0.36),
-    "kaplan": (np.log(8.8e13), np.log(5.4e13), 0.076, 0.095),
-    "over_training": (np.log(200.0), np.log(370.0), np.log(1.8), 0.136),
+TRUTH = KNOWN | {
     "data_constrained": (
         np.log(400.0), np.log(900.0), np.log(1.7), np.log(15.0), np.log(5.0), 0.35, 0.37,
     ),
-    "power": (np.log(30.0), 0.1),
-    "power_offset": (np.log(30.0), np.log(1.5), 0.3),
-    "shifted_power": (np.log(3e3), np.log(1.5), np.log(3e4), 0.5),
-    "m4": (np.log(30.0), np.log(1.5), np.log(2.0), np.log(0.5), 0.4),
-    "broken": (np.log(30.0), np.log(0.5), np.log(3e5), np.log(0.3), 0.2, 0.3),
-    "loss_to_error": (0.86, np.log(2.2), np.log(0.71)),
 }  # fmt: skip
 SURFACES = {"contours", "predicted", "residuals", "bootstrap"}
 MADE = {name: SURFACES - {"contours"} for name in ("over_training", "data_constrained")}
