@@ -106,6 +106,24 @@ def get_config() -> ConfigDict:
     c.sweep.grid_values = ()  # grid: one tuple of values per key; the grid is their product
     c.sweep.seeds = (0,)  # every run of the plan is repeated with each of these seeds
 
+    c.launch = ConfigDict()
+    c.launch.kind = "local"  # local | slurm | ray: where a sweep's workers run
+    c.launch.workers = 0  # worker processes; 0 = what was measured to be fastest (local), else 1
+    c.launch.pack = 0  # runs of equal shape trained as one program; 0 = what was measured, 1 = none
+    c.launch.heartbeat_seconds = 5.0  # a worker renews its claim on a run this often
+    c.launch.stale_seconds = 60.0  # a claim not renewed for this long may be taken over
+    c.launch.price_per_device_hour = 0.0  # for the forecast's cost; 0 = no cost is printed
+    c.launch.cores = 0  # slurm, ray: CPU cores per worker; 0 = one
+    c.launch.gpus = 0  # slurm, ray: GPUs per worker
+    c.launch.nodes = 1  # slurm: nodes per run, joined by jax.distributed
+    c.launch.minutes = 60  # slurm: time limit of one job; a job that meets it saves and is requeued
+    c.launch.partition = ""  # slurm: partition; "" = the cluster's default
+    c.launch.account = ""  # slurm: account; "" = the user's default
+    c.launch.memory_gb = 0  # slurm: memory per node; 0 = the cluster's default
+    c.launch.setup = ()  # slurm: shell lines before each worker, e.g. ("module load cuda",)
+    c.launch.address = ""  # ray: the cluster's address; "" = start one here
+    c.launch.resources = ()  # ray: custom resources per worker, e.g. (("TPU", 4),)
+
     c.laws = ConfigDict()
     c.laws.n_params = "n_params"  # size column: n_params | n_params_with_head | n_params_total
     c.laws.flops = "flops_exact"  # compute column

@@ -21,6 +21,7 @@ NOT_IN_RUN_HASH: dict[str, tuple[str, ...] | None] = {
     "parallel": None,
     "checkpoint": None,
     "sweep": None,
+    "launch": None,
     "laws": None,
     "data": ("cache_dir", "prefetch", "path"),
     "train": ("steps_per_dispatch", "log_every"),
@@ -29,6 +30,7 @@ NOT_IN_RUN_HASH: dict[str, tuple[str, ...] | None] = {
 NOT_IN_SWEEP_HASH: dict[str, tuple[str, ...] | None] = {
     "parallel": None,
     "checkpoint": None,
+    "launch": None,
     "laws": None,
     "data": ("cache_dir", "prefetch", "path"),
 }
@@ -46,6 +48,7 @@ CHOICES = {
     "optim.name": ("adamw",),
     "optim.schedule": ("cosine", "wsd", "constant"),
     "sweep.kind": ("none", "compute", "params", "data", "grid"),
+    "launch.kind": ("local", "slurm", "ray"),
     "sweep.flops": ("exact", "appendix_f", "kaplan", "porian", "chinchilla"),
     "laws.n_params": ("n_params", "n_params_with_head", "n_params_total"),
     "laws.flops": (
@@ -83,6 +86,10 @@ POSITIVE = (
     "sweep.aspect_ratio",
     "sweep.min_depth",
     "sweep.mlp_ratio",
+    "launch.heartbeat_seconds",
+    "launch.stale_seconds",
+    "launch.nodes",
+    "launch.minutes",
     "laws.huber_delta",
     "laws.bootstrap",
     "laws.smoothing",
@@ -293,14 +300,18 @@ def to_json(c: ConfigDict) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any]) -> ConfigDict:
-    """Inverse of `to_json`: lists become tuples again."""
+    """Inverse of `to_json`: lists become tuples again, keys younger than the file get their default."""
 
     def tuples(value):
         if isinstance(value, dict):
             return {k: tuples(v) for k, v in value.items()}
         return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
-    return from_dict(tuples(values))
+    filled = base_config().to_dict()
+    for key, value in tuples(values).items():
+        inner = filled.get(key)
+        filled[key] = {**inner, **value} if isinstance(inner, dict) else value
+    return from_dict(filled)
 
 
 def _nearest(key: str, known) -> str:
