@@ -54,7 +54,9 @@ def measure(config) -> dict[str, float]:
                     if kind == "constant"
                     else jax.make_array_from_process_local_data(place, next(stream))
                 )
-                state, metrics = programs.train(state, hyper, batch, np.int32(0), np.int32(K))
+                state, metrics = programs.jitted(
+                    state, hyper, batch, np.int32(0), np.int32(0), np.int32(K)
+                )
             metrics["loss"].block_until_ready()
             if repeat:  # the first holds the compilation
                 times[kind].append((time.perf_counter() - start) / (4 * K) * 1e3)

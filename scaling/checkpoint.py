@@ -1,7 +1,7 @@
 """Checkpoints of one run through orbax: asynchronous, atomic, keep-last-n, state and data position.
 
 Each step holds two items: `state` (parameters and optimizer state, restored straight into the
-shardings asked for) and `position` (steps done, the data pipeline's next index, seconds so far).
+shardings asked for) and `position` (steps done, seconds so far, the step it was forked at).
 """
 
 from __future__ import annotations
@@ -15,23 +15,35 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as preservation
 
 log = logging.getLogger("scaling")
 
 
 class Checkpoints:
-    """The checkpoints below one folder. Use as a context manager: leaving waits for pending saves."""
+    """The checkpoints below one folder. Use as a context manager: leaving waits for pending saves.
 
-    def __init__(self, folder: Path, keep: int):
+    The newest `keep` stay, and those of `keep_steps`; with `keep` None nothing is ever deleted.
+    """
+
+    def __init__(self, folder: Path, keep: int | None, keep_steps: tuple[int, ...] = ()):
         self.folder = folder.absolute()
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs each phase of each save
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        policies = [preservation.LatestN(keep), preservation.CustomSteps(keep_steps)]
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation.AnyPreservationPolicy(policies),
+            enable_async_checkpointing=True,
+            read_only=keep is None,
+        )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._manager.wait_until_finished()
         self._manager.close()
 
@@ -48,13 +60,15 @@ class Checkpoints:
     def wait(self) -> None:
         self._manager.wait_until_finished()
 
-    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest intact (state, position), or None where there is none.
+    def restore(self, like: Any, at_most: int | None = None) -> tuple[Any, dict[str, Any]] | None:
+        """The newest intact (state, position), of at most `at_most` steps; None where there is none.
 
         `like` is a tree of `jax.ShapeDtypeStruct` with shardings. A damaged checkpoint is reported,
         moved to `damaged/`, and the one before it is tried.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
+            if at_most is not None and step > at_most:
+                continue
             items = ocp.args.Composite(
                 state=ocp.args.StandardRestore(like), position=ocp.args.JsonRestore()
             )

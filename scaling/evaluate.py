@@ -1,6 +1,6 @@
 """Held-out loss: the same tokens for every run of a sweep, with a standard error.
 
-Shapes: N sequences, B sequences per evaluation step, T positions, V vocabulary.
+Shapes: R runs evaluated at once, N sequences, B sequences per evaluation step, T positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
 
 def evaluate(
     sequence_losses, tokens_NT1: np.ndarray, byte_lengths: np.ndarray, batch: int
-) -> HeldOut:
-    """Mean loss over all targets of `tokens_NT1`.
+) -> list[HeldOut]:
+    """Mean loss over all targets of `tokens_NT1`, for each of R runs.
 
-    `sequence_losses` maps `[batch, T + 1]` tokens to the summed loss of each sequence `[batch]`; a
+    `sequence_losses` maps `[batch, T + 1]` tokens to the summed loss of each sequence `[R, batch]`; a
     last partial batch is padded and its padding dropped. The standard error treats sequences, not
     tokens, as independent draws.
     """
@@ -46,10 +46,16 @@ def evaluate(
         part = tokens_NT1[start : start + batch]
         padded = np.resize(part, (batch, width + 1))
         pending.append((sequence_losses(padded), len(part)))
-    losses_N = np.concatenate([np.asarray(x, np.float64)[:n] for x, n in pending]) / width
-    loss = float(losses_N.mean())
-    spread = float(losses_N.std(ddof=1)) if count > 1 else math.nan
+    parts = [np.asarray(x, np.float64)[:, :n] for x, n in pending]
     n_bytes = int(byte_lengths[tokens_NT1[:, 1:]].sum())
+    return [
+        _held_out(losses_N, n_bytes, width) for losses_N in np.concatenate(parts, axis=1) / width
+    ]
+
+
+def _held_out(losses_N: np.ndarray, n_bytes: int, width: int) -> HeldOut:
+    count, loss = len(losses_N), float(losses_N.mean())
+    spread = float(losses_N.std(ddof=1)) if count > 1 else math.nan
     return HeldOut(
         loss=loss,
         loss_se=spread / math.sqrt(count),

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class RunResult:
     flops_kaplan: float
     flops_porian: float
     flops_chinchilla: float
+    flops_spent: float  # exact FLOPs trained here; less than flops_exact where a trunk was shared
     lr: float
     warmup_tokens: int
     decay_tokens: int  # tokens over which the learning rate falls at the end
@@ -62,10 +64,11 @@ class RunResult:
     bits_per_byte: float | None
     eval_tokens: int | None
     train_loss: float | None  # mean over the last logged steps
-    wall_time: float  # seconds over all restarts, compilation included
+    wall_time: float  # seconds over all restarts, compilation included; its share where packed
     tokens_per_second: float | None  # median over dispatches, compilation left out
     mfu: float | None  # flops_exact per second over the measured matrix peak
-    trunk: str  # run_id of the trunk it was forked from, or ""
+    trunk: str  # run_id of the run whose checkpoint it was forked from, or ""
+    packed: int  # runs trained side by side in its program; 1 = alone
     config_hash: str
     data_fingerprint: str
     commit: str
@@ -73,6 +76,11 @@ class RunResult:
     device: str
 
 
+# Columns younger than the first tables, and what they held before they had a name.
+YOUNGER: dict[str, Callable[[dict], Any]] = {
+    "flops_spent": lambda row: row["flops_exact"],
+    "packed": lambda row: 1,
+}
 FIELDS = [f.name for f in dataclasses.fields(RunResult)]
 _TYPES = typing.get_type_hints(RunResult)
 
@@ -104,6 +112,8 @@ def from_row(row: Any) -> RunResult:
         raise DamagedResult("not a table row")
     values: dict[str, Any] = {}
     for name in FIELDS:
+        if name not in row and name in YOUNGER and "flops_exact" in row:
+            row = {**row, name: YOUNGER[name](row)}
         if name not in row:
             raise DamagedResult(f"column {name} is missing")
         value, kind = row[name], _TYPES[name]

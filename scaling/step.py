@@ -1,23 +1,26 @@
 """The compiled programs of a run: initial state, several training steps per call, evaluation.
 
-Shapes: K steps of one dispatch, B sequences per step, T positions, V vocabulary.
+Shapes: R runs of one program, K steps of one dispatch, B sequences per step, T positions, V vocabulary.
 
 Programs depend on shapes and static choices alone. Learning rate, weight decay, warm-up, horizon and
-seed are traced values, so that one compiled program serves every run of one size.
+seed are traced values, so that one compiled program serves every run of one size, and several runs of
+one size can train in it side by side (R > 1), each at its own step.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from scaling import config as config_lib
@@ -44,33 +47,57 @@ PROGRAM_KEYS = (
 )
 
 
+# How the runs of a packed program share a device: "vmap" batches their products, "map" trains them
+# one after another inside one program. Measured in benchmarks/packing.py: on CPUs batched products
+# are slower than what they save, on accelerators small products leave most of the chip idle.
+RUN_AXIS = {"cpu": "map"}
+
+
 @dataclass(frozen=True)
 class Programs:
-    """Jitted functions over a state `{"params", "opt"}` of one shape on one mesh."""
+    """Jitted functions over a state `{"params", "opt"}` of one shape, for R runs on one mesh."""
 
     mesh: Mesh
-    state_like: Any  # the state as jax.ShapeDtypeStruct with shardings
-    init: Any  # seed -> state
-    train: Any  # (state, hyper, tokens_KBT1, first step, number of steps <= K) -> (state, metrics)
-    sequence_losses: Any  # (params, tokens_BT1) -> summed loss of each sequence [B]
+    runs: int  # R, 1 where the program trains one run alone
+    state_like: Any  # the state of one run as jax.ShapeDtypeStruct with shardings
+    init: Any  # seed -> state of one run
+    train: Any  # (state, hyper_R, tokens_RKBT1, first_R, begin_R, end_R) -> (state, metrics_RK)
+    sequence_losses: Any  # (params, tokens_BT1) -> summed loss of each sequence [R, B]
+    join: Callable[[Sequence[Any]], Any]  # states of R runs -> the state that `train` takes
+    split: Callable[[Any], list[Any]]  # its inverse
+    batch: Callable[[np.ndarray], jax.Array]  # this host's tokens_RKBT1 onto the mesh
+    jitted: Any  # the jitted function behind `train`
 
 
-def programs(config: ConfigDict) -> Programs:
-    """The programs for `config`, built once per process for equal shapes."""
+def programs(config: ConfigDict, runs: int = 1) -> Programs:
+    """The programs for `config`, built once per process for equal shapes.
+
+    With `runs` above 1 they train that many runs at once, the run axis spread over all devices, so
+    that no device waits for another; each run then lives on one device and `config.parallel` names
+    only how many there are. `runs` must be a multiple of their number.
+    """
+    key = json.dumps(program_key(config), sort_keys=True)
+    return _programs(key) if runs == 1 else _packed(key, runs)
+
+
+def program_key(config: ConfigDict) -> dict[str, Any]:
+    """The config keys that a program depends on: runs that agree on them may share one."""
     flat = config_lib.flatten(config)
-    chosen = {k: v for k, v in flat.items() if k in PROGRAM_KEYS or k.split(".")[0] in PROGRAM_KEYS}
-    return _programs(json.dumps(chosen, sort_keys=True))
+    return {k: v for k, v in flat.items() if k in PROGRAM_KEYS or k.split(".")[0] in PROGRAM_KEYS}
 
 
-@functools.lru_cache(maxsize=64)
-def _programs(key: str) -> Programs:
-    nested: dict[str, Any] = {}
-    for name, value in json.loads(key).items():
-        section, _, inner = name.partition(".")
-        nested.setdefault(section, {})[inner] = value
-    c = ConfigDict(nested)
-    mesh = sharding.make_mesh(c.parallel)
-    sharding.check_divides(c, mesh)
+@dataclass(frozen=True)
+class _Functions:
+    """The pure functions of one run, not yet compiled, and the shapes and axes of its state."""
+
+    init: Callable  # seed -> state
+    init_opt: Callable  # params -> opt
+    train: Callable  # (state, hyper, tokens_KBT1, first, begin, end) -> (state, metrics_K)
+    sequence_losses: Callable  # (params, tokens_BT1) -> [B]
+    abstract: Any  # the model's nnx.State as shapes
+
+
+def _functions(c: ConfigDict) -> _Functions:
     backend = jax.default_backend()
     with c.unlocked():
         c.model.matmul = ops.pick(c.model.matmul, kind="matmul", backend=backend)
@@ -86,8 +113,6 @@ def _programs(key: str) -> Programs:
             )
 
     graph, abstract = nnx.split(nnx.eval_shape(lambda: build(0)))
-    shardings = sharding.param_shardings(abstract, mesh)
-    param_shardings = nnx.to_pure_dict(shardings)
 
     def as_model(params) -> Transformer:
         model_state = jax.tree.map(lambda x: x, abstract)  # a copy; the next line writes into it
@@ -117,7 +142,8 @@ def _programs(key: str) -> Programs:
         metrics = {"loss": value, "grad_norm": optax.global_norm(grads), "lr": lr}
         return {"params": params, "opt": opt}, metrics
 
-    def train(state, hyper, tokens_KBT1, first, count):
+    def train(state, hyper, tokens_KBT1, first, begin, end):
+        """Steps [begin, end) of a dispatch whose step 0 is the run's step `first`."""
         K = tokens_KBT1.shape[0]
         zeros_K = {name: jnp.zeros(K, jnp.float32) for name in ("loss", "grad_norm", "lr")}
 
@@ -126,16 +152,39 @@ def _programs(key: str) -> Programs:
             state, metrics = one_step(state, hyper, tokens_KBT1[i], first + i)
             return state, {k: v.at[i].set(metrics[k]) for k, v in metrics_K.items()}
 
-        return jax.lax.fori_loop(0, count, body, (state, zeros_K))
+        return jax.lax.fori_loop(begin, end, body, (state, zeros_K))
 
     def sequence_losses(params, tokens_BT1):
         return losses_BT(params, tokens_BT1).sum(axis=-1)
 
+    return _Functions(init, init_opt, train, sequence_losses, abstract)
+
+
+def _config_of(key: str) -> ConfigDict:
+    nested: dict[str, Any] = {}
+    for name, value in json.loads(key).items():
+        section, _, inner = name.partition(".")
+        nested.setdefault(section, {})[inner] = value
+    return ConfigDict(nested)
+
+
+def _quick() -> dict[str, int] | None:
+    """Options for initialisation: it runs once, so its time is its compilation, quartered on CPUs."""
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+
+
+@functools.lru_cache(maxsize=64)
+def _programs(key: str) -> Programs:
+    c = _config_of(key)
+    mesh = sharding.make_mesh(c.parallel)
+    sharding.check_divides(c, mesh)
+    f = _functions(c)
+    param_shardings = nnx.to_pure_dict(sharding.param_shardings(f.abstract, mesh))
     everywhere = sharding.replicated(mesh)
-    shapes = jax.eval_shape(init, 0)
+    shapes = jax.eval_shape(f.init, 0)
     # Optimizer moments lie where their parameters lie; its scalars are replicated.
     opt_shardings = optax.tree_map_params(
-        init_opt,
+        f.init_opt,
         lambda _, place: place,
         shapes["opt"],
         param_shardings,
@@ -147,27 +196,97 @@ def _programs(key: str) -> Programs:
         shapes,
         state_shardings,
     )
-    # Initialisation runs once, so its time is its compilation, which this quarters on CPUs.
-    quick = {"xla_backend_optimization_level": 0} if backend == "cpu" else None
+    batch_sharding = sharding.batch_sharding(mesh, leading=1)
+    train = jax.jit(
+        f.train,
+        donate_argnums=0,
+        in_shardings=(state_shardings, everywhere, batch_sharding, *(everywhere,) * 3),
+        out_shardings=(state_shardings, everywhere),
+    )
+    sequence_losses = jax.jit(
+        f.sequence_losses,
+        in_shardings=(param_shardings, sharding.batch_sharding(mesh)),
+        out_shardings=everywhere,
+    )
+
+    def train_one(state, hyper_R, tokens_KBT1, first_R, begin_R, end_R):
+        hyper = {k: v[0] for k, v in hyper_R.items()}
+        return train(state, hyper, tokens_KBT1, first_R[0], begin_R[0], end_R[0])
+
     return Programs(
         mesh=mesh,
+        runs=1,
         state_like=state_like,
-        init=jax.jit(init, out_shardings=state_shardings, compiler_options=quick),
-        train=jax.jit(
-            train,
-            donate_argnums=0,
-            in_shardings=(
-                state_shardings,
-                everywhere,
-                sharding.batch_sharding(mesh, leading=1),
-                everywhere,
-                everywhere,
-            ),
-            out_shardings=(state_shardings, everywhere),
+        init=jax.jit(f.init, out_shardings=state_shardings, compiler_options=_quick()),
+        train=train_one,
+        sequence_losses=lambda params, tokens_BT1: sequence_losses(params, tokens_BT1)[None],
+        join=lambda states: states[0],
+        split=lambda state: [state],
+        batch=lambda tokens_RKBT1: jax.make_array_from_process_local_data(
+            batch_sharding, tokens_RKBT1[0]
         ),
+        jitted=train,
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _packed(key: str, runs: int) -> Programs:
+    f, devices = _functions(_config_of(key)), jax.local_devices()
+    if runs % len(devices):
+        raise ValueError(f"{runs} runs do not spread evenly over {len(devices)} devices")
+    mesh = Mesh(np.asarray(devices), ("run",), axis_types=(AxisType.Auto,))
+    by_run, everywhere = (NamedSharding(mesh, PartitionSpec(*a)) for a in (("run",), ()))
+    axis = RUN_AXIS.get(jax.default_backend(), "vmap")
+
+    def over_runs(function, shared: int = 0):
+        """`function` over a leading run axis of all but its last `shared` arguments."""
+
+        def local(*args):
+            own, common = args[: len(args) - shared], args[len(args) - shared :]
+            if axis == "vmap":
+                return jax.vmap(lambda *x: function(*x, *common))(*own)
+            return jax.lax.map(lambda x: function(*x, *common), own)
+
+        def apply(*args):
+            specs = [PartitionSpec("run")] * (len(args) - shared) + [PartitionSpec()] * shared
+            return jax.shard_map(
+                local, mesh=mesh, in_specs=tuple(specs), out_specs=PartitionSpec("run"),
+                check_vma=False,  # runs share nothing, so there is no replication to check
+            )(*args)  # fmt: skip
+
+        return apply
+
+    alone = SingleDeviceSharding(devices[0])
+    state_like = jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=alone), jax.eval_shape(f.init, 0)
+    )
+
+    def join(states):
+        return jax.tree.map(
+            lambda *leaves: jax.device_put(np.stack([np.asarray(x) for x in leaves]), by_run),
+            *states,
+        )
+
+    def split(state):
+        on_host = jax.device_get(state)
+        return [
+            jax.tree.map(lambda x, r=r: jax.device_put(x[r], alone), on_host) for r in range(runs)
+        ]
+
+    train = jax.jit(over_runs(f.train), donate_argnums=0, in_shardings=by_run, out_shardings=by_run)
+    return Programs(
+        mesh=mesh,
+        runs=runs,
+        state_like=state_like,
+        init=jax.jit(f.init, out_shardings=alone, compiler_options=_quick()),
+        train=train,
         sequence_losses=jax.jit(
-            sequence_losses,
-            in_shardings=(state_shardings["params"], sharding.batch_sharding(mesh)),
-            out_shardings=everywhere,
+            over_runs(f.sequence_losses, shared=1),
+            in_shardings=(by_run, everywhere),
+            out_shardings=by_run,
         ),
+        join=join,
+        split=split,
+        batch=lambda tokens_RKBT1: jax.device_put(tokens_RKBT1, by_run),
+        jitted=train,
     )

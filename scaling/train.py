@@ -1,29 +1,30 @@
-"""One run, top to bottom: build, restore, step, log, save, evaluate, finish."""
+"""Training, top to bottom: build, restore, step, log, save, evaluate, finish.
+
+One run alone, or several of equal shape as one program with a leading run axis.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
 import signal
-import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from scaling import accounting, files, machine, optim, results, sharding, step
 from scaling import config as config_lib
-from scaling.checkpoint import Checkpoints
+from scaling import results, step
 from scaling.data import pipeline, prepare
-from scaling.errors import Diverged, Preempted, UserError
+from scaling.errors import Preempted
 from scaling.evaluate import HeldOut, evaluate
+from scaling.run import ActiveRun, RunSpec
+
+Outcome = results.RunResult | Exception | None  # None: paused at the step it was told to
 
 
 def run_id(config: ConfigDict) -> str:
@@ -62,300 +63,179 @@ class StopSignal:
                 signal.signal(s, handler)
 
 
-def train_run(
-    config: ConfigDict,
-    run_dir: Path,
+def train_run(config: ConfigDict, folder: Path, **spec) -> results.RunResult:
+    """Train one run in `folder`, or go on with it, or return the result that it already has.
+
+    Further keywords are those of `RunSpec`. Raises UserError on bad input, Preempted after a signal
+    (everything saved), and results.DamagedResult where the folder's result cannot be read. A
+    non-finite loss or gradient ends the run with status "diverged" and keeps the last good checkpoint.
+    """
+    (outcome,) = train_runs([RunSpec(config, folder, **spec)])
+    if isinstance(outcome, Exception):
+        raise outcome
+    assert outcome is not None, "only a run with `until` can pause"
+    return outcome
+
+
+def train_runs(
+    specs: Sequence[RunSpec],
     *,
-    role: str = "run",
-    budget: float = 0.0,
     on_progress: Callable[[int], None] | None = None,
-) -> results.RunResult:
-    """Train one run in `run_dir`, or go on with it, or return the result that it already has.
+    before_writing: Callable[[], None] | None = None,
+) -> list[Outcome]:
+    """Train one run, or several of one program (equal `step.program_key`, equal data) side by side.
+
+    Several runs are spread over the devices, each on one of them with its own schedule, data order
+    and end, so that each gets the numbers that it has alone on one device. For every spec the list
+    holds its result, the exception that ended it alone, or None where it paused.
 
     `on_progress` is called with the tokens trained since its last call, instead of a progress bar.
-
-    Raises UserError on bad input, Preempted after a signal (everything saved), and results.DamagedResult
-    where the directory's result cannot be read. A non-finite loss or gradient ends the run with status
-    "diverged" and keeps the last good checkpoint.
+    `before_writing` is called before anything is written and may raise to leave the runs to others.
+    Raises Preempted after a signal, everything saved.
     """
-    result_path = run_dir / "result.json"
-    if result_path.exists():
-        return results.read(result_path)
-    started = time.perf_counter()
+    outcomes: list[Outcome] = [None] * len(specs)
+    for i, spec in enumerate(specs):
+        if (spec.folder / "result.json").exists():
+            try:
+                outcomes[i] = results.read(spec.folder / "result.json")
+            except results.DamagedResult as error:
+                outcomes[i] = error
+    if all(outcomes):
+        return outcomes
 
     # ---- build: config, data, programs
-    _claim(config, run_dir)
+    config = specs[0].config
+    clock = time.perf_counter()
     data = prepare.prepare(config.data)
-    _claim_data(data, run_dir)
-    programs = step.programs(config)
-    steps = config_lib.schedule_steps(config)
-    K, per_step = config.train.steps_per_dispatch, config_lib.tokens_per_step(config)
-    flops_per_step = accounting.flops_per_token(accounting.shape_of(config), "exact") * per_step
-    hyper = {k: np.float32(v) for k, v in optim.hyperparameters(config).items()}
     held_out = pipeline.held_out_windows(
         data.valid, seq_len=config.data.seq_len, count=config.eval.tokens
     )
-    source = pipeline.Dispatches(
-        data.train,
-        seq_len=config.data.seq_len,
-        batch_size=config.train.batch_size,
-        steps=K,
-        seed=config.seed,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
-    )
+    alone, devices = len(specs) == 1, jax.local_device_count()
+    seats = 1 if alone else -(-len(specs) // devices) * devices  # some may stay empty
+    programs = step.programs(config, seats)
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignal().listening())
+        runs: dict[int, ActiveRun] = {}
+        for i, spec in enumerate(specs):
+            if outcomes[i] is None:
+                try:
+                    run = ActiveRun(spec, data, packed=len(specs))
+                    runs[i] = stack.enter_context(run)
+                except Exception as error:  # it ends alone, its neighbours go on
+                    outcomes[i] = error
 
-    def evaluated(state) -> HeldOut:
-        """Held-out loss now, written down; reads `done` and `events` of the loop below."""
-
-        def losses(tokens_BT1):
-            return programs.sequence_losses(state["params"], tokens_BT1)
-
-        found = evaluate(losses, held_out, data.byte_lengths, config.eval.batch_size)
-        row = {"step": done, "tokens": done * per_step, **dataclasses.asdict(found)}
-        files.append_lines(run_dir / "evals.jsonl", [row])
-        events.add_scalar("eval/loss", found.loss, done)
-        return found
-
-    checkpoint_every = _dispatches(config.checkpoint.every_tokens, K * per_step)
-    evaluate_every = _dispatches(config.eval.every_tokens, K * per_step)
-    status, reason, final = "done", "", None
-    with (
-        Checkpoints(run_dir / "checkpoints", config.checkpoint.keep) as checkpoints,
-        StopSignal().listening() as stop,
-        _events(run_dir) as events,
-    ):
         # ---- restore
-        restored = checkpoints.restore(programs.state_like)
-        if restored is None:
-            state = programs.init(config.seed)
-            position: dict[str, Any] = {"step": 0, "next_index": 0, "elapsed": 0.0}
-        else:
-            state, position = restored
-        earlier, done = position["elapsed"], position["step"]
-        dispatches = pipeline.iterate(source, position["next_index"], config.data.prefetch)
-        batch_sharding = sharding.batch_sharding(programs.mesh, leading=1)
-        bar = tqdm(
-            total=steps["total"] * per_step,
-            initial=done * per_step,
-            unit="tok",
-            unit_scale=True,
-            desc=run_dir.name[:40],
-            disable=True if on_progress else None,
-        )
-        speeds: list[float] = []
-        # a run killed after its last checkpoint trains no more rows: its last loss is on disk
-        logged = files.read_lines(run_dir / "metrics.jsonl", key="step")
-        last_loss = next((row["loss"] for row in reversed(logged) if row["step"] <= done), None)
+        states = [
+            runs[i].restore(programs) if i in runs else programs.init(0) for i in range(seats)
+        ]
+        state = programs.join(states)
+        del states
+        hyper_of = {i: run.hyper for i, run in runs.items()}
+        some = next(iter(hyper_of.values()), {})
+        hyper_R = {
+            k: np.array([hyper_of.get(i, some)[k] for i in range(seats)], np.float32) for k in some
+        }
+        bar = stack.enter_context(_bar(list(runs.values()), hidden=on_progress is not None))
 
-        def save(step_done: int) -> None:
-            elapsed = earlier + time.perf_counter() - started
-            next_index = math.ceil(step_done / K)
-            checkpoints.save(step_done, state, {"next_index": next_index, "elapsed": elapsed})
+        def write_rows(flight) -> None:
+            """Rows of one dispatch, whose metrics are waited for here."""
+            nonlocal clock
+            windows, metrics = flight
+            metrics_RK = {k: np.asarray(v).reshape(seats, -1) for k, v in metrics.items()}
+            took, clock = time.perf_counter() - clock, time.perf_counter()
+            moved = [i for i, w in windows.items() if w.end > w.begin]
+            for i in moved:
+                row = {k: v[i] for k, v in metrics_RK.items()}
+                tokens = runs[i].log(windows[i], row, took / len(moved))
+                bar.update(tokens)
+                if on_progress:
+                    on_progress(tokens)
+            losses = [r.last_loss for r in runs.values() if r.last_loss is not None]
+            if losses:
+                bar.set_postfix(loss=f"{min(losses):.4f}", refresh=False)
+
+        def evaluated() -> list[HeldOut]:
+            def losses(tokens_BT1):
+                return programs.sequence_losses(state["params"], tokens_BT1)
+
+            return evaluate(losses, held_out, data.byte_lengths, config.eval.batch_size)
 
         # ---- step, log, save
-        try:
-            pending, clock = None, time.perf_counter()
-            while done < steps["total"]:
-                count = min(K, steps["total"] - done)
-                tokens_KBT1 = jax.make_array_from_process_local_data(
-                    batch_sharding, next(dispatches)
+        pending = None
+        while any(run.training for run in runs.values()):
+            windows = {i: run.window() for i, run in runs.items()}
+            tokens = {i: runs[i].tokens(w) for i, w in windows.items()}
+            filler = next(iter(tokens.values()))
+            begin_R, end_R, first_R = (
+                np.array(
+                    [getattr(windows[i], k) if i in runs else 0 for i in range(seats)], np.int32
                 )
-                state, metrics = programs.train(
-                    state, hyper, tokens_KBT1, np.int32(done), np.int32(count)
-                )
-                ready, pending = pending, (done, count, metrics)
-                done += count
-                at_checkpoint = (done // K) % checkpoint_every == 0 or done == steps["total"]
-                at_evaluation = config.eval.every_tokens and (done // K) % evaluate_every == 0
-                stopping = stop.caught  # asked once: a signal may come between any two lines
-                # One dispatch stays in flight while the rows of the one before it are written;
-                # before anything is saved the flight is awaited, so that only good states are.
-                flights: list[Any] = [ready] if ready else []
-                if at_checkpoint or at_evaluation or stopping:
-                    flights, pending = [*flights, pending], None
-                for flight in flights:
-                    last_loss = _log_rows(
-                        run_dir, events, flight, config.train.log_every, per_step, flops_per_step
-                    )
-                    speeds.append(flight[1] * per_step / (time.perf_counter() - clock))
-                    clock = time.perf_counter()
-                    bar.set_postfix(loss=f"{last_loss:.4f}", refresh=False)
-                    bar.update(flight[1] * per_step)
-                    if on_progress:
-                        on_progress(flight[1] * per_step)
-                if at_evaluation and done < steps["total"]:
-                    evaluated(state)
-                if at_checkpoint or stopping:
-                    save(done)
-                if stopping and done < steps["total"]:
-                    checkpoints.wait()
-                    raise Preempted(f"{stopping}: {run_dir.name} saved at step {done}")
-
-            # ---- evaluate
-            final = evaluated(state)
-            if not math.isfinite(final.loss):
-                raise Diverged(f"held-out loss is {final.loss} after step {done}")
-        except Diverged as error:
-            status, reason, final = "diverged", str(error), None
-        finally:
-            bar.close()
-
-    # ---- finish
-    result = describe(config, data, role=role, budget=budget)
-    result = dataclasses.replace(
-        result,
-        status=status,
-        reason=reason,
-        train_loss=last_loss,
-        wall_time=earlier + time.perf_counter() - started,
-        **_measured(final, speeds, flops_per_step / per_step),
-    )
-    results.write(result_path, result)
-    (run_dir / "failure.json").unlink(missing_ok=True)
-    return result
-
-
-def describe(
-    config: ConfigDict, data: prepare.TokenData, *, role: str, budget: float
-) -> results.RunResult:
-    """A result's row with everything that is known before training, status "failed"."""
-    shape = accounting.shape_of(config)
-    steps, per_step = config_lib.schedule_steps(config), config_lib.tokens_per_step(config)
-    tokens = steps["total"] * per_step
-    groups = accounting.param_groups(shape)
-    decay = {"wsd": steps["decay"], "cosine": steps["total"] - steps["warmup"], "constant": 0}
-    known: dict[str, Any] = {
-        **accounting.param_counts(shape),
-        **accounting.training_flops(shape, tokens),
-    }
-    return results.RunResult(
-        **known,
-        run_id=run_id(config),
-        status="failed",
-        reason="",
-        role=role,
-        depth=shape.depth,
-        width=shape.width,
-        head_dim=shape.head_dim,
-        mlp_width=shape.mlp_width,
-        vocab_size=shape.vocab_size,
-        seq_len=shape.seq_len,
-        n_params_head=groups["head"],
-        n_params_embedding=groups["embedding"] + groups["positions"],
-        tokens=tokens,
-        unique_tokens=len(data.train),
-        epochs=tokens / len(data.train),
-        budget=float(budget),
-        lr=config.optim.lr,
-        warmup_tokens=steps["warmup"] * per_step,
-        decay_tokens=decay[config.optim.schedule] * per_step,
-        schedule=config.optim.schedule,
-        batch_tokens=per_step,
-        weight_decay=config.optim.weight_decay,
-        seed=config.seed,
-        loss=None,
-        loss_se=None,
-        bits_per_byte=None,
-        eval_tokens=None,
-        train_loss=None,
-        wall_time=0.0,
-        tokens_per_second=None,
-        mfu=None,
-        trunk="",
-        config_hash=config_lib.run_hash(config),
-        data_fingerprint=data.fingerprint,
-        commit=machine.commit(),
-        versions=machine.versions(),
-        device=machine.device_name(),
-    )
-
-
-def _measured(final: HeldOut | None, speeds: list[float], flops_per_token: float) -> dict[str, Any]:
-    # The first dispatch holds the compilation; a run of one dispatch has no clean speed.
-    speed = statistics.median(speeds[1:]) if len(speeds) > 1 else None
-    return {
-        "loss": final.loss if final else None,
-        "loss_se": final.loss_se if final else None,
-        "bits_per_byte": final.bits_per_byte if final else None,
-        "eval_tokens": final.tokens if final else None,
-        "tokens_per_second": speed,
-        "mfu": speed * flops_per_token / machine.peak_flops() if speed else None,
-    }
-
-
-def _dispatches(tokens: int, per_dispatch: int) -> int:
-    """A duration in tokens as whole dispatches, at least one."""
-    return max(1, round(tokens / per_dispatch))
-
-
-def _claim(config: ConfigDict, run_dir: Path) -> None:
-    """Write the run's config.json, or check that the one there names the same run."""
-    path = run_dir / "config.json"
-    if path.is_file():
-        found = config_lib.from_json(files.read_json(path))
-        if config_lib.run_hash(found) != config_lib.run_hash(config):
-            raise UserError(
-                f"{run_dir} belongs to another run ({config_lib.run_hash(found)}, this one is "
-                f"{config_lib.run_hash(config)}); choose another --workdir"
+                for k in ("begin", "end", "first")
             )
-        return
-    files.write_json(path, config_lib.to_json(config))
+            state, metrics = programs.train(
+                state,
+                hyper_R,
+                programs.batch(np.stack([tokens.get(i, filler) for i in range(seats)])),
+                first_R,
+                begin_R,
+                end_R,
+            )
+            flights, pending = [pending] if pending else [], (windows, metrics)
+            for i, run in runs.items():
+                run.advance(windows[i])
+            moved = [runs[i] for i, w in windows.items() if w.end > w.begin]
+            saving = [run for run in moved if run.wants_checkpoint()]
+            evaluating = [run for run in moved if run.wants_evaluation()]
+            stopping = stop.caught  # asked once: a signal may come between any two lines
+            if before_writing:
+                before_writing()
+            # One dispatch stays in flight while the rows of the one before it are written;
+            # before anything is saved the flight is awaited, so that only good states are.
+            if saving or evaluating or stopping:
+                flights, pending = [*flights, pending], None
+            for flight in flights:
+                write_rows(flight)
+            if evaluating:
+                found = evaluated()
+                for i, run in runs.items():
+                    if run in evaluating and run.status == "active":
+                        run.evaluated(found[i])
+            if saving or stopping:
+                of_run = programs.split(state)
+                for i, run in runs.items():
+                    if run.status == "active" and (run in saving or stopping):
+                        run.save(of_run[i])
+                del of_run
+            if stopping and any(run.training for run in runs.values()):
+                names = ", ".join(f"{r.name} at step {r.done}" for r in runs.values() if r.training)
+                for run in runs.values():
+                    run.wait()
+                raise Preempted(f"{stopping}: saved {names}")
 
-
-def _claim_data(data: prepare.TokenData, run_dir: Path) -> None:
-    """Write the run's data.json, or check that it was begun on the same tokens."""
-    path = run_dir / "data.json"
-    if not path.is_file():
-        files.write_json(path, {"fingerprint": data.fingerprint})
-    elif files.read_json(path)["fingerprint"] != data.fingerprint:
-        raise UserError(
-            f"{run_dir} was begun on other data ({files.read_json(path)['fingerprint']}, now "
-            f"{data.fingerprint}); restore the documents, or choose another --workdir"
-        )
+        # ---- evaluate and finish
+        ending = {i: run for i, run in runs.items() if not run.paused}
+        final = evaluated() if any(run.status == "active" for run in ending.values()) else []
+        if before_writing:
+            before_writing()
+        for i, run in ending.items():
+            run.wait()  # a result without its last checkpoint could not be deployed
+            if run.status == "active":
+                run.evaluated(final[i])
+            outcomes[i] = run.finish(final[i] if run.status == "active" else None)
+    return outcomes
 
 
 @contextlib.contextmanager
-def _events(run_dir: Path):
-    """A TensorBoard writer, closed with the run."""
-    from tensorboardX import SummaryWriter
-
-    writer = SummaryWriter(str(run_dir / "tensorboard"), flush_secs=30)
-    try:
-        yield writer
-    finally:
-        writer.close()
-
-
-def _log_rows(run_dir, events, flight, log_every, per_step, flops_per_step) -> float:
-    """Write one dispatch's rows of metrics.jsonl; returns its last mean loss.
-
-    A row holds the mean loss and gradient norm since the row before it. Raises Diverged at the first
-    step whose loss or gradient is not finite.
-    """
-    first, count, metrics = flight
-    loss_K, norm_K, lr_K = (
-        np.asarray(metrics[k], np.float64)[:count] for k in ("loss", "grad_norm", "lr")
+def _bar(runs: list[ActiveRun], hidden: bool):
+    bar = tqdm(
+        total=sum(run.total * run.per_step for run in runs),
+        initial=sum(run.done * run.per_step for run in runs),
+        unit="tok",
+        unit_scale=True,
+        desc=", ".join(run.name for run in runs)[:40],
+        disable=True if hidden else None,
     )
-    bad = np.flatnonzero(~np.isfinite(loss_K) | ~np.isfinite(norm_K))
-    if len(bad):
-        i = int(bad[0])
-        raise Diverged(f"loss {loss_K[i]}, gradient norm {norm_K[i]} at step {first + i + 1}")
-    rows = []
-    for start in range(0, count, log_every):
-        end = min(start + log_every, count)
-        done = first + end
-        rows.append(
-            {
-                "step": done,
-                "tokens": done * per_step,
-                "flops": float(done * flops_per_step),
-                "loss": float(loss_K[start:end].mean()),
-                "grad_norm": float(norm_K[start:end].mean()),
-                "lr": float(lr_K[end - 1]),
-            }
-        )
-        for key in ("loss", "grad_norm", "lr"):
-            events.add_scalar(f"train/{key}", rows[-1][key], done)
-    files.append_lines(run_dir / "metrics.jsonl", rows)
-    return rows[-1]["loss"]
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -24,9 +24,10 @@ def test_mean_error_and_bits_per_byte_with_a_partial_batch():
 
     def sequence_losses(batch):
         assert batch.shape == (2, 4)
-        return 3.0 * batch[:, 0]
+        return np.stack([3.0 * batch[:, 0], 6.0 * batch[:, 0]])
 
-    found = evaluate(sequence_losses, tokens, byte_lengths, batch=2)
+    found, other = evaluate(sequence_losses, tokens, byte_lengths, batch=2)
+    assert other.loss == pytest.approx(6.0)
     assert found.loss == pytest.approx(3.0)
     assert found.loss_se == pytest.approx(np.std([1, 2, 3, 4, 5], ddof=1) / math.sqrt(5))
     assert found.bits_per_byte == pytest.approx(3.0 / 2 / math.log(2))

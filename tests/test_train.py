@@ -76,11 +76,11 @@ def test_one_program_serves_other_rates_horizons_and_seeds(tmp_path, config):
 
     programs = step.programs(config)
     train.train_run(config, tmp_path / "a")
-    compiled = programs.train._cache_size()
+    compiled = programs.jitted._cache_size()
     changed = {"optim.lr": 1e-2, "optim.weight_decay": 0.0, "optim.warmup_fraction": 0.2,
                "train.tokens": 32 * 4 * 25, "seed": 3}  # fmt: skip
     train.train_run(config_lib.with_values(config, changed), tmp_path / "b")
-    assert programs.train._cache_size() == compiled == 1
+    assert programs.jitted._cache_size() == compiled == 1
 
 
 def test_killed_run_resumes_to_the_same_bits(tmp_path):

@@ -1,0 +1,358 @@
+"""One run while it trains: its folder, its position, its rows of metrics, its checkpoints, its end.
+
+`train.py` drives one of these, or several side by side in one program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from scaling import accounting, files, machine, optim, results
+from scaling import config as config_lib
+from scaling.checkpoint import Checkpoints
+from scaling.data import pipeline, prepare
+from scaling.errors import Diverged, UserError
+from scaling.evaluate import HeldOut
+from scaling.step import Programs
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What to train and where. Steps are optimizer steps, multiples of `train.log_every`.
+
+    With a `trunk` (another run's folder) a run without a checkpoint of its own begins from the trunk's
+    newest kept checkpoint of at most `fork_step` steps, which must lie before the two differ.
+    """
+
+    config: ConfigDict
+    folder: Path
+    role: str = "run"
+    budget: float = 0.0  # FLOPs asked for by the plan
+    trunk: Path | None = None
+    fork_step: int = 0
+    keep_steps: tuple[int, ...] = ()  # checkpoints that other runs fork from: made and kept
+    until: int = 0  # pause, saved, at this step; 0 = train to the end
+
+
+@dataclass(frozen=True)
+class Window:
+    """Steps [begin, end) of the dispatch that starts at step `first` of a run."""
+
+    first: int
+    begin: int
+    end: int
+
+
+class ActiveRun:
+    """A run between its first and its last step. Use as a context manager: leaving closes its files.
+
+    Raises UserError where the folder belongs to another run or to other data.
+    """
+
+    def __init__(self, spec: RunSpec, data: prepare.TokenData, packed: int):
+        c = spec.config
+        self.spec, self.data, self.packed = spec, data, packed
+        self.name = spec.folder.name
+        _claim(c, spec.folder)
+        _claim_data(data, spec.folder)
+        self.per_step = config_lib.tokens_per_step(c)
+        self.total = config_lib.schedule_steps(c)["total"]
+        self.K, self.log_every = c.train.steps_per_dispatch, c.train.log_every
+        self.flops_per_step = float(
+            accounting.flops_per_token(accounting.shape_of(c), "exact") * self.per_step
+        )
+        self.hyper = {k: np.float32(v) for k, v in optim.hyperparameters(c).items()}
+        self.checkpoint_every = max(1, round(c.checkpoint.every_tokens / (self.K * self.per_step)))
+        self.eval_every = (
+            max(1, round(c.eval.every_tokens / (self.K * self.per_step)))
+            if c.eval.every_tokens
+            else 0
+        )
+        self.stops = sorted({*spec.keep_steps, *([spec.until] if spec.until else []), self.total})
+        self.done = self.forked_at = 0
+        self.seconds = 0.0  # over all restarts; a packed run counts its share of the program's time
+        self.status, self.reason = "active", ""
+        self.last_loss: float | None = None
+        self.speeds: list[float] = []  # tokens per second of each dispatch
+        self._source = pipeline.Dispatches(
+            data.train,
+            seq_len=c.data.seq_len,
+            batch_size=c.train.batch_size,
+            steps=self.K,
+            seed=c.seed,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        )
+        self._tokens: tuple[int, np.ndarray] | None = None  # (dispatch, its tokens_KBT1)
+        self._dispatches: Iterator[np.ndarray] | None = None
+
+    def __enter__(self) -> ActiveRun:
+        from tensorboardX import SummaryWriter
+
+        c, folder = self.spec.config, self.spec.folder
+        self._checkpoints = Checkpoints(
+            folder / "checkpoints", c.checkpoint.keep, self.spec.keep_steps
+        )
+        self._events = SummaryWriter(str(folder / "tensorboard"), flush_secs=30)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._events.close()
+        self._checkpoints.close()
+
+    @property
+    def training(self) -> bool:
+        return self.status == "active" and self.done < self.stops[-1] and not self.paused
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.spec.until) and self.spec.until <= self.done < self.total
+
+    def restore(self, programs: Programs) -> Any:
+        """The state to go on with: its own newest checkpoint's, its trunk's, or a first one."""
+        restored = self._checkpoints.restore(programs.state_like)
+        if restored is None and self.spec.trunk is not None:
+            restored = self._fork(programs)
+        if restored is None:
+            return programs.init(self.spec.config.seed)
+        state, position = restored
+        self.done, self.seconds = position["step"], position["elapsed"]
+        self.forked_at = position.get("forked_at", 0)
+        # a run killed after its last checkpoint trains no more rows: its last loss is on disk
+        logged = files.read_lines(self.spec.folder / "metrics.jsonl", key="step")
+        self.last_loss = next((r["loss"] for r in reversed(logged) if r["step"] <= self.done), None)
+        return state
+
+    def _fork(self, programs: Programs) -> tuple[Any, dict[str, Any]] | None:
+        """The trunk's state at the fork, its rows of metrics copied."""
+        assert self.spec.trunk is not None
+        with Checkpoints(self.spec.trunk / "checkpoints", keep=None) as trunk:
+            found = trunk.restore(programs.state_like, at_most=self.spec.fork_step)
+        if found is None:
+            return None
+        state, position = found
+        for name in ("metrics.jsonl", "evals.jsonl"):
+            rows = files.read_lines(self.spec.trunk / name, key="step")
+            rows = [r for r in rows if r["step"] <= position["step"]]
+            if rows and not (self.spec.folder / name).exists():
+                files.append_lines(self.spec.folder / name, rows)
+        return state, {"step": position["step"], "elapsed": 0.0, "forked_at": position["step"]}
+
+    def window(self) -> Window:
+        """The next steps: to the end of the dispatch, or to the next step that must be stopped at."""
+        k, begin = divmod(self.done, self.K)
+        if not self.training:
+            return Window(k * self.K, 0, 0)
+        stop = next(s for s in self.stops if s > self.done)
+        return Window(k * self.K, begin, min(self.K, stop - k * self.K))
+
+    def tokens(self, window: Window) -> np.ndarray:
+        """`tokens_KBT1` of the window's dispatch, read ahead in the background."""
+        k = window.first // self.K
+        if window.end == window.begin:
+            return self._tokens[1] if self._tokens else self._source[k]
+        if self._dispatches is None:
+            self._dispatches = pipeline.iterate(self._source, k, self.spec.config.data.prefetch)
+        if self._tokens is None or self._tokens[0] != k:
+            self._tokens = (k, next(self._dispatches))
+        return self._tokens[1]
+
+    def advance(self, window: Window) -> None:
+        self.done += window.end - window.begin
+
+    def wants_checkpoint(self) -> bool:
+        if self.status != "active":
+            return False
+        return (
+            self.done in self.stops
+            or self.done % self.K == 0
+            and (self.done // self.K) % self.checkpoint_every == 0
+        )
+
+    def wants_evaluation(self) -> bool:
+        return (
+            bool(self.eval_every)
+            and self.status == "active"
+            and self.done < self.total
+            and self.done % self.K == 0
+            and (self.done // self.K) % self.eval_every == 0
+        )
+
+    def log(self, window: Window, metrics_K: dict[str, np.ndarray], seconds: float) -> int:
+        """Write a window's rows of metrics.jsonl; returns the tokens that it trained.
+
+        A row holds the mean loss and gradient norm since the row before it. `seconds` is the run's
+        share of the time that the window took. A loss or gradient that is not finite ends the run.
+        """
+        if window.begin == window.end or self.status != "active":
+            return 0
+        loss_K, norm_K, lr_K = (
+            np.asarray(metrics_K[k], np.float64) for k in ("loss", "grad_norm", "lr")
+        )
+        here = slice(window.begin, window.end)
+        bad = np.flatnonzero(~np.isfinite(loss_K[here]) | ~np.isfinite(norm_K[here]))
+        self.seconds += seconds
+        if len(bad):
+            i = window.begin + int(bad[0])
+            self.diverged(
+                f"loss {loss_K[i]}, gradient norm {norm_K[i]} at step {window.first + i + 1}"
+            )
+            return 0
+        rows = []
+        for start in range(window.begin, window.end, self.log_every):
+            end = min(start + self.log_every, window.end)
+            done = window.first + end
+            rows.append(
+                {
+                    "step": done,
+                    "tokens": done * self.per_step,
+                    "flops": float(done * self.flops_per_step),
+                    "loss": float(loss_K[start:end].mean()),
+                    "grad_norm": float(norm_K[start:end].mean()),
+                    "lr": float(lr_K[end - 1]),
+                }
+            )
+            for key in ("loss", "grad_norm", "lr"):
+                self._events.add_scalar(f"train/{key}", rows[-1][key], done)
+        files.append_lines(self.spec.folder / "metrics.jsonl", rows)
+        self.last_loss = rows[-1]["loss"]
+        tokens = (window.end - window.begin) * self.per_step
+        self.speeds.append(tokens / seconds)
+        return tokens
+
+    def diverged(self, reason: str) -> None:
+        self.status, self.reason = "diverged", reason
+
+    def save(self, state: Any) -> None:
+        """Start saving a state that is known to be good; returns once `state` may be donated."""
+        position = {"elapsed": self.seconds, "forked_at": self.forked_at}
+        self._checkpoints.save(self.done, state, position)
+
+    def wait(self) -> None:
+        self._checkpoints.wait()
+
+    def evaluated(self, found: HeldOut) -> None:
+        row = {"step": self.done, "tokens": self.done * self.per_step, **dataclasses.asdict(found)}
+        files.append_lines(self.spec.folder / "evals.jsonl", [row])
+        self._events.add_scalar("eval/loss", found.loss, self.done)
+
+    def finish(self, final: HeldOut | None) -> results.RunResult:
+        """Write `result.json`: "done" with a finite held-out loss, "diverged" otherwise."""
+        if final is not None and not math.isfinite(final.loss):
+            self.diverged(f"held-out loss is {final.loss} after step {self.done}")
+        if self.status == "diverged":
+            final = None
+        # The first dispatch holds the compilation; a run of one dispatch has no clean speed.
+        speed = statistics.median(self.speeds[1:]) if len(self.speeds) > 1 else None
+        flops_per_token = self.flops_per_step / self.per_step
+        result = dataclasses.replace(
+            describe(self.spec, self.data),
+            status="done" if final else "diverged",
+            reason=self.reason,
+            flops_spent=(self.done - self.forked_at) * self.flops_per_step,
+            trunk=self.spec.trunk.name if self.spec.trunk and self.forked_at else "",
+            packed=self.packed,
+            train_loss=self.last_loss,
+            wall_time=self.seconds,
+            loss=final.loss if final else None,
+            loss_se=final.loss_se if final else None,
+            bits_per_byte=final.bits_per_byte if final else None,
+            eval_tokens=final.tokens if final else None,
+            tokens_per_second=speed,
+            mfu=speed * flops_per_token / machine.peak_flops() if speed else None,
+        )
+        results.write(self.spec.folder / "result.json", result)
+        (self.spec.folder / "failure.json").unlink(missing_ok=True)
+        return result
+
+
+def describe(spec: RunSpec, data: prepare.TokenData) -> results.RunResult:
+    """A result's row with everything that is known before training, status "failed"."""
+    config = spec.config
+    shape = accounting.shape_of(config)
+    steps, per_step = config_lib.schedule_steps(config), config_lib.tokens_per_step(config)
+    tokens = steps["total"] * per_step
+    groups = accounting.param_groups(shape)
+    decay = {"wsd": steps["decay"], "cosine": steps["total"] - steps["warmup"], "constant": 0}
+    known: dict[str, Any] = {
+        **accounting.param_counts(shape),
+        **accounting.training_flops(shape, tokens),
+    }
+    return results.RunResult(
+        **known,
+        run_id=spec.folder.name,
+        status="failed",
+        reason="",
+        role=spec.role,
+        depth=shape.depth,
+        width=shape.width,
+        head_dim=shape.head_dim,
+        mlp_width=shape.mlp_width,
+        vocab_size=shape.vocab_size,
+        seq_len=shape.seq_len,
+        n_params_head=groups["head"],
+        n_params_embedding=groups["embedding"] + groups["positions"],
+        tokens=tokens,
+        unique_tokens=len(data.train),
+        epochs=tokens / len(data.train),
+        budget=float(spec.budget),
+        flops_spent=0.0,
+        lr=config.optim.lr,
+        warmup_tokens=steps["warmup"] * per_step,
+        decay_tokens=decay[config.optim.schedule] * per_step,
+        schedule=config.optim.schedule,
+        batch_tokens=per_step,
+        weight_decay=config.optim.weight_decay,
+        seed=config.seed,
+        loss=None,
+        loss_se=None,
+        bits_per_byte=None,
+        eval_tokens=None,
+        train_loss=None,
+        wall_time=0.0,
+        tokens_per_second=None,
+        mfu=None,
+        trunk="",
+        packed=1,
+        config_hash=config_lib.run_hash(config),
+        data_fingerprint=data.fingerprint,
+        commit=machine.commit(),
+        versions=machine.versions(),
+        device=machine.device_name(),
+    )
+
+
+def _claim(config: ConfigDict, folder: Path) -> None:
+    """Write the run's config.json, or check that the one there names the same run."""
+    path = folder / "config.json"
+    if path.is_file():
+        found = config_lib.from_json(files.read_json(path))
+        if config_lib.run_hash(found) != config_lib.run_hash(config):
+            raise UserError(
+                f"{folder} belongs to another run ({config_lib.run_hash(found)}, this one is "
+                f"{config_lib.run_hash(config)}); choose another --workdir"
+            )
+        return
+    files.write_json(path, config_lib.to_json(config))
+
+
+def _claim_data(data: prepare.TokenData, folder: Path) -> None:
+    """Write the run's data.json, or check that it was begun on the same tokens."""
+    path = folder / "data.json"
+    if not path.is_file():
+        files.write_json(path, {"fingerprint": data.fingerprint})
+    elif files.read_json(path)["fingerprint"] != data.fingerprint:
+        raise UserError(
+            f"{folder} was begun on other data ({files.read_json(path)['fingerprint']}, now "
+            f"{data.fingerprint}); restore the documents, or choose another --workdir"
+        )
