@@ -99,6 +99,7 @@ def get_config() -> ConfigDict:
     c.sweep.heads = 0  # ladder: attention heads of every rung; 0 = width / model.head_dim
     c.sweep.mlp_ratio = 4.0  # ladder: mlp_width / width
     c.sweep.tokens = (1_000_000,)  # data: the run lengths; params: its one run length
+    c.sweep.unique_tokens = ()  # data: values of data.unique_tokens, each at every length; () = keep it
     c.sweep.assumed_mfu = 0.3  # share of the matrix peak behind the time estimates of `plan`
     c.sweep.lr_coefficient = 0.0  # lr = coefficient * n_params^-lr_n_exponent; 0 = keep optim.lr
     c.sweep.lr_n_exponent = 0.0  # see above

@@ -139,6 +139,7 @@ def _start_jax(config) -> None:
 
 def _plan(config, _workdir) -> int:
     from scaling import accounting, machine
+    from scaling.flat import view
     from scaling.sweep import plan
 
     _start_jax(config)
@@ -151,12 +152,13 @@ def _plan(config, _workdir) -> int:
         f"{'steps':>7} {'FLOPs':>9} {'lr':>9} {'time':>9}"
     )
     for r in runs:
-        counts = accounting.param_counts(accounting.shape_of(r.config))
+        c = view(r.values)
+        counts = accounting.param_counts(accounting.shape_of(c))
         budget = f"{r.budget:9.2e}" if r.budget else f"{'-':>9}"
         print(
-            f"{budget} {r.config.model.width:5} {r.config.model.depth:5} {r.n_params:11,} "
+            f"{budget} {c.model.width:5} {c.model.depth:5} {r.n_params:11,} "
             f"{counts['n_params_total']:11,} {r.tokens:13,} {r.steps:7,} {r.flops:9.2e} "
-            f"{r.config.optim.lr:9.2e} {_duration(r.flops / speed):>9}"
+            f"{c.optim.lr:9.2e} {_duration(r.flops / speed):>9}"
         )
     total = sum(r.flops for r in runs)
     print(

@@ -17,11 +17,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import accounting, files, machine, optim, results
+from scaling import accounting, files, identity, machine, optim, results
 from scaling import config as config_lib
 from scaling.checkpoint import Checkpoints
 from scaling.data import pipeline, prepare
-from scaling.errors import Diverged, UserError
+from scaling.errors import UserError
 from scaling.evaluate import HeldOut
 from scaling.step import Programs
 
@@ -173,10 +173,9 @@ class ActiveRun:
     def wants_checkpoint(self) -> bool:
         if self.status != "active":
             return False
-        return (
-            self.done in self.stops
-            or self.done % self.K == 0
-            and (self.done // self.K) % self.checkpoint_every == 0
+        whole = self.done % self.K == 0  # fixed steps, whatever a restart or a fork began at
+        return self.done in self.stops or (
+            whole and (self.done // self.K) % self.checkpoint_every == 0
         )
 
     def wants_evaluation(self) -> bool:
@@ -324,7 +323,7 @@ def describe(spec: RunSpec, data: prepare.TokenData) -> results.RunResult:
         mfu=None,
         trunk="",
         packed=1,
-        config_hash=config_lib.run_hash(config),
+        config_hash=identity.run_hash(config),
         data_fingerprint=data.fingerprint,
         commit=machine.commit(),
         versions=machine.versions(),
@@ -337,10 +336,10 @@ def _claim(config: ConfigDict, folder: Path) -> None:
     path = folder / "config.json"
     if path.is_file():
         found = config_lib.from_json(files.read_json(path))
-        if config_lib.run_hash(found) != config_lib.run_hash(config):
+        if identity.run_hash(found) != identity.run_hash(config):
             raise UserError(
-                f"{folder} belongs to another run ({config_lib.run_hash(found)}, this one is "
-                f"{config_lib.run_hash(config)}); choose another --workdir"
+                f"{folder} belongs to another run ({identity.run_hash(found)}, this one is "
+                f"{identity.run_hash(config)}); choose another --workdir"
             )
         return
     files.write_json(path, config_lib.to_json(config))

@@ -23,9 +23,9 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from ml_collections import ConfigDict
 
-from scaling import config as config_lib
 from scaling import optim, sharding
 from scaling.evaluate import token_losses
+from scaling.flat import flatten
 from scaling.models import ops
 from scaling.models.transformer import Transformer
 
@@ -82,7 +82,7 @@ def programs(config: ConfigDict, runs: int = 1) -> Programs:
 
 def program_key(config: ConfigDict) -> dict[str, Any]:
     """The config keys that a program depends on: runs that agree on them may share one."""
-    flat = config_lib.flatten(config)
+    flat = flatten(config)
     return {k: v for k, v in flat.items() if k in PROGRAM_KEYS or k.split(".")[0] in PROGRAM_KEYS}
 
 

@@ -17,23 +17,16 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from scaling import config as config_lib
 from scaling import results, step
 from scaling.data import pipeline, prepare
 from scaling.errors import Preempted
 from scaling.evaluate import HeldOut, evaluate
+from scaling.identity import run_id
 from scaling.run import ActiveRun, RunSpec
 
+__all__ = ["run_id", "train_run", "train_runs"]
+
 Outcome = results.RunResult | Exception | None  # None: paused at the step it was told to
-
-
-def run_id(config: ConfigDict) -> str:
-    """Readable shape, length and seed, then a hash of everything that can change the numbers."""
-    m = config.model
-    slug = (
-        f"d{m.width}-l{m.depth}-t{config.train.tokens:.3g}-lr{config.optim.lr:.2g}-s{config.seed}"
-    )
-    return f"{slug.replace('+', '')}-{config_lib.run_hash(config)}"
 
 
 class StopSignal:
