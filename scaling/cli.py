@@ -28,7 +28,7 @@ COMMANDS = {
     "design": "which runs next: those that narrow a prediction the most for what they cost",
     "holdout": "seal the forecast, train the held-out run, compare",
     "curves": "sweep, fit, holdout and report in one; goes on where it stopped",
-    "status": "runs by state, loss so far, FLOPs spent and left",
+    "status": "runs by state, loss so far, FLOPs spent and left, time to go",
     "report": "print the summary of what is on disk",
 }
 
@@ -79,11 +79,14 @@ def _run(argv: list[str]) -> int:
         from scaling import design_table
 
         return design_table.run(args)
-    if args.command in ("status", "report") and not args.config:
-        return _commands()[args.command](None, _workdir(args))
     from scaling import config as config_lib
 
-    config = config_lib.load(args.config, overrides)
+    stored = args.command in ("status", "report") and not args.config
+    config = None if stored else config_lib.load(args.config, overrides)
+    if args.command == "status":
+        from scaling import status
+
+        return status.run(args, config, _workdir(args))
     return _commands()[args.command](config, None if args.command == "plan" else _workdir(args))
 
 
@@ -106,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
             flags.fit(sub)
+        if name == "status":
+            flags.status(sub)
         if name == "conventions":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
             flags.conventions(sub)
@@ -126,7 +131,6 @@ def _commands():
         "fit": _fit,
         "holdout": _holdout,
         "curves": _curves,
-        "status": _status,
         "report": _report,
     }
 
@@ -264,12 +268,3 @@ def _report(config, workdir: Path) -> int:
     for line in study.stored_summary(workdir):
         print(line)
     return 0
-
-
-def _status(config, workdir: Path) -> int:
-    from scaling import study
-
-    lines, damaged = study.status(config, workdir)
-    for line in lines:
-        print(line)
-    return _problems(damaged)
