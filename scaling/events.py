@@ -25,7 +25,9 @@ HYPERPARAMETERS = (
     "warmup_tokens", "decay_tokens", "schedule", "epochs", "seed", "budget", "role", "status",
 )  # fmt: skip
 METRICS = ("loss", "bits_per_byte", "train_loss", "wall_time", "tokens_per_second", "mfu")
-NAME = "events.out.tfevents.{}.scaling"  # TensorBoard reads what holds "tfevents", in order of names
+NAME = (
+    "events.out.tfevents.{}.scaling"  # TensorBoard reads what holds "tfevents", in order of names
+)
 
 
 def write(workdir: Path, rows: Iterable[RunResult]) -> None:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from scaling import study
 from scaling.errors import EXIT_INCOMPLETE, UserError
 from scaling.sweep import plan, progress
-from scaling.sweep.progress import RunState, Snapshot
+from scaling.sweep.snapshot import STATES, RunState, Snapshot
 
 LINES = 40  # of runs, without --all
 
@@ -40,7 +40,7 @@ def run(args, config: ConfigDict | None, workdir: Path) -> int:
     try:
         now = look()
         _show(now, args, workdir, interval)
-        while interval and now.left:
+        while interval and not now.ended:
             time.sleep(interval)
             now = look()
             _show(now, args, workdir, interval)
@@ -94,7 +94,7 @@ def _show(now: Snapshot, args, workdir: Path, interval: float) -> None:
 
 def lines(now: Snapshot, most: int | None = None) -> Iterator[str]:
     """The summary as text: at most `most` runs, those first that ask for attention."""
-    order = {state: i for i, state in enumerate(progress.STATES)}
+    order = {state: i for i, state in enumerate(STATES)}
     runs = sorted(now.runs, key=lambda r: order[r.state])
     if most is None:
         runs = now.runs
@@ -122,17 +122,20 @@ def _detail(run: RunState) -> str:
         return ""
     if run.state == "done":
         return f"loss {run.loss:.4f}"
-    eta = f", {duration(run.eta_seconds)} left" if run.eta_seconds is not None else ""
-    return f"loss {run.loss:.4f} (training{eta})"
+    left = f", {duration(run.seconds_left)} left" if run.seconds_left is not None else ""
+    return f"loss {run.loss:.4f} (training{left})"
 
 
 def _outlook(now: Snapshot) -> str:
-    if not now.left:
+    if now.ended:
         return "nothing left to train"
-    if now.rate is None or now.eta_seconds is None:
-        return "no worker at it" if "running" not in now.counts else "no rate known yet"
-    how = "measured" if now.measured else "estimated"
-    return f"about {duration(now.eta_seconds)} at {now.rate:.3g} FLOP/s ({how})"
+    workers = now.counts.get("running", 0)
+    if not workers:
+        return "no worker at it"
+    if now.eta_seconds is None:
+        return "time not known yet"
+    rate = f", now {now.rate:.3g} FLOP/s" if now.rate else ""
+    return f"about {duration(now.eta_seconds)} with {workers} running{rate}"
 
 
 def duration(seconds: float) -> str:
@@ -151,7 +154,6 @@ def as_dict(now: Snapshot, workdir: Path) -> dict[str, Any]:
         "counts": now.counts,
         "flops": {"planned": now.flops, "spent": now.spent, "left": now.left},
         "flops_per_second": now.rate,
-        "rate_is_measured": now.measured,
         "eta_seconds": now.eta_seconds,
         "runs": [dataclasses.asdict(r) for r in now.runs],
         "others": [

@@ -8,7 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from scaling.sweep.plan import PlannedRun
-from scaling.sweep.progress import ENDED, Progress, RunState, Snapshot
+from scaling.sweep.progress import Progress
+from scaling.sweep.snapshot import ENDED, RunState, Snapshot
 
 
 class Display:

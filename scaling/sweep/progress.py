@@ -6,11 +6,12 @@ has not the last 4 KiB of its `metrics.jsonl`. Nothing is locked and nothing is 
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 import os
+import statistics
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,76 +19,10 @@ from typing import Any
 
 from scaling import results
 from scaling.sweep.plan import PlannedRun
+from scaling.sweep.snapshot import ENDED, RunState, Snapshot
 
-STATES = ("running", "failed", "diverged", "paused", "done", "waiting")
-ENDED = ("done", "diverged")  # these have a result and are never trained again
 TAIL_BYTES = 4096  # holds at least ten rows of metrics.jsonl
 RATE_SECONDS = (10.0, 120.0)  # the measured rate is that of at least and at most this long
-
-
-@dataclass(frozen=True)
-class RunState:
-    """One planned run, as far as it is."""
-
-    run_id: str
-    state: str  # one of STATES
-    n_params: int
-    flops: float  # of the whole run
-    fraction: float  # of its tokens that are trained
-    loss: float | None  # held out where it is done, else the last training loss
-    reason: str  # of a failure or a divergence
-    rate: float | None  # FLOP/s; of a run that is not done an estimate, see `Progress.look`
-    eta_seconds: float | None  # of a running one
-
-    @property
-    def spent(self) -> float:
-        return self.flops * self.fraction
-
-    @property
-    def left(self) -> float:
-        return 0.0 if self.state in ENDED else self.flops - self.spent
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A sweep at one moment. FLOPs by the "exact" convention, as planned."""
-
-    runs: list[RunState]  # in the plan's order
-    others: list[results.RunResult]  # rows of the workdir outside the plan: the held-out run
-    damaged: list[str]  # one line per result that cannot be read
-    rate: float | None  # FLOP/s of all workers together; None where none works
-    measured: bool  # the rate was measured between looks, not estimated
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Runs by state, of the states that there are."""
-        found = Counter(r.state for r in self.runs)
-        return {state: found[state] for state in STATES if found[state]}
-
-    @property
-    def flops(self) -> float:
-        return sum(r.flops for r in self.runs)
-
-    @property
-    def spent(self) -> float:
-        return sum(r.spent for r in self.runs)
-
-    @property
-    def left(self) -> float:
-        """What is still to be trained; a failed run counts, since the next launch tries it again."""
-        return sum(r.left for r in self.runs)
-
-    @property
-    def eta_seconds(self) -> float | None:
-        if not self.left:
-            return 0.0
-        return self.left / self.rate if self.rate else None
-
-    @property
-    def best(self) -> RunState | None:
-        """The done run of lowest held-out loss."""
-        done = [r for r in self.runs if r.state == "done" and r.loss is not None]
-        return min(done, key=lambda r: (r.loss, r.run_id)) if done else None
 
 
 def by_id(runs: Iterable[PlannedRun]) -> dict[str, PlannedRun]:
@@ -112,41 +47,30 @@ class Progress:
         self._clock = clock
         self._ended: dict[str, RunState] = {}
         self._others: dict[str, results.RunResult] = {}
+        self._timings: list[_Timing] = []  # of the done runs
         self._history: list[tuple[float, float]] = []  # (time, FLOPs spent) of the looks so far
 
     def look(self, alive: Collection[str] | None = None) -> Snapshot:
-        """The sweep now. `alive`: run ids whose claim is alive; without it the metrics' age decides.
-
-        The rate is what was trained since a look of the last `RATE_SECONDS`, where there was one and
-        anything was; else the sum over the running runs of the rate at which the done run nearest
-        in size trained, or, where none is done, of their own since they were begun.
-        """
+        """The sweep now. `alive`: run ids whose claim is alive; without it the metrics' age decides."""
         now, names = self._clock(), results.run_names(self.workdir)
         there, damaged = set(names), list[str]()
         seen: dict[str, _Seen] = {}
         for name, run in self.planned.items():
-            if name in there and name not in self._ended:
-                seen[name] = self._see(name, run, now, alive, damaged)
-        others = self._look_at_others(names, damaged)
-        rates = [(r.n_params, r.rate) for r in self._ended.values() if r.rate]
-        runs = []
-        for name, run in self.planned.items():
             if name in self._ended:
-                runs.append(self._ended[name])
-            elif name in seen:
-                runs.append(_state(name, run, seen[name], rates))
+                continue
+            if name in there:
+                seen[name] = self._see(name, run, now, alive, damaged)
             else:
-                state = "running" if alive is not None and name in alive else "waiting"
-                runs.append(_state(name, run, _Seen(state), rates))
-        running = [r.rate for r in runs if r.state == "running" and r.rate]
-        measured = self._measured(now, sum(r.spent for r in runs))
-        return Snapshot(
-            runs=runs,
-            others=others,
-            damaged=damaged,
-            rate=(measured or sum(running)) if running else None,
-            measured=bool(running and measured),
-        )
+                working = alive is not None and name in alive
+                seen[name] = _Seen("running" if working else "waiting")
+        others = self._look_at_others(names, damaged)
+        speed = _Speed(self._timings, [s for s in seen.values() if s.seconds])
+        runs = [
+            self._ended.get(name) or _state(name, run, seen[name], speed)
+            for name, run in self.planned.items()
+        ]
+        rate = self._measured(now, sum(r.spent for r in runs))
+        return Snapshot(runs=runs, others=others, damaged=damaged, rate=rate)
 
     def _look_at_others(self, names: list[str], damaged: list[str]) -> list[results.RunResult]:
         """The rows of runs outside the plan; what has ended is read once."""
@@ -175,17 +99,22 @@ class Progress:
             damaged.append(f"{error}; skipped, delete it to train that run again")
             return _Seen("failed", reason="its result is damaged")
         if ended is not None and ended.status == "done":
-            rate = ended.flops_exact / ended.wall_time if ended.wall_time > 0 else None
             self._ended[name] = RunState(
-                name, "done", run.n_params, run.flops, 1.0, ended.loss, "", rate, None
+                name, "done", run.n_params, run.flops, 1.0, ended.loss, "", None
             )
+            # a run of one dispatch has no clean speed, and says only what a run costs besides
+            speed = ended.tokens_per_second
+            training = ended.tokens / speed if speed else 0.0
+            rate = ended.flops_exact / training if training else None
+            beside = max(0.0, ended.wall_time - training)
+            self._timings.append(_Timing(run.n_params, rate, beside))
             return _Seen("done")
         row, written = last_row(folder / "metrics.jsonl")
         fraction = min(1.0, row["tokens"] / run.tokens) if row else 0.0
         loss = row["loss"] if row else None
         if ended is not None and ended.status in ENDED:
             self._ended[name] = RunState(
-                name, ended.status, run.n_params, run.flops, fraction, loss, ended.reason, None, None
+                name, ended.status, run.n_params, run.flops, fraction, loss, ended.reason, None
             )
             return _Seen(ended.status)
         failed_at = _mtime(folder / "failure.json") if ended is not None else -math.inf
@@ -196,9 +125,9 @@ class Progress:
             working = name in alive
         if ended is not None and not working:
             return _Seen("failed", fraction, loss, ended.reason)
-        seconds = written - _mtime(folder / "config.json")
-        rate = run.flops * fraction / seconds if row and seconds > 0 else None
-        return _Seen("running" if working else "paused", fraction, loss, "", rate)
+        seconds = written - _mtime(folder / "config.json") if row else 0.0
+        spent = run.flops * fraction
+        return _Seen("running" if working else "paused", fraction, loss, "", spent, seconds)
 
     def _measured(self, now: float, spent: float) -> float | None:
         """FLOP/s between the oldest look within `RATE_SECONDS` and this one, if any were spent."""
@@ -217,18 +146,43 @@ class _Seen:
     fraction: float = 0.0
     loss: float | None = None
     reason: str = ""
-    rate: float | None = None  # its own, since it was begun
+    spent: float = 0.0  # FLOPs ...
+    seconds: float = 0.0  # ... in this time since it was begun, pauses included
 
 
-def _state(name: str, run: PlannedRun, seen: _Seen, rates: list[tuple[int, float]]) -> RunState:
-    """`rates`: (n_params, FLOP/s) of the done runs."""
-    rate, eta = seen.rate, None
-    if seen.state == "running":
-        if rates:
-            rate = min(rates, key=lambda r: abs(math.log(r[0] / run.n_params)))[1]
-        eta = run.flops * (1 - seen.fraction) / rate if rate else None
+@dataclass(frozen=True)
+class _Timing:
+    """What a done run took."""
+
+    n_params: int
+    rate: float | None  # FLOP/s of its training steps
+    beside: float  # seconds of compilation, checkpoints and evaluations
+
+
+class _Speed:
+    """Seconds that a run takes: FLOPs at the rate of the done runs nearest in size, and the median of
+    what they took beside their training steps. Where none is done, at the rate of those under way."""
+
+    def __init__(self, timings: list[_Timing], under_way: list[_Seen]):
+        self._rates = sorted((t.n_params, t.rate) for t in timings if t.rate)
+        self._beside = statistics.median(t.beside for t in timings) if timings else 0.0
+        seconds = sum(s.seconds for s in under_way)
+        self._fallback = sum(s.spent for s in under_way) / seconds if seconds > 0 else None
+
+    def seconds(self, n_params: int, flops: float, begun: bool) -> float | None:
+        rate = self._fallback
+        if self._rates:
+            i = bisect.bisect_left(self._rates, (n_params, 0.0))
+            near = self._rates[max(0, i - 1) : i + 1]
+            rate = min(near, key=lambda r: abs(math.log(r[0] / n_params)))[1]
+        return flops / rate + (0.0 if begun else self._beside) if rate else None
+
+
+def _state(name: str, run: PlannedRun, seen: _Seen, speed: _Speed) -> RunState:
+    left = run.flops * (1 - seen.fraction)
+    seconds = speed.seconds(run.n_params, left, begun=seen.fraction > 0)
     return RunState(
-        name, seen.state, run.n_params, run.flops, seen.fraction, seen.loss, seen.reason, rate, eta
+        name, seen.state, run.n_params, run.flops, seen.fraction, seen.loss, seen.reason, seconds
     )
 
 
