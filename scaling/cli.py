@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from scaling import flags
+from scaling import flags, units
 from scaling.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCOMPLETE,
@@ -87,7 +87,13 @@ def _run(argv: list[str]) -> int:
         from scaling import status
 
         return status.run(args, config, _workdir(args))
-    return _commands()[args.command](config, None if args.command == "plan" else _workdir(args))
+    if args.command == "plan":
+        return _plan(config, args)
+    if getattr(args, "budget", ""):
+        from scaling import budget
+
+        budget.check(config, args.budget, _workdir(args), with_holdout=args.command == "curves")
+    return _commands()[args.command](config, _workdir(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
             flags.fit(sub)
+        if name in ("plan", "sweep", "curves"):
+            flags.budget(sub)
+        if name == "plan":
+            flags.plan(sub)
         if name == "status":
             flags.status(sub)
         if name == "conventions":
@@ -125,7 +135,6 @@ def _workdir(args) -> Path:
 
 def _commands():
     return {
-        "plan": _plan,
         "train": _train,
         "sweep": _sweep,
         "fit": _fit,
@@ -141,8 +150,8 @@ def _start_jax(config) -> None:
     machine.start_jax(config.parallel.cpu_devices)
 
 
-def _plan(config, _workdir) -> int:
-    from scaling import accounting, machine
+def _plan(config, args) -> int:
+    from scaling import accounting, budget, machine
     from scaling.sweep import plan
 
     _start_jax(config)
@@ -156,27 +165,25 @@ def _plan(config, _workdir) -> int:
     )
     for r in runs:
         counts = accounting.param_counts(accounting.shape_of(r.config))
-        budget = f"{r.budget:9.2e}" if r.budget else f"{'-':>9}"
+        asked = f"{r.budget:9.2e}" if r.budget else f"{'-':>9}"
         print(
-            f"{budget} {r.config.model.width:5} {r.config.model.depth:5} {r.n_params:11,} "
+            f"{asked} {r.config.model.width:5} {r.config.model.depth:5} {r.n_params:11,} "
             f"{counts['n_params_total']:11,} {r.tokens:13,} {r.steps:7,} {r.flops:9.2e} "
-            f"{r.config.optim.lr:9.2e} {_duration(r.flops / speed):>9}"
+            f"{r.config.optim.lr:9.2e} {units.duration(r.flops / speed):>9}"
         )
     total = sum(r.flops for r in runs)
     print(
-        f"{len(runs)} runs, {total:.3g} FLOPs, about {_duration(total / speed)} at "
+        f"{len(runs)} runs, {total:.3g} FLOPs, about {units.duration(total / speed)} at "
         f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({machine.device_name()})"
     )
     if config.laws.holdout_factor and not single:
         flops = config.laws.holdout_factor * max(config.sweep.budgets)
-        print(f"held-out run: {flops:.3g} FLOPs, about {_duration(flops / speed)} more")
+        print(f"held-out run: {flops:.3g} FLOPs, about {units.duration(flops / speed)} more")
+    workdir = Path(args.workdir) if args.workdir else None
+    cost = budget.forecast(config, runs, workdir) if args.measure else None
+    if args.budget:
+        budget.check(config, args.budget, workdir, runs=runs, cost=cost)
     return 0
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _train(config, workdir: Path) -> int:

@@ -214,3 +214,23 @@ def status(sub) -> None:
         action="store_true",
         help="write the losses of all runs and their hyperparameters for `tensorboard --logdir WORKDIR`",
     )
+
+
+def budget(sub) -> None:
+    """The bound that `plan`, `sweep` and `curves` take."""
+    sub.add_argument(
+        "--budget",
+        default="",
+        metavar="AMOUNT",
+        help="refuse if what is left to train costs more: 1e15 (FLOPs), 90min, 2h, 3d (one worker's time, "
+        "measured first) or 20usd (at config.launch.price_per_device_hour)",
+    )
+
+
+def plan(sub) -> None:
+    """Flags of `plan`."""
+    sub.add_argument(
+        "--measure",
+        action="store_true",
+        help="time a few real steps per size: time, disk and price of what --workdir has not yet done",
+    )

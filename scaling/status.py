@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from scaling import study
+from scaling import study, units
 from scaling.errors import EXIT_INCOMPLETE, UserError
 from scaling.sweep import plan, progress
 from scaling.sweep.snapshot import STATES, RunState, Snapshot
@@ -122,7 +122,7 @@ def _detail(run: RunState) -> str:
         return ""
     if run.state == "done":
         return f"loss {run.loss:.4f}"
-    left = f", {duration(run.seconds_left)} left" if run.seconds_left is not None else ""
+    left = f", {units.duration(run.seconds_left)} left" if run.seconds_left is not None else ""
     return f"loss {run.loss:.4f} (training{left})"
 
 
@@ -135,15 +135,7 @@ def _outlook(now: Snapshot) -> str:
     if now.eta_seconds is None:
         return "time not known yet"
     rate = f", now {now.rate:.3g} FLOP/s" if now.rate else ""
-    return f"about {duration(now.eta_seconds)} with {workers} running{rate}"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+    return f"about {units.duration(now.eta_seconds)} with {workers} running{rate}"
 
 
 def as_dict(now: Snapshot, workdir: Path) -> dict[str, Any]:

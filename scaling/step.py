@@ -57,9 +57,14 @@ class Programs:
 
 def programs(config: ConfigDict) -> Programs:
     """The programs for `config`, built once per process for equal shapes."""
+    return _programs(program_key(config))
+
+
+def program_key(config: ConfigDict) -> str:
+    """Equal for configs that the same compiled programs serve."""
     flat = config_lib.flatten(config)
     chosen = {k: v for k, v in flat.items() if k in PROGRAM_KEYS or k.split(".")[0] in PROGRAM_KEYS}
-    return _programs(json.dumps(chosen, sort_keys=True))
+    return json.dumps(chosen, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=64)
