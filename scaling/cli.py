@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from scaling import flags
+from scaling import flags, units
 from scaling.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCOMPLETE,
@@ -28,7 +28,7 @@ COMMANDS = {
     "design": "which runs next: those that narrow a prediction the most for what they cost",
     "holdout": "seal the forecast, train the held-out run, compare",
     "curves": "sweep, fit, holdout and report in one; goes on where it stopped",
-    "status": "runs by state, loss so far, FLOPs spent and left",
+    "status": "runs by state, loss so far, FLOPs spent and left, time to go",
     "report": "print the summary of what is on disk",
 }
 
@@ -79,12 +79,21 @@ def _run(argv: list[str]) -> int:
         from scaling import design_table
 
         return design_table.run(args)
-    if args.command in ("status", "report") and not args.config:
-        return _commands()[args.command](None, _workdir(args))
     from scaling import config as config_lib
 
-    config = config_lib.load(args.config, overrides)
-    return _commands()[args.command](config, None if args.command == "plan" else _workdir(args))
+    stored = args.command in ("status", "report") and not args.config
+    config = None if stored else config_lib.load(args.config, overrides)
+    if args.command == "status":
+        from scaling import status
+
+        return status.run(args, config, _workdir(args))
+    if args.command == "plan":
+        return _plan(config, args)
+    if getattr(args, "budget", ""):
+        from scaling import budget
+
+        budget.check(config, args.budget, _workdir(args), with_holdout=args.command == "curves")
+    return _commands()[args.command](config, _workdir(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
             flags.fit(sub)
+        if name in ("plan", "sweep", "curves"):
+            flags.budget(sub)
+        if name == "plan":
+            flags.plan(sub)
+        if name == "status":
+            flags.status(sub)
         if name == "conventions":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
             flags.conventions(sub)
@@ -120,13 +135,11 @@ def _workdir(args) -> Path:
 
 def _commands():
     return {
-        "plan": _plan,
         "train": _train,
         "sweep": _sweep,
         "fit": _fit,
         "holdout": _holdout,
         "curves": _curves,
-        "status": _status,
         "report": _report,
     }
 
@@ -137,8 +150,8 @@ def _start_jax(config) -> None:
     machine.start_jax(config.parallel.cpu_devices)
 
 
-def _plan(config, _workdir) -> int:
-    from scaling import accounting, machine
+def _plan(config, args) -> int:
+    from scaling import accounting, budget, machine
     from scaling.flat import view
     from scaling.sweep import plan
 
@@ -154,27 +167,25 @@ def _plan(config, _workdir) -> int:
     for r in runs:
         c = view(r.values)
         counts = accounting.param_counts(accounting.shape_of(c))
-        budget = f"{r.budget:9.2e}" if r.budget else f"{'-':>9}"
+        asked = f"{r.budget:9.2e}" if r.budget else f"{'-':>9}"
         print(
-            f"{budget} {c.model.width:5} {c.model.depth:5} {r.n_params:11,} "
+            f"{asked} {c.model.width:5} {c.model.depth:5} {r.n_params:11,} "
             f"{counts['n_params_total']:11,} {r.tokens:13,} {r.steps:7,} {r.flops:9.2e} "
-            f"{c.optim.lr:9.2e} {_duration(r.flops / speed):>9}"
+            f"{c.optim.lr:9.2e} {units.duration(r.flops / speed):>9}"
         )
     total = sum(r.flops for r in runs)
     print(
-        f"{len(runs)} runs, {total:.3g} FLOPs, about {_duration(total / speed)} at "
+        f"{len(runs)} runs, {total:.3g} FLOPs, about {units.duration(total / speed)} at "
         f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({machine.device_name()})"
     )
     if config.laws.holdout_factor and not single:
         flops = config.laws.holdout_factor * max(config.sweep.budgets)
-        print(f"held-out run: {flops:.3g} FLOPs, about {_duration(flops / speed)} more")
+        print(f"held-out run: {flops:.3g} FLOPs, about {units.duration(flops / speed)} more")
+    workdir = Path(args.workdir) if args.workdir else None
+    cost = budget.forecast(config, runs, workdir) if args.measure else None
+    if args.budget:
+        budget.check(config, args.budget, workdir, runs=runs, cost=cost)
     return 0
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _train(config, workdir: Path) -> int:
@@ -266,12 +277,3 @@ def _report(config, workdir: Path) -> int:
     for line in study.stored_summary(workdir):
         print(line)
     return 0
-
-
-def _status(config, workdir: Path) -> int:
-    from scaling import study
-
-    lines, damaged = study.status(config, workdir)
-    for line in lines:
-        print(line)
-    return _problems(damaged)

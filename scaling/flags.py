@@ -1,4 +1,4 @@
-"""The flags of the commands that fit tables from elsewhere."""
+"""The flags of the commands that have more than a config and a workdir."""
 
 from __future__ import annotations
 
@@ -196,3 +196,41 @@ def conventions(sub) -> None:
     sub.add_argument("--bootstrap", type=int, help="resamples (500)")
     sub.add_argument("--confidence", type=float, help="coverage of the intervals (0.9)")
     sub.add_argument("--out", default="", help="folder for conventions.json, .csv, .svg and .png")
+
+
+def status(sub) -> None:
+    """Flags of `status`."""
+    sub.add_argument(
+        "--watch",
+        nargs="?",
+        const="2",
+        metavar="SECONDS",
+        help="look again every so many seconds (2) until nothing is left to train; Ctrl-C ends it",
+    )
+    sub.add_argument("--all", action="store_true", help="every run, in the plan's order")
+    sub.add_argument("--json", action="store_true", help="as JSON; with --watch one line per look")
+    sub.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write the losses of all runs and their hyperparameters for `tensorboard --logdir WORKDIR`",
+    )
+
+
+def budget(sub) -> None:
+    """The bound that `plan`, `sweep` and `curves` take."""
+    sub.add_argument(
+        "--budget",
+        default="",
+        metavar="AMOUNT",
+        help="refuse if what is left to train costs more: 1e15 (FLOPs), 90min, 2h, 3d (one worker's time, "
+        "measured first) or 20usd (at config.launch.price_per_device_hour)",
+    )
+
+
+def plan(sub) -> None:
+    """Flags of `plan`."""
+    sub.add_argument(
+        "--measure",
+        action="store_true",
+        help="time a few real steps per size: time, disk and price of what --workdir has not yet done",
+    )

@@ -70,6 +70,13 @@ def device_name() -> str:
     return f"{len(devices)} x {devices[0].device_kind} ({os.cpu_count()} host cores)"
 
 
+def device_count() -> int:
+    """Devices that somebody is charged for: a CPU host is one, however many it is presented as."""
+    import jax
+
+    return jax.process_count() if jax.default_backend() == "cpu" else jax.device_count()
+
+
 @functools.cache
 def peak_flops() -> float:
     """FLOP/s of all devices: measured on CPUs (fp32 matrix product), a data sheet's elsewhere."""

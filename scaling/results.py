@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import logging
+import os
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,7 +84,18 @@ YOUNGER: dict[str, Callable[[dict], Any]] = {
     "packed": lambda row: 1,
 }
 FIELDS = [f.name for f in dataclasses.fields(RunResult)]
-_TYPES = typing.get_type_hints(RunResult)
+
+
+def _kinds() -> dict[str, tuple[type, bool]]:
+    """column -> (type of its values, whether it may be empty); once, since tables have many rows."""
+    kinds = {}
+    for name, kind in typing.get_type_hints(RunResult).items():
+        inner = [t for t in typing.get_args(kind) if t is not type(None)]
+        kinds[name] = (inner[0], True) if inner else (kind, False)
+    return kinds
+
+
+_KINDS = _kinds()
 
 
 class DamagedResult(Exception):
@@ -111,15 +124,12 @@ def from_row(row: Any) -> RunResult:
     if not isinstance(row, dict):
         raise DamagedResult("not a table row")
     values: dict[str, Any] = {}
-    for name in FIELDS:
+    for name in _KINDS:
         if name not in row and name in YOUNGER and "flops_exact" in row:
             row = {**row, name: YOUNGER[name](row)}
         if name not in row:
             raise DamagedResult(f"column {name} is missing")
-        value, kind = row[name], _TYPES[name]
-        optional = type(None) in typing.get_args(kind)
-        if optional:
-            kind = next(t for t in typing.get_args(kind) if t is not type(None))
+        value, (kind, optional) = row[name], _KINDS[name]
         if value is None or (optional and value == ""):
             if not optional:
                 raise DamagedResult(f"column {name} is empty")
@@ -135,17 +145,32 @@ def from_row(row: Any) -> RunResult:
 def collect(workdir: Path) -> tuple[list[RunResult], list[str]]:
     """(results of all runs below `workdir` by run_id, one line for each damaged file)."""
     results, damaged = [], []
-    for run_dir in sorted((workdir / "runs").glob("*")):
-        for name in ("result.json", "failure.json"):
-            path = run_dir / name
-            if not path.is_file():
-                continue
-            try:
-                results.append(read(path))
-            except DamagedResult as error:
-                damaged.append(f"{error}; skipped, delete it to train that run again")
-            break
+    for name in run_names(workdir):
+        try:
+            ended = read_ended(workdir / "runs" / name)
+        except DamagedResult as error:
+            damaged.append(f"{error}; skipped, delete it to train that run again")
+        else:
+            if ended is not None:
+                results.append(ended)
     return results, damaged
+
+
+def run_names(workdir: Path) -> list[str]:
+    """Names of the run folders below `workdir`, sorted; none where there is no such folder."""
+    try:
+        return sorted(entry.name for entry in os.scandir(workdir / "runs"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def read_ended(run_dir: Path) -> RunResult | None:
+    """The run's `result.json`, else its `failure.json`, else None. Raises DamagedResult."""
+    for name in ("result.json", "failure.json"):
+        # Opening and failing is one call to the file system, which over a network is what costs.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return read(run_dir / name)
+    return None
 
 
 def write_table(workdir: Path, results: list[RunResult]) -> None:
@@ -154,13 +179,11 @@ def write_table(workdir: Path, results: list[RunResult]) -> None:
     from pyarrow import csv, parquet
 
     kinds = {int: pa.int64(), float: pa.float64(), str: pa.string()}
-    schema = []
-    for name in FIELDS:
-        kind = _TYPES[name]
-        if typing.get_args(kind):
-            kind = next(t for t in typing.get_args(kind) if t is not type(None))
-        schema.append(pa.field(name, kinds[kind]))
-    table = pa.Table.from_pylist([dataclasses.asdict(r) for r in results], pa.schema(schema))
+    columns = [
+        pa.array([getattr(r, name) for r in results], kinds[kind])
+        for name, (kind, _) in _KINDS.items()
+    ]
+    table = pa.Table.from_arrays(columns, names=list(_KINDS))
     for name, write_to in (("runs.csv", csv.write_csv), ("runs.parquet", parquet.write_table)):
         buffer = io.BytesIO()
         write_to(table, buffer)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,14 +76,15 @@ def programs(config: ConfigDict, runs: int = 1) -> Programs:
     that no device waits for another; each run then lives on one device and `config.parallel` names
     only how many there are. `runs` must be a multiple of their number.
     """
-    key = json.dumps(program_key(config), sort_keys=True)
+    key = program_key(config)
     return _programs(key) if runs == 1 else _packed(key, runs)
 
 
-def program_key(config: ConfigDict) -> dict[str, Any]:
-    """The config keys that a program depends on: runs that agree on them may share one."""
-    flat = flatten(config)
-    return {k: v for k, v in flat.items() if k in PROGRAM_KEYS or k.split(".")[0] in PROGRAM_KEYS}
+def program_key(config: ConfigDict | Mapping[str, Any]) -> str:
+    """Equal for configs, or flat dicts of them, that the same compiled programs serve."""
+    flat = flatten(config) if isinstance(config, ConfigDict) else config
+    chosen = {k: v for k, v in flat.items() if k in PROGRAM_KEYS or k.split(".")[0] in PROGRAM_KEYS}
+    return json.dumps(chosen, sort_keys=True)
 
 
 @dataclass(frozen=True)

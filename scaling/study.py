@@ -7,7 +7,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -118,39 +117,3 @@ def stored_summary(workdir: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `scaling fit` first")
     return path.read_text().splitlines()
-
-
-def status(config: ConfigDict | None, workdir: Path) -> tuple[list[str], list[str]]:
-    """(lines on every run of the sweep, one line per damaged result)."""
-    if config is None:
-        config = sweep_config(workdir)
-    require_sweep(config, workdir)
-    found, damaged = results.collect(workdir)
-    by_id = {r.run_id: r for r in found}
-    lines, counts = [], {"done": 0, "diverged": 0, "failed": 0, "running": 0, "waiting": 0}
-    spent = total = 0.0
-    for run in plan.plan(config):
-        folder = runner.run_dir(workdir, run)
-        state, detail, part = _state(folder, by_id.get(folder.name), run)
-        counts[state] = counts.get(state, 0) + 1
-        total += run.flops
-        spent += part * run.flops
-        lines.append(f"{folder.name:48} {state:9} {part:4.0%}  {detail}")
-    summary_line = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    lines.append(f"{summary_line}; {spent:.3g} of {total:.3g} FLOPs spent ({spent / total:.0%})")
-    for r in found:
-        if r.role == "holdout":
-            lines.append(f"held-out {r.run_id}: {r.status} loss {r.loss}")
-    return lines, damaged
-
-
-def _state(folder: Path, result, run) -> tuple[str, str, float]:
-    """(state, loss or reason, fraction trained) of one planned run."""
-    if result is not None:
-        detail = f"loss {result.loss:.4f}" if result.status == "done" else result.reason
-        return result.status, detail, 1.0 if result.status == "done" else 0.0
-    logged: list[dict[str, Any]] = files.read_lines(folder / "metrics.jsonl", key="step")
-    if not logged:
-        return "waiting", "", 0.0
-    last = logged[-1]
-    return "running", f"loss {last['loss']:.4f} (training)", last["tokens"] / run.tokens

@@ -1,0 +1,94 @@
+"""TensorBoard over all runs of a workdir: `tensorboard --logdir WORKDIR`.
+
+Every run has its training curves from `scaling/train.py`. Here are added, from the results alone:
+
+- in each run's folder its hyperparameters and final losses, for the HParams tab (table, parallel
+  coordinates, scatter plots over all runs);
+- in `<workdir>/tensorboard/` the final losses against size and compute as curves, one per budget and
+  seed. TensorBoard's axis is linear, so their steps are 1000 log10 of n_params and of FLOPs.
+
+Events are records of [length, its CRC, an Event message, its CRC], as TensorFlow's summary writer has them.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from scaling import files
+from scaling.results import RunResult
+
+HYPERPARAMETERS = (
+    "n_params", "tokens", "flops_exact", "depth", "width", "lr", "batch_tokens", "weight_decay",
+    "warmup_tokens", "decay_tokens", "schedule", "epochs", "seed", "budget", "role", "status",
+)  # fmt: skip
+METRICS = ("loss", "bits_per_byte", "train_loss", "wall_time", "tokens_per_second", "mfu")
+NAME = (
+    "events.out.tfevents.{}.scaling"  # TensorBoard reads what holds "tfevents", in order of names
+)
+
+
+def write(workdir: Path, rows: Iterable[RunResult]) -> None:
+    """Write the events of `rows`. A file is replaced as a whole."""
+    rows = list(rows)
+    for row in rows:
+        folder = workdir / "runs" / row.run_id / "tensorboard"
+        folder.mkdir(parents=True, exist_ok=True)
+        # the last file by name, so that it follows the curves, which are named by their time
+        files.write_bytes(folder / NAME.format("9999999999"), _records(_session(row)))
+    for number, (curve, points) in enumerate(sorted(_curves(rows).items())):
+        folder = workdir / "tensorboard" / curve
+        folder.mkdir(parents=True, exist_ok=True)
+        content = _records(_scalars(points))
+        files.write_bytes(folder / NAME.format(f"{number:010d}"), content)
+
+
+def _session(row: RunResult):
+    """Summaries of one run for the HParams tab: an experiment of one session, and its metrics."""
+    from tensorboardX import summary
+
+    hyper = {k: getattr(row, k) for k in HYPERPARAMETERS}
+    metrics = {f"final/{k}": getattr(row, k) for k in METRICS}
+    metrics = {k: v for k, v in metrics.items() if v is not None}
+    for part in summary.hparams(hyper, metrics):
+        yield 0, part
+    for name, value in metrics.items():
+        yield 0, summary.scalar(name, value)
+
+
+def _curves(rows: list[RunResult]) -> dict[str, list[RunResult]]:
+    """Curve's name -> done runs; an IsoFLOP budget is a curve, and so is what has no budget."""
+    curves: dict[str, list[RunResult]] = {}
+    for row in rows:
+        if row.status == "done" and row.loss is not None:
+            name = f"budget_{row.budget:.3g}" if row.budget else "all_runs"
+            curves.setdefault(f"{name.replace('+', '')}_seed_{row.seed}", []).append(row)
+    return curves
+
+
+def _scalars(rows: list[RunResult]):
+    from tensorboardX import summary
+
+    for axis, column in (("n_params", "n_params"), ("flops", "flops_exact")):
+        at = sorted((round(1000 * math.log10(getattr(r, column))), r.loss) for r in rows)
+        for step, loss in at:
+            yield step, summary.scalar(f"final_loss/against_1000_log10_{axis}", loss)
+
+
+def _records(summaries) -> bytes:
+    """An event file of (step, summary) pairs. Its times are 0: TensorBoard then orders by step."""
+    from tensorboardX.proto import event_pb2
+
+    first = event_pb2.Event(file_version="brain.Event:2")
+    rest = [event_pb2.Event(step=step, summary=part) for step, part in summaries]
+    return b"".join(_record(event.SerializeToString()) for event in (first, *rest))
+
+
+def _record(data: bytes) -> bytes:
+    from tensorboardX.record_writer import masked_crc32c
+
+    length = struct.pack("<Q", len(data))
+    crc, length_crc = (struct.pack("<I", masked_crc32c(part)) for part in (data, length))
+    return length + length_crc + data + crc

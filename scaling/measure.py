@@ -1,0 +1,133 @@
+"""What one size costs on this machine: a few real steps of its real programs, on random tokens.
+
+Measured are building and compiling (once per worker and size; less where the compilation cache on disk
+has the programs already), training steps, one held-out evaluation and one checkpoint. Not measured are
+reading the data, which a thread does ahead, and starting the process.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from scaling import accounting, machine, optim, step
+from scaling import config as config_lib
+from scaling.checkpoint import Checkpoints
+
+SECONDS = 0.5  # a timed dispatch is as many steps as take about this long, at most a whole one
+REPEATS = 3  # timed dispatches; their median counts
+
+
+@dataclass(frozen=True)
+class Size:
+    """One size of model on this machine, all runs of which share their compiled programs."""
+
+    width: int
+    depth: int
+    n_params: int
+    setup_seconds: float  # building and compiling: start, training, evaluation
+    step_seconds: float
+    tokens_per_second: float
+    mfu: float  # "exact" FLOPs over the machine's matrix peak; nan where that is not known
+    evaluation_seconds: float  # of all config.eval.tokens
+    checkpoint_seconds: float  # until it is on disk; in a run, part of it overlaps with training
+    checkpoint_bytes: int
+
+
+def measure(config: ConfigDict, runs: int = 1) -> Size:
+    """What one run costs, alone or as one of `runs` that are packed in a program (its share of it).
+
+    Raises UserError where the mesh does not fit the machine or the config.
+    """
+    K, B, T = config.train.steps_per_dispatch, config.train.batch_size, config.data.seq_len
+    rng, vocab = np.random.default_rng(0), config.data.vocab_size
+    dtype = np.min_scalar_type(vocab - 1)  # as scaling/data/prepare.py stores tokens
+    tokens_KBT1 = rng.integers(0, vocab, (K, B, T + 1), dtype)
+    held_out_BT1 = rng.integers(0, vocab, (config.eval.batch_size, T + 1), dtype)
+    hyper_R = {k: np.full(runs, v, np.float32) for k, v in optim.hyperparameters(config).items()}
+
+    started = time.perf_counter()
+    programs = step.programs(config, runs)
+    state = programs.join([programs.init(config.seed + r) for r in range(runs)])
+    tokens = programs.batch(np.stack([tokens_KBT1] * runs))
+    zeros_R = np.zeros(runs, np.int32)
+
+    def train(state, count: int):
+        state, metrics = programs.train(
+            state, hyper_R, tokens, zeros_R, zeros_R, zeros_R + np.int32(count)
+        )
+        np.asarray(metrics["loss"])  # what a run waits for, too
+        return state
+
+    def evaluate() -> None:
+        np.asarray(programs.sequence_losses(state["params"], held_out_BT1))
+
+    state = train(state, 1)
+    evaluate()
+    setup = time.perf_counter() - started
+
+    def timed(call) -> float:
+        began = time.perf_counter()
+        call()
+        return time.perf_counter() - began
+
+    def dispatch() -> None:
+        nonlocal state
+        state = train(state, count)
+
+    count = 1
+    count = max(1, min(K, round(SECONDS / timed(dispatch))))
+    per_step = statistics.median(timed(dispatch) for _ in range(REPEATS)) / (count * runs)
+    batches = -(-max(1, config.eval.tokens // T) // config.eval.batch_size)
+    shape = accounting.shape_of(config)
+    speed = B * T / per_step
+    seconds, n_bytes = _checkpoint(programs.split(state)[0])
+    return Size(
+        width=shape.width,
+        depth=shape.depth,
+        n_params=accounting.param_counts(shape)["n_params"],
+        setup_seconds=setup,
+        step_seconds=per_step,
+        tokens_per_second=speed,
+        mfu=speed * accounting.flops_per_token(shape, "exact") / machine.peak_flops(),
+        evaluation_seconds=batches * statistics.median(timed(evaluate) for _ in range(REPEATS)) / runs,
+        checkpoint_seconds=seconds,
+        checkpoint_bytes=n_bytes,
+    )
+
+
+def _checkpoint(state: Any) -> tuple[float, int]:
+    """(seconds, bytes) of a checkpoint of `state`; the second one, since the first sets orbax up."""
+    with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder), keep=2) as checkpoints:
+        seconds = 0.0
+        for number in (1, 2):
+            began = time.perf_counter()
+            checkpoints.save(number, state, {"next_index": number, "elapsed": 0.0})
+            checkpoints.wait()
+            seconds = time.perf_counter() - began
+        files = (p for p in (Path(folder) / "2").rglob("*") if p.is_file())
+        return seconds, sum(p.stat().st_size for p in files)
+
+
+def sizes(configs: list[ConfigDict], on_size=lambda size: None) -> dict[str, Size]:
+    """program key -> its measurement, one per distinct program; `on_size` is called after each."""
+    found: dict[str, Size] = {}
+    for config in configs:
+        key = step.program_key(config)
+        if key not in found:
+            found[key] = measure(config)
+            on_size(found[key])
+    return found
+
+
+def tokens_between_checkpoints(config: ConfigDict) -> int:
+    """As `scaling.train` rounds them: whole dispatches."""
+    per_dispatch = config.train.steps_per_dispatch * config_lib.tokens_per_step(config)
+    return max(1, round(config.checkpoint.every_tokens / per_dispatch)) * per_dispatch

@@ -1,0 +1,58 @@
+"""The bar over a whole sweep, for a launcher that waits for workers of its own or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from scaling.sweep.plan import PlannedRun
+from scaling.sweep.progress import Progress
+from scaling.sweep.snapshot import ENDED, RunState, Snapshot
+
+
+class Display:
+    """Redrawn from the workdir by each `update`. Use as a context manager.
+
+    In FLOPs, since runs differ in cost by orders of magnitude. Off a terminal it prints one line per
+    run that ends instead.
+    """
+
+    def __init__(self, planned: Mapping[str, PlannedRun], workdir: Path, stale_seconds: float):
+        self._progress = Progress(planned, workdir, stale_seconds)
+        self._ended: set[str] | None = None
+        self._last = ""
+        total = sum(run.flops for run in planned.values())
+        # disable=None: a bar on a terminal only
+        self._bar = tqdm(total=total, unit="FLOP", unit_scale=True, desc="sweep", disable=None)
+
+    def __enter__(self) -> Display:
+        self.update()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bar.close()
+
+    def update(self, alive: Collection[str] | None = None) -> Snapshot:
+        """Look again and redraw; as often as the launcher likes. `alive` as in `Progress.look`."""
+        now = self._progress.look(alive)
+        ended = {r.run_id: r for r in now.runs if r.state in (*ENDED, "failed")}
+        new = [] if self._ended is None else [r for k, r in ended.items() if k not in self._ended]
+        self._ended = set(ended)
+        count = f"{now.counts.get('done', 0)}/{len(now.runs)}"
+        losses = [r.loss for r in new if r.state == "done" and r.loss is not None]
+        if losses:
+            self._last = f", last {losses[-1]:.4f}"
+        best = f", best {now.best.loss:.4f}" if now.best else ""
+        if self._bar.disable:
+            for run in new:
+                print(f"[{count}] {run.run_id}  {_ending(run)}", flush=True)
+        else:
+            self._bar.n = now.flops - now.left
+            self._bar.set_postfix_str(f"{count} done{best}{self._last}")
+        return now
+
+
+def _ending(run: RunState) -> str:
+    return f"loss {run.loss:.4f}" if run.state == "done" else f"{run.state}: {run.reason}"

@@ -1,0 +1,23 @@
+"""Numbers in the units that a person would use."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "3.2 min", "5.0 h" or "3.1 days"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
+def size(n_bytes: float) -> str:
+    """ "512 B", "3.1 MB", ...: powers of 1000."""
+    if n_bytes < 1000:
+        return f"{n_bytes:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        n_bytes /= 1000
+        if n_bytes < 1000:
+            return f"{n_bytes:.1f} {unit}"
+    return f"{n_bytes / 1000:,.1f} TB"
