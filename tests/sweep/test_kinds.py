@@ -39,10 +39,10 @@ def test_ten_thousand_runs_plan_in_under_five_seconds():
         sweep__grid_values=(tuple(1e-3 * 1.1**i for i in range(25)),
                             tuple(i / 40 for i in range(20)), tuple(range(20))),
     )  # fmt: skip
-    started = time.perf_counter()
+    started = time.process_time()
     runs = plan.plan(config)
     assert len({r.run_id for r in runs}) == 10_000
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_data_sweep_repeats_unique_tokens():
