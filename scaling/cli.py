@@ -172,13 +172,14 @@ def _plan(config, args) -> int:
             f"{asked} {c.model.width:5} {c.model.depth:5} {r.n_params:11,} "
             f"{counts['n_params_total']:11,} {r.tokens:13,} {r.steps:7,} {r.flops:9.2e} "
             f"{c.optim.lr:9.2e} {units.duration(r.flops / speed):>9}"
+            f"{'  ' if r.note else ''}{r.note}"
         )
     total = sum(r.flops for r in runs)
     print(
         f"{len(runs)} runs, {total:.3g} FLOPs, about {units.duration(total / speed)} at "
         f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({machine.device_name()})"
     )
-    if config.laws.holdout_factor and not single:
+    if config.laws.holdout_factor and config.sweep.budgets and not single:
         flops = config.laws.holdout_factor * max(config.sweep.budgets)
         print(f"held-out run: {flops:.3g} FLOPs, about {units.duration(flops / speed)} more")
     workdir = Path(args.workdir) if args.workdir else None

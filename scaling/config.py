@@ -34,7 +34,17 @@ CHOICES = {
     "data.tokenizer": ("bytes", "bpe"),
     "optim.name": ("adamw",),
     "optim.schedule": ("cosine", "wsd", "constant"),
-    "sweep.kind": ("none", "compute", "params", "data", "grid"),
+    "sweep.kind": (
+        "none",
+        "compute",
+        "params",
+        "data",
+        "ladder",
+        "hyper",
+        "grid",
+        "random",
+        "design",
+    ),
     "launch.kind": ("local", "slurm", "ray"),
     "sweep.flops": ("exact", "appendix_f", "kaplan", "porian", "chinchilla"),
     "laws.n_params": ("n_params", "n_params_with_head", "n_params_total"),
@@ -73,6 +83,7 @@ POSITIVE = (
     "sweep.aspect_ratio",
     "sweep.min_depth",
     "sweep.mlp_ratio",
+    "sweep.random_count",
     "launch.heartbeat_seconds",
     "launch.stale_seconds",
     "launch.nodes",
@@ -92,8 +103,16 @@ FRACTIONS = (
     "sweep.assumed_mfu",
 )
 # Lists of positive numbers, and those of whole numbers.
-POSITIVE_LISTS = ("sweep.budgets", "sweep.tokens", "sweep.unique_tokens")
-WHOLE_LISTS = ("sweep.tokens", "sweep.unique_tokens", "sweep.seeds")
+POSITIVE_LISTS = (
+    "sweep.budgets",
+    "sweep.tokens",
+    "sweep.tokens_per_param",
+    "sweep.unique_tokens",
+    "sweep.lr_factors",
+    "sweep.lr_values",
+    "sweep.batch_sizes",
+)
+WHOLE_LISTS = ("sweep.tokens", "sweep.unique_tokens", "sweep.batch_sizes", "sweep.seeds")
 
 
 def base_config() -> ConfigDict:
@@ -233,9 +252,8 @@ def _check_combinations(c: Any, source: str) -> None:
             f"config.train.log_every={c.train.log_every} should divide "
             f"config.train.steps_per_dispatch={c.train.steps_per_dispatch}"
         )
-    if c.sweep.kind in ("compute", "params") and c.sweep.width_multiple % (
-        c.sweep.heads or m.head_dim
-    ):
+    on_ladder = ("compute", "params", "ladder", "hyper", "design")
+    if c.sweep.kind in on_ladder and c.sweep.width_multiple % (c.sweep.heads or m.head_dim):
         refuse(
             f"config.sweep.width_multiple={c.sweep.width_multiple} should be a multiple of "
             f"config.sweep.heads={c.sweep.heads}, or where that is 0 of "
@@ -245,6 +263,8 @@ def _check_combinations(c: Any, source: str) -> None:
         refuse(f"config.sweep.width_ratio={c.sweep.width_ratio} should be above 1")
     if len(c.sweep.grid_keys) != len(c.sweep.grid_values):
         refuse("config.sweep.grid_keys and config.sweep.grid_values should have equal lengths")
+    if c.sweep.kind == "design" and not c.sweep.design_file:
+        refuse("config.sweep.design_file is empty; name the CSV that `scaling design --out` wrote")
     if 0 < c.laws.holdout_factor <= 1:
         refuse(f"config.laws.holdout_factor={c.laws.holdout_factor} should be above 1, or 0")
     # A sweep replaces lengths run by run; lengths of a single run are checked as they stand.

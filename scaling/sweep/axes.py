@@ -54,8 +54,9 @@ def check(config: ConfigDict, keys: Sequence[str | Sequence[str]], where: str) -
     """
     known, seen = flatten(config), set()
     for entry in keys:
-        group = (entry,) if isinstance(entry, str) else tuple(entry)
-        if not group or not all(isinstance(key, str) for key in group):
+        group = (entry,) if isinstance(entry, str) else entry
+        listed = isinstance(group, (tuple, list)) and all(isinstance(key, str) for key in group)
+        if not listed or not group:
             raise UserError(f"{where}: {entry!r} is neither a key nor a tuple of keys")
         for key in group:
             if key not in known:

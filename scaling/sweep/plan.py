@@ -1,4 +1,5 @@
-"""Plans: pure functions from a study's config to its list of runs. Nothing here trains.
+"""Plans: pure functions from a study's config to its list of runs. Nothing here trains; the kind
+`design` reads its rows from a file, the other kinds read nothing.
 
 Runs are worked out on flat dicts, each checked as a whole config is; the ConfigDict of a run is made
 when it is asked for, so that ten thousand runs are planned in seconds.
@@ -17,9 +18,10 @@ from scaling import accounting, identity
 from scaling import config as config_lib
 from scaling.errors import UserError
 from scaling.flat import flatten, view
-from scaling.sweep import duplicates
-from scaling.sweep.kinds import KINDS, Wanted, budget_values
+from scaling.sweep import duplicates, wanted
+from scaling.sweep.kinds import KINDS
 from scaling.sweep.ladder import Rung
+from scaling.sweep.wanted import Wanted
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,11 @@ def plan(config: ConfigDict) -> list[PlannedRun]:
     if not config.sweep.seeds:
         raise UserError("config.sweep.seeds is empty; give at least one seed")
     flat = flatten(config)
-    wanted = list(_seeded(KINDS[config.sweep.kind](config), config.sweep.seeds))
-    runs = [_in_sweep(flat, one) for one in wanted]
+    asked = list(_seeded(KINDS[config.sweep.kind](config), config.sweep.seeds))
+    runs = [_in_sweep(flat, one) for one in asked]
     if not runs:
-        raise UserError("config.sweep: the plan has no runs; give budgets, tokens or values")
-    duplicates.refuse(config, runs, wanted)
+        raise UserError("config.sweep: the plan has no runs; give it budgets, tokens or values")
+    duplicates.refuse(config, runs, asked)
     return sorted(runs, key=lambda r: (r.n_params, r.flops))
 
 
@@ -68,13 +70,13 @@ def planned(run: ConfigDict, budget: float = 0.0) -> PlannedRun:
 
 def at_budget(config: ConfigDict, rung: Rung, budget: float) -> PlannedRun:
     """The run of one size whose training costs at most `budget` FLOPs."""
-    return _planned(flatten(config), budget_values(config, rung, budget))
+    return _planned(flatten(config), wanted.at_budget(config, rung, budget))
 
 
-def _seeded(wanted: Iterable[Wanted], seeds: tuple[int, ...]) -> Iterable[Wanted]:
+def _seeded(asked: Iterable[Wanted], seeds: tuple[int, ...]) -> Iterable[Wanted]:
     """Each run with each seed; the copies of a run that is wanted several times take further ones."""
     span = int(max(seeds) - min(seeds)) + 1
-    for one in wanted:
+    for one in asked:
         if "seed" in one.values:
             yield one
             continue
@@ -82,17 +84,17 @@ def _seeded(wanted: Iterable[Wanted], seeds: tuple[int, ...]) -> Iterable[Wanted
             yield one.with_seed(int(seed) + one.copy * span)
 
 
-def _in_sweep(flat: Mapping[str, Any], wanted: Wanted) -> PlannedRun:
+def _in_sweep(flat: Mapping[str, Any], one: Wanted) -> PlannedRun:
     """`_planned`, with errors that name the run by what the sweep sets in it."""
     try:
-        return _planned(flat, wanted)
+        return _planned(flat, one)
     except UserError as error:
-        said = ", ".join(f"{key}={value!r}" for key, value in wanted.values.items())
+        said = ", ".join(f"{key}={value!r}" for key, value in one.values.items())
         raise UserError(f"config.sweep: the run with {said}: {error}") from error
 
 
-def _planned(flat: Mapping[str, Any], wanted: Wanted) -> PlannedRun:
-    values = config_lib.replaced(flat, {**wanted.values, "sweep.kind": "none"})
+def _planned(flat: Mapping[str, Any], one: Wanted) -> PlannedRun:
+    values = config_lib.replaced(flat, {**one.values, "sweep.kind": "none"})
     c = view(values)
     steps = config_lib.schedule_steps(c)["total"]
     tokens = steps * config_lib.tokens_per_step(c)
@@ -100,12 +102,12 @@ def _planned(flat: Mapping[str, Any], wanted: Wanted) -> PlannedRun:
     return PlannedRun(
         values=values,
         run_id=identity.run_id(values),
-        budget=float(wanted.budget),
+        budget=float(one.budget),
         n_params=n_params,
         tokens=tokens,
         steps=steps,
         flops=float(flops_per_token * tokens),
-        note=wanted.note,
+        note=one.note,
     )
 
 
