@@ -120,6 +120,7 @@ def get_config() -> ConfigDict:
     c.launch.kind = "local"  # local | slurm | ray: where a sweep's workers run
     c.launch.workers = 0  # worker processes; 0 = what was measured to be fastest (local), else 1
     c.launch.pack = 0  # runs of equal shape trained as one program; 0 = what was measured, 1 = none
+    c.launch.share_trunks = True  # WSD runs that differ only in length fork from the longest
     c.launch.heartbeat_seconds = 5.0  # a worker renews its claim on a run this often
     c.launch.stale_seconds = 60.0  # a claim not renewed for this long may be taken over
     c.launch.price_per_device_hour = 0.0  # for the forecast's cost; 0 = no cost is printed

@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": "print the resolved runs, their sizes, tokens, FLOPs and time; trains nothing",
     "train": "train the one run that the config describes",
     "sweep": "train all runs of the config's sweep and write the table",
+    "work": "take runs of a begun sweep until none is left; what launchers start",
     "fit": "fit the laws and write the curves, of a workdir or of any CSV",
     "conventions": "exponents under every convention of N and FLOPs, of a workdir or of any CSV",
     "gain": "how much more compute one family of runs needs to match another, from CSVs",
@@ -79,6 +80,10 @@ def _run(argv: list[str]) -> int:
         from scaling import design_table
 
         return design_table.run(args)
+    if args.command == "work":
+        from scaling.sweep import runner
+
+        return _problems(runner.work(_workdir(args), args.launch))
     from scaling import config as config_lib
 
     stored = args.command in ("status", "report") and not args.config
@@ -112,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
             help="a study, e.g. configs/quickstart.py; --config.key=value overrides a key",
         )
         sub.add_argument("--workdir", default="", help="folder of the study's results")
+        if name == "work":
+            sub.add_argument("--launch", default="by-hand", help="which launch's settings to use")
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
             flags.fit(sub)
@@ -210,7 +217,7 @@ def _trained(config, workdir: Path):
     runs = plan.plan(config)
     runner.claim_workdir(config, workdir)
     _start_jax(config)
-    return runner.sweep(runs, workdir)
+    return runner.sweep(runs, workdir, config=config)
 
 
 def _sweep(config, workdir: Path) -> int:

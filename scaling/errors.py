@@ -15,3 +15,7 @@ class Preempted(Exception):
 
 class Diverged(Exception):
     """The loss or the gradient stopped being finite."""
+
+
+class LostClaim(Exception):
+    """Another worker took the run over, since this one did not renew its claim in time."""

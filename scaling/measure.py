@@ -97,7 +97,9 @@ def measure(config: ConfigDict, runs: int = 1) -> Size:
         step_seconds=per_step,
         tokens_per_second=speed,
         mfu=speed * accounting.flops_per_token(shape, "exact") / machine.peak_flops(),
-        evaluation_seconds=batches * statistics.median(timed(evaluate) for _ in range(REPEATS)) / runs,
+        evaluation_seconds=batches
+        * statistics.median(timed(evaluate) for _ in range(REPEATS))
+        / runs,
         checkpoint_seconds=seconds,
         checkpoint_bytes=n_bytes,
     )

@@ -6,11 +6,10 @@ One run alone, or several of equal shape as one program with a leading run axis.
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,37 +22,11 @@ from scaling.errors import Preempted
 from scaling.evaluate import HeldOut, evaluate
 from scaling.identity import run_id
 from scaling.run import ActiveRun, RunSpec
+from scaling.signals import StopSignal
 
 __all__ = ["run_id", "train_run", "train_runs"]
 
 Outcome = results.RunResult | Exception | None  # None: paused at the step it was told to
-
-
-class StopSignal:
-    """Turns SIGTERM and SIGINT into a flag that the loop asks; a second signal acts at once."""
-
-    def __init__(self):
-        self.caught = ""
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[StopSignal]:
-        if threading.current_thread() is not threading.main_thread():
-            yield self  # only the main thread may install handlers
-            return
-        old = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-
-        def handle(number, frame):
-            self.caught = signal.Signals(number).name
-            for s, handler in old.items():
-                signal.signal(s, handler)
-
-        for s in old:
-            signal.signal(s, handle)
-        try:
-            yield self
-        finally:
-            for s, handler in old.items():
-                signal.signal(s, handler)
 
 
 def train_run(config: ConfigDict, folder: Path, **spec) -> results.RunResult:
@@ -108,12 +81,15 @@ def train_runs(
     programs = step.programs(config, seats)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal().listening())
-        runs: dict[int, ActiveRun] = {}
+        # dealt out to the devices like cards, so that their loads differ by little
+        seat_of = [i // devices + i % devices * (seats // devices) for i in range(len(specs))]
+        seat_of = [0] if alone else seat_of
+        runs: dict[int, ActiveRun] = {}  # by seat
         for i, spec in enumerate(specs):
             if outcomes[i] is None:
                 try:
                     run = ActiveRun(spec, data, packed=len(specs))
-                    runs[i] = stack.enter_context(run)
+                    runs[seat_of[i]] = stack.enter_context(run)
                 except Exception as error:  # it ends alone, its neighbours go on
                     outcomes[i] = error
 
@@ -173,7 +149,8 @@ def train_runs(
                 begin_R,
                 end_R,
             )
-            flights, pending = [pending] if pending else [], (windows, metrics)
+            flights: list[Any] = [pending] if pending else []
+            pending = (windows, metrics)
             for i, run in runs.items():
                 run.advance(windows[i])
             moved = [runs[i] for i, w in windows.items() if w.end > w.begin]
@@ -214,7 +191,8 @@ def train_runs(
             run.wait()  # a result without its last checkpoint could not be deployed
             if run.status == "active":
                 run.evaluated(final[i])
-            outcomes[i] = run.finish(final[i] if run.status == "active" else None)
+            result = run.finish(final[i] if run.status == "active" else None)
+            outcomes[seat_of.index(i)] = result
     return outcomes
 
 

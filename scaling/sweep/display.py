@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Display:
         self._progress = Progress(planned, workdir, stale_seconds)
         self._ended: set[str] | None = None
         self._last = ""
+        self._drawn = 0.0
         total = sum(run.flops for run in planned.values())
         # disable=None: a bar on a terminal only
         self._bar = tqdm(total=total, unit="FLOP", unit_scale=True, desc="sweep", disable=None)
@@ -34,9 +36,15 @@ class Display:
     def __exit__(self, *exception) -> None:
         self._bar.close()
 
+    def redraw(self) -> None:
+        """`update` for a waiting loop: at most once per second."""
+        if time.monotonic() - self._drawn >= 1.0:
+            self.update()
+
     def update(self, alive: Collection[str] | None = None) -> Snapshot:
         """Look again and redraw; as often as the launcher likes. `alive` as in `Progress.look`."""
         now = self._progress.look(alive)
+        self._drawn = time.monotonic()
         ended = {r.run_id: r for r in now.runs if r.state in (*ENDED, "failed")}
         new = [] if self._ended is None else [r for k, r in ended.items() if k not in self._ended]
         self._ended = set(ended)

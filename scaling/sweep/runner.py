@@ -1,13 +1,13 @@
-"""Runs a plan in this process, one run after another. Killed anywhere, the same command goes on.
+"""Runs a sweep to its end: claims the workdir, has workers do the jobs, writes the table.
 
-Runs of one size follow each other, so that one compiled program serves them all. A run that fails or
-diverges ends alone, with its reason in its row of the table.
+Killed anywhere, the same command goes on. A run that fails or diverges ends alone, with its reason in
+its row of the table.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import logging
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,16 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from scaling import config as config_lib
-from scaling import files, results
-from scaling.errors import Preempted, UserError
-from scaling.sweep.plan import PlannedRun
-
-log = logging.getLogger("scaling")
+from scaling import files, machine, results
+from scaling.errors import UserError
+from scaling.sweep import jobs as jobs_lib
+from scaling.sweep import launchers, schedule
+from scaling.sweep.claims import Claims
+from scaling.sweep.display import Display
+from scaling.sweep.jobs import Job, Part
+from scaling.sweep.plan import PlannedRun, plan
+from scaling.sweep.progress import by_id
+from scaling.sweep.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -54,66 +59,135 @@ def run_dir(workdir: Path, run: PlannedRun) -> Path:
     return workdir / "runs" / run.run_id
 
 
-def sweep(runs: list[PlannedRun], workdir: Path, role: str = "sweep") -> Outcome:
+def sweep(
+    runs: list[PlannedRun],
+    workdir: Path,
+    role: str = "sweep",
+    config: ConfigDict | None = None,
+) -> Outcome:
     """Train all runs that have no result yet and write the table.
 
-    Raises UserError where data or mesh are wrong for all of them, and Preempted after a signal; the
-    run that it met is saved and the same call goes on with it.
-    """
-    from scaling import sharding, train
-    from scaling.data import prepare
+    With the `config` that `runs` are the plan of, the work goes to the workers of `config.launch`;
+    without one, or where that is one local worker, it is done in this process.
 
+    Raises UserError where data or mesh are wrong for all of them, and Preempted after a signal; the
+    runs that it met are saved and the same call goes on with them.
+    """
     problems: list[str] = []
     if not all((run_dir(workdir, run) / "result.json").exists() for run in runs):
-        # What is wrong for every run is said once, before any of them starts.
-        _check_data(prepare.prepare(runs[0].config.data).fingerprint, runs, workdir)
-        sharding.make_mesh(runs[0].config.parallel)
+        _check(runs, workdir)
+        options = runs[0].config.launch if config is None else config.launch
+        here = config is None or (options.kind == "local" and options.workers <= 1)
+        launch_id = uuid.uuid4().hex[:12]
+        if here:
+            problems = _work_here(runs, workdir, options, launch_id, role)
+        else:
+            assert config is not None
+            files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
+            schedule.packs(jobs_lib.parts(runs, options.share_trunks), workdir, options)
+            with Display(by_id(runs), workdir, options.stale_seconds) as display:
+                problems = launchers.launch(
+                    config,
+                    workdir,
+                    launch_id,
+                    max(1, options.workers),
+                    lambda: display.update(None),
+                )
+    found = write_table(workdir, problems)
+    planned = {run.run_id for run in runs}
+    for row in found:
+        line = f"{row.run_id}: {row.status}, {row.reason}"
+        known = any(p.startswith(f"{row.run_id}: ") for p in problems)
+        if row.run_id in planned and row.status != "done" and not known:
+            problems.append(line)
+    return Outcome(found, problems)
+
+
+def work(workdir: Path, launch_id: str) -> list[str]:
+    """What a worker process of a launcher does; returns one line per run that went wrong here."""
+    path = _launch_file(workdir, launch_id)
+    if not path.is_file():
+        path = workdir / "sweep.json"
+    if not path.is_file():
+        raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
+    config = config_lib.from_json(files.read_json(path))
+    machine.start_jax(config.parallel.cpu_devices)
+    worker = _worker(workdir, config.launch, launch_id)
+    worker.work(_jobs(plan(config), workdir, config.launch))
+    return worker.problems
+
+
+def _launch_file(workdir: Path, launch_id: str) -> Path:
+    return workdir / "launches" / f"{launch_id}.json"
+
+
+def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
+    parts = jobs_lib.parts(runs, options.share_trunks)
+    jobs = jobs_lib.jobs(parts, schedule.packs(parts, workdir, options))
+    if options.workers > 1:  # the largest first, so that none is left to one worker at the end
+        trunks_first = {part.run.run_id: part.flops for part in parts}
+        jobs.sort(key=lambda job: -sum(trunks_first[part.run.run_id] for part in job))
+    return jobs
+
+
+def _worker(workdir: Path, options, launch_id: str, **more) -> Worker:
+    claims = Claims(
+        workdir / "claims",
+        heartbeat=options.heartbeat_seconds,
+        stale_after=options.stale_seconds,
+    )
+    return Worker(workdir, launch=launch_id, claims=claims, **more)
+
+
+def _work_here(
+    runs: Sequence[PlannedRun], workdir: Path, options, launch_id: str, role: str
+) -> list[str]:
+    """All jobs in this process, under one bar."""
+    jobs = _jobs(runs, workdir, options)
+    flops = {part.run.run_id: part.flops for job in jobs for part in job}
+    ended = 0
     # unit: FLOPs, since runs differ in cost by orders of magnitude
     with tqdm(
-        total=sum(r.flops for r in runs), unit="FLOP", unit_scale=True, desc="sweep", disable=None
+        total=sum(flops.values()), unit="FLOP", unit_scale=True, desc="sweep", disable=None
     ) as bar:
-        for index, run in enumerate(runs):
-            folder = run_dir(workdir, run)
-            per_token = run.flops / run.tokens
-            reported = 0.0
 
-            def progress(tokens: int, per_token=per_token) -> None:
-                nonlocal reported
-                reported += tokens * per_token
-                bar.update(tokens * per_token)
+        def progress(job: Job, tokens: int) -> None:
+            bar.update(tokens * job[0].run.flops / job[0].run.tokens)
 
-            known = (folder / "result.json").exists()
-            try:
-                result = train.train_run(
-                    run.config, folder, role=role, budget=run.budget, on_progress=progress
-                )
-            except Preempted:
-                raise
-            except results.DamagedResult as error:
-                problems.append(f"{error}; skipped, delete it to train that run again")
-            except Exception as error:  # whatever a run dies of, its siblings go on
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-                log.debug("run %s failed", folder.name, exc_info=True)
-                _write_failure(run, folder, role, reason)
-                problems.append(f"{folder.name}: {reason}")
-            else:
-                if result.status != "done":
-                    problems.append(f"{result.run_id}: {result.status}, {result.reason}")
-                loss = f"{result.loss:.4f}" if result.loss is not None else result.status
-                bar.set_postfix_str(f"{index + 1}/{len(runs)} loss {loss}", refresh=False)
-                if bar.disable and not known:
-                    print(
-                        f"[{index + 1}/{len(runs)}] {result.run_id}  loss {loss}  "
-                        f"{result.wall_time:.1f} s",
-                        flush=True,
-                    )
-            bar.update(max(0.0, run.flops - reported))
-    return Outcome(write_table(workdir, problems), problems)
+        def end(part: Part, found: results.RunResult | str) -> None:
+            nonlocal ended
+            ended += 1
+            if isinstance(found, str):
+                return
+            loss = f"{found.loss:.4f}" if found.loss is not None else found.status
+            bar.set_postfix_str(f"{ended}/{len(runs)} loss {loss}", refresh=False)
+            if bar.disable:
+                line = f"[{ended}/{len(runs)}] {found.run_id}  loss {loss}  {found.wall_time:.1f} s"
+                print(line, flush=True)
+
+        for run in runs:
+            if (run_dir(workdir, run) / "result.json").exists():
+                ended += 1
+                bar.update(flops[run.run_id])
+        worker = _worker(workdir, options, launch_id, role=role, on_progress=progress, on_end=end)
+        worker.work(jobs)
+    return worker.problems
 
 
-def _check_data(fingerprint: str, runs: list[PlannedRun], workdir: Path) -> None:
-    """Raises UserError where a run of this plan has a result on other tokens."""
-    planned = {run_dir(workdir, run).name for run in runs}
+def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
+    """What is wrong for every run is said once, before any of them starts: data, mesh.
+
+    Raises UserError; also where a run of this plan has a result on other tokens.
+    """
+    from scaling import sharding
+    from scaling.data import prepare
+
+    fingerprint = prepare.prepare(runs[0].config.data).fingerprint
+    planned = {
+        run.run_id
+        for run in runs
+        if run.values["data.unique_tokens"] == runs[0].values["data.unique_tokens"]
+    }
     for result in results.collect(workdir)[0]:
         if result.run_id in planned and result.data_fingerprint != fingerprint:
             raise UserError(
@@ -121,6 +195,7 @@ def _check_data(fingerprint: str, runs: list[PlannedRun], workdir: Path) -> None
                 f"({result.data_fingerprint}, now {fingerprint}); restore the documents, or choose "
                 "another --workdir"
             )
+    sharding.make_mesh(runs[0].config.parallel)
 
 
 def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:
@@ -129,16 +204,3 @@ def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:
     problems.extend(line for line in damaged if line not in problems)
     results.write_table(workdir, found)
     return found
-
-
-def _write_failure(run: PlannedRun, folder: Path, role: str, reason: str) -> None:
-    from scaling import train
-    from scaling.data import prepare
-
-    try:
-        data = prepare.prepare(run.config.data)
-        row = train.describe(run.config, data, role=role, budget=run.budget)
-        row = dataclasses.replace(row, reason=reason)
-        files.write_json(folder / "failure.json", dataclasses.asdict(row))
-    except (OSError, UserError):
-        log.warning("warning: the failure of %s could not be written", folder)

@@ -1,0 +1,80 @@
+"""How many runs of equal shape share a program: as the config says, or as measured, once per workdir.
+
+The choice stands in `<workdir>/schedule.json` and holds for every later command on it: a packed run and
+the same run alone agree to float tolerance, and restarts shall agree to the bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scaling import files
+from scaling.sweep import jobs
+from scaling.sweep.jobs import Part
+
+SEATS = 8  # runs of a pack, where the choice is ours
+WORTH_MEASURING = (
+    60.0  # seconds: smaller groups are packed unmeasured, since measuring compiles twice
+)
+
+
+def packs(parts: Sequence[Part], workdir: Path, options) -> dict[str, int] | int:
+    """Runs per program by `jobs.pack_key`, or one number for all. `options` is config.launch.
+
+    Raises UserError where `schedule.json` cannot be read.
+    """
+    if options.pack:
+        return options.pack
+    if options.workers > 1 or options.kind != "local":
+        return 1  # workers share the machine already
+    path = workdir / "schedule.json"
+    if not path.is_file():
+        _write_once(path, {"packs": _chosen(parts)})
+    return files.read_json(path)["packs"]
+
+
+def _chosen(parts: Sequence[Part]) -> dict[str, int]:
+    """The faster way for every group of runs that could share a program, 1 where none could."""
+    chosen: dict[str, int] = {}
+    for key, alike in jobs.groups(parts):
+        values = alike[0].run.values
+        split = values["parallel.fsdp"] * values["parallel.tensor"] > 1
+        chosen[key] = max(chosen.get(key, 1), 1 if split or len(alike) < 2 else _faster(alike))
+    return chosen
+
+
+def _faster(alike: Sequence[Part]) -> int:
+    import jax
+
+    from scaling import machine, measure
+
+    config = alike[0].run.config
+    machine.start_jax(config.parallel.cpu_devices)
+    devices = jax.local_device_count()
+    runs = min(SEATS, len(alike))
+    runs -= runs % devices if runs > devices else 0
+    flops = sum(part.flops for part in alike)
+    if flops / (machine.peak_flops() * config.sweep.assumed_mfu) < WORTH_MEASURING:
+        return runs
+    tokens = sum(part.steps * part.run.tokens / part.run.steps for part in alike)
+    alone, packed = measure.measure(config), measure.measure(config, -(-runs // devices) * devices)
+
+    def seconds(size) -> float:
+        return size.setup_seconds + tokens / size.tokens_per_second
+
+    return runs if seconds(packed) < seconds(alone) else 1
+
+
+def _write_once(path: Path, value: Any) -> None:
+    """The first of several writers wins; the others keep its choice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".schedule-") as folder:
+        mine = Path(folder) / path.name
+        files.write_json(mine, value)
+        with contextlib.suppress(FileExistsError):
+            os.link(mine, path)

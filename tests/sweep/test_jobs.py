@@ -1,0 +1,93 @@
+"""Jobs: which runs share a trunk, which share a program, and what that saves."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from scaling import config as config_lib
+from scaling.sweep import jobs, plan
+from tests.conftest import ROOT
+
+STEP = 32 * 4  # tokens
+
+
+def sweep(lengths, **values):
+    base = {
+        "sweep.kind": "data",
+        "sweep.tokens": tuple(STEP * n for n in lengths),
+        "model.width": 16,
+        "model.head_dim": 8,
+        "model.mlp_width": 64,
+        "optim.schedule": "wsd",
+        "optim.warmup_tokens": STEP * 20,
+        "optim.decay_fraction": 0.2,
+    }
+    config = config_lib.load(str(ROOT / "configs" / "mini.py"))
+    return plan.plan(config_lib.with_values(config, {**base, **values}))
+
+
+def share(runs) -> float:
+    """Steps trained with shared trunks over steps of separate runs."""
+    parts = jobs.parts(runs, share_trunks=True)
+    return sum(p.steps for p in parts) / sum(r.steps for r in runs)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "most"),
+    [
+        ([round(2000 / math.sqrt(2) ** k) for k in range(8)], 0.55),
+        ([200 * k for k in range(1, 11)], 0.40),
+    ],
+)
+def test_savings_follow_the_horizons(lengths, most):
+    """Trunk to the longest decay, then 20% of every run: 0.45 and 0.35 of separate runs."""
+    runs = sweep(lengths)
+    longest, total = max(lengths), sum(lengths)
+    ideal = (0.8 * longest + 0.2 * total) / total
+    assert ideal <= share(runs) <= ideal + 4 * len(lengths) / total <= most
+    trunk, *forks = jobs.parts(runs, share_trunks=True)
+    assert trunk.run.steps == longest and not trunk.trunk
+    assert trunk.keep_steps == tuple(sorted(f.fork_step for f in forks))
+    for fork in forks:
+        assert fork.trunk == trunk.run.run_id and fork.fork_step % 4 == 0
+        assert 0 <= 0.8 * fork.run.steps - fork.fork_step < 5
+    assert share(sweep(lengths)) < 1 == len(jobs.parts(runs, False)) / len(runs)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optim.schedule": "cosine"},  # bends towards its own end from the start
+        {"optim.warmup_tokens": 0, "optim.warmup_fraction": 0.1},  # warms up for other steps
+    ],
+)
+def test_runs_that_differ_from_the_start_share_nothing(values):
+    assert share(sweep([100, 200, 400], **values)) == 1
+
+
+def test_families_do_not_mix_seeds_rates_or_sizes():
+    runs = sweep([100, 200, 400], **{"sweep.seeds": (0, 1)})
+    for part in jobs.parts(runs, True):
+        if part.trunk:
+            trunk = next(r for r in runs if r.run_id == part.trunk)
+            assert trunk.values["seed"] == part.run.values["seed"]
+
+
+def test_packs_hold_equal_programs_of_like_length():
+    values = {"sweep.seeds": tuple(range(5)), "optim.schedule": "cosine"}
+    runs = sweep([100, 110, 400], **values)
+    found = jobs.jobs(jobs.parts(runs, True), 4)
+    assert sorted(p.run.run_id for job in found for p in job) == sorted(r.run_id for r in runs)
+    assert sorted(len(job) for job in found) == [2, 3, 3, 3, 4]
+    for job in found:
+        steps = [p.run.steps for p in job]
+        assert max(steps) <= jobs.LENGTHS * min(steps)
+    assert all(len(job) == 1 for job in jobs.jobs(jobs.parts(runs, True), 1))
+
+
+def test_forks_are_packed_apart_from_trunks():
+    runs = sweep([100, 104, 108], **{"sweep.seeds": (0, 1)})
+    for job in jobs.jobs(jobs.parts(runs, True), 8):
+        assert len({bool(part.trunk) for part in job}) == 1
