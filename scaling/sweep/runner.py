@@ -91,7 +91,7 @@ def sweep(
                     workdir,
                     launch_id,
                     max(1, options.workers),
-                    lambda: display.update(None),
+                    display.redraw,
                 )
     found = write_table(workdir, problems)
     planned = {run.run_id for run in runs}

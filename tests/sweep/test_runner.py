@@ -15,7 +15,7 @@ import time
 import pytest
 
 from scaling import config as config_lib
-from scaling import results, train
+from scaling import results
 from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
 from scaling.sweep import plan, runner
 from tests.conftest import ROOT, run_cli
@@ -48,24 +48,19 @@ def test_second_sweep_trains_nothing(grid, tmp_path, monkeypatch):
     assert second.results == first.results == table(tmp_path)
 
 
-def test_a_failing_run_leaves_its_reason_and_its_siblings_finish(grid, tmp_path, monkeypatch):
-    runs, real = plan.plan(grid), train.train_run
-
-    def crash(config, *args, **kwargs):
-        if config.optim.lr == 3e-3:
-            raise OSError("no space left on device")
-        return real(config, *args, **kwargs)
-
-    monkeypatch.setattr(train, "train_run", crash)
+@pytest.mark.parametrize("pack", [1, 8])
+def test_a_failing_run_leaves_its_reason_and_its_siblings_finish(grid, tmp_path, pack):
+    runs = plan.plan(config_lib.with_values(grid, {"launch.pack": pack}))
+    victim = next(r for r in runs if r.config.optim.lr == 3e-3)
+    blocked = runner.run_dir(tmp_path, victim) / "metrics.jsonl"
+    blocked.mkdir(parents=True)  # its rows cannot be written
     outcome = runner.sweep(runs, tmp_path)
-    assert [r.status for r in sorted(outcome.results, key=lambda r: r.lr)] == [
-        "done",
-        "failed",
-        "done",
-    ]
-    assert len(outcome.problems) == 1 and "no space left on device" in outcome.problems[0]
+    by_lr = sorted(outcome.results, key=lambda r: r.lr)
+    assert [r.status for r in by_lr] == ["done", "failed", "done"]
+    assert len(outcome.problems) == 1 and "metrics.jsonl" in outcome.problems[0]
+    assert by_lr[1].reason in outcome.problems[0]
     # the next command tries it again and the table heals
-    monkeypatch.setattr(train, "train_run", real)
+    blocked.rmdir()
     healed = runner.sweep(runs, tmp_path)
     assert {r.status for r in healed.results} == {"done"} and not healed.problems
 
