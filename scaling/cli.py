@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": "print the resolved runs, their sizes, tokens, FLOPs and time; trains nothing",
     "train": "train the one run that the config describes",
     "sweep": "train all runs of the config's sweep and write the table",
+    "work": "train runs of a started sweep until none is left; what launchers start",
     "fit": "fit the laws and write the curves, of a workdir or of any CSV",
     "conventions": "exponents under every convention of N and FLOPs, of a workdir or of any CSV",
     "gain": "how much more compute one family of runs needs to match another, from CSVs",
@@ -79,6 +80,8 @@ def _run(argv: list[str]) -> int:
         from scaling import design_table
 
         return design_table.run(args)
+    if args.command == "work":
+        return _work(args)
     if args.command in ("status", "report") and not args.config:
         return _commands()[args.command](None, _workdir(args))
     from scaling import config as config_lib
@@ -103,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
             help="a study, e.g. configs/quickstart.py; --config.key=value overrides a key",
         )
         sub.add_argument("--workdir", default="", help="folder of the study's results")
+        if name == "work":
+            sub.add_argument("--launch", default="by-hand", help="name of the launch")
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
             flags.fit(sub)
@@ -203,6 +208,16 @@ def _sweep(config, workdir: Path) -> int:
     outcome = _trained(config, workdir)
     print(f"{len(outcome.results)} runs in {workdir / 'runs.csv'}")
     return _problems(outcome.problems)
+
+
+def _work(args) -> int:
+    from scaling import config as config_lib
+    from scaling import files
+    from scaling.sweep import worker
+
+    workdir = _workdir(args)
+    _start_jax(config_lib.from_json(files.read_json(workdir / "sweep.json")))
+    return _problems(worker.work(workdir, args.launch))
 
 
 def _problems(problems: list[str]) -> int:
