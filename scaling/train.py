@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import signal
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from scaling.checkpoint import Checkpoints
 from scaling.data import pipeline, prepare
 from scaling.errors import Diverged, Preempted, UserError
 from scaling.evaluate import HeldOut, evaluate
+from scaling.signals import StopSignal
 
 
 def run_id(config: ConfigDict) -> str:
@@ -33,33 +32,6 @@ def run_id(config: ConfigDict) -> str:
         f"d{m.width}-l{m.depth}-t{config.train.tokens:.3g}-lr{config.optim.lr:.2g}-s{config.seed}"
     )
     return f"{slug.replace('+', '')}-{config_lib.run_hash(config)}"
-
-
-class StopSignal:
-    """Turns SIGTERM and SIGINT into a flag that the loop asks; a second signal acts at once."""
-
-    def __init__(self):
-        self.caught = ""
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[StopSignal]:
-        if threading.current_thread() is not threading.main_thread():
-            yield self  # only the main thread may install handlers
-            return
-        old = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-
-        def handle(number, frame):
-            self.caught = signal.Signals(number).name
-            for s, handler in old.items():
-                signal.signal(s, handler)
-
-        for s in old:
-            signal.signal(s, handle)
-        try:
-            yield self
-        finally:
-            for s, handler in old.items():
-                signal.signal(s, handler)
 
 
 def train_run(
