@@ -7,10 +7,13 @@ again, and several may work on one workdir.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
+
+from scaling.errors import UserError
 
 
 def launch(
@@ -28,9 +31,12 @@ def launch(
     Raises UserError where the launcher cannot start or every worker would refuse its input, and
     Preempted after SIGTERM or SIGINT.
     """
-    from scaling.sweep.launchers import local, ray, slurm
-
-    launchers = {"local": local.launch, "slurm": slurm.launch, "ray": ray.launch}
-    return launchers[config.launch.kind](
+    if config.launch.nodes > 1:
+        raise UserError(
+            f"config.launch.nodes={config.launch.nodes}: a run does not span nodes yet; set it to 1 and "
+            "raise config.launch.workers, whose runs go side by side"
+        )
+    launcher = importlib.import_module(f"scaling.sweep.launchers.{config.launch.kind}")
+    return launcher.launch(
         config.launch, workdir.absolute(), launch_id, workers, on_wait or (lambda: None)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -11,9 +12,7 @@ from pathlib import Path
 
 from scaling.errors import Preempted, UserError
 from scaling.signals import StopSignal
-from scaling.sweep.launchers.process import Worker, summary
-
-POLL_SECONDS = 0.2
+from scaling.sweep.launchers.process import POLL_SECONDS, Worker, summary
 
 
 def launch(
@@ -36,7 +35,7 @@ def launch(
             for worker in started:
                 worker.stop()
             raise
-    problems = summary(started)
+    problems = summary([worker.outcome() for worker in started])
     if stop.caught:
         raise Preempted(stop.caught)
     return problems
@@ -45,7 +44,7 @@ def launch(
 def wait(workers: Sequence[Worker], stop: StopSignal, on_wait: Callable[[], None]) -> None:
     """Until all have ended. A signal is passed on once, and then stops also those that wait to start."""
     told = False
-    while any([worker.poll() for worker in workers]):
+    while sum(worker.poll() for worker in workers):  # a sum, since each is to be polled
         if stop.caught and not told:
             told = True
             for worker in workers:
@@ -66,7 +65,7 @@ def shares(items: Sequence, parts: int) -> list[list]:
     if len(items) < parts:
         return [[items[k % len(items)]] if items else [] for k in range(parts)]
     cuts = [len(items) * k // parts for k in range(parts + 1)]
-    return [list(items[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [list(items[a:b]) for a, b in itertools.pairwise(cuts)]
 
 
 def visible_gpus() -> list[str]:

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_PREEMPTED, UserError
 
-DEATHS_IN_VAIN = (
-    5  # deaths in a row, no run finished between them, after which a worker is given up
-)
+POLL_SECONDS = 0.2  # between looks at a worker process
+DEATHS_IN_VAIN = 5  # deaths in a row, with no run finished between them, until a slot is given up
 
 
 def command(workdir: Path, launch_id: str) -> list[str]:
@@ -36,6 +36,14 @@ def python_path() -> str:
     if root in (*known.split(os.pathsep), sysconfig.get_path("purelib")):
         return known
     return os.pathsep.join(filter(None, (root, known)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a worker ended: one line per death, and why it refused its input if it did."""
+
+    problems: list[str]
+    refusal: str = ""
 
 
 class Worker:
@@ -108,6 +116,10 @@ class Worker:
         self.stopping = True
         self.process.send_signal(signal.SIGTERM)
 
+    def outcome(self) -> Outcome:
+        refusal = self.last_line().removeprefix("error: ") if self.ended == "refused" else ""
+        return Outcome(self.problems, refusal)
+
     def last_line(self) -> str:
         """The last line that this process wrote to its log, e.g. why it refused its input."""
         with open(self.log, "rb") as log:
@@ -143,16 +155,12 @@ class Worker:
         return f"ended with exit code {code} ({self.last_line()})"
 
 
-def summary(workers: Sequence[Worker]) -> list[str]:
+def summary(outcomes: Sequence[Outcome]) -> list[str]:
     """The problems of workers that have ended, one line each.
 
     Raises UserError where all of them refused their input.
     """
-    refused = [
-        worker.last_line().removeprefix("error: ")
-        for worker in workers
-        if worker.ended == "refused"
-    ]
-    if len(refused) == len(workers):
+    refused = [outcome.refusal for outcome in outcomes if outcome.refusal]
+    if refused and len(refused) == len(outcomes):
         raise UserError(refused[0])
-    return [*refused, *(problem for worker in workers for problem in worker.problems)]
+    return [*refused, *(line for outcome in outcomes for line in outcome.problems)]
