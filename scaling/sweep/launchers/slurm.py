@@ -104,12 +104,19 @@ def _require() -> None:
                 f"config.launch.kind=slurm: there is no `{program}` on this machine; run the command on "
                 "a login node of the cluster, or set --config.launch.kind=local"
             )
+    # Imported as it likes, submitit sets up logging anew and closes the handlers of everybody else.
+    chosen = os.environ.get("SUBMITIT_LOG_LEVEL")
+    os.environ["SUBMITIT_LOG_LEVEL"] = "NOCONFIG"
     try:
         import submitit  # noqa: F401
     except ImportError as error:
         raise UserError(
             "config.launch.kind=slurm needs the package submitit; pip install 'scaling[slurm]'"
         ) from error
+    finally:  # jobs inherit the environment, and may log
+        del os.environ["SUBMITIT_LOG_LEVEL"]
+        if chosen is not None:
+            os.environ["SUBMITIT_LOG_LEVEL"] = chosen
 
 
 def _submit(options, folder: Path, name: str, task: Task, count: int) -> set[str]:
