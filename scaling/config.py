@@ -92,6 +92,14 @@ POSITIVE = (
     "laws.bootstrap",
     "laws.smoothing",
 )
+NOT_NEGATIVE = (
+    "launch.workers",
+    "launch.pack",
+    "launch.cores",
+    "launch.gpus",
+    "launch.memory_gb",
+    "launch.price_per_device_hour",
+)
 FRACTIONS = (
     "data.valid_fraction",
     "optim.beta1",
@@ -211,6 +219,9 @@ def check_flat(flat: Mapping[str, Any], source: str) -> None:
     for key in POSITIVE:
         if not flat[key] > 0:
             raise UserError(f"{source}: config.{key}={flat[key]!r} should be positive")
+    for key in NOT_NEGATIVE:
+        if not flat[key] >= 0:
+            raise UserError(f"{source}: config.{key}={flat[key]!r} should be 0 or more")
     for key in FRACTIONS:
         if not 0 <= flat[key] <= 1:
             raise UserError(f"{source}: config.{key}={flat[key]!r} should lie between 0 and 1")
@@ -267,6 +278,17 @@ def _check_combinations(c: Any, source: str) -> None:
         refuse("config.sweep.design_file is empty; name the CSV that `scaling design --out` wrote")
     if 0 < c.laws.holdout_factor <= 1:
         refuse(f"config.laws.holdout_factor={c.laws.holdout_factor} should be above 1, or 0")
+    for pair in c.launch.resources:
+        if not (
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and type(pair[1]) in (int, float)
+            and pair[1] > 0
+        ):
+            refuse(f'config.launch.resources: {pair!r} should be a name and an amount, ("TPU", 4)')
+    if not all(isinstance(line, str) for line in c.launch.setup):
+        refuse(f"config.launch.setup={c.launch.setup!r} should be lines of a shell")
     # A sweep replaces lengths run by run; lengths of a single run are checked as they stand.
     if c.sweep.kind == "none":
         schedule_steps(c)

@@ -109,3 +109,19 @@ def test_json_round_trip():
     config = config_lib.load("configs/quickstart.py")
     again = config_lib.from_json(config_lib.to_json(config))
     assert config_lib.flatten(again) == config_lib.flatten(config)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"launch.cores": -1}, r"config\.launch\.cores=-1 should be 0 or more"),
+        (
+            {"launch.resources": ("TPU", 4)},
+            r"launch\.resources: 'TPU' should be a name and an amount",
+        ),
+        ({"launch.setup": (1,)}, r"launch\.setup=\(1,\) should be lines of a shell"),
+    ],
+)
+def test_bad_launches_name_the_key(values, message):
+    with pytest.raises(UserError, match=message):
+        config_lib.with_values(config_lib.base_config(), values)

@@ -1,0 +1,101 @@
+"""Workers on this machine, each on its share of the cores and GPUs, kept alive across runs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scaling.errors import Preempted, UserError
+from scaling.signals import StopSignal
+from scaling.sweep.launchers.process import POLL_SECONDS, Worker, summary
+
+
+def launch(
+    options, workdir: Path, launch_id: str, workers: int, on_wait: Callable[[], None]
+) -> list[str]:
+    """See `scaling.sweep.launchers.launch`. `options` is config.launch.
+
+    SIGTERM and SIGINT are passed on and the workers waited for while they save; a second one ends the
+    launcher at once. Where the launcher is killed, Linux sends its workers SIGTERM.
+    """
+    cores, gpus = shares(visible_cores(), workers), visible_gpus()
+    started: list[Worker] = []
+    with StopSignal().listening() as stop:
+        try:
+            for k in range(workers):
+                env = gpu_env(gpus, k, workers)
+                started.append(Worker(f"worker{k}", workdir, launch_id, cores[k], env))
+            wait(started, stop, on_wait)
+        except BaseException:
+            for worker in started:
+                worker.stop()
+            raise
+    problems = summary([worker.outcome() for worker in started])
+    if stop.caught:
+        raise Preempted(stop.caught)
+    return problems
+
+
+def wait(workers: Sequence[Worker], stop: StopSignal, on_wait: Callable[[], None]) -> None:
+    """Until all have ended. A signal is passed on once, and then stops also those that wait to start."""
+    told = False
+    while sum(worker.poll() for worker in workers):  # a sum, since each is to be polled
+        if stop.caught and not told:
+            told = True
+            for worker in workers:
+                worker.stop()
+        on_wait()
+        time.sleep(POLL_SECONDS)
+
+
+def visible_cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def shares(items: Sequence, parts: int) -> list[list]:
+    """`items` cut into `parts` runs of nearly equal length; where there are fewer, they are shared."""
+    if len(items) < parts:
+        return [[items[k % len(items)]] if items else [] for k in range(parts)]
+    cuts = [len(items) * k // parts for k in range(parts + 1)]
+    return [list(items[a:b]) for a, b in itertools.pairwise(cuts)]
+
+
+def visible_gpus() -> list[str]:
+    """NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
+
+    Raises UserError where the driver's tool is there and does not answer.
+    """
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [gpu for gpu in chosen.split(",") if gpu and gpu != "-1"]
+    if not shutil.which("nvidia-smi"):
+        return []
+    try:
+        found = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(
+            "nvidia-smi is installed and does not answer; set CUDA_VISIBLE_DEVICES to the GPUs to use, "
+            f'or to "" for none ({error})'
+        ) from error
+    return found.stdout.split()
+
+
+def gpu_env(gpus: Sequence[str], k: int, workers: int) -> dict[str, str]:
+    """The variables that give worker `k` its GPUs; several workers on one GPU share its memory."""
+    if not gpus:
+        return {}
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(shares(gpus, workers)[k])}
+    if workers > len(gpus):
+        env["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    return env

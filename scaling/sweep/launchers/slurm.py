@@ -1,0 +1,228 @@
+"""Workers as Slurm jobs, submitted through submitit as one array.
+
+A job holds one worker as a child process. Where Slurm stops the job (preemption, its time limit, `scontrol
+requeue`, `scancel`), the worker gets SIGTERM and saves; where the job is to come back, it is requeued and
+goes on. submitit's files below `<workdir>/slurm` name the jobs, so that a launcher that comes back finds
+those of an earlier one in the queue, watches them, and submits only what is missing. A launcher that is
+stopped leaves its jobs alone: they need no launcher to finish the sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from scaling.errors import EXIT_PREEMPTED, Preempted, UserError
+from scaling.signals import StopSignal
+from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker, python_path, summary
+
+QUEUE_SECONDS = (1.0, 20.0)  # between looks at the queue: at first, and after a while
+GRACE_SECONDS = 600  # longest wait of a preempted job, its worker saved, for its end
+SUBMITTED = "_submitted.pkl"  # how submitit calls a job's file, after the job's id
+
+
+def launch(
+    options, workdir: Path, launch_id: str, workers: int, on_wait: Callable[[], None]
+) -> list[str]:
+    """See `scaling.sweep.launchers.launch`. `options` is config.launch.
+
+    Prints the states of the jobs to stderr as they change.
+    """
+    _require()
+    folder, name = workdir / "slurm", f"scaling-{workdir.name}"
+    waiting = {job for job in _queue(name) if (folder / f"{job}{SUBMITTED}").exists()}
+    if waiting:
+        print(f"slurm: found {_ids(waiting)} in the queue", file=sys.stderr, flush=True)
+    with StopSignal().listening() as stop:
+        if len(waiting) < workers and not stop.caught:
+            task = Task(workdir, launch_id)
+            waiting.update(_submit(options, folder, name, task, workers - len(waiting)))
+        outcomes = _watch(folder, name, waiting, stop, on_wait)
+    if stop.caught:
+        raise Preempted(
+            f"{stop.caught}; Slurm goes on with {_ids(waiting)}, `scancel {_ids(waiting)}` has them save "
+            "and stop"
+        )
+    return summary(outcomes)
+
+
+class Task:
+    """What a job runs: one worker until the sweep has nothing left; submitit pickles it."""
+
+    def __init__(self, workdir: Path, launch_id: str):
+        self.workdir, self.launch_id = workdir, launch_id
+        self.worker: Worker | None = None
+        self.told = False
+
+    def __call__(self) -> Outcome:
+        job = os.environ.get("SLURM_ARRAY_JOB_ID", "")
+        job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ["SLURM_JOB_ID"]
+        self.worker = Worker(f"slurm{job}", self.workdir, self.launch_id)
+        # Slurm sends SIGTERM to all processes of a job that it stops, to the worker too
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        while self.worker.poll():
+            time.sleep(POLL_SECONDS)
+        if self.told and self.worker.ended == "stopped":
+            # A preempted job that ended during its grace period would not be requeued.
+            deadline = time.time() + GRACE_SECONDS
+            while time.time() < deadline and _state(job) == "RUNNING":
+                time.sleep(1)
+            sys.exit(EXIT_PREEMPTED)  # no result is written, so that the requeued job writes it
+        return self.worker.outcome()
+
+    def _on_sigterm(self, number, frame) -> None:
+        self.told = True
+        if self.worker:
+            self.worker.stopping = True
+
+    def checkpoint(self):
+        """submitit's hook when the time limit nears: have the worker save; the job is requeued after."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.worker and not self.worker.ended:
+            self.worker.stop()
+            # not Popen.wait, whose lock the code that this signal interrupted may hold
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.worker.process.pid, os.WEXITED | os.WNOWAIT)
+        return DelayedSubmission(Task(self.workdir, self.launch_id))
+
+
+def _require() -> None:
+    """Raises UserError where Slurm's commands or submitit are missing."""
+    for program in ("sbatch", "srun", "squeue"):
+        if not shutil.which(program):
+            raise UserError(
+                f"config.launch.kind=slurm: there is no `{program}` on this machine; run the command on "
+                "a login node of the cluster, or set --config.launch.kind=local"
+            )
+    # Imported as it likes, submitit sets up logging anew and closes the handlers of everybody else.
+    chosen = os.environ.get("SUBMITIT_LOG_LEVEL")
+    os.environ["SUBMITIT_LOG_LEVEL"] = "NOCONFIG"
+    try:
+        import submitit  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "config.launch.kind=slurm needs the package submitit; pip install 'scaling[slurm]'"
+        ) from error
+    finally:  # jobs inherit the environment, and may log
+        del os.environ["SUBMITIT_LOG_LEVEL"]
+        if chosen is not None:
+            os.environ["SUBMITIT_LOG_LEVEL"] = chosen
+
+
+def _submit(options, folder: Path, name: str, task: Task, count: int) -> set[str]:
+    """Submit `count` jobs; returns their ids. Raises UserError where Slurm refuses them."""
+    import submitit
+
+    cores = options.cores or 1
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=1_000_000)
+    executor.update_parameters(
+        job_name=name,
+        time=options.minutes,
+        nodes=options.nodes,
+        ntasks_per_node=1,
+        cpus_per_task=cores,
+        gpus_per_node=options.gpus or None,
+        mem=f"{options.memory_gb}GB" if options.memory_gb else None,
+        partition=options.partition or None,
+        account=options.account or None,
+        setup=[f"export PYTHONPATH={shlex.quote(python_path())}", *options.setup],
+        # a worker needs at most a few dispatches and one checkpoint of time
+        signal_delay_s=min(120, 15 * options.minutes),
+        srun_args=[f"--cpus-per-task={cores}"],  # since 22.05 srun does not take sbatch's
+        array_parallelism=count,
+        stderr_to_stdout=True,
+        wckey=None,
+        additional_parameters={"requeue": True},
+    )
+    try:
+        return {job.job_id for job in executor.submit_array([task] * count)}
+    except Exception as error:  # submitit's errors have no narrower common class
+        lines = [line.strip() for line in str(error).splitlines() if "error" in line] or [
+            str(error)
+        ]
+        raise UserError(f"Slurm refused the jobs ({lines[-1][:300]}); see config.launch") from error
+
+
+def _watch(folder, name, waiting: set[str], stop: StopSignal, on_wait) -> list[Outcome]:
+    """Until no job of `waiting` is in the queue any more, or a signal came; takes out those that ended."""
+    outcomes, shown = [], ""
+    period, longest = QUEUE_SECONDS
+    while waiting and not stop.caught:
+        queue = _queue(name)
+        states = _states([queue[job] for job in sorted(waiting) if job in queue])
+        if states and states != shown:
+            print(f"slurm: {states}", file=sys.stderr, flush=True)
+            shown = states
+        for job in sorted(waiting - set(queue)):
+            outcomes.append(_outcome(folder, job))
+            waiting.discard(job)
+        until = time.time() + period
+        while waiting and time.time() < until and not stop.caught:
+            on_wait()
+            time.sleep(POLL_SECONDS)
+        period = min(longest, period * 1.3)
+    return outcomes
+
+
+def _queue(name: str) -> dict[str, str]:
+    """State and its reason, by id, of this user's jobs of that name in the queue.
+
+    Where the controller does not answer for a while (it restarts, say), waits until it does; raises
+    UserError after ten minutes.
+    """
+    command = ["squeue", "--me", "--noheader", "--array", f"--name={name}", "--format=%i|%T|%r"]
+    for _ in range(20):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            rows = (line.split("|") for line in done.stdout.splitlines())
+            return {job: state if why == "None" else f"{state} ({why})" for job, state, why in rows}
+        time.sleep(30)
+    raise UserError(
+        f"squeue does not answer ({' '.join(done.stderr.split())[:300]}); the jobs go on without it, "
+        "and the same command watches them again"
+    )
+
+
+def _state(job: str) -> str:
+    """State of a job, "" where it is none any more or squeue fails."""
+    done = subprocess.run(
+        ["squeue", "--noheader", f"--jobs={job}", "--format=%T"], capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def _states(states: list[str]) -> str:
+    """ "2 RUNNING, 1 PENDING (Resources)"."""
+    return ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+
+
+def _ids(jobs: set[str]) -> str:
+    """The jobs as scancel takes them, whole arrays by their number."""
+    return " ".join(sorted({job.split("_")[0] for job in jobs}, key=int))
+
+
+def _outcome(folder: Path, job: str) -> Outcome:
+    """What a job that has left the queue returned, waited for a little where the file system lags."""
+    path = folder / f"{job}_0_result.pkl"
+    for _ in range(25):
+        if path.exists():
+            status, value = pickle.loads(path.read_bytes())
+            if status == "success":
+                return value
+            return Outcome([f"Slurm job {job} failed: {value.strip().splitlines()[-1][:300]}"])
+        time.sleep(POLL_SECONDS)
+    return Outcome(
+        [
+            f"Slurm job {job} was cancelled or killed; the same command submits a new one, its log is in {folder}"
+        ]
+    )

@@ -1,0 +1,65 @@
+"""One small sweep for all tests of launchers, and its table."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+
+from scaling import config as config_lib
+from tests.conftest import ROOT
+from tests.sweep import launched, slurm_cluster
+
+
+@pytest.fixture(scope="session")
+def small_sweep():
+    """Four runs of one size, each of 160 steps and 10 dispatches, about a second."""
+    return config_lib.with_values(
+        config_lib.load(str(ROOT / "configs" / "mini.py")),
+        {
+            "sweep.kind": "grid",
+            "sweep.grid_keys": ("optim.lr",),
+            "sweep.grid_values": ((1e-3, 2e-3, 4e-3, 8e-3),),
+            "model.width": 16,
+            "model.head_dim": 8,
+            "model.mlp_width": 64,
+            "train.tokens": 32 * 4 * 160,
+            "checkpoint.every_tokens": 32 * 4 * 64,
+            "eval.tokens": 2048,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def small_table(small_sweep, cache, tmp_path_factory):
+    """What every launcher must give, to the bit."""
+    return launched.reference(small_sweep, tmp_path_factory.mktemp("reference"))
+
+
+def _skip_or_fail(reason: str) -> None:
+    """CI must run these tests (`.ci/run` sets the variable); elsewhere they say what is missing."""
+    if os.environ.get("SCALING_REQUIRE_CLUSTERS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """A running Slurm, which all processes that tests start will find."""
+    if missing := slurm_cluster.missing():
+        _skip_or_fail(
+            f"no Slurm here: {', '.join(missing)} missing; apt-get install slurm-wlm munge"
+        )
+    if importlib.util.find_spec("submitit") is None:
+        _skip_or_fail("submitit is not installed; pip install 'scaling[dev]'")
+    with slurm_cluster.running() as env, pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def ray_installed():
+    if importlib.util.find_spec("ray") is None:
+        _skip_or_fail("ray is not installed; pip install 'scaling[dev]'")

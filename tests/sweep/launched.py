@@ -1,0 +1,78 @@
+"""What the tests of launchers share: one small sweep, its table when run undisturbed, and launches of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from scaling import config as config_lib
+from scaling import results
+from scaling.sweep import plan, runner
+from tests.conftest import ROOT
+
+# what must agree to the bit, wherever a run was trained
+COLUMNS = ("run_id", "status", "loss", "loss_se", "bits_per_byte", "train_loss", "tokens", "lr")
+
+LAUNCH = (
+    "import json, pathlib, sys\n"
+    "from scaling import config as config_lib\n"
+    "from scaling.errors import Preempted, UserError\n"
+    "from scaling.sweep import launchers\n"
+    "workdir = pathlib.Path(sys.argv[1])\n"
+    "config = config_lib.from_json(json.loads((workdir / 'sweep.json').read_text()))\n"
+    "try:\n"
+    "    print(*launchers.launch(config, workdir, sys.argv[2], int(sys.argv[3])), sep='\\n')\n"
+    "except (Preempted, UserError) as error:\n"
+    "    sys.exit(f'{type(error).__name__}: {error}')\n"
+)
+
+
+def numbers(rows: list[results.RunResult]) -> list[list]:
+    return sorted([getattr(row, column) for column in COLUMNS] for row in rows)
+
+
+def begin(config, workdir: Path, **values) -> Path:
+    """The workdir of a sweep that is planned and claimed, nothing trained."""
+    workdir.mkdir()
+    runner.claim_workdir(
+        config_lib.with_values(config, {f"launch.{key}": value for key, value in values.items()}),
+        workdir,
+    )
+    return workdir
+
+
+def table(workdir: Path) -> list[list]:
+    problems: list[str] = []
+    rows = runner.write_table(workdir, problems)
+    assert not problems
+    return numbers(rows)
+
+
+def reference(config, workdir: Path) -> list[list]:
+    """The table of the same sweep, run in this process."""
+    return numbers(runner.sweep(plan.plan(config), workdir).results)
+
+
+def start(workdir: Path, workers: int, launch_id: str = "launch") -> subprocess.Popen:
+    """A launcher in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, str(workdir), launch_id, str(workers)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+
+
+def await_(condition, what: str, seconds: float = 90):
+    """Wait until `condition()` is true; returns its value."""
+    deadline = time.time() + seconds
+    while time.time() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s for {what}")

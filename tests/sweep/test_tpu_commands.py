@@ -1,0 +1,23 @@
+"""The printed command lines mean, to a shell, what they say."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from scaling.sweep.launchers import tpu
+
+
+def test_every_line_is_a_command_that_a_shell_reads_back():
+    workdir = Path("/shared/it's a sweep")
+    lines = [line for line in tpu.commands(workdir, "launch7") if not line.startswith("#")]
+    here, one, all_hosts = map(shlex.split, lines)
+    assert here[1:] == ["-m", "scaling", "work", f"--workdir={workdir}", "--launch=launch7"]
+    for words, worker in ((one, "0"), (all_hosts, "all")):
+        assert words[:6] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "$TPU_NAME"]
+        assert f"--worker={worker}" in words and "--zone=$ZONE" in words
+    # what ssh hands to the host's shell
+    assert shlex.split(one[-1].removeprefix("--command=")) == here
+    remote = shlex.split(all_hosts[-1].removeprefix("--command="))
+    assert remote[0] == "env" and "TPU_PROCESS_BOUNDS=1,1,1" in remote
+    assert remote[-len(here) :] == here
