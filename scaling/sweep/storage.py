@@ -130,17 +130,19 @@ class ObjectStorage:
 
     def create(self, key: str, content: bytes) -> bool:
         try:
-            _asked(self._fs.pipe_file, self._path(key), content, mode="create")
-        except FileExistsError:
-            return False
+            asked(self._fs.pipe_file, self._path(key), content, mode="create")
+        except OSError as error:
+            if _refused(error):
+                return False
+            raise
         return True
 
     def replace(self, key: str, content: bytes) -> None:
-        _asked(self._fs.pipe_file, self._path(key), content)
+        asked(self._fs.pipe_file, self._path(key), content)
 
     def read(self, key: str) -> bytes | None:
         try:
-            return _asked(self._fs.cat_file, self._path(key))
+            return asked(self._fs.cat_file, self._path(key))
         except FileNotFoundError:
             return None
 
@@ -148,14 +150,14 @@ class ObjectStorage:
         self._fs.invalidate_cache()
         place = f"{self._root}/{folder}" if folder else self._root
         try:
-            found = _asked(self._fs.find, place)
+            found = asked(self._fs.find, place)
         except FileNotFoundError:
             return []
         return [path[len(self._root) + 1 :] for path in found if path.startswith(f"{place}/")]
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            _asked(self._fs.rm_file, self._path(key))
+            asked(self._fs.rm_file, self._path(key))
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -180,7 +182,18 @@ def filesystem(url: str) -> Any:
         ) from error
 
 
-def _asked(call, *args, **options) -> Any:
+def _refused(error: OSError) -> bool:
+    """Whether a conditional write found the key there, or met another one on its way (S3's 409).
+
+    s3fs turns only Amazon's own answer into FileExistsError; other stores leave out the condition.
+    """
+    answer = getattr(error.__cause__, "response", None) or {}
+    code = answer.get("Error", {}).get("Code")
+    refusals = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
+    return isinstance(error, FileExistsError) or code in refusals
+
+
+def asked(call, *args, **options) -> Any:
     """The answer of a store. What is no OSError yet (no credentials, no connection) becomes one."""
     try:
         return call(*args, **options)
