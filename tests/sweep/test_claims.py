@@ -192,6 +192,14 @@ def test_a_stopped_owner_is_followed_and_knows_it_lost(tmp_path, owner):
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["2.json"]
 
 
+def test_an_owner_sees_its_successor_at_its_next_renewal(tmp_path):
+    claim = Claims(tmp_path, heartbeat=20, stale_after=60).take("run", "L")
+    write(tmp_path, 2, b"{}")
+    assert not claim.confirm() and claim.lost()
+    claim.release()
+    assert not (tmp_path / "run" / "1.free").exists()
+
+
 def test_a_stopped_owner_whom_nobody_followed_goes_on(tmp_path, owner):
     owner.send_signal(signal.SIGSTOP)
     time.sleep(1.5 * STALE)

@@ -1,0 +1,100 @@
+"""Who holds a claim: one process on one machine, told apart from any later one with the same number."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Record:
+    """The content of a claim's file. `token` is drawn anew for each claim, `beat` counts its renewals."""
+
+    token: str
+    launch: str
+    host: str
+    machine: str  # boot and process namespace: process numbers mean the same only within one
+    pid: int
+    started: int  # start of the process in clock ticks since boot; 0 where it is not known
+    attempts: int
+    state: str  # "held", or "taking": created, but its stale predecessor not yet looked at again
+    beat: int
+    time: float  # clock of the owner's machine, seconds; only shown, never compared
+
+    def to_bytes(self) -> bytes:
+        return (json.dumps(dataclasses.asdict(self)) + "\n").encode()
+
+    @property
+    def dead(self) -> bool:
+        """True only where this very machine knows that the owner's process is gone."""
+        if (self.host, self.machine) != (socket.gethostname(), machine()):
+            return False
+        state = _process(self.pid)
+        if state is None:
+            return True
+        # a zombie has died; another start time means that the number was given out again
+        return state[0] in "ZX" or (self.started > 0 and state[1] > 0 and state[1] != self.started)
+
+
+def parse(content: bytes) -> Record | None:
+    """None where the content is torn, empty or of another kind; unknown fields are passed over."""
+    try:
+        values = json.loads(content)
+        record = Record(**{f.name: values[f.name] for f in dataclasses.fields(Record)})
+    except (ValueError, KeyError, TypeError):
+        return None
+    texts = (record.token, record.launch, record.host, record.machine, record.state)
+    counts = (record.pid, record.started, record.attempts, record.beat)
+    if not all(isinstance(t, str) for t in texts) or not isinstance(record.time, (int, float)):
+        return None
+    return record if all(type(c) is int and c >= 0 for c in counts) else None
+
+
+def this_process(token: str, launch: str, attempts: int, state: str) -> Record:
+    pid = os.getpid()
+    found = _process(pid)
+    return Record(
+        token=token,
+        launch=launch,
+        host=socket.gethostname(),
+        machine=machine(),
+        pid=pid,
+        started=found[1] if found else 0,
+        attempts=attempts,
+        state=state,
+        beat=0,
+        time=0.0,
+    )
+
+
+@functools.cache
+def machine() -> str:
+    """Boot id and process namespace, from Linux's /proc; "" where there is none."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _process(pid: int) -> tuple[str, int] | None:
+    """(state, start time) of a process by proc(5); ("?", 0) where only its existence is known."""
+    try:
+        # fields after the command, which stands in brackets and may hold anything: state is the
+        # first of them, the start time the 20th
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], int(fields[19])
+    except (OSError, IndexError, ValueError):
+        pass
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return None
+    except PermissionError:
+        pass
+    return "?", 0
