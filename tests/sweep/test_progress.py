@@ -145,7 +145,8 @@ def test_a_sweep_goes_on_while_it_is_looked_at(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "[2/3] b  loss 2.2500",
         "[2/3] c  failed: out of memory",
-    ] + ["[3/3] c  loss 2.7500"]
+        "[3/3] c  loss 2.7500",
+    ]
 
 
 def test_ten_thousand_runs_in_five_seconds_each(tmp_path):
