@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 
 import pytest
@@ -28,6 +29,10 @@ BAD = {
     "budget below a step": (
         "plan", "--config=configs/quickstart.py", "--config.sweep.budgets=(1e3,)",
     ),
+    "no amount": ("sweep", "--config=configs/mini.py", "--workdir=nowhere", "--budget=lots"),
+    "no price": ("sweep", "--config=configs/mini.py", "--workdir=nowhere", "--budget=20usd"),
+    "above the budget": ("sweep", "--config=configs/mini.py", "--workdir=nowhere", "--budget=1e10"),
+    "watch of no interval": ("status", "--workdir=nowhere", "--watch=soon"),
     "no workdir": ("sweep", "--config=configs/mini.py"),
     "no sweep here": ("fit", "--config=configs/mini.py", "--workdir=nowhere"),
     "status of nothing": ("status", "--workdir=nowhere"),
@@ -111,10 +116,12 @@ def test_status_counts_runs_and_compute(capsys, mini, tmp_path):
     folders = sorted((workdir / "runs").iterdir())
     shutil.rmtree(folders[0])
     (folders[1] / "result.json").unlink()
+    for path in folders[1].iterdir():
+        os.utime(path, (1e9, 1e9))
     (folders[2] / "result.json").write_text("{")
     code, out, err = call(capsys, "status", f"--workdir={workdir}")
     assert code == EXIT_INCOMPLETE and str(folders[2]) in err
-    assert "running" in out and "waiting" in out and "15 done" in out
+    assert "paused" in out and "waiting" in out and "15 done" in out
 
 
 def test_report_repeats_the_summary(capsys, mini):

@@ -22,7 +22,7 @@ class Display:
 
     def __init__(self, planned: Mapping[str, PlannedRun], workdir: Path, stale_seconds: float):
         self._progress = Progress(planned, workdir, stale_seconds)
-        self._ended: set[str] | None = None
+        self._ended: set[tuple[str, str]] | None = None  # (run_id, state)
         self._last = ""
         self._drawn = 0.0
         total = sum(run.flops for run in planned.values())
@@ -45,7 +45,7 @@ class Display:
         """Look again and redraw; as often as the launcher likes. `alive` as in `Progress.look`."""
         now = self._progress.look(alive)
         self._drawn = time.monotonic()
-        ended = {r.run_id: r for r in now.runs if r.state in (*ENDED, "failed")}
+        ended = {(r.run_id, r.state): r for r in now.runs if r.state in (*ENDED, "failed")}
         new = [] if self._ended is None else [r for k, r in ended.items() if k not in self._ended]
         self._ended = set(ended)
         count = f"{now.counts.get('done', 0)}/{len(now.runs)}"
