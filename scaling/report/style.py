@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ KINDS = (
     BLACK,
 )  # series of equal rank; RED marks the answer
 WIDTH, HEIGHT = 6.4, 4.0  # inches; two columns of a page, or one with its type still legible
+LETTERS_PER_INCH, CAPTION_LINE = 19, 0.12  # of a caption: letters per inch, inches per line
 STYLE: Any = {
     "figure.figsize": (WIDTH, HEIGHT),
     "figure.constrained_layout.use": True,
@@ -87,12 +89,16 @@ def mathtext(equation: str) -> str:
     return "$" + re.sub(r"([A-Z])([0-9])", r"\1_\2", spaced) + "$"
 
 
-def render(draw: Callable[[], Axes | Figure]) -> tuple[bytes, bytes]:
-    """(SVG, PNG) of what `draw` draws."""
+def render(draw: Callable[[], Axes | Figure], caption: str = "") -> tuple[bytes, bytes]:
+    """(SVG, PNG) of what `draw` draws, with `caption` in small type below it."""
     with plt.rc_context(STYLE):
         drawn = draw()
         figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
         assert figure is not None  # an axes always has one
+        if caption:
+            lines = textwrap.wrap(caption, int(LETTERS_PER_INCH * figure.get_figwidth()))
+            figure.set_figheight(figure.get_figheight() + CAPTION_LINE * len(lines))
+            figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.5, color="0.35")
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(png, format="png")
