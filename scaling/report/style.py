@@ -73,6 +73,12 @@ def label(name: str, labels: Mapping[str, str] | None = None) -> str:
     return {**LABELS, **(labels or {})}.get(name, name)
 
 
+def symbol(name: str) -> str:
+    """The letter of a column, as in N = 12,288; its name where it has none."""
+    letters = {"n_params": "N", "tokens": "D", "unique_tokens": "U", "flops": "C"}
+    return letters.get(name, name)
+
+
 def starred(name: str, labels: Mapping[str, str] | None = None) -> str:
     """The label of a column at the optimum: N*, D* or L*."""
     what, _, unit = label(name, labels).rpartition(",")
@@ -114,6 +120,17 @@ def new_axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
         axes.yaxis.set_major_formatter(ticker.ScalarFormatter())
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     return axes
+
+
+def seeds(axes: Axes, at: Mapping[str, Any], x: str, *, color, label: str, **kind: Any) -> None:
+    """Points `loss` at `x`: means with the standard deviation of their seeds (`sd`, `count`), or single runs
+    with the standard error of their evaluation (`loss_se`)."""
+    several = np.asarray(at["count"], float) > 1
+    bars = np.nan_to_num(np.where(several, at["sd"], at["loss_se"]))
+    label += " (mean, s.d. of seeds)" if several.any() else ""
+    style: Any = {"fmt": "o", "ms": 4.5, "mec": "white", "mew": 0.4, "capsize": 2.5}
+    axes.errorbar(at[x], at["loss"], yerr=bars, color=color, elinewidth=1, label=label, zorder=4,
+                  **(style | kind))  # fmt: skip
 
 
 def panels(count: int, *, width: float = WIDTH, height: float = 2.9, share_y: bool = False):
