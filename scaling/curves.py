@@ -121,8 +121,6 @@ def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fit
     )
     if chinchilla is None and isoflop is None and envelope is None:
         raise CannotFit("; ".join(refused.values()))
-    factor = max(config.laws.holdout_factor, 1.0) * 1.5
-    compute = np.geomspace(table.flops.min() / 1.5, table.flops.max() * factor, FRONTIER_POINTS)
     return Fits(
         table=table,
         long_runs=long_runs,
@@ -130,10 +128,19 @@ def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fit
         isoflop=isoflop,
         chinchilla=chinchilla,
         envelope=envelope,
-        frontier=frontier(chinchilla, table, compute) if chinchilla else [],
+        frontier=optima(chinchilla, table, config),
         refused=refused,
         recipe=recipe.stated(usable(rows)[0], config),
     )
+
+
+def optima(law: laws.Fit | None, table: Table, config: ConfigDict) -> list[Optimum]:
+    """The compute-optimal runs of a law of size and data, from below the runs to beyond the held-out one."""
+    if law is None:
+        return []
+    factor = max(config.laws.holdout_factor, 1.0) * 1.5
+    compute = np.geomspace(table.flops.min() / 1.5, table.flops.max() * factor, FRONTIER_POINTS)
+    return frontier(law, table, compute)
 
 
 def training_curves(rows, workdir: Path, config: ConfigDict) -> list[Curve]:

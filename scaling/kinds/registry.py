@@ -8,7 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from scaling import files, recipe
-from scaling.kinds import epochs, one_variable
+from scaling.kinds import epochs, one_variable, surface
 from scaling.kinds.entry import Analysis
 from scaling.laws.table import make_table
 from scaling.results import RunResult
@@ -17,6 +17,8 @@ Analyser = Callable[[list[RunResult], Path, ConfigDict], Analysis]
 KINDS: dict[str, Analyser] = {
     "params": one_variable.params,
     "data": epochs.data,
+    "ladder": surface.ladder,
+    "design": surface.ladder,
 }
 
 

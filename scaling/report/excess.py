@@ -29,12 +29,10 @@ def draw(columns: Columns) -> Figure:
             )
             panel.plot(law["epochs"][along], 100 * law["excess"][along], "-", color=colour, lw=1.3)
             panel.plot(runs["epochs"][at], 100 * runs["excess"][at], "o", color=colour, ms=4.5,
-                       mec="white", mew=0.4, label=f"U = {unique:,.4g}")  # fmt: skip
+                       mec="white", mew=0.4, label=f"U = {style.count(unique)}")  # fmt: skip
         panel.axhline(0, color=style.GREY, lw=0.8)
-        panel.set(
-            xscale="log", xlabel="epochs, D / U", ylabel="loss over that of fresh tokens - 1, %"
-        )
-        panel.set_title(f"N = {n_params:,.0f}")
+        panel.set(xscale="log", xlabel="epochs, D / U", ylabel="loss above that of fresh tokens, %")
+        panel.set_title(f"N = {style.count(n_params)}")
         style.log_ticks(panel, most=6)
         panel.legend(fontsize=7)
     return figure

@@ -96,7 +96,7 @@ def draw(
         if kind is not None:
             here = {name: values[columns[panels] == kind] for name, values in columns.items()}
         _panel(panel, here, x, by, confidence, labels)
-        named = f"{style.symbol(panels)} = {kind:,.0f}" if kind is not None else ""
+        named = f"{style.symbol(panels)} = {style.count(kind)}" if kind is not None else ""
         panel.set_title(style.mathtext(title) if len(kinds) == 1 and title else named)
     if len(kinds) > 1 and title:
         figure.suptitle(style.mathtext(title), fontsize=9)
@@ -115,7 +115,7 @@ def _panel(axes: Axes, columns: Columns, x: str, by: str, confidence: float, lab
         if len(along[x]):
             _law(axes, along, x, style.BLUE if alone else colour, confidence, alone)
         at = {name: values[mean[by] == group] for name, values in mean.items()}
-        style.seeds(axes, at, x, color=colour, label=f"{style.symbol(by)} = {group:,.4g}")
+        style.seeds(axes, at, x, color=colour, label=f"{style.symbol(by)} = {style.count(group)}")
     for group, colour in zip(np.unique(fresh[by]), shades, strict=False):
         rows = fresh[by] == group
         axes.plot(fresh[x][rows], fresh["loss"][rows], ":", color=style.GREY, lw=1.2,

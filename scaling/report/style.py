@@ -22,6 +22,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
 SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
@@ -35,7 +36,7 @@ KINDS = (
     BLACK,
 )  # series of equal rank; RED marks the answer
 WIDTH, HEIGHT = 6.4, 4.0  # inches; two columns of a page, or one with its type still legible
-LETTERS_PER_INCH, CAPTION_LINE = 19, 0.12  # of a caption: letters per inch, inches per line
+LETTERS_PER_INCH, CAPTION_LINE = 19, 0.115  # of a caption: letters per inch, inches per line
 STYLE: Any = {
     "figure.figsize": (WIDTH, HEIGHT),
     "figure.constrained_layout.use": True,
@@ -79,6 +80,11 @@ def symbol(name: str) -> str:
     return letters.get(name, name)
 
 
+def count(value: float) -> str:
+    """A number of parameters or tokens: all digits up to a million, three of larger ones."""
+    return f"{value:,.0f}" if 10 <= value < 1e6 else f"{value:.3g}"
+
+
 def starred(name: str, labels: Mapping[str, str] | None = None) -> str:
     """The label of a column at the optimum: N*, D* or L*."""
     what, _, unit = label(name, labels).rpartition(",")
@@ -101,13 +107,19 @@ def render(draw: Callable[[], Axes | Figure], caption: str = "") -> tuple[bytes,
         drawn = draw()
         figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
         assert figure is not None  # an axes always has one
-        if caption:
-            lines = textwrap.wrap(caption, int(LETTERS_PER_INCH * figure.get_figwidth()))
-            figure.set_figheight(figure.get_figheight() + CAPTION_LINE * len(lines))
-            figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.5, color="0.35")
+        width, height = figure.get_size_inches()
+        lines = textwrap.wrap(caption, int(LETTERS_PER_INCH * width))
+        below = CAPTION_LINE * (len(lines) + 1) if lines else 0.0
+        if lines:
+            figure.text(
+                0.01, -0.03 / height, "\n".join(lines), va="top", fontsize=6.5, color="0.35"
+            )
+        whole = Bbox(
+            [[0.0, -below], [width, height]]
+        )  # in inches: the caption lies below the figure
         svg, png = io.BytesIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-        figure.savefig(png, format="png")
+        figure.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches=whole)
+        figure.savefig(png, format="png", bbox_inches=whole)
         plt.close(figure)
     return svg.getvalue(), png.getvalue()
 

@@ -20,7 +20,8 @@ E, K, A = 1.2, 40.0, 0.4
 @pytest.fixture(scope="module")
 def config():
     return config_lib.with_values(
-        config_lib.load(str(ROOT / "configs" / "mini.py")), {"sweep.kind": "params", "laws.bootstrap": 40}
+        config_lib.load(str(ROOT / "configs" / "mini.py")),
+        {"sweep.kind": "params", "laws.bootstrap": 40},
     )
 
 
@@ -72,7 +73,9 @@ def test_lengths_are_fitted_apart_by_size(config, tmp_path):
     rows = [
         row(i, n_params=n, tokens=int(d), loss=float(floor + 300 * d**-0.5))
         for i, (n, floor, d) in enumerate(
-            (n, floor, d) for n, floor in ((1000, 2.0), (9000, 1.5)) for d in np.geomspace(1e5, 3e6, 6)
+            (n, floor, d)
+            for n, floor in ((1000, 2.0), (9000, 1.5))
+            for d in np.geomspace(1e5, 3e6, 6)
         )
     ]
     law = one_variable.data(rows, tmp_path, config).curves["loss_of_tokens"].law
@@ -100,7 +103,7 @@ def test_too_few_runs_leave_points_and_reason_on_disk(config, tmp_path):
 
 
 def test_no_finished_run_is_refused_with_reasons(config, tmp_path):
-    with pytest.raises(UserError, match="no finished run.*run-1: failed, out of memory"):
+    with pytest.raises(UserError, match=r"no finished run.*run-1: failed, out of memory"):
         one_variable.params([row(1, status="failed", reason="out of memory")], tmp_path, config)
 
 
