@@ -107,21 +107,27 @@ def render(draw: Callable[[], Axes | Figure], caption: str = "") -> tuple[bytes,
         drawn = draw()
         figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
         assert figure is not None  # an axes always has one
-        width, height = figure.get_size_inches()
-        lines = textwrap.wrap(caption, int(LETTERS_PER_INCH * width))
-        below = CAPTION_LINE * (len(lines) + 1) if lines else 0.0
-        if lines:
-            figure.text(
-                0.01, -0.03 / height, "\n".join(lines), va="top", fontsize=6.5, color="0.35"
-            )
-        whole = Bbox(
-            [[0.0, -below], [width, height]]
-        )  # in inches: the caption lies below the figure
+        page = _captioned(figure, caption) if caption else None
         svg, png = io.BytesIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches=whole)
-        figure.savefig(png, format="png", bbox_inches=whole)
+        figure.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches=page)
+        figure.savefig(png, format="png", bbox_inches=page)
         plt.close(figure)
     return svg.getvalue(), png.getvalue()
+
+
+def _captioned(figure: Figure, caption: str) -> Bbox:
+    """Write the caption below the figure; returns the page that holds both, in inches."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(caption, int(LETTERS_PER_INCH * width))
+    below = {"va": "top", "fontsize": 6.5, "color": "0.35"}
+    figure.text(0.01, -0.03 / height, "\n".join(lines), **below)
+    if figure.legends:
+        # a legend outside the axes would move to the page: lay out first, then tie it to the figure
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for legend in figure.legends:
+            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+    return Bbox([[0.0, -CAPTION_LINE * (len(lines) + 1)], [width, height]])
 
 
 def new_axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
