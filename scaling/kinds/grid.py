@@ -26,6 +26,7 @@ TUNED = {
     "optim.lr": ("lr", "lr"),
     "train.batch_size": ("batch", "batch_tokens"),
 }  # key: (name, column)
+Group = tuple[dict[str, Any], Tuned]  # the setting that a group's runs share, and their optimum
 SHOWN = 5  # settings in the summary
 
 
@@ -51,7 +52,9 @@ def grid(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
         },
         "best": _setting(axes, points, int(points.mean_P.argmin())),
         "noise_of_a_seed": points.pooled,
-        "optima": {name: [_json(t) for t in found] for name, found in optima.items()},
+        "optima": {
+            name: [_json(setting, t) for setting, t in found] for name, found in optima.items()
+        },
         "diagnostics": {
             "refused": None if axes else "the runs differ in their seed alone",
             "warnings": _warnings(axes, points),
@@ -77,14 +80,16 @@ def _tunable(axis: Axis) -> bool:
     return len(axis.keys) == 1 and axis.keys[0] in TUNED
 
 
-def _optima(axis: Axis, axes: list[Axis], used: list[RunResult], config: ConfigDict) -> list[Tuned]:
+def _optima(axis: Axis, axes: list[Axis], used: list[RunResult], config: ConfigDict) -> list[Group]:
     """The optimum of one hyperparameter in every group of runs alike in the axes that are not tuned."""
     name, _ = TUNED[axis.keys[0]]
-    others = [a.positions() for a in axes if not _tunable(a)]
+    fixed = [a for a in axes if not _tunable(a)]
+    others = [a.positions() for a in fixed]
     member_N = repeats(others or [np.zeros(len(used))], np.zeros(len(used))).member_N
-    found: list[Tuned] = []
+    found: list[Group] = []
     for group in range(member_N.max() + 1):
-        here = [r for r, m in zip(used, member_N, strict=True) if m == group]
+        members = np.flatnonzero(member_N == group)
+        here = [used[i] for i in members]
         table = make_table(
             n_params=columns.numbers(here, "n_params", config),
             tokens=columns.numbers(here, "tokens", config),
@@ -92,7 +97,8 @@ def _optima(axis: Axis, axes: list[Axis], used: list[RunResult], config: ConfigD
             **{n: columns.numbers(here, column, config) for n, column in TUNED.values()},
         )
         options = {"bootstrap": config.laws.bootstrap, "confidence": config.laws.confidence}
-        found += tuned(table, name, near=NEAR, **options)
+        setting = {a.keys[0]: a.values[members[0]] for a in fixed}
+        found += [(setting, t) for t in tuned(table, name, near=NEAR, **options)]
     return found
 
 
@@ -147,9 +153,10 @@ def _warnings(axes: list[Axis], points: Repeats) -> list[str]:
     return found
 
 
-def _json(t: Tuned) -> dict[str, Any]:
+def _json(setting: dict[str, Any], t: Tuned) -> dict[str, Any]:
     low, high = t.tolerated
     return {
+        "setting": setting,
         **t.inputs,
         "optimum": t.optimum.as_dict(),
         "loss": t.loss,
@@ -176,8 +183,8 @@ def _texts(axis: Axis) -> list[str]:
     return [] if axis.numeric else sorted(set(map(str, axis.values)))
 
 
-def _stars(found: list[Tuned]) -> dict[str, np.ndarray]:
-    good = [t for t in found if not t.problem]
+def _stars(found: list[Group]) -> dict[str, np.ndarray]:
+    good = [t for _, t in found if not t.problem]
     return {
         "at": np.array([t.optimum.value for t in good]),
         "low": np.array([t.optimum.low for t in good]),
@@ -199,7 +206,7 @@ def _lost(rows: list[RunResult], axes: list[Axis], workdir: Path) -> dict[str, n
     }
 
 
-def _summary(axes: list[Axis], points: Repeats, optima: dict[str, list[Tuned]]) -> list[str]:
+def _summary(axes: list[Axis], points: Repeats, optima: dict[str, list[Group]]) -> list[str]:
     order = points.mean_P.argsort(kind="stable")
     lines = [
         f"{len(order)} settings of {', '.join(a.keys[0] for a in axes) or 'the seed'}; the best:"
@@ -212,10 +219,11 @@ def _summary(axes: list[Axis], points: Repeats, optima: dict[str, list[Tuned]]) 
         lines.append(f"  loss {points.mean_P[p]:.4f}{ends}  {values}")
     for name, found in optima.items():
         lines.append(f"Optimum of {name}, a parabola near the lowest loss")
-        for t in found:
+        for setting, t in found:
             i = t.optimum
             said = t.problem or f"{i.value:.4g} [{i.low:.4g}, {i.high:.4g}], loss {t.loss:.4f}"
-            lines.append(f"  N {t.inputs['n_params']:.4g} D {t.inputs['tokens']:.4g}: {said}")
+            at = "  ".join(f"{k.rpartition('.')[2]} {_text(v)}" for k, v in setting.items())
+            lines.append(f"  {at or 'all runs'}: {said}")
     return lines + [f"  warning: {w}" for w in _warnings(axes, points)]
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 
-MARGIN = 0.06  # of the range of losses, above and below
+MARGIN = 0.1  # of the range of losses, above and below
 STEEP = 3.0  # losses above the lowest by more than this many times the middle excess are cut off
 
 
@@ -62,7 +62,8 @@ def _panel(axes: Axes, columns: Columns, name: str, axis: Mapping[str, Any]) -> 
     if len(best) < len(runs["loss"]):
         style.seeds(axes, {k: v[others] for k, v in runs.items()}, name, color=style.GREY, alpha=0.5,
                     label="other settings", ms=3.5)  # fmt: skip
-        axes.plot(values, runs["loss"][best], "-", color=style.BLUE, lw=1.2)
+        if not axis["texts"]:
+            axes.plot(values, runs["loss"][best], "-", color=style.BLUE, lw=1.2)
     what = "best at this value" if len(best) < len(runs["loss"]) else "setting"
     style.seeds(axes, {k: v[best] for k, v in runs.items()}, name, color=style.BLUE, label=what)
     found = part(columns, f"optimum of {name}")
