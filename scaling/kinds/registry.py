@@ -8,7 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from scaling import files, recipe
-from scaling.kinds import epochs, grid, one_variable, surface
+from scaling.kinds import epochs, grid, hyper, one_variable, surface
 from scaling.kinds.entry import Analysis
 from scaling.laws.table import make_table
 from scaling.results import RunResult
@@ -21,6 +21,7 @@ KINDS: dict[str, Analyser] = {
     "design": surface.ladder,
     "grid": grid.grid,
     "random": grid.grid,
+    "hyper": hyper.hyper,
 }
 
 
