@@ -81,8 +81,11 @@ def symbol(name: str) -> str:
 
 
 def count(value: float) -> str:
-    """A number of parameters or tokens: all digits up to a million, three of larger ones."""
-    return f"{value:,.0f}" if 10 <= value < 1e6 else f"{value:.3g}"
+    """A number of parameters or tokens: all digits below a million, then 3.2M, 1.5B, 2T."""
+    for unit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if value >= unit:
+            return f"{value / unit:.3g}{letter}"
+    return f"{value:,.0f}"
 
 
 def starred(name: str, labels: Mapping[str, str] | None = None) -> str:

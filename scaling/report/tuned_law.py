@@ -50,7 +50,7 @@ def picture(
     other = "tokens" if x == "n_params" else "n_params"
     if law:
         series["law"] = _line(law, good, x, other)
-    title = law.equation if law else f"best {name}, no law: see the JSON"
+    title = law.equation if law else f"Best {name}; no law, for the reason in the JSON"
     return Picture(
         stacked(series),
         partial(draw, name=name, x=x, other=other, title=title, lines=len(of) > 1,
@@ -113,12 +113,13 @@ def draw(
         ends = np.stack([law["low"][along], law["high"][along]])
         if np.isfinite(ends).all():
             axes.fill_between(law[x][along], *ends, color=colour, alpha=0.15, lw=0)
-    sides = np.stack([best[name] - best["low"], best["high"] - best[name]])
-    axes.errorbar(
-        best[x], best[name], yerr=np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0), fmt="*",
-        color=style.RED, ms=9, mec="white", mew=0.5, capsize=2.5, elinewidth=1, zorder=5,
-        label=f"optimum, {confidence:.0%} interval",
-    )  # fmt: skip
+    if len(best[x]):
+        sides = np.stack([best[name] - best["low"], best["high"] - best[name]])
+        axes.errorbar(
+            best[x], best[name], yerr=np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0), fmt="*",
+            color=style.RED, ms=9, mec="white", mew=0.5, capsize=2.5, elinewidth=1, zorder=5,
+            label=f"optimum, {confidence:.0%} interval",
+        )  # fmt: skip
     if len(bad[x]):
         axes.plot(
             bad[x], bad[name], "x", color=style.GREY, label="best tried; no optimum inside the grid"

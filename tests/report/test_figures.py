@@ -26,7 +26,10 @@ TRUTH = KNOWN | {
     ),
 }  # fmt: skip
 SURFACES = {"contours", "predicted", "residuals", "bootstrap"}
-MADE = {name: SURFACES - {"contours"} for name in ("over_training", "data_constrained")}
+MADE = {
+    name: SURFACES - {"contours"}
+    for name in ("over_training", "data_constrained", "data_constrained_one_size")
+}
 MADE |= dict.fromkeys(("chinchilla", "chinchilla_tied", "kaplan"), SURFACES)
 RESAMPLES = 20
 
