@@ -81,7 +81,9 @@ def _measured(used: list[RunResult], fits: curves.Fits, config: ConfigDict):
         kept = np.isin(runs["n_params"], sizes)
         runs = {name: values[kept] for name, values in runs.items()}
     law, lines = fits.chinchilla, []
-    for n_params in sizes if law else ():
+    for n_params in sizes:
+        if law is None:
+            break
         tokens = groups.grid(runs["tokens"][runs["n_params"] == n_params])
         given = {"n_params": n_params, "tokens": tokens}
         lines.append(groups.law_line(law, np.asarray(n_params), tokens, columns=given))

@@ -122,7 +122,7 @@ def _captioned(figure: Figure, caption: str) -> Bbox:
     """Write the caption below the figure; returns the page that holds both, in inches."""
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(caption, int(LETTERS_PER_INCH * width))
-    below = {"va": "top", "fontsize": 6.5, "color": "0.35"}
+    below: Any = {"va": "top", "fontsize": 6.5, "color": "0.35"}
     figure.text(0.01, -0.03 / height, "\n".join(lines), **below)
     if figure.legends:
         # a legend outside the axes would move to the page: lay out first, then tie it to the figure
