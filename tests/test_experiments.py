@@ -5,25 +5,40 @@ from __future__ import annotations
 import csv
 import json
 
-from experiments import data, lr_study, params
+from experiments import data, grid, lr_study, params
+from scaling import cli
 from tests.conftest import ROOT
 
 MINI = f"--config={ROOT}/configs/mini.py"
 
 
+def law(workdir, name):
+    return json.loads((workdir / "curves" / f"{name}.json").read_text())
+
+
 def test_params_experiment(tmp_path, capsys):
+    out = tmp_path / "out"
     code = params.main(
         [
             MINI,
             f"--workdir={tmp_path}",
+            f"--out={out}",
             "--config.sweep.kind=params",
             "--config.sweep.tokens=(40000,)",
+            "--config.sweep.rungs=6",
+            "--config.sweep.seeds=(0, 1)",
         ]
     )
-    assert code == 0 and "verdict" in capsys.readouterr().out
-    law = json.loads((tmp_path / "curves" / "loss_of_n_params.json").read_text())
-    assert len(law["runs_used"]) >= 4 and law["parameters"]["a"]["value"] > 0
-    assert (tmp_path / "curves" / "loss_of_n_params.svg").is_file()
+    said = capsys.readouterr().out
+    assert code == 0 and "verdict" in said and "has no held-out run" in said
+    found = law(out, "loss_of_n_params")
+    assert len(found["runs_used"]) >= 8 and found["parameters"]["a"]["value"] > 0
+    assert found["recipe"]["seeds"] == [0, 1]
+    with (out / "loss_of_n_params.csv").open() as file:
+        means = [row for row in csv.DictReader(file) if row["series"] == "mean"]
+    assert {row["count"] for row in means} == {"2"} and all(float(row["sd"]) > 0 for row in means)
+    assert (out / "loss_of_n_params.svg").is_file()
+    assert "--config.sweep.kind=params" in (out / "command.txt").read_text()
 
 
 def test_data_experiment(tmp_path):
@@ -38,11 +53,38 @@ def test_data_experiment(tmp_path):
         ]
     )
     assert code == 0
-    law = json.loads((tmp_path / "curves" / "loss_of_tokens.json").read_text())
-    assert law["range_of_validity"] == {"tokens": [8192, 131072]}
+    found = law(tmp_path, "loss_of_tokens")
+    assert found["range_of_validity"] == {"tokens": [8192, 131072]}
     with (tmp_path / "curves" / "loss_of_tokens.csv").open() as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert losses[0] > losses[-1] + 0.2
+        losses = [float(row["loss"]) for row in csv.DictReader(file) if row["series"] == "run"]
+    assert max(losses) > min(losses) + 0.2
+
+
+def test_grid_experiment(tmp_path, capsys):
+    code = grid.main(
+        [
+            MINI,
+            f"--workdir={tmp_path}",
+            "--config.sweep.kind=grid",
+            "--config.model.width=8",
+            "--config.model.mlp_width=32",
+            "--config.train.tokens=8192",
+            "--config.sweep.grid_keys=('optim.lr', 'optim.beta2')",
+            "--config.sweep.grid_values=((1e-3, 1e-2, 1e-1), (0.9, 0.99))",
+            "--config.sweep.seeds=(0, 1)",
+        ]
+    )
+    assert code == 0 and "6 settings of optim.beta2, optim.lr" in capsys.readouterr().out
+    found = law(tmp_path, "swept")
+    assert found["best"]["seeds"] == 2 and found["noise_of_a_seed"] > 0
+
+
+def test_an_experiment_of_another_kind_and_a_forecast_without_budgets_are_refused(tmp_path, capsys):
+    assert params.main([MINI, f"--workdir={tmp_path}"]) == 2
+    assert "kind='compute': this experiment needs params" in capsys.readouterr().err
+    code = cli.main(["holdout", MINI, f"--workdir={tmp_path}", "--config.sweep.kind=params"])
+    assert code == 2
+    assert "config.sweep.kind='params' has no held-out run" in capsys.readouterr().err
 
 
 def test_lr_study(tmp_path, capsys):

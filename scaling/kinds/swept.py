@@ -59,7 +59,7 @@ def configs(rows: Sequence[RunResult], workdir: Path) -> tuple[list[dict], list[
 def axes(flat: Sequence[Mapping[str, Any]]) -> list[Axis]:
     """The axes along which these configs differ, without the seed; keys that cannot change numbers left out.
 
-    Keys that change together stand in the order of configs/base.py, but the width before all.
+    Keys that change together stand in alphabetical order, but the width before all.
     """
     defaults = config_lib.flatten(config_lib.base_config())
     found: list[list[Axis]] = []  # those that change together
