@@ -84,7 +84,8 @@ def get_config() -> ConfigDict:
     c.checkpoint.keep = 2  # newest checkpoints kept
 
     c.sweep = ConfigDict()
-    c.sweep.kind = "none"  # none | compute | params | data | grid
+    # none | compute | params | data | ladder | hyper | grid | random | design, see scaling/sweep/kinds.py
+    c.sweep.kind = "none"  # which sweep the section describes; none = a single run
     c.sweep.budgets = (1e11,)  # compute: training FLOPs per run, by the convention below
     c.sweep.flops = "exact"  # convention of the budgets, see scaling/accounting.py
     c.sweep.sizes_per_budget = 6  # compute: consecutive rungs of the ladder at each budget
@@ -98,12 +99,21 @@ def get_config() -> ConfigDict:
     c.sweep.min_depth = 2  # ladder: depth of the narrowest rungs
     c.sweep.heads = 0  # ladder: attention heads of every rung; 0 = width / model.head_dim
     c.sweep.mlp_ratio = 4.0  # ladder: mlp_width / width
-    c.sweep.tokens = (1_000_000,)  # data: the run lengths; params: its one run length
+    c.sweep.tokens = (1_000_000,)  # data, ladder, hyper: the run lengths; params: its one length
+    c.sweep.tokens_per_param = ()  # ladder, hyper: lengths in multiples of n_params; () = tokens
+    c.sweep.unique_tokens = ()  # data: values of data.unique_tokens at every length; () = keep it
     c.sweep.assumed_mfu = 0.3  # share of the matrix peak behind the time estimates of `plan`
     c.sweep.lr_coefficient = 0.0  # lr = coefficient * n_params^-lr_n_exponent; 0 = keep optim.lr
     c.sweep.lr_n_exponent = 0.0  # see above
-    c.sweep.grid_keys = ()  # grid: dotted keys, e.g. ("optim.lr", "seed")
-    c.sweep.grid_values = ()  # grid: one tuple of values per key; the grid is their product
+    c.sweep.lr_factors = (0.25, 0.5, 1.0, 2.0, 4.0)  # hyper: peak lr as multiples of the rule's
+    c.sweep.lr_values = ()  # hyper: peak lr themselves; () = by lr_factors
+    c.sweep.batch_sizes = ()  # hyper: values of train.batch_size; () = keep it
+    c.sweep.grid_keys = ()  # grid: one entry per axis, a dotted key or a tuple of keys to be zipped
+    c.sweep.grid_values = ()  # grid: the values of each axis; of a zip tuples, one value per key
+    c.sweep.random_ranges = ()  # random: (key, "uniform" | "log", low, high), (key, "choice", v, ...)
+    c.sweep.random_count = 16  # random: number of different draws
+    c.sweep.random_seed = 0  # random: seeds the draws; more draws keep the earlier ones
+    c.sweep.design_file = ""  # design: the design.csv of `scaling design --out`, one run per row
     c.sweep.seeds = (0,)  # every run of the plan is repeated with each of these seeds
 
     c.launch = ConfigDict()

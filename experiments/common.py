@@ -31,12 +31,6 @@ def load(args: argparse.Namespace, overrides: list[str]) -> ConfigDict:
     return config
 
 
-def run_id(run: PlannedRun) -> str:
-    from scaling import train
-
-    return train.run_id(run.config)
-
-
 def train_all(runs: list[PlannedRun], config: ConfigDict, workdir: Path) -> list[results.RunResult]:
     """All rows of the workdir's table after training what is missing."""
     runner.claim_workdir(config, workdir)

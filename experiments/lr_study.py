@@ -133,7 +133,7 @@ def main(argv: list[str]) -> int:
     config = common.load(args, overrides)
     runs = planned(config, args.widths, args.budgets, args.rates)
     rows = common.train_all(runs, config, Path(args.workdir))
-    wanted = {common.run_id(run) for run in runs}
+    wanted = {run.run_id for run in runs}
     rows = [r for r in rows if r.run_id in wanted and r.status == "done"]
     analysis = analyse(rows)
     out = Path(args.out)

@@ -139,6 +139,7 @@ def _start_jax(config) -> None:
 
 def _plan(config, _workdir) -> int:
     from scaling import accounting, machine
+    from scaling.flat import view
     from scaling.sweep import plan
 
     _start_jax(config)
@@ -151,19 +152,21 @@ def _plan(config, _workdir) -> int:
         f"{'steps':>7} {'FLOPs':>9} {'lr':>9} {'time':>9}"
     )
     for r in runs:
-        counts = accounting.param_counts(accounting.shape_of(r.config))
+        c = view(r.values)
+        counts = accounting.param_counts(accounting.shape_of(c))
         budget = f"{r.budget:9.2e}" if r.budget else f"{'-':>9}"
         print(
-            f"{budget} {r.config.model.width:5} {r.config.model.depth:5} {r.n_params:11,} "
+            f"{budget} {c.model.width:5} {c.model.depth:5} {r.n_params:11,} "
             f"{counts['n_params_total']:11,} {r.tokens:13,} {r.steps:7,} {r.flops:9.2e} "
-            f"{r.config.optim.lr:9.2e} {_duration(r.flops / speed):>9}"
+            f"{c.optim.lr:9.2e} {_duration(r.flops / speed):>9}"
+            f"{'  ' if r.note else ''}{r.note}"
         )
     total = sum(r.flops for r in runs)
     print(
         f"{len(runs)} runs, {total:.3g} FLOPs, about {_duration(total / speed)} at "
         f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({machine.device_name()})"
     )
-    if config.laws.holdout_factor and config.sweep.kind == "compute":
+    if config.laws.holdout_factor and config.sweep.kind == "compute" and config.sweep.budgets:
         flops = config.laws.holdout_factor * max(config.sweep.budgets)
         print(f"held-out run: {flops:.3g} FLOPs, about {_duration(flops / speed)} more")
     return 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
+import functools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,27 +14,13 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from scaling.errors import UserError
-
-# Sections and keys that cannot change a run's numbers beyond float rounding: they are left out of
-# the hash that names the run, so that a run may go on on another mesh or with other logging.
-NOT_IN_RUN_HASH: dict[str, tuple[str, ...] | None] = {
-    "name": None,
-    "parallel": None,
-    "checkpoint": None,
-    "sweep": None,
-    "launch": None,
-    "laws": None,
-    "data": ("cache_dir", "prefetch", "path"),
-    "train": ("steps_per_dispatch", "log_every"),
-    "model": ("remat", "scan_layers", "matmul", "attention"),
-}
-NOT_IN_SWEEP_HASH: dict[str, tuple[str, ...] | None] = {
-    "parallel": None,
-    "checkpoint": None,
-    "launch": None,
-    "laws": None,
-    "data": ("cache_dir", "prefetch", "path"),
-}
+from scaling.flat import flatten, nested, typed, view
+from scaling.identity import NOT_IN_RUN_HASH as NOT_IN_RUN_HASH
+from scaling.identity import NOT_IN_SWEEP_HASH as NOT_IN_SWEEP_HASH
+from scaling.identity import run_hash as run_hash
+from scaling.identity import run_id as run_id
+from scaling.identity import sweep_hash as sweep_hash
+from scaling.identity import without as without
 
 CHOICES = {
     "model.mlp": ("gelu", "swiglu", "relu2"),
@@ -47,7 +34,17 @@ CHOICES = {
     "data.tokenizer": ("bytes", "bpe"),
     "optim.name": ("adamw",),
     "optim.schedule": ("cosine", "wsd", "constant"),
-    "sweep.kind": ("none", "compute", "params", "data", "grid"),
+    "sweep.kind": (
+        "none",
+        "compute",
+        "params",
+        "data",
+        "ladder",
+        "hyper",
+        "grid",
+        "random",
+        "design",
+    ),
     "launch.kind": ("local", "slurm", "ray"),
     "sweep.flops": ("exact", "appendix_f", "kaplan", "porian", "chinchilla"),
     "laws.n_params": ("n_params", "n_params_with_head", "n_params_total"),
@@ -86,6 +83,7 @@ POSITIVE = (
     "sweep.aspect_ratio",
     "sweep.min_depth",
     "sweep.mlp_ratio",
+    "sweep.random_count",
     "launch.heartbeat_seconds",
     "launch.stale_seconds",
     "launch.nodes",
@@ -104,6 +102,17 @@ FRACTIONS = (
     "laws.confidence",
     "sweep.assumed_mfu",
 )
+# Lists of positive numbers, and those of whole numbers.
+POSITIVE_LISTS = (
+    "sweep.budgets",
+    "sweep.tokens",
+    "sweep.tokens_per_param",
+    "sweep.unique_tokens",
+    "sweep.lr_factors",
+    "sweep.lr_values",
+    "sweep.batch_sizes",
+)
+WHOLE_LISTS = ("sweep.tokens", "sweep.unique_tokens", "sweep.batch_sizes", "sweep.seeds")
 
 
 def base_config() -> ConfigDict:
@@ -119,11 +128,11 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     if not path:
         raise UserError("--config is missing; try --config=configs/quickstart.py")
-    known = set(flatten(base_config()))
+    known = _defaults()
     for argument in overrides:
         key = argument.split("=")[0].removeprefix("--config.")
         if key not in known:
-            raise UserError(f"--config.{key}: no such key{_nearest(key, known)}")
+            raise UserError(f"--config.{key}: no such key{nearest(key, known)}")
     if not Path(path.split(":")[0]).is_file():
         raise UserError(f"--config={path}: no such file")
     argv = ["scaling", f"--config={path}", *overrides]
@@ -146,37 +155,44 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     return check(ConfigDict(values, convert_dict=True), source="config")
 
 
-def with_values(config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
+def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
     """A checked copy of `config` with dotted keys replaced."""
-    known = set(flatten(config))
-    for key in values:
-        if key not in known:
-            raise UserError(f"config.{key}: no such key{_nearest(key, known)}")
-    copy = config.copy_and_resolve_references()
-    copy.lock()
-    try:
-        copy.update_from_flattened_dict(values)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"config.{next(iter(values))}: {_one_line(error)}") from error
-    return check(copy, source="config")
+    return from_flat(replaced(flatten(config), values))
 
 
-def flatten(config: ConfigDict) -> dict[str, Any]:
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat.update({f"{key}.{inner}": v for inner, v in flatten(value).items()})
-        else:
-            flat[key] = value
-    return flat
+def from_flat(flat: Mapping[str, Any]) -> ConfigDict:
+    """The locked config of a flat dict that was checked, see `replaced`."""
+    return ConfigDict(nested(flat)).lock()
+
+
+def replaced(flat: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`with_values` on flat dicts: a checked copy of `flat` with these keys replaced."""
+    changed = dict(flat)
+    for key, value in values.items():
+        if key not in flat:
+            raise UserError(f"config.{key}: no such key{nearest(key, flat)}")
+        changed[key] = typed(value, flat[key])
+    check_flat(changed, source="config")
+    return changed
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return flatten(base_config())
 
 
 def check(config: ConfigDict, source: str) -> ConfigDict:
     """Raises UserError at the first key that is unknown, missing, of the wrong type, or impossible."""
-    base, flat = flatten(base_config()), flatten(config)
+    check_flat(flatten(config), source)
+    return config.lock()
+
+
+def check_flat(flat: Mapping[str, Any], source: str) -> None:
+    """`check` of a flat dict."""
+    base = _defaults()
     for key in flat:
         if key not in base:
-            raise UserError(f"{source}: config.{key}: no such key{_nearest(key, base)}")
+            raise UserError(f"{source}: config.{key}: no such key{nearest(key, base)}")
     for key, default in base.items():
         if key not in flat:
             raise UserError(f"{source}: config.{key} is missing; overlay configs/base.py")
@@ -198,11 +214,23 @@ def check(config: ConfigDict, source: str) -> ConfigDict:
     for key in FRACTIONS:
         if not 0 <= flat[key] <= 1:
             raise UserError(f"{source}: config.{key}={flat[key]!r} should lie between 0 and 1")
-    _check_combinations(config, source)
-    return config.lock()
+    if flat["sweep.kind"] != "none":  # the runs of a plan use none of these
+        _check_lists(flat, source)
+    _check_combinations(view(flat), source)
 
 
-def _check_combinations(c: ConfigDict, source: str) -> None:
+def _check_lists(flat: Mapping[str, Any], source: str) -> None:
+    for key in dict.fromkeys((*POSITIVE_LISTS, *WHOLE_LISTS)):
+        for value in flat[key]:
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise UserError(f"{source}: config.{key}: {value!r} should be a number")
+            if key in WHOLE_LISTS and (value != int(value) or value < 0):
+                raise UserError(f"{source}: config.{key}: {value!r} should be a whole number")
+            if key in POSITIVE_LISTS and not value > 0:
+                raise UserError(f"{source}: config.{key}: {value!r} should be positive")
+
+
+def _check_combinations(c: Any, source: str) -> None:
     def refuse(message: str):
         raise UserError(f"{source}: {message}")
 
@@ -224,9 +252,8 @@ def _check_combinations(c: ConfigDict, source: str) -> None:
             f"config.train.log_every={c.train.log_every} should divide "
             f"config.train.steps_per_dispatch={c.train.steps_per_dispatch}"
         )
-    if c.sweep.kind in ("compute", "params") and c.sweep.width_multiple % (
-        c.sweep.heads or m.head_dim
-    ):
+    on_ladder = ("compute", "params", "ladder", "hyper", "design")
+    if c.sweep.kind in on_ladder and c.sweep.width_multiple % (c.sweep.heads or m.head_dim):
         refuse(
             f"config.sweep.width_multiple={c.sweep.width_multiple} should be a multiple of "
             f"config.sweep.heads={c.sweep.heads}, or where that is 0 of "
@@ -236,6 +263,8 @@ def _check_combinations(c: ConfigDict, source: str) -> None:
         refuse(f"config.sweep.width_ratio={c.sweep.width_ratio} should be above 1")
     if len(c.sweep.grid_keys) != len(c.sweep.grid_values):
         refuse("config.sweep.grid_keys and config.sweep.grid_values should have equal lengths")
+    if c.sweep.kind == "design" and not c.sweep.design_file:
+        refuse("config.sweep.design_file is empty; name the CSV that `scaling design --out` wrote")
     if 0 < c.laws.holdout_factor <= 1:
         refuse(f"config.laws.holdout_factor={c.laws.holdout_factor} should be above 1, or 0")
     # A sweep replaces lengths run by run; lengths of a single run are checked as they stand.
@@ -270,31 +299,6 @@ def schedule_steps(c: ConfigDict) -> dict[str, int]:
     return {"total": total, "warmup": warmup, "decay": decay}
 
 
-def run_hash(c: ConfigDict) -> str:
-    """Ten hexadecimal digits of the config minus what cannot change a run's numbers."""
-    return _digest(c, NOT_IN_RUN_HASH)
-
-
-def sweep_hash(c: ConfigDict) -> str:
-    """Like `run_hash`, over everything that decides which runs a sweep has."""
-    return _digest(c, NOT_IN_SWEEP_HASH)
-
-
-def without(c: ConfigDict, left_out: Mapping[str, tuple[str, ...] | None]) -> dict[str, Any]:
-    kept = {}
-    for key, value in flatten(c).items():
-        section, _, inner = key.partition(".")
-        names = left_out.get(section, ())
-        if names is not None and inner not in names:
-            kept[key] = value
-    return kept
-
-
-def _digest(c: ConfigDict, left_out) -> str:
-    text = json.dumps(without(c, left_out), sort_keys=True, default=list)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
 def to_json(c: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(c.to_dict(), default=list))
 
@@ -307,14 +311,15 @@ def from_json(values: dict[str, Any]) -> ConfigDict:
             return {k: tuples(v) for k, v in value.items()}
         return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
-    filled = base_config().to_dict()
+    filled = nested(_defaults())
     for key, value in tuples(values).items():
         inner = filled.get(key)
         filled[key] = {**inner, **value} if isinstance(inner, dict) else value
     return from_dict(filled)
 
 
-def _nearest(key: str, known) -> str:
+def nearest(key: str, known) -> str:
+    """The end of an error about an unknown key: the known one that it resembles, if any."""
     near = difflib.get_close_matches(key, sorted(known), n=1)
     return f"; did you mean config.{near[0]}?" if near else "; see configs/base.py"
 

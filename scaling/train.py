@@ -24,15 +24,7 @@ from scaling.checkpoint import Checkpoints
 from scaling.data import pipeline, prepare
 from scaling.errors import Diverged, Preempted, UserError
 from scaling.evaluate import HeldOut, evaluate
-
-
-def run_id(config: ConfigDict) -> str:
-    """Readable shape, length and seed, then a hash of everything that can change the numbers."""
-    m = config.model
-    slug = (
-        f"d{m.width}-l{m.depth}-t{config.train.tokens:.3g}-lr{config.optim.lr:.2g}-s{config.seed}"
-    )
-    return f"{slug.replace('+', '')}-{config_lib.run_hash(config)}"
+from scaling.identity import run_id
 
 
 class StopSignal:

@@ -10,7 +10,6 @@ so that no size is picked by hand and a study's sizes are one line in its config
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from ml_collections import ConfigDict
@@ -18,25 +17,27 @@ from ml_collections import ConfigDict
 from scaling import accounting
 from scaling import config as config_lib
 from scaling.errors import UserError
+from scaling.flat import flatten, view
 
 
 @dataclass(frozen=True)
 class Rung:
     """One size of the ladder."""
 
-    width: int
-    depth: int
-    mlp_width: int
-    head_dim: int
+    shape: accounting.Shape
     n_params: int  # without embeddings and head
+
+    @property
+    def width(self) -> int:
+        return self.shape.width
 
     def values(self) -> dict[str, int]:
         """The config keys that make a model of this size."""
         return {
-            "model.width": self.width,
-            "model.depth": self.depth,
-            "model.mlp_width": self.mlp_width,
-            "model.head_dim": self.head_dim,
+            "model.width": self.shape.width,
+            "model.depth": self.shape.depth,
+            "model.mlp_width": self.shape.mlp_width,
+            "model.head_dim": self.shape.head_dim,
         }
 
 
@@ -61,10 +62,14 @@ def rung_of_width(config: ConfigDict, width: int) -> Rung:
     depth = max(config.sweep.min_depth, round(width / config.sweep.aspect_ratio))
     mlp_width = round(config.sweep.mlp_ratio * width)
     head_dim = width // config.sweep.heads if config.sweep.heads else config.model.head_dim
-    rung = Rung(width, depth, mlp_width, head_dim, n_params=0)
-    sized = config_lib.with_values(config, {**rung.values(), "sweep.kind": "none"})
-    counts = accounting.param_counts(accounting.shape_of(sized))
-    return dataclasses.replace(rung, n_params=counts["n_params"])
+    size = {
+        "model.width": width,
+        "model.depth": depth,
+        "model.mlp_width": mlp_width,
+        "model.head_dim": head_dim,
+    }
+    shape = accounting.shape_of(view(config_lib.replaced(flatten(config), size)))
+    return Rung(shape, accounting.param_counts(shape)["n_params"])
 
 
 def learning_rate(config: ConfigDict, n_params: int) -> float:

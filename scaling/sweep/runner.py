@@ -51,9 +51,7 @@ def claim_workdir(config: ConfigDict, workdir: Path) -> None:
 
 
 def run_dir(workdir: Path, run: PlannedRun) -> Path:
-    from scaling import train
-
-    return workdir / "runs" / train.run_id(run.config)
+    return workdir / "runs" / run.run_id
 
 
 def sweep(runs: list[PlannedRun], workdir: Path, role: str = "sweep") -> Outcome:

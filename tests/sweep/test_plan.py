@@ -48,9 +48,9 @@ def test_rates_follow_the_rule():
 def test_ladder_follows_its_ratios():
     config = quickstart(sweep__min_depth=1, sweep__heads=0, sweep__width_multiple=16)
     for rung in ladder.ladder(config):
-        assert rung.width % 16 == 0 and rung.mlp_width == 4 * rung.width
-        assert rung.depth == max(1, round(rung.width / config.sweep.aspect_ratio))
-        assert rung.head_dim == config.model.head_dim
+        assert rung.width % 16 == 0 and rung.shape.mlp_width == 4 * rung.width
+        assert rung.shape.depth == max(1, round(rung.width / config.sweep.aspect_ratio))
+        assert rung.shape.head_dim == config.model.head_dim
     sizes = [r.n_params for r in ladder.ladder(config)]
     assert sizes == sorted(set(sizes))
 

@@ -1,0 +1,79 @@
+"""What names a run and a sweep: hashes of their configs without what cannot change the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from scaling.flat import flatten
+
+# Sections and keys that cannot change a run's numbers beyond float rounding: they are left out of
+# the hash that names the run, so that a run may go on on another mesh or with other logging.
+NOT_IN_RUN_HASH: dict[str, tuple[str, ...] | None] = {
+    "name": None,
+    "parallel": None,
+    "checkpoint": None,
+    "sweep": None,
+    "launch": None,
+    "laws": None,
+    "data": ("cache_dir", "prefetch", "path"),
+    "train": ("steps_per_dispatch", "log_every"),
+    "model": ("remat", "scan_layers", "matmul", "attention"),
+}
+NOT_IN_SWEEP_HASH: dict[str, tuple[str, ...] | None] = {
+    "parallel": None,
+    "checkpoint": None,
+    "launch": None,
+    "laws": None,
+    "data": ("cache_dir", "prefetch", "path"),
+}
+
+
+def run_id(c: ConfigDict | Mapping[str, Any]) -> str:
+    """Readable shape, length and seed, then a hash of everything that can change the numbers.
+
+    Takes a config or the flat dict of one.
+    """
+    f = _flat(c)
+    slug = (
+        f"d{f['model.width']}-l{f['model.depth']}-t{f['train.tokens']:.3g}"
+        f"-lr{f['optim.lr']:.2g}-s{f['seed']}"
+    )
+    return f"{slug.replace('+', '')}-{run_hash(f)}"
+
+
+def run_hash(c: ConfigDict | Mapping[str, Any]) -> str:
+    """Ten hexadecimal digits of the config minus what cannot change a run's numbers."""
+    return _digest(c, NOT_IN_RUN_HASH)
+
+
+def sweep_hash(c: ConfigDict | Mapping[str, Any]) -> str:
+    """Like `run_hash`, over everything that decides which runs a sweep has."""
+    return _digest(c, NOT_IN_SWEEP_HASH)
+
+
+def without(
+    c: ConfigDict | Mapping[str, Any], left_out: Mapping[str, tuple[str, ...] | None]
+) -> dict[str, Any]:
+    """The config as a flat dict, without the sections and keys of `left_out`."""
+    return {key: value for key, value in _flat(c).items() if decides(key, left_out)}
+
+
+def decides(key: str, left_out: Mapping[str, tuple[str, ...] | None]) -> bool:
+    """Whether a dotted key is part of the hash that leaves these out."""
+    section, _, inner = key.partition(".")
+    names = left_out.get(section, ())
+    return names is not None and inner not in names
+
+
+def _digest(c, left_out) -> str:
+    text = json.dumps(without(c, left_out), sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _flat(c: ConfigDict | Mapping[str, Any]) -> Mapping[str, Any]:
+    return flatten(c) if isinstance(c, ConfigDict) else c
