@@ -27,11 +27,11 @@ def data(c):
 
 
 def epochs(c):
-    """What repeated data are worth: one size, three amounts of unique data and all of it, up to 64 epochs."""
+    """What repeated data are worth: one size, four amounts of unique data, up to 64 epochs of the smallest."""
     _one_size(c, width=24, n_params=13_944)
     c.sweep.kind = "data"
     c.sweep.tokens = tuple(131_072 * 2**k for k in range(6))
-    c.sweep.unique_tokens = (65_536, 262_144, 1_048_576, 0)
+    c.sweep.unique_tokens = (65_536, 262_144, 1_048_576, 4_194_304)
 
 
 def ladder(c):
