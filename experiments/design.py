@@ -31,7 +31,8 @@ from scaling.results import RunResult
 from scaling.sweep import plan
 
 RATIOS = (5.0, 1000.0)  # tokens per parameter that proposals may have
-SMALLEST = 100.0  # dearest over cheapest run of a round
+SEEDS = 1000  # between the seeds of two rounds, so that a run proposed again is a repetition
+SMALLEST = 20.0  # dearest over cheapest run of a round
 
 
 def main(argv: list[str]) -> int:
@@ -70,10 +71,13 @@ def _run(args, config: ConfigDict, command: str) -> int:
             path = folder / "design.csv"
             if not path.is_file():
                 _propose(rows, config, args, path)
-            # further seeds, so that a run proposed again is a repetition
             asked = config_lib.with_values(
                 config,
-                {"sweep.kind": "design", "sweep.design_file": str(path), "sweep.seeds": (number,)},
+                {
+                    "sweep.kind": "design",
+                    "sweep.design_file": str(path),
+                    "sweep.seeds": (SEEDS * number,),
+                },
             )
         new = common.train_all(plan.plan(asked), asked, folder)
         rows += [r for r in new if r.run_id not in {known.run_id for known in rows}]
@@ -113,8 +117,11 @@ def _propose(rows: list[RunResult], config: ConfigDict, args, path: Path) -> Non
         flops_per_n_d=float(np.median(table.flops / (table.n_params * table.tokens))),
     )
     sizes = np.clip(found.n_params, table.n_params.min() / 1.5, table.n_params.max() * 4)
-    tokens = np.floor(found.flops / cost_per_token(table)(sizes))
-    columns = {"n_params": np.floor(sizes), "tokens": tokens, "flops": found.flops}
+    cost = cost_per_token(table)(sizes)
+    # runs shorter than min_steps would be left out of the law
+    shortest = max(config.laws.min_steps, 1) * config_lib.tokens_per_step(config)
+    tokens = np.maximum(np.floor(found.flops / cost), shortest)
+    columns = {"n_params": np.floor(sizes), "tokens": tokens, "flops": tokens * cost}
     files.write_bytes(path, files.csv_bytes({name: v.tolist() for name, v in columns.items()}))
 
 

@@ -38,7 +38,7 @@ def test_params_experiment(tmp_path, capsys):
     assert found["recipe"]["seeds"] == [0, 1]
     with (out / "loss_of_n_params.csv").open() as file:
         means = [row for row in csv.DictReader(file) if row["series"] == "mean"]
-    assert {row["count"] for row in means} == {"2"} and all(float(row["sd"]) > 0 for row in means)
+    assert {row["count"] for row in means} == {"2.0"} and all(float(row["sd"]) > 0 for row in means)
     assert (out / "loss_of_n_params.svg").is_file()
     assert "--config.sweep.kind=params" in (out / "command.txt").read_text()
 

@@ -1,4 +1,4 @@
-"""What rounds of designed runs bought: the forecast at one compute after each, against what all had cost by then."""
+"""What rounds of designed runs bought: the forecast at one compute after each, beside what all had cost by then."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ def draw(columns: Columns, at: float, confidence: float) -> Figure:
         value = columns[name]
         ends = np.stack([value - columns[f"{name}_low"], columns[f"{name}_high"] - value])
         ends = np.where(np.isfinite(ends), np.maximum(ends, 0.0), 0.0)
-        panel.errorbar(columns["flops"], value, yerr=ends, fmt="o-", color=style.BLUE, capsize=3, lw=1,
+        panel.errorbar(columns["round"], value, yerr=ends, fmt="o-", color=style.BLUE, capsize=3, lw=1,
                        label=f"{confidence:.0%} interval")  # fmt: skip
-        for number, x, y in zip(columns["round"], columns["flops"], value, strict=True):
-            panel.annotate(
-                f"round {number:.0f}", (x, y), xytext=(5, 5), textcoords="offset points", fontsize=7
-            )
-        panel.set(xscale="log", xlabel="FLOPs of all rounds", ylabel=label)
+        told = zip(columns["round"], columns["flops"], columns["runs"], strict=True)
+        panel.set_xticks(
+            columns["round"],
+            [f"{n:.0f}\n{runs:.0f} runs, {c:.2g}" for n, c, runs in told],
+            fontsize=8,
+        )
+        panel.set(xlabel="round; runs and FLOPs of all so far", ylabel=label)
         if name == "n_params":
             panel.set_yscale("log")
         panel.set_title(f"optimum at {at:.3g} FLOPs", fontsize=9)
-        style.log_ticks(panel)
     panels[0].legend(fontsize=7)
     return figure
