@@ -14,6 +14,15 @@ from tests.conftest import ROOT
 MINI = f"--config={ROOT}/configs/mini.py"
 
 
+# the smallest rung of configs/mini.py, so that all tests share its compiled programs
+SMALL = (
+    "--config.model.width=8",
+    "--config.model.depth=1",
+    "--config.model.head_dim=4",
+    "--config.model.mlp_width=32",
+)
+
+
 def law(workdir, name):
     return json.loads((workdir / "curves" / f"{name}.json").read_text())
 
@@ -27,7 +36,7 @@ def test_params_experiment(tmp_path, capsys):
             f"--out={out}",
             "--config.sweep.kind=params",
             "--config.sweep.tokens=(40000,)",
-            "--config.sweep.rungs=6",
+            "--config.sweep.rungs=5",
             "--config.sweep.seeds=(0, 1)",
         ]
     )
@@ -48,9 +57,8 @@ def test_data_experiment(tmp_path):
         [
             MINI,
             f"--workdir={tmp_path}",
+            *SMALL,
             "--config.sweep.kind=data",
-            "--config.model.width=16",
-            "--config.model.mlp_width=64",
             "--config.sweep.tokens=(8192, 16384, 32768, 65536, 131072)",
         ]
     )
@@ -67,9 +75,8 @@ def test_grid_experiment(tmp_path, capsys):
         [
             MINI,
             f"--workdir={tmp_path}",
+            *SMALL,
             "--config.sweep.kind=grid",
-            "--config.model.width=8",
-            "--config.model.mlp_width=32",
             "--config.train.tokens=8192",
             "--config.sweep.grid_keys=('optim.lr', 'optim.beta2')",
             "--config.sweep.grid_values=((1e-3, 1e-2, 1e-1), (0.9, 0.99))",
@@ -79,9 +86,6 @@ def test_grid_experiment(tmp_path, capsys):
     assert code == 0 and "6 settings of optim.beta2, optim.lr" in capsys.readouterr().out
     found = law(tmp_path, "swept")
     assert found["best"]["seeds"] == 2 and found["noise_of_a_seed"] > 0
-
-
-SMALL = ("--config.model.width=8", "--config.model.mlp_width=32", "--config.sweep.min_width=8")
 
 
 def test_epochs_experiment(tmp_path, capsys):
