@@ -1,20 +1,21 @@
-"""What the experiments share: flags, training a list of runs, a law of one variable, tables, style."""
+"""What the experiments share: flags, a study from config to curves, training a list of runs, tables."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import io
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 
+from scaling import cli, files, machine, results
 from scaling import config as config_lib
-from scaling import files, laws, machine, results
-from scaling.errors import UserError
-from scaling.sweep import plan, runner
+from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
+from scaling.sweep import runner
 from scaling.sweep.plan import PlannedRun
 
 
@@ -56,73 +57,38 @@ def write_figure(path: Path, draw: Callable) -> None:
     files.write_bytes(path.with_suffix(".png"), png)
 
 
-def one_variable(argv: list[str], *, doc: str, kind: str, x: str, x_label: str, fixed: str) -> int:
-    """Train a sweep of one variable and write its curve `<workdir>/curves/loss_of_<x>`.
+def study(argv: list[str], *, doc: str, name: str, kinds: Sequence[str], config: str = "") -> int:
+    """`scaling curves` of a study whose sweep is one of `kinds`; with --out its curves are copied there.
 
-    The law is L = E + k x^-a (form `power_offset` of `laws.fit`); where E is not identified the curve says so.
+    Where no --config is given `config` runs, or the study of that `name` in configs/sweeps.py. Returns the exit code.
     """
     parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    add_flags(parser, config="configs/quickstart.py", workdir=f"results/{kind}")
+    add_flags(parser, config=config or f"configs/sweeps.py:{name}", workdir=f"results/{name}")
+    parser.add_argument("--out", default="", help="folder to copy curves, table and summary to")
     args, overrides = parser.parse_known_args(argv)
-    config = load(args, overrides)
-    if config.sweep.kind != kind:
-        raise UserError(f"config.sweep.kind={config.sweep.kind!r}: this experiment needs {kind!r}")
-    runs, workdir = plan.plan(config), Path(args.workdir)
-    rows = [r for r in train_all(runs, config, workdir) if r.status == "done"]
-    rows.sort(key=lambda r: getattr(r, x))
-    law = laws.fit(
-        laws.make_table(x=[getattr(r, x) for r in rows], loss=[r.loss for r in rows]),
-        "power_offset",
-        objective=laws.Objective("least_squares"),
-        bootstrap=config.laws.bootstrap,
-        confidence=config.laws.confidence,
-    )
-    out = workdir / "curves" / f"loss_of_{x}"
-    write_rows(
-        out.with_suffix(".csv"),
-        rows,
-        ("run_id", "n_params", "tokens", "flops_exact", "lr", "loss", "loss_se", "seed"),
-    )
-    files.write_json(
-        out.with_suffix(".json"),
-        {
-            "name": out.name,
-            "estimator": law.described,
-            "equation": law.equation.replace("x", x),
-            "parameters": {k: i.as_dict() for k, i in law.intervals.items()},
-            "verdict": law.verdict,
-            fixed: sorted({getattr(r, fixed) for r in rows}),
-            "range_of_validity": {x: [getattr(rows[0], x), getattr(rows[-1], x)]},
-            "runs_used": [r.run_id for r in rows],
-            "confidence": config.laws.confidence,
-        },
-    )
-    write_figure(out, lambda: _draw(rows, law, x, x_label))
-    for name, i in law.intervals.items():
-        print(f"{name}  {i.value:.4g}  [{i.low:.4g}, {i.high:.4g}]")
-    print(f"verdict: {law.verdict}")
-    print(out.with_suffix(".png"))
-    return 0
+    try:
+        kind = config_lib.load(args.config, overrides).sweep.kind
+        if kind not in kinds:
+            raise UserError(
+                f"config.sweep.kind={kind!r}: this experiment needs {' or '.join(kinds)}"
+            )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    flags = [f"--config={args.config}", f"--workdir={args.workdir}", *overrides]
+    code = cli.main(["curves", *flags])
+    if args.out and code in (0, EXIT_INCOMPLETE):
+        publish(Path(args.workdir), Path(args.out), shlex.join(["scaling", "curves", *flags]))
+    return code
 
 
-def _draw(rows, law, x: str, x_label: str):
-    from scaling.report import style
-
-    axes = style.new_axes(law.equation.replace("x", x), x_label, "held-out loss, nats/token")
-    values = np.array([getattr(r, x) for r in rows], float)
-    axes.errorbar(
-        values,
-        [r.loss for r in rows],
-        yerr=[r.loss_se for r in rows],
-        fmt="o",
-        color=style.ORANGE,
-        capsize=3,
-        label="runs, standard error of the held-out loss",
-    )
-    grid = np.geomspace(values.min(), values.max() * 3, 100)
-    axes.plot(grid, law.predict(grid), "-", color=style.BLUE, label="law")
-    style.loss_ticks(axes)
-    axes.legend(fontsize=8)
-    return axes
+def publish(workdir: Path, out: Path, command: str) -> None:
+    """Copy curves, table and summary of a workdir to `out`, beside the command that made them."""
+    found = sorted((workdir / "curves").glob("*"))
+    for path in [*found, workdir / "runs.csv", workdir / "summary.txt"]:
+        if path.is_file() and path.name != "inputs.json":
+            files.write_bytes(out / path.name, path.read_bytes())
+    files.write_bytes(out / "command.txt", f"{command}\n".encode())
+    print(out)

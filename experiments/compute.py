@@ -1,19 +1,19 @@
 """L(C), N*(C) and D*(C): the compute sweep, its laws, and the run that tests them.
 
-    python experiments/compute.py --config=configs/quickstart.py --workdir=results/quickstart
-
-The same as `scaling curves`.
+python -m experiments.compute --out=docs/sweeps/compute
 """
 
 from __future__ import annotations
 
 import sys
 
-from scaling import cli
+from experiments import common
 
 
 def main(argv: list[str]) -> int:
-    return cli.main(["curves", *argv])
+    return common.study(
+        argv, doc=__doc__, name="compute", kinds=("compute",), config="configs/quickstart.py"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """L(D): the loss of one size of model against the tokens it is trained on, and its power law.
 
-    python experiments/data.py --config=configs/quickstart.py --workdir=results/data \
-        --config.sweep.kind=data --config.model.width=32 --config.model.mlp_width=128 \
-        '--config.sweep.tokens=(250000, 500000, 1000000, 2000000, 4000000)'
+python -m experiments.data --out=docs/sweeps/data
 """
 
 from __future__ import annotations
@@ -13,14 +11,7 @@ from experiments import common
 
 
 def main(argv: list[str]) -> int:
-    return common.one_variable(
-        argv,
-        doc=__doc__,
-        kind="data",
-        x="tokens",
-        x_label="training tokens, D",
-        fixed="n_params",
-    )
+    return common.study(argv, doc=__doc__, name="data", kinds=("data",))
 
 
 if __name__ == "__main__":

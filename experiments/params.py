@@ -1,7 +1,6 @@
 """L(N): the loss against model size at one length of training, and its power law.
 
-    python experiments/params.py --config=configs/quickstart.py --workdir=results/params \
-        --config.sweep.kind=params '--config.sweep.tokens=(2000000,)'
+python -m experiments.params --out=docs/sweeps/params
 """
 
 from __future__ import annotations
@@ -12,14 +11,7 @@ from experiments import common
 
 
 def main(argv: list[str]) -> int:
-    return common.one_variable(
-        argv,
-        doc=__doc__,
-        kind="params",
-        x="n_params",
-        x_label="parameters without embeddings, N",
-        fixed="tokens",
-    )
+    return common.study(argv, doc=__doc__, name="params", kinds=("params",))
 
 
 if __name__ == "__main__":

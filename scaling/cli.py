@@ -186,7 +186,7 @@ def _plan(config, args) -> int:
         f"{len(runs)} runs, {total:.3g} FLOPs, about {units.duration(total / speed)} at "
         f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({machine.device_name()})"
     )
-    if config.laws.holdout_factor and config.sweep.budgets and not single:
+    if config.laws.holdout_factor and config.sweep.kind == "compute" and config.sweep.budgets:
         flops = config.laws.holdout_factor * max(config.sweep.budgets)
         print(f"held-out run: {flops:.3g} FLOPs, about {units.duration(flops / speed)} more")
     workdir = Path(args.workdir) if args.workdir else None
@@ -273,8 +273,10 @@ def _curves(config, workdir: Path) -> int:
 
     outcome = _trained(config, workdir)
     problems = list(outcome.problems)
-    if config.laws.holdout_factor:
+    if config.laws.holdout_factor and study.has_forecast(config):
         study.hold_out(config, workdir, problems)
+    elif config.laws.holdout_factor:
+        print(study.no_forecast(config))
     study.show(study.fit_and_write(config, workdir, problems))
     return _problems(problems)
 

@@ -7,14 +7,14 @@ what was measured. The CSV beside it holds every number in the picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import files, laws, results
+from scaling import files, laws, recipe, results
 from scaling.laws import export
 from scaling.laws.envelope import Curve
 from scaling.laws.frontier import Optimum, frontier
@@ -40,6 +40,16 @@ class Fits:
     envelope: laws.EnvelopeFit | None
     frontier: list[Optimum]  # of the parametric law, over the plotted range of compute
     refused: dict[str, str]
+    recipe: dict[str, Any] = field(default_factory=dict)  # how the runs were trained
+
+
+def usable(rows: list[results.RunResult]) -> tuple[list[results.RunResult], list[str]]:
+    """(the finished runs of the sweep, one line with the reason for each other row)."""
+    excluded = [f"{r.run_id}: {r.status}, {r.reason}" for r in rows if r.status != "done"]
+    excluded += [
+        f"{r.run_id}: {r.role} run" for r in rows if r.status == "done" and r.role != "sweep"
+    ]
+    return [r for r in rows if r.status == "done" and r.role == "sweep"], excluded
 
 
 def sweep_table(rows: list[results.RunResult], config: ConfigDict, min_steps: int = 0) -> Table:
@@ -48,18 +58,15 @@ def sweep_table(rows: list[results.RunResult], config: ConfigDict, min_steps: in
     Runs of fewer than `min_steps` optimizer steps are left out too: a run that has hardly left its
     warm-up is not on the power law in D that L(N, D) supposes.
     """
-    excluded = [f"{r.run_id}: {r.status}, {r.reason}" for r in rows if r.status != "done"]
-    excluded += [
-        f"{r.run_id}: {r.role} run" for r in rows if r.status == "done" and r.role != "sweep"
-    ]
+    finished, excluded = usable(rows)
     used = []
-    for r in rows:
+    for r in finished:
         steps = r.tokens // r.batch_tokens
-        if r.status == "done" and r.role == "sweep" and steps < min_steps:
+        if steps < min_steps:
             excluded.append(
                 f"{r.run_id}: {steps} steps, fewer than config.laws.min_steps={min_steps}"
             )
-        elif r.status == "done" and r.role == "sweep":
+        else:
             used.append(r)
     schedules = sorted({r.schedule for r in used})
     warnings = []
@@ -114,8 +121,6 @@ def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fit
     )
     if chinchilla is None and isoflop is None and envelope is None:
         raise CannotFit("; ".join(refused.values()))
-    factor = max(config.laws.holdout_factor, 1.0) * 1.5
-    compute = np.geomspace(table.flops.min() / 1.5, table.flops.max() * factor, FRONTIER_POINTS)
     return Fits(
         table=table,
         long_runs=long_runs,
@@ -123,9 +128,19 @@ def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fit
         isoflop=isoflop,
         chinchilla=chinchilla,
         envelope=envelope,
-        frontier=frontier(chinchilla, table, compute) if chinchilla else [],
+        frontier=optima(chinchilla, table, config),
         refused=refused,
+        recipe=recipe.stated(usable(rows)[0], config),
     )
+
+
+def optima(law: laws.Fit | None, table: Table, config: ConfigDict) -> list[Optimum]:
+    """The compute-optimal runs of a law of size and data, from below the runs to beyond the held-out one."""
+    if law is None:
+        return []
+    factor = max(config.laws.holdout_factor, 1.0) * 1.5
+    compute = np.geomspace(table.flops.min() / 1.5, table.flops.max() * factor, FRONTIER_POINTS)
+    return frontier(law, table, compute)
 
 
 def training_curves(rows, workdir: Path, config: ConfigDict) -> list[Curve]:
@@ -158,6 +173,8 @@ def write(
     folder = workdir / "curves"
     common = {
         "study": config.name,
+        "kind": config.sweep.kind,
+        "recipe": fits.recipe,
         "n_params_convention": config.laws.n_params,
         "flops_convention": config.laws.flops,
         "confidence": config.laws.confidence,
@@ -172,11 +189,12 @@ def write(
     }
     measured = _measured(forecast, holdout)
     pictures = []
+    caption = recipe.in_words(fits.recipe)
     for name, (law, picture) in sweep.contents(fits, forecast, holdout, labels).items():
         files.write_json(
             folder / f"{name}.json", {"name": name, **common, **law, "held_out": measured}
         )
-        pictures.append(picture.write(folder / name))
+        pictures.append(picture.write(folder / name, caption))
     return pictures
 
 

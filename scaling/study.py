@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from scaling import config as config_lib
 from scaling import curves, files, holdout, machine, results
 from scaling.errors import UserError
+from scaling.kinds import registry
 from scaling.report import summary
 from scaling.sweep import plan, runner
 
@@ -38,14 +39,23 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
     key, stamp = _inputs_hash(rows, config, forecast), workdir / "curves" / "inputs.json"
     if stamp.is_file() and files.read_json(stamp)["sha256"] == key:
         return Written(stored_summary(workdir), sorted((workdir / "curves").glob("*.png")))
+    if config.sweep.kind in registry.KINDS:
+        analysis = registry.KINDS[config.sweep.kind](rows, workdir, config)
+        pictures, lines = registry.write(analysis, workdir, config), analysis.lines
+    else:
+        pictures, lines = _fit_compute(rows, workdir, config, forecast)
+    files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
+    files.write_json(stamp, {"sha256": key, "commit": machine.commit()})
+    return Written(lines, pictures)
+
+
+def _fit_compute(rows, workdir: Path, config: ConfigDict, forecast) -> tuple[list[Path], list[str]]:
+    """(pictures, summary) of a compute sweep: all approaches, and the forecast with its test."""
     fits = curves.fit(rows, workdir, config)
     tested = [r for r in rows if forecast and r.run_id == forecast["run_id"] and r.status == "done"]
     held_out = tested[0] if tested else None
     pictures = curves.write(fits, workdir, config, forecast, held_out)
-    lines = summary.lines(fits, forecast, held_out)
-    files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
-    files.write_json(stamp, {"sha256": key, "commit": machine.commit()})
-    return Written(lines, pictures)
+    return pictures, summary.lines(fits, forecast, held_out)
 
 
 def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast) -> str:
@@ -59,8 +69,23 @@ def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast) ->
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
 
 
+def has_forecast(config: ConfigDict) -> bool:
+    """Whether this kind of sweep prescribes a run beyond itself, whose loss can be forecast."""
+    return config.sweep.kind not in registry.KINDS
+
+
+def no_forecast(config: ConfigDict) -> str:
+    """Why there is none, in one line."""
+    return (
+        f"config.sweep.kind={config.sweep.kind!r} has no held-out run: only kind='compute' prescribes one, at "
+        "config.laws.holdout_factor times its largest budget"
+    )
+
+
 def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
     """Seal the forecast (once), then train the run that it is about."""
+    if not has_forecast(config):
+        raise UserError(no_forecast(config))
     if not config.laws.holdout_factor:
         raise UserError("config.laws.holdout_factor is 0; set it to 3 or more for a held-out run")
     require_sweep(config, workdir)

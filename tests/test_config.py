@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from configs import sweeps
 from scaling import accounting
 from scaling import config as config_lib
 from scaling.errors import UserError
@@ -22,6 +23,13 @@ def test_every_config_is_valid_and_plans(path):
     for run in runs:
         assert run.flops > 0 and run.steps >= 1
         assert run.flops <= (run.budget or run.flops)
+
+
+@pytest.mark.parametrize("study", sweeps.STUDIES)
+def test_every_small_study_plans_and_is_affordable_on_two_cores(study):
+    config = config_lib.load(f"{ROOT}/configs/sweeps.py:{study}")
+    assert config.name == study and config.sweep.kind != "compute"
+    assert sum(run.flops for run in plan.plan(config)) < 1e13  # 7 minutes at the quickstart's speed
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

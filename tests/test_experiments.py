@@ -5,25 +5,51 @@ from __future__ import annotations
 import csv
 import json
 
-from experiments import data, lr_study, params
+import pytest
+
+from experiments import data, design, epochs, grid, hyper, ladder, lr_study, params
+from scaling import cli
 from tests.conftest import ROOT
 
 MINI = f"--config={ROOT}/configs/mini.py"
 
 
+# the smallest rung of configs/mini.py, so that all tests share its compiled programs
+SMALL = (
+    "--config.model.width=8",
+    "--config.model.depth=1",
+    "--config.model.head_dim=4",
+    "--config.model.mlp_width=32",
+)
+
+
+def law(workdir, name):
+    return json.loads((workdir / "curves" / f"{name}.json").read_text())
+
+
 def test_params_experiment(tmp_path, capsys):
+    out = tmp_path / "out"
     code = params.main(
         [
             MINI,
             f"--workdir={tmp_path}",
+            f"--out={out}",
             "--config.sweep.kind=params",
             "--config.sweep.tokens=(40000,)",
+            "--config.sweep.rungs=5",
+            "--config.sweep.seeds=(0, 1)",
         ]
     )
-    assert code == 0 and "verdict" in capsys.readouterr().out
-    law = json.loads((tmp_path / "curves" / "loss_of_n_params.json").read_text())
-    assert len(law["runs_used"]) >= 4 and law["parameters"]["a"]["value"] > 0
-    assert (tmp_path / "curves" / "loss_of_n_params.svg").is_file()
+    said = capsys.readouterr().out
+    assert code == 0 and "verdict" in said and "has no held-out run" in said
+    found = law(tmp_path, "loss_of_n_params")
+    assert len(found["runs_used"]) >= 8 and found["parameters"]["a"]["value"] > 0
+    assert found["recipe"]["seeds"] == [0, 1]
+    with (out / "loss_of_n_params.csv").open() as file:
+        means = [row for row in csv.DictReader(file) if row["series"] == "mean"]
+    assert {row["count"] for row in means} == {"2.0"} and all(float(row["sd"]) > 0 for row in means)
+    assert (out / "loss_of_n_params.svg").is_file()
+    assert "--config.sweep.kind=params" in (out / "command.txt").read_text()
 
 
 def test_data_experiment(tmp_path):
@@ -31,18 +57,118 @@ def test_data_experiment(tmp_path):
         [
             MINI,
             f"--workdir={tmp_path}",
+            *SMALL,
             "--config.sweep.kind=data",
-            "--config.model.width=16",
-            "--config.model.mlp_width=64",
             "--config.sweep.tokens=(8192, 16384, 32768, 65536, 131072)",
         ]
     )
     assert code == 0
-    law = json.loads((tmp_path / "curves" / "loss_of_tokens.json").read_text())
-    assert law["range_of_validity"] == {"tokens": [8192, 131072]}
+    found = law(tmp_path, "loss_of_tokens")
+    assert found["range_of_validity"] == {"tokens": [8192, 131072]}
     with (tmp_path / "curves" / "loss_of_tokens.csv").open() as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert losses[0] > losses[-1] + 0.2
+        losses = [float(row["loss"]) for row in csv.DictReader(file) if row["series"] == "run"]
+    assert max(losses) > min(losses) + 0.2
+
+
+def test_grid_experiment(tmp_path, capsys):
+    code = grid.main(
+        [
+            MINI,
+            f"--workdir={tmp_path}",
+            *SMALL,
+            "--config.sweep.kind=grid",
+            "--config.train.tokens=8192",
+            "--config.sweep.grid_keys=('optim.lr', 'optim.beta2')",
+            "--config.sweep.grid_values=((1e-3, 1e-2, 1e-1), (0.9, 0.99))",
+            "--config.sweep.seeds=(0, 1)",
+        ]
+    )
+    assert code == 0 and "6 settings of optim.beta2, optim.lr" in capsys.readouterr().out
+    found = law(tmp_path, "swept")
+    assert found["best"]["seeds"] == 2 and found["noise_of_a_seed"] > 0
+
+
+def test_epochs_experiment(tmp_path, capsys):
+    code = epochs.main(
+        [
+            MINI,
+            f"--workdir={tmp_path}",
+            *SMALL,
+            "--config.sweep.kind=data",
+            "--config.sweep.unique_tokens=(2048, 65536)",
+            "--config.sweep.tokens=(8192, 16384, 32768)",
+        ]
+    )
+    assert code == 0
+    found = law(tmp_path, "epochs")
+    assert found["range_of_validity"]["unique_tokens"] == [2048, 65536]
+    assert found["range_of_validity"]["epochs"][1] == 16
+    assert len(found["runs_used"]) == 6 and "L(D, U)" in capsys.readouterr().out
+
+
+def test_ladder_experiment(tmp_path):
+    code = ladder.main(
+        [
+            MINI,
+            f"--workdir={tmp_path}",
+            "--config.sweep.kind=ladder",
+            "--config.sweep.rungs=4",
+            "--config.sweep.tokens=(8192, 16384, 32768)",
+        ]
+    )
+    assert code == 0
+    found = law(tmp_path, "ladder")
+    assert len(found["runs_used"]) == 9 and found["n_params_convention"] == "n_params"
+    assert (tmp_path / "curves" / "ladder.png").is_file()
+
+
+def test_random_and_hyper_experiments(tmp_path):
+    small = [MINI, *SMALL, "--config.train.tokens=8192"]
+    ranges = "--config.sweep.random_ranges=(('optim.lr', 'log', 1e-3, 1e-1),)"
+    code = grid.main(
+        [*small, f"--workdir={tmp_path / 'r'}", "--config.sweep.kind=random",
+         "--config.sweep.random_count=4", ranges]
+    )  # fmt: skip
+    assert code == 0 and len(law(tmp_path / "r", "swept")["parameters"]["lr"]["best"]) == 4
+    code = hyper.main(
+        [*small, f"--workdir={tmp_path / 'h'}", "--config.sweep.kind=hyper", "--config.sweep.rungs=1",
+         "--config.sweep.tokens=(8192,)", "--config.sweep.lr_values=(1e-3, 1e-2, 1e-1)"]
+    )  # fmt: skip
+    found = law(tmp_path / "h", "lr_optimum")
+    assert code == 0 and len(found["groups"]) == 1
+    assert found["groups"][0]["rows"] == 3
+
+
+@pytest.mark.slow
+def test_design_experiment(tmp_path, capsys):
+    code = design.main(
+        [
+            MINI,
+            f"--workdir={tmp_path}",
+            f"--out={tmp_path / 'out'}",
+            "--rounds=1",
+            "--runs=4",
+            "--round_flops=4e9",
+            "--max_flops=2e9",
+            "--at=1e10",
+            "--config.sweep.kind=ladder",
+            "--config.sweep.rungs=4",
+            "--config.sweep.tokens=(8192, 16384, 32768)",
+        ]
+    )
+    assert code == 0 and "round 1:" in capsys.readouterr().out
+    found = law(tmp_path, "design_rounds")
+    assert (tmp_path / "out" / "design_rounds.csv").is_file()
+    assert [h["round"] for h in found["rounds"]] == [0, 1]
+    assert found["rounds"][1]["runs"] > found["rounds"][0]["runs"] == 9
+
+
+def test_an_experiment_of_another_kind_and_a_forecast_without_budgets_are_refused(tmp_path, capsys):
+    assert params.main([MINI, f"--workdir={tmp_path}"]) == 2
+    assert "kind='compute': this experiment needs params" in capsys.readouterr().err
+    code = cli.main(["holdout", MINI, f"--workdir={tmp_path}", "--config.sweep.kind=params"])
+    assert code == 2
+    assert "config.sweep.kind='params' has no held-out run" in capsys.readouterr().err
 
 
 def test_lr_study(tmp_path, capsys):

@@ -15,6 +15,7 @@ FORBIDDEN = {
     "scaling/train.py": ("sweep", "laws", "curves", "study", "cli"),
     "scaling/step.py": ("sweep", "laws", "data", "train", "checkpoint"),
     "scaling/sweep": ("models", "laws", "curves", "study", "cli", "step"),
+    "scaling/kinds": ("models", "data", "train", "sweep", "step", "study", "cli"),
     "scaling/report": ("train", "sweep", "models", "data", "cli"),
 }
 

@@ -26,6 +26,11 @@ def ranges(table: Table, columns) -> dict[str, list[float]]:
     return {c: [float(table[c].min()), float(table[c].max())] for c in columns}
 
 
+def residual_rms(fit: Fit | VarproFit) -> float:
+    """Root mean square of the residuals of log loss."""
+    return float(np.sqrt(np.mean(fit.residuals**2)))
+
+
 def _common(table: Table) -> dict[str, Any]:
     columns = [c for c in table.columns if c not in ("budget", "seed")]
     return {
@@ -52,7 +57,7 @@ def fitted(fit: Fit, table: Table) -> dict[str, Any]:
         "starts_that_reach_it": fit.reached,
         "starts_converged": float(np.mean(fit.converged)),
         "other_minima": list(fit.other_minima),
-        "residual_rms": float(np.sqrt(np.mean(fit.residuals**2))),
+        "residual_rms": residual_rms(fit),
         "spread": fit.spread,
         "resamples": len(fit.draws_BP),
         "verdict": fit.verdict,
@@ -128,7 +133,7 @@ def varpro(fit: VarproFit, table: Table) -> dict[str, Any]:
         "equation": fit.equation,
         "estimator": "variable projection: least squares of relative residuals, exponents searched",
         "params": {name: i.as_dict() for name, i in fit.intervals.items()},
-        "residual_rms": float(np.sqrt(np.mean(fit.residuals**2))),
+        "residual_rms": residual_rms(fit),
         "verdict": diagnose.verdict(list(fit.warnings)),
         "warnings": list(fit.warnings),
         **_common(table),

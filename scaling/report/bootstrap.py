@@ -51,6 +51,9 @@ def pairs(form: Form) -> tuple[tuple[str, str], ...]:
     return (names[0], names[1]), (names[-2], names[-1])
 
 
+FARTHEST = 1e20  # from the optimum that the axes reach, as a factor
+
+
 def picture(law: Fit) -> Picture:
     """All parameters of all refits (series `refit`), the optimum, and the ends of its intervals."""
     natural_BP = law.draws
@@ -84,7 +87,7 @@ def draw(
     for panel, (x, y) in zip(axes, pairs, strict=True):
         ends = {name: _window(columns, name) for name in (x, y)}
         panel.plot(
-            *(np.where(np.isfinite(refits[n]), refits[n], np.nan) for n in (x, y)),
+            *(_inside(refits[n], *ends[n]) for n in (x, y)),
             "o",
             color=style.BLUE,
             ms=3,
@@ -129,6 +132,11 @@ def draw(
     return figure
 
 
+def _inside(draws: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Draws that the axis shows, NaN for the others."""
+    return np.where((draws >= low) & (draws <= high), draws, np.nan)
+
+
 def _interval(panel: Axes, columns: Columns, name: str, which: str) -> None:
     """The marginal interval as a bar along the axis; ends at infinity run out of the picture."""
     low, high = (float(part(columns, end)[name][0]) for end in ("low", "high"))
@@ -157,6 +165,9 @@ def _window(columns: Columns, name: str) -> tuple[float, float]:
     if len(finite):
         seen += [*np.percentile(finite, [50 - SHOWN / 2, 50 + SHOWN / 2])]
     low, high = float(np.min(seen)), float(np.max(seen))
+    best = float(seen[0])
+    if low > 0 and best > 0:  # a parameter that runs off would take the rest out of sight
+        low, high = max(low, best / FARTHEST), min(high, best * FARTHEST)
     if low > 0 and high > WIDE * low:
         margin = (high / low) ** 0.06
         return low / margin, high * margin

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.laws.isoflop import IsoflopFit
+from scaling.laws.repeats import repeats
 from scaling.laws.table import Table
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
@@ -24,7 +25,10 @@ QUANTITIES = {
 
 
 def profiles(found: IsoflopFit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
-    """Loss against size at every budget. Series: `run`, `profile`, and `minimum` where it is interior."""
+    """Loss against size at every budget. Series: `run`, `profile`, and `minimum` where it is interior.
+
+    Where seeds repeat a size, `seeds` has their mean, standard deviation `sd` and `count`.
+    """
     rows = table.rows(np.isin(table.budget, [p.budget for p in found.profiles]))
     series: dict[str, dict] = {
         "run": {
@@ -36,6 +40,15 @@ def profiles(found: IsoflopFit, table: Table, labels: Mapping[str, str] | None =
             "loss": rows.loss,
         }
     }
+    points = repeats([rows.budget, rows.n_params], rows.loss)
+    if (points.count_P > 1).any():
+        series["seeds"] = {
+            "budget": rows.budget[points.first_P],
+            "n_params": rows.n_params[points.first_P],
+            "loss": points.mean_P,
+            "sd": points.sd_P,
+            "count": points.count_P,
+        }
     drawn = [p for p in found.profiles if np.isfinite(p.coefficients).all()]
     grids = [_between(p.log_points[0]) for p in drawn]
     series["profile"] = {
@@ -63,6 +76,12 @@ def draw_profiles(columns: Columns, confidence: float, labels: Mapping[str, str]
             mew=0.4, label=f"{budget:.3g} FLOPs",
         )  # fmt: skip
         axes.plot(curves["n_params"][along], curves["loss"][along], "-", color=colour, lw=1.2)
+    seeds = part(columns, "seeds")
+    if len(seeds["loss"]):
+        axes.errorbar(
+            seeds["n_params"], seeds["loss"], yerr=np.nan_to_num(seeds["sd"]), fmt="none", ecolor="0.3",
+            elinewidth=1, capsize=2.5, zorder=4, label="mean and s.d. of seeds",
+        )  # fmt: skip
     axes.errorbar(
         best["n_params"], best["loss"], xerr=_bars(best, "n_params"), fmt="*", color=style.RED,
         ms=9, mec="white", mew=0.5, capsize=2, elinewidth=1, zorder=5,

@@ -24,9 +24,9 @@ class Picture:
     columns: Columns
     draw: Callable[[Columns], Axes | Figure]
 
-    def write(self, stem: Path) -> Path:
-        """Write `stem`.csv, .svg and .png; returns the last."""
-        svg, png = style.render(lambda: self.draw(self.columns))
+    def write(self, stem: Path, caption: str = "") -> Path:
+        """Write `stem`.csv, .svg and .png, with `caption` below the drawing; returns the last."""
+        svg, png = style.render(lambda: self.draw(self.columns), caption)
         for suffix, content in (
             (".csv", files.csv_bytes(self.columns)),
             (".svg", svg),

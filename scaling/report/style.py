@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
 SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
@@ -34,6 +36,7 @@ KINDS = (
     BLACK,
 )  # series of equal rank; RED marks the answer
 WIDTH, HEIGHT = 6.4, 4.0  # inches; two columns of a page, or one with its type still legible
+LETTERS_PER_INCH, CAPTION_LINE = 19, 0.115  # of a caption: letters per inch, inches per line
 STYLE: Any = {
     "figure.figsize": (WIDTH, HEIGHT),
     "figure.constrained_layout.use": True,
@@ -71,6 +74,20 @@ def label(name: str, labels: Mapping[str, str] | None = None) -> str:
     return {**LABELS, **(labels or {})}.get(name, name)
 
 
+def symbol(name: str) -> str:
+    """The letter of a column, as in N = 12,288; its name where it has none."""
+    letters = {"n_params": "N", "tokens": "D", "unique_tokens": "U", "flops": "C"}
+    return letters.get(name, name)
+
+
+def count(value: float) -> str:
+    """A number of parameters or tokens: all digits below a million, then 3.2M, 1.5B, 2T."""
+    for unit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if value >= unit:
+            return f"{value / unit:.3g}{letter}"
+    return f"{value:,.0f}"
+
+
 def starred(name: str, labels: Mapping[str, str] | None = None) -> str:
     """The label of a column at the optimum: N*, D* or L*."""
     what, _, unit = label(name, labels).rpartition(",")
@@ -87,17 +104,33 @@ def mathtext(equation: str) -> str:
     return "$" + re.sub(r"([A-Z])([0-9])", r"\1_\2", spaced) + "$"
 
 
-def render(draw: Callable[[], Axes | Figure]) -> tuple[bytes, bytes]:
-    """(SVG, PNG) of what `draw` draws."""
+def render(draw: Callable[[], Axes | Figure], caption: str = "") -> tuple[bytes, bytes]:
+    """(SVG, PNG) of what `draw` draws, with `caption` in small type below it."""
     with plt.rc_context(STYLE):
         drawn = draw()
         figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
         assert figure is not None  # an axes always has one
+        page = _captioned(figure, caption) if caption else None
         svg, png = io.BytesIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-        figure.savefig(png, format="png")
+        figure.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches=page)
+        figure.savefig(png, format="png", bbox_inches=page)
         plt.close(figure)
     return svg.getvalue(), png.getvalue()
+
+
+def _captioned(figure: Figure, caption: str) -> Bbox:
+    """Write the caption below the figure; returns the page that holds both, in inches."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(caption, int(LETTERS_PER_INCH * width))
+    below: Any = {"va": "top", "fontsize": 6.5, "color": "0.35"}
+    figure.text(0.01, -0.03 / height, "\n".join(lines), **below)
+    if figure.legends:
+        # a legend outside the axes would move to the page: lay out first, then tie it to the figure
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for legend in figure.legends:
+            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+    return Bbox([[0.0, -CAPTION_LINE * (len(lines) + 1)], [width, height]])
 
 
 def new_axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
@@ -108,6 +141,17 @@ def new_axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
         axes.yaxis.set_major_formatter(ticker.ScalarFormatter())
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     return axes
+
+
+def seeds(axes: Axes, at: Mapping[str, Any], x: str, *, color, label: str, **kind: Any) -> None:
+    """Points `loss` at `x`: means with the standard deviation of their seeds (`sd`, `count`), or single runs
+    with the standard error of their evaluation (`loss_se`)."""
+    several = np.asarray(at["count"], float) > 1
+    bars = np.nan_to_num(np.where(several, at["sd"], at["loss_se"]))
+    label += " (mean, s.d. of seeds)" if several.any() else ""
+    style: Any = {"fmt": "o", "ms": 4.5, "mec": "white", "mew": 0.4, "capsize": 2.5}
+    axes.errorbar(at[x], at["loss"], yerr=bars, color=color, elinewidth=1, label=label, zorder=4,
+                  **(style | kind))  # fmt: skip
 
 
 def panels(count: int, *, width: float = WIDTH, height: float = 2.9, share_y: bool = False):

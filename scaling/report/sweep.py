@@ -45,14 +45,32 @@ def contents(
             },
             isoflop.profiles(fits.isoflop, fits.table, labels),
         )
-    if fits.chinchilla:
-        law, runs = fits.chinchilla, fits.long_runs
-        content = _parametric(law, runs)
-        found["chinchilla"] = content, residuals.picture(law, runs, labels)
-        found["chinchilla_contours"] = content, surface.picture(law, runs, fits.frontier, labels)
-        found["chinchilla_predicted"] = content, measured.picture(law, runs, labels)
-        if len(law.draws_BP):
-            found["chinchilla_bootstrap"] = content, bootstrap.picture(law)
+    found.update(parametric(fits, labels))
+    found.update(optima(fits, forecast, holdout, labels))
+    return found
+
+
+def parametric(fits, labels: Mapping[str, str]) -> dict[str, tuple[dict[str, Any], Picture]]:
+    """L(N, D), approach 3: residuals, contours, prediction against measurement and refits; {} without it."""
+    if not fits.chinchilla:
+        return {}
+    law, runs = fits.chinchilla, fits.long_runs
+    pictures = {
+        "chinchilla": residuals.picture(law, runs, labels),
+        "chinchilla_contours": surface.picture(law, runs, fits.frontier, labels),
+        "chinchilla_predicted": measured.picture(law, runs, labels),
+    }
+    if len(law.draws_BP):
+        pictures["chinchilla_bootstrap"] = bootstrap.picture(law)
+    content = _parametric(law, runs)
+    return {name: (content, picture) for name, picture in pictures.items()}
+
+
+def optima(
+    fits, forecast, holdout, labels: Mapping[str, str]
+) -> dict[str, tuple[dict[str, Any], Picture]]:
+    """Loss, N* and D* of the compute-optimal run by every approach; {} without any."""
+    found: dict[str, tuple[dict[str, Any], Picture]] = {}
     for name, quantity in (("frontier", "loss"), ("n_opt", "n_params"), ("tokens_opt", "tokens")):
         if not fits.isoflop and not fits.frontier:
             continue

@@ -21,6 +21,7 @@ TRUTH = {
     "shifted_power": (np.log(3e3), np.log(1.5), np.log(3e4), 0.5),
     "m4": (np.log(30.0), np.log(1.5), np.log(2.0), np.log(0.5), 0.4),
     "broken": (np.log(30.0), np.log(0.5), np.log(3e5), np.log(0.3), 0.2, 0.3),
+    "data_constrained_one_size": (np.log(30.0), np.log(1.5), np.log(8.0), 0.2),
     "loss_to_error": (0.86, np.log(2.2), np.log(0.71)),
 }
 
@@ -34,6 +35,8 @@ def surface(name: str):
         "n_params": np.exp(n), "tokens": np.exp(d), "flops": 6 * np.exp(n + d),
         "tokens_per_param": np.exp(d - n), "x": np.geomspace(1e3, 1e8, 30),
     }  # fmt: skip
+    if "unique_tokens" in form.inputs:
+        columns["unique_tokens"] = np.exp(d - rng.uniform(0, 3, 30))
     if name == "loss_to_error":
         columns["loss"] = np.linspace(2.2, 5.0, 30)
     logs = np.log(np.stack([columns[c] for c in form.inputs], axis=1))

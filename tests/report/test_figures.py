@@ -26,7 +26,10 @@ TRUTH = KNOWN | {
     ),
 }  # fmt: skip
 SURFACES = {"contours", "predicted", "residuals", "bootstrap"}
-MADE = {name: SURFACES - {"contours"} for name in ("over_training", "data_constrained")}
+MADE = {
+    name: SURFACES - {"contours"}
+    for name in ("over_training", "data_constrained", "data_constrained_one_size")
+}
 MADE |= dict.fromkeys(("chinchilla", "chinchilla_tied", "kaplan"), SURFACES)
 RESAMPLES = 20
 
@@ -133,6 +136,42 @@ def test_every_form_has_its_pictures_and_they_hold_what_the_law_says(name):
 def test_pictures_are_drawn_from_their_csv_alone(name):
     for picture in pictures.of(*law_and_table(name)).values():
         check_files(picture)
+
+
+def test_refits_hundreds_of_decades_off_do_not_break_the_axes():
+    law, _ = law_and_table("power_offset")
+    draws_BP = law.draws_BP.copy()
+    draws_BP[:2, 0], draws_BP[2:4, 0] = 700.0, -700.0  # log k
+    wild = dataclasses.replace(law, draws_BP=draws_BP)
+    svg, _ = style.render(
+        lambda: pictures.bootstrap.picture(wild).draw(pictures.bootstrap.picture(wild).columns)
+    )
+    assert b"4 refits outside" in svg
+
+
+def test_a_caption_stands_below_the_figure_and_leaves_its_legend(tmp_path):
+    law, table = law_and_table("chinchilla")
+    picture = pictures.surface.picture(law, table)
+    plain, told = (
+        picture.write(tmp_path / n, c) for n, c in (("plain", ""), ("told", "lr 0.01; " * 40))
+    )
+    (wide, high), (wider, higher) = (
+        struct.unpack(">II", path.read_bytes()[16:24]) for path in (plain, told)
+    )
+    assert wide == wider and high < higher < 1.3 * high
+    assert "lr 0.01" in told.with_suffix(".svg").read_text()
+
+
+def test_seeds_are_bars_on_an_isoflop_profile():
+    table = isoflop_table()
+    twice = table.rows(np.repeat(np.arange(len(table)), 2))
+    twice = twice.with_columns(loss=twice.loss * np.where(np.arange(len(twice)) % 2, 1.01, 0.99))
+    columns = pictures.isoflop.profiles(laws.fit_isoflop(twice, bootstrap=2), twice).columns
+    seeds = part(columns, "seeds")
+    assert len(seeds["loss"]) == len(table) and set(seeds["count"]) == {2}
+    np.testing.assert_allclose(seeds["sd"] / seeds["loss"], 0.02 / np.sqrt(2))
+    once = pictures.isoflop.profiles(laws.fit_isoflop(table, bootstrap=2), table).columns
+    assert "sd" not in once
 
 
 def test_refits_at_infinity_are_left_out_of_the_axes_and_counted():

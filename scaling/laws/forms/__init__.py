@@ -5,7 +5,7 @@ from scaling.laws.forms.base import Form
 from scaling.laws.forms.hyper import BATCH_LAW, LR_LAW, power_product
 from scaling.laws.forms.links import LOSS_TO_ERROR
 from scaling.laws.forms.one_input import BROKEN, LEVEL, M4, POWER, POWER_OFFSET, SHIFTED_POWER
-from scaling.laws.forms.repeated import DATA_CONSTRAINED
+from scaling.laws.forms.repeated import DATA_CONSTRAINED, DATA_CONSTRAINED_ONE_SIZE
 from scaling.laws.forms.size_and_data import (
     CHINCHILLA,
     CHINCHILLA_TIED,
@@ -21,6 +21,7 @@ FORMS = {
         KAPLAN,
         OVER_TRAINING,
         DATA_CONSTRAINED,
+        DATA_CONSTRAINED_ONE_SIZE,
         LEVEL,
         POWER,
         POWER_OFFSET,

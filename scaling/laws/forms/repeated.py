@@ -7,7 +7,17 @@ import itertools
 import numpy as np
 
 from scaling.laws.forms.base import Form, stored_as_logs
+from scaling.laws.forms.one_input import power_offset_starts
 from scaling.laws.forms.size_and_data import chinchilla_log_loss, chinchilla_starts, positive_from
+
+
+def effective(log_unique, log_total, log_decay):
+    """log of what `total` is worth of which only `unique` is new: U + U R* (1 - exp(-R / R*)), R = total / U - 1."""
+    import jax.numpy as jnp
+
+    repeats = jnp.expm1(log_total - log_unique)
+    decay = jnp.exp(log_decay)
+    return log_unique + jnp.log1p(-decay * jnp.expm1(-repeats / decay))
 
 
 def data_constrained_log_loss(params_P, logs_NF):
@@ -24,12 +34,6 @@ def data_constrained_log_loss(params_P, logs_NF):
     log_ud = jnp.minimum(log_u, log_d)
     log_g = (jnp.log(alpha) + a - jnp.log(beta) - b) / (alpha + beta)
     log_un = jnp.minimum(log_n, log_g + (log_ud + log_g) * beta / alpha)
-
-    def effective(log_unique, log_total, log_decay):
-        repeats = jnp.expm1(log_total - log_unique)
-        decay = jnp.exp(log_decay)
-        return log_unique + jnp.log1p(-decay * jnp.expm1(-repeats / decay))
-
     logs = jnp.stack([effective(log_un, log_n, log_rn), effective(log_ud, log_d, log_rd)], axis=1)
     return chinchilla_log_loss(jnp.stack([a, b, e, alpha, beta]), logs)
 
@@ -62,4 +66,44 @@ DATA_CONSTRAINED = Form(
     starts=data_constrained_starts,
     legal=positive_from(5),
     judged=("E", "R_D", "R_N", "alpha", "beta"),
+)
+
+
+def one_size_log_loss(params_P, logs_NF):
+    """log(E + B / D'^beta) of (log B, log E, log R_D, beta), D' as above."""
+    import jax.numpy as jnp
+
+    b, e, log_rd, beta = params_P
+    log_d, log_u = logs_NF[:, 0], logs_NF[:, 1]
+    return jnp.logaddexp(e, b - beta * effective(jnp.minimum(log_u, log_d), log_d, log_rd))
+
+
+def one_size_starts(logs_NF, target_N) -> np.ndarray:
+    once = power_offset_starts(np.minimum(logs_NF[:, :1], logs_NF[:, 1:2] + np.log(4.0)), target_N)
+    return np.array(
+        [
+            (k, e, log_rd, a)
+            for (k, e, a), log_rd in itertools.product(once, np.log(np.geomspace(0.5, 500.0, 8)))
+        ]
+    )
+
+
+_natural1, _internal1 = stored_as_logs(0, 3)
+DATA_CONSTRAINED_ONE_SIZE = Form(
+    name="data_constrained_one_size",
+    equation=(
+        "L(D, U) = E + B / D'^beta, D' = U_D + U_D R_D* (1 - exp(-R_D / R_D*)), U_D = min(U, D), "
+        "R_D = D / U_D - 1"
+    ),
+    source="Muennighoff et al. 2023, equation 5, at one size, whose term in N is part of E",
+    domain="up to tens of epochs of one size; E holds the loss that a larger model would not have",
+    inputs=("tokens", "unique_tokens"),
+    parameters=("B", "E", "R_D", "beta"),
+    log_predict=one_size_log_loss,
+    natural=_natural1,
+    internal=_internal1,
+    starts=one_size_starts,
+    legal=positive_from(3),
+    distinct=2,
+    judged=("E", "R_D", "beta"),
 )

@@ -1,0 +1,162 @@
+"""Rounds of runs that the laws ask for: a coarse ladder, its fit, the runs that narrow a forecast most, and again.
+
+    python -m experiments.design --out=docs/sweeps/design
+
+Each round is a sweep of its own below the workdir. What a round costs is kept to what was proposed by setting the
+tokens of each size by its own cost per token, since for models this small it is far from 6 N. Of the forecast's interval
+after each round, `curves/design_rounds` tells whether the runs were worth it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import common
+from scaling import config as config_lib
+from scaling import curves, files, laws, results
+from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
+from scaling.kinds import registry
+from scaling.kinds.entry import Analysis, Curve
+from scaling.laws.frontier import cost_per_token, frontier
+from scaling.report import rounds
+from scaling.results import RunResult
+from scaling.sweep import plan
+
+RATIOS = (5.0, 1000.0)  # tokens per parameter that proposals may have
+SEEDS = 1000  # between the seeds of two rounds, so that a run proposed again is a repetition
+SMALLEST = 20.0  # dearest over cheapest run of a round
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    common.add_flags(parser, config="configs/sweeps.py:design", workdir="results/design")
+    parser.add_argument("--out", default="", help="folder to copy curves, table and summary to")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds after the ladder")
+    parser.add_argument("--runs", type=int, default=8, help="runs of a round, at most")
+    parser.add_argument("--round_flops", type=float, default=1.6e12, help="FLOPs of a round")
+    parser.add_argument("--max_flops", type=float, default=4e11, help="FLOPs of a run, at most")
+    parser.add_argument("--at", type=float, default=3e12, help="FLOPs to forecast the best loss at")
+    args, overrides = parser.parse_known_args(argv)
+    try:
+        return _run(
+            args,
+            common.load(args, overrides),
+            shlex.join(["python", "-m", "experiments.design", *argv]),
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def _run(args, config: ConfigDict, command: str) -> int:
+    workdir = Path(args.workdir)
+    rows: list[RunResult] = []
+    history: list[dict[str, Any]] = []
+    for number in range(args.rounds + 1):
+        folder = workdir / f"round{number}"
+        asked = config
+        if number:
+            path = folder / "design.csv"
+            if not path.is_file():
+                _propose(rows, config, args, path)
+            asked = config_lib.with_values(
+                config,
+                {
+                    "sweep.kind": "design",
+                    "sweep.design_file": str(path),
+                    "sweep.seeds": (SEEDS * number,),
+                },
+            )
+        new = common.train_all(plan.plan(asked), asked, folder)
+        rows += [r for r in new if r.run_id not in {known.run_id for known in rows}]
+        history.append(_forecast(rows, config, args.at, number))
+        print(_line(history[-1], args.at))
+    found = registry.KINDS["design"](rows, workdir, config)
+    registry.write(_with_rounds(found, history, args.at, config), workdir, config)
+    lines = [*found.lines, *(_line(h, args.at) for h in history)]
+    files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
+    results.write_table(workdir, rows)
+    if args.out:
+        common.publish(workdir, Path(args.out), command)
+    return EXIT_INCOMPLETE if any(r.status != "done" for r in rows) else 0
+
+
+def _fit(rows: list[RunResult], config: ConfigDict) -> laws.Fit:
+    return laws.fit_chinchilla(
+        curves.sweep_table(rows, config, config.laws.min_steps),
+        delta=config.laws.huber_delta,
+        bootstrap=config.laws.bootstrap,
+        confidence=config.laws.confidence,
+    )
+
+
+def _propose(rows: list[RunResult], config: ConfigDict, args, path: Path) -> None:
+    """Write the next round as a CSV of n_params, tokens and FLOPs, as `scaling design` does."""
+    table = curves.sweep_table(rows, config, config.laws.min_steps)
+    found = laws.propose(
+        [laws.Belief.of(_fit(rows, config))],
+        [laws.Target(args.at)],
+        done=table,
+        total_flops=args.round_flops,
+        max_runs=args.runs,
+        max_flops=args.max_flops,
+        min_flops=args.max_flops / SMALLEST,
+        tokens_per_param=RATIOS,
+        flops_per_n_d=float(np.median(table.flops / (table.n_params * table.tokens))),
+    )
+    sizes = np.clip(found.n_params, table.n_params.min() / 1.5, table.n_params.max() * 4)
+    cost = cost_per_token(table)(sizes)
+    # runs shorter than min_steps would be left out of the law
+    shortest = max(config.laws.min_steps, 1) * config_lib.tokens_per_step(config)
+    tokens = np.maximum(np.floor(found.flops / cost), shortest)
+    columns = {"n_params": np.floor(sizes), "tokens": tokens, "flops": tokens * cost}
+    files.write_bytes(path, files.csv_bytes({name: v.tolist() for name, v in columns.items()}))
+
+
+def _forecast(rows: list[RunResult], config: ConfigDict, at: float, number: int) -> dict[str, Any]:
+    """The law's loss at the target after this round, and what all rounds have cost."""
+    table = curves.sweep_table(rows, config, config.laws.min_steps)
+    (best,) = frontier(_fit(rows, config), table, [at])
+    return {
+        "round": number,
+        "runs": len(rows),
+        "flops": float(table.flops.sum()),
+        "loss": best.loss,
+        "n_params": best.n_params,
+    }
+
+
+def _line(h: dict[str, Any], at: float) -> str:
+    loss, size = h["loss"], h["n_params"]
+    return (
+        f"round {h['round']}: {h['runs']} runs, {h['flops']:.3g} FLOPs; at {at:.3g} FLOPs loss {loss.value:.4f} "
+        f"[{loss.low:.4f}, {loss.high:.4f}], N* {size.value:,.0f} [{size.low:,.0f}, {size.high:,.0f}]"
+    )
+
+
+def _with_rounds(found: Analysis, history, at: float, config: ConfigDict) -> Analysis:
+    law = {
+        **found.curves["ladder"].law,
+        "target_flops": at,
+        "rounds": [
+            {**h, "loss": h["loss"].as_dict(), "n_params": h["n_params"].as_dict()} for h in history
+        ],
+    }
+    curve = Curve(law, rounds.picture(history, at, config.laws.confidence))
+    return dataclasses.replace(found, curves={**found.curves, "design_rounds": curve})
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

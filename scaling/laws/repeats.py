@@ -1,0 +1,56 @@
+"""Rows of equal inputs are seeds of one point: their mean, standard deviation and number.
+
+Shapes: N rows, F columns that tell points apart, P points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+DIGITS = 9  # of the columns, relative, below which two values are one
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The points of a table, in order of their first column, then the second, and so on."""
+
+    first_P: np.ndarray  # a row of each point, to read its columns from
+    mean_P: np.ndarray
+    sd_P: np.ndarray  # of single rows about their mean; NaN where there is one row
+    count_P: np.ndarray
+    member_N: np.ndarray  # the point of each row
+
+    @property
+    def pooled(self) -> float:
+        """Standard deviation of a repeat about its point, of all points together; NaN without repeats."""
+        more_P = self.count_P - 1
+        if not more_P.any():
+            return float("nan")
+        return float(np.sqrt(np.nansum(more_P * self.sd_P**2) / more_P.sum()))
+
+
+def repeats(columns, y) -> Repeats:
+    """Points of rows alike in all `columns`, a list of sequences of numbers or text of length N.
+
+    `y` `[N]` is what is averaged.
+    """
+    y_N = np.asarray(y, float)
+    codes_NF = np.stack([_codes(c) for c in columns], axis=1)
+    _, first_P, member_N = np.unique(codes_NF, axis=0, return_index=True, return_inverse=True)
+    member_N = member_N.reshape(-1)
+    count_P = np.bincount(member_N, minlength=len(first_P))
+    mean_P = np.bincount(member_N, y_N) / count_P
+    squares_P = np.bincount(member_N, (y_N - mean_P[member_N]) ** 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sd_P = np.sqrt(squares_P / (count_P - 1))
+    return Repeats(first_P, mean_P, sd_P, count_P, member_N)
+
+
+def _codes(column) -> np.ndarray:
+    """`[N]` whole numbers in the order of the values."""
+    values = np.asarray(column)
+    if values.dtype.kind in "fiu":
+        values = np.array([float(f"{v:.{DIGITS}g}") for v in values])
+    return np.unique(values, return_inverse=True)[1].reshape(-1)
