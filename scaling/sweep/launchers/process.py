@@ -40,10 +40,11 @@ def python_path() -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a worker ended: one line per death, and why it refused its input if it did."""
+    """How a worker ended: one line per death, why it refused its input, and whether it found nothing left to do."""
 
     problems: list[str]
     refusal: str = ""
+    done: bool = False
 
 
 class Worker:
@@ -118,7 +119,7 @@ class Worker:
 
     def outcome(self) -> Outcome:
         refusal = self.last_line().removeprefix("error: ") if self.ended == "refused" else ""
-        return Outcome(self.problems, refusal)
+        return Outcome(self.problems, refusal, self.ended == "done")
 
     def last_line(self) -> str:
         """The last line that this process wrote to its log, e.g. why it refused its input."""

@@ -9,24 +9,24 @@ stopped leaves its jobs alone: they need no launcher to finish the sweep.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from scaling.errors import EXIT_PREEMPTED, Preempted, UserError
+from scaling.errors import Preempted, UserError
 from scaling.signals import StopSignal
-from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker, python_path, summary
+from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, python_path, summary
+from scaling.sweep.launchers.slurm_task import Task
 
 QUEUE_SECONDS = (1.0, 20.0)  # between looks at the queue: at first, and after a while
-GRACE_SECONDS = 600  # longest wait of a preempted job, its worker saved, for its end
+SILENCE = 30  # looks at a queue that does not answer, in a row, until the launcher gives up
+LAG_SECONDS = 5.0  # longest wait for the result of a job that has left the queue
 SUBMITTED = "_submitted.pkl"  # how submitit calls a job's file, after the job's id
 
 
@@ -48,52 +48,10 @@ def launch(
             waiting.update(_submit(options, folder, name, task, workers - len(waiting)))
         outcomes = _watch(folder, name, waiting, stop, on_wait)
     if stop.caught:
-        raise Preempted(
-            f"{stop.caught}; Slurm goes on with {_ids(waiting)}, `scancel {_ids(waiting)}` has them save "
-            "and stop"
-        )
+        ids = _ids(waiting)
+        left = f"; Slurm goes on with {ids}, `scancel {ids}` has them save and stop" if ids else ""
+        raise Preempted(f"{stop.caught}{left}")
     return summary(outcomes)
-
-
-class Task:
-    """What a job runs: one worker until the sweep has nothing left; submitit pickles it."""
-
-    def __init__(self, workdir: Path, launch_id: str):
-        self.workdir, self.launch_id = workdir, launch_id
-        self.worker: Worker | None = None
-        self.told = False
-
-    def __call__(self) -> Outcome:
-        job = os.environ.get("SLURM_ARRAY_JOB_ID", "")
-        job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ["SLURM_JOB_ID"]
-        self.worker = Worker(f"slurm{job}", self.workdir, self.launch_id)
-        # Slurm sends SIGTERM to all processes of a job that it stops, to the worker too
-        signal.signal(signal.SIGTERM, self._on_sigterm)
-        while self.worker.poll():
-            time.sleep(POLL_SECONDS)
-        if self.told and self.worker.ended == "stopped":
-            # A preempted job that ended during its grace period would not be requeued.
-            deadline = time.time() + GRACE_SECONDS
-            while time.time() < deadline and _state(job) == "RUNNING":
-                time.sleep(1)
-            sys.exit(EXIT_PREEMPTED)  # no result is written, so that the requeued job writes it
-        return self.worker.outcome()
-
-    def _on_sigterm(self, number, frame) -> None:
-        self.told = True
-        if self.worker:
-            self.worker.stopping = True
-
-    def checkpoint(self):
-        """submitit's hook when the time limit nears: have the worker save; the job is requeued after."""
-        from submitit.helpers import DelayedSubmission
-
-        if self.worker and not self.worker.ended:
-            self.worker.stop()
-            # not Popen.wait, whose lock the code that this signal interrupted may hold
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, self.worker.process.pid, os.WEXITED | os.WNOWAIT)
-        return DelayedSubmission(Task(self.workdir, self.launch_id))
 
 
 def _require() -> None:
@@ -154,51 +112,69 @@ def _submit(options, folder: Path, name: str, task: Task, count: int) -> set[str
 
 
 def _watch(folder, name, waiting: set[str], stop: StopSignal, on_wait) -> list[Outcome]:
-    """Until no job of `waiting` is in the queue any more, or a signal came; takes out those that ended."""
-    outcomes, shown = [], ""
+    """Until no job of `waiting` is in the queue any more, or a signal came; takes out those that ended.
+
+    Where one worker found nothing left to do, jobs that have not started are cancelled.
+    """
+    outcomes: list[Outcome] = []
+    lost: list[str] = []
+    shown, silent, finished = "", 0, False
     period, longest = QUEUE_SECONDS
     while waiting and not stop.caught:
-        queue = _queue(name)
+        try:
+            queue, silent = _queue(name), 0
+        except UserError:
+            silent += 1  # a controller that restarts, say
+            if silent == SILENCE:
+                raise
+            queue = dict.fromkeys(waiting, "unknown, squeue does not answer")
         states = _states([queue[job] for job in sorted(waiting) if job in queue])
         if states and states != shown:
             print(f"slurm: {states}", file=sys.stderr, flush=True)
             shown = states
-        for job in sorted(waiting - set(queue)):
-            outcomes.append(_outcome(folder, job))
-            waiting.discard(job)
+        ended = sorted(waiting - set(queue))
+        waiting.difference_update(ended)
+        for job in ended:
+            outcome = _outcome(folder, job)
+            if outcome is not None:
+                outcomes.append(outcome)
+            elif not finished:
+                lost.append(job)
+        if not finished and any(outcome.done for outcome in outcomes):
+            finished = True
+            if waiting:
+                subprocess.run(
+                    ["scancel", "--state=PENDING", *sorted(waiting)], capture_output=True
+                )
         until = time.time() + period
         while waiting and time.time() < until and not stop.caught:
             on_wait()
             time.sleep(POLL_SECONDS)
         period = min(longest, period * 1.3)
+    if lost and not finished:  # else other workers have done their work
+        outcomes += [
+            Outcome(
+                [f"Slurm job {job} was cancelled or killed; the same command submits a new one"]
+            )
+            for job in lost
+        ]
     return outcomes
 
 
 def _queue(name: str) -> dict[str, str]:
     """State and its reason, by id, of this user's jobs of that name in the queue.
 
-    Where the controller does not answer for a while (it restarts, say), waits until it does; raises
-    UserError after ten minutes.
+    Raises UserError where squeue fails.
     """
     command = ["squeue", "--me", "--noheader", "--array", f"--name={name}", "--format=%i|%T|%r"]
-    for _ in range(20):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode == 0:
-            rows = (line.split("|") for line in done.stdout.splitlines())
-            return {job: state if why == "None" else f"{state} ({why})" for job, state, why in rows}
-        time.sleep(30)
-    raise UserError(
-        f"squeue does not answer ({' '.join(done.stderr.split())[:300]}); the jobs go on without it, "
-        "and the same command watches them again"
-    )
-
-
-def _state(job: str) -> str:
-    """State of a job, "" where it is none any more or squeue fails."""
-    done = subprocess.run(
-        ["squeue", "--noheader", f"--jobs={job}", "--format=%T"], capture_output=True, text=True
-    )
-    return done.stdout.strip()
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise UserError(
+            f"squeue fails ({' '.join(done.stderr.split())[:300]}); submitted jobs go on without it, and "
+            "the same command watches them again"
+        )
+    rows = (line.split("|") for line in done.stdout.splitlines())
+    return {job: state if why == "None" else f"{state} ({why})" for job, state, why in rows}
 
 
 def _states(states: list[str]) -> str:
@@ -211,18 +187,17 @@ def _ids(jobs: set[str]) -> str:
     return " ".join(sorted({job.split("_")[0] for job in jobs}, key=int))
 
 
-def _outcome(folder: Path, job: str) -> Outcome:
-    """What a job that has left the queue returned, waited for a little where the file system lags."""
-    path = folder / f"{job}_0_result.pkl"
-    for _ in range(25):
-        if path.exists():
-            status, value = pickle.loads(path.read_bytes())
-            if status == "success":
-                return value
-            return Outcome([f"Slurm job {job} failed: {value.strip().splitlines()[-1][:300]}"])
+def _outcome(folder: Path, job: str) -> Outcome | None:
+    """What a job that has left the queue returned; None where it was cancelled or killed.
+
+    Waits for it a little, since a shared file system may lag.
+    """
+    path, deadline = folder / f"{job}_0_result.pkl", time.time() + LAG_SECONDS
+    while not path.exists():
+        if time.time() > deadline:
+            return None
         time.sleep(POLL_SECONDS)
-    return Outcome(
-        [
-            f"Slurm job {job} was cancelled or killed; the same command submits a new one, its log is in {folder}"
-        ]
-    )
+    status, value = pickle.loads(path.read_bytes())
+    if status == "success":
+        return value
+    return Outcome([f"Slurm job {job} failed: {value.strip().splitlines()[-1][:300]}"])
