@@ -160,7 +160,7 @@ def _start_jax(config) -> None:
 def _plan(config, args) -> int:
     from scaling import accounting, budget, machine
     from scaling.flat import view
-    from scaling.sweep import plan
+    from scaling.sweep import halving, plan
 
     _start_jax(config)
     single = config.sweep.kind == "none"
@@ -186,6 +186,12 @@ def _plan(config, args) -> int:
         f"{len(runs)} runs, {total:.3g} FLOPs, about {units.duration(total / speed)} at "
         f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({machine.device_name()})"
     )
+    trained, _ = halving.saving(runs)
+    if trained < total:
+        print(
+            f"successive halving stops runs early: {trained:.3g} FLOPs, about "
+            f"{units.duration(trained / speed)}"
+        )
     if config.laws.holdout_factor and config.sweep.kind == "compute" and config.sweep.budgets:
         flops = config.laws.holdout_factor * max(config.sweep.budgets)
         print(f"held-out run: {flops:.3g} FLOPs, about {units.duration(flops / speed)} more")
