@@ -13,8 +13,9 @@ seconds from the start of its last confirmed renewal, and no successor can come 
 must first renew, then look for a newer generation, while a successor first creates its generation, then
 looks whether the old one was renewed, and steps back if so. Whoever is second sees the other.
 
-That a slow observer of an old generation does no harm: the newest generation is never deleted, older
-ones only by its owner, and whoever created a generation gives it up where it finds a newer one.
+That a slow observer of an old generation does no harm: the newest generation and the one before are never
+deleted, older ones only by its owner, and whoever created a generation gives it up where it finds a
+newer one.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class Claims:
             return None
         if judged is not None and not claim.confirm():
             return None
-        self.generations.clean(name, number)
+        # The one before stays: a listing that runs while generations change may miss the youngest.
+        self.generations.clean(name, number - 1)
         return claim
 
     def _unchanged(self, name: str, number: int, content: bytes) -> bool:
