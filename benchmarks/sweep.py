@@ -4,7 +4,7 @@
 
 All ways train the same eight runs with a warm compilation cache, each in fresh processes, in turn;
 medians of wall time, and how busy they kept the machine (CPU seconds of all processes over wall time
-times cores). """
+times cores)."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ def sweep(size: str, steps: int, workdir: Path, *more: str) -> list[list[str]]:
 def separate(size: str, steps: int, workdir: Path) -> list[list[str]]:
     """Eight commands, one after another."""
     common = [f.replace("kind=grid", "kind=none") for f in flags(size, steps)]
-    return [
-        ["train", *common, f"--config.optim.lr={lr}", f"--workdir={workdir}"] for lr in RATES
-    ]
+    return [["train", *common, f"--config.optim.lr={lr}", f"--workdir={workdir}"] for lr in RATES]
 
 
 def timed(commands: list[list[str]]) -> tuple[float, float]:
@@ -84,7 +82,9 @@ def timed(commands: list[list[str]]) -> tuple[float, float]:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--size", choices=SIZES, default="XS")
@@ -92,7 +92,9 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     ways = {
         "8 x scaling train": lambda w: separate(args.size, args.steps, w),
-        "one by one, batch shared": lambda w: sweep(args.size, args.steps, w, "--config.launch.pack=1"),
+        "one by one, batch shared": lambda w: sweep(
+            args.size, args.steps, w, "--config.launch.pack=1"
+        ),
         "packed": lambda w: sweep(args.size, args.steps, w, "--config.launch.pack=8"),
         "2 workers": lambda w: sweep(args.size, args.steps, w, "--config.launch.workers=2"),
         "as scheduled": lambda w: sweep(args.size, args.steps, w),
@@ -117,7 +119,9 @@ def main(argv: list[str]) -> int:
         for name, results in found.items()
     }
     for name, row in rows.items():
-        print(f"{name:26} {row['seconds']:6.1f} s  {row['ratio']:5.2f}  cores busy {row['busy']:.0%}")
+        print(
+            f"{name:26} {row['seconds']:6.1f} s  {row['ratio']:5.2f}  cores busy {row['busy']:.0%}"
+        )
     if args.out:
         write_report(args.out, {"size": args.size, "steps": args.steps, "ways": rows})
     return 0

@@ -23,7 +23,6 @@ from scaling.sweep.claims import Claims
 from scaling.sweep.display import Display
 from scaling.sweep.jobs import Job, Part
 from scaling.sweep.plan import PlannedRun, plan
-from scaling.sweep.progress import by_id
 from scaling.sweep.worker import Worker
 
 
@@ -85,7 +84,9 @@ def sweep(
             assert config is not None
             files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
             schedule.packs(jobs_lib.parts(runs, options.share_trunks), workdir, options)
-            with Display(by_id(runs), workdir, options.stale_seconds) as display:
+            with Display(
+                jobs_lib.by_id(runs, options.share_trunks), workdir, options.stale_seconds
+            ) as display:
                 problems = launchers.launch(
                     config,
                     workdir,
@@ -125,8 +126,7 @@ def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
     parts = jobs_lib.parts(runs, options.share_trunks)
     jobs = jobs_lib.jobs(parts, schedule.packs(parts, workdir, options))
     if options.workers > 1:  # the largest first, so that none is left to one worker at the end
-        trunks_first = {part.run.run_id: part.flops for part in parts}
-        jobs.sort(key=lambda job: -sum(trunks_first[part.run.run_id] for part in job))
+        jobs.sort(key=lambda job: -sum(part.flops for part in job))
     return jobs
 
 
