@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from scaling import flags, units
+from scaling import flags
 from scaling.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCOMPLETE,
@@ -93,7 +93,9 @@ def _run(argv: list[str]) -> int:
 
         return status.run(args, config, _workdir(args))
     if args.command == "plan":
-        return _plan(config, args)
+        from scaling import plan_table
+
+        return plan_table.run(args, config)
     if getattr(args, "budget", ""):
         from scaling import budget
 
@@ -155,51 +157,6 @@ def _start_jax(config) -> None:
     from scaling import machine
 
     machine.start_jax(config.parallel.cpu_devices)
-
-
-def _plan(config, args) -> int:
-    from scaling import accounting, budget, machine
-    from scaling.flat import view
-    from scaling.sweep import halving, plan
-
-    _start_jax(config)
-    single = config.sweep.kind == "none"
-    runs = [plan.planned(config)] if single else plan.plan(config)
-    peak = machine.peak_flops()
-    speed = peak * config.sweep.assumed_mfu
-    print(
-        f"{'budget':>9} {'width':>5} {'depth':>5} {'n_params':>11} {'total':>11} {'tokens':>13} "
-        f"{'steps':>7} {'FLOPs':>9} {'lr':>9} {'time':>9}"
-    )
-    for r in runs:
-        c = view(r.values)
-        counts = accounting.param_counts(accounting.shape_of(c))
-        asked = f"{r.budget:9.2e}" if r.budget else f"{'-':>9}"
-        print(
-            f"{asked} {c.model.width:5} {c.model.depth:5} {r.n_params:11,} "
-            f"{counts['n_params_total']:11,} {r.tokens:13,} {r.steps:7,} {r.flops:9.2e} "
-            f"{c.optim.lr:9.2e} {units.duration(r.flops / speed):>9}"
-            f"{'  ' if r.note else ''}{r.note}"
-        )
-    total = sum(r.flops for r in runs)
-    print(
-        f"{len(runs)} runs, {total:.3g} FLOPs, about {units.duration(total / speed)} at "
-        f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({machine.device_name()})"
-    )
-    trained, _ = halving.saving(runs)
-    if trained < total:
-        print(
-            f"successive halving stops runs early: {trained:.3g} FLOPs, about "
-            f"{units.duration(trained / speed)}"
-        )
-    if config.laws.holdout_factor and config.sweep.kind == "compute" and config.sweep.budgets:
-        flops = config.laws.holdout_factor * max(config.sweep.budgets)
-        print(f"held-out run: {flops:.3g} FLOPs, about {units.duration(flops / speed)} more")
-    workdir = Path(args.workdir) if args.workdir else None
-    cost = budget.forecast(config, runs, workdir) if args.measure else None
-    if args.budget:
-        budget.check(config, args.budget, workdir, runs=runs, cost=cost)
-    return 0
 
 
 def _train(config, workdir: Path) -> int:

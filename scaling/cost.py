@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from scaling import files, machine, measure, step, units
 from scaling.measure import Size
-from scaling.sweep import progress
+from scaling.sweep import jobs, progress
+from scaling.sweep.jobs import Part
 from scaling.sweep.plan import PlannedRun
 from scaling.sweep.snapshot import ENDED, RunState, Snapshot
 
@@ -50,7 +51,8 @@ class Cost:
 def look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Snapshot:
     """How far the plan is in `workdir`; without one nothing is done."""
     stale = config.launch.stale_seconds
-    return progress.Progress(progress.by_id(runs), workdir or Path("/nonexistent"), stale).look()
+    planned = jobs.by_id(runs, config.launch.share_trunks)
+    return progress.Progress(planned, workdir or Path("/nonexistent"), stale).look()
 
 
 def forecast(config: ConfigDict, runs: list[PlannedRun], now: Snapshot) -> Cost:
@@ -72,12 +74,14 @@ def add_up(
     compiling = sum(size.setup_seconds for size in sizes.values())
     each: dict[str, float] = {}
     n_bytes = rows = 0
-    for run, state in zip(runs, now.runs, strict=True):
+    parts = jobs.by_id(runs, config.launch.share_trunks).values()
+    for part, state in zip(parts, now.runs, strict=True):
         if state.state not in ENDED:
-            size = sizes[step.program_key(run.config)]
-            each[state.run_id] = run_seconds(run, state, size)
-            n_bytes += min(run.config.checkpoint.keep, _saves(run)) * size.checkpoint_bytes
-            rows += math.ceil(run.steps / run.config.train.log_every)
+            size = sizes[step.program_key(part.run.config)]
+            each[state.run_id] = run_seconds(part, state, size)
+            kept = min(part.run.config.checkpoint.keep, _saves(part)) + len(part.keep_steps)
+            n_bytes += kept * size.checkpoint_bytes
+            rows += math.ceil(part.run.steps / part.run.config.train.log_every)
     seconds = compiling + sum(each.values())
     hours = seconds / 3600 * machine.device_count()
     return Cost(
@@ -97,19 +101,19 @@ def add_up(
     )
 
 
-def run_seconds(run: PlannedRun, state: RunState, size: Size) -> float:
-    """Seconds of one worker until the run ends, compilation left out."""
-    left, every = 1 - state.fraction, run.config.eval.every_tokens
-    evaluations = 1 + (run.tokens * left // every if every else 0)
+def run_seconds(part: Part, state: RunState, size: Size) -> float:
+    """Seconds of one worker until the run ends, compilation and a shared trunk left out."""
+    left, every = 1 - state.fraction, part.run.config.eval.every_tokens
+    evaluations = 1 + (part.tokens * left // every if every else 0)
     return (
-        run.tokens * left / size.tokens_per_second
+        part.tokens * left / size.tokens_per_second
         + evaluations * size.evaluation_seconds
-        + _saves(run) * left * size.checkpoint_seconds
+        + (_saves(part) + len(part.keep_steps)) * left * size.checkpoint_seconds
     )
 
 
-def _saves(run: PlannedRun) -> int:
-    return math.ceil(run.tokens / measure.tokens_between_checkpoints(run.config))
+def _saves(part: Part) -> int:
+    return math.ceil(part.tokens / measure.tokens_between_checkpoints(part.run.config))
 
 
 def write(cost: Cost, workdir: Path) -> Path:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from scaling import study, units
 from scaling.errors import EXIT_INCOMPLETE, UserError
-from scaling.sweep import plan, progress
+from scaling.sweep import jobs, plan, progress
 from scaling.sweep.snapshot import STATES, RunState, Snapshot
 
 LINES = 40  # of runs, without --all
@@ -35,7 +35,7 @@ def run(args, config: ConfigDict | None, workdir: Path) -> int:
     study.require_sweep(config, workdir)
     if args.tensorboard:
         return _tensorboard(workdir)
-    planned = progress.by_id(plan.plan(config))
+    planned = jobs.by_id(plan.plan(config), config.launch.share_trunks)
     look = progress.Progress(planned, workdir, config.launch.stale_seconds).look
     try:
         now = look()

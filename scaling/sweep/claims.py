@@ -13,15 +13,15 @@ seconds from the start of its last confirmed renewal, and no successor can come 
 must first renew, then look for a newer generation, while a successor first creates its generation, then
 looks whether the old one was renewed, and steps back if so. Whoever is second sees the other.
 
-That a slow observer of an old generation does no harm: the newest generation is never deleted, older
-ones only by its owner, and whoever created a generation gives it up where it finds a newer one.
+That a slow observer of an old generation does no harm: the newest generation and the one before are never
+deleted, older ones only by its owner, and whoever created a generation gives it up where it finds a
+newer one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 import threading
 import time
 import uuid
@@ -30,12 +30,9 @@ from pathlib import Path
 
 from scaling.errors import UserError
 from scaling.sweep import owner
-from scaling.sweep.storage import storage
+from scaling.sweep.generations import NAME, Generations
 
 log = logging.getLogger("scaling")
-
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]*")
-FILE = re.compile(r"([1-9][0-9]{0,17})\.(json|free)")
 
 
 @dataclass(frozen=True)
@@ -64,10 +61,9 @@ class Claims:
                 f"launch.heartbeat_seconds={heartbeat:g}, and both above 0"
             )
         self.folder, self.heartbeat, self.stale_after = folder, heartbeat, stale_after
-        self.storage = storage(folder)
-        self._seen: dict[
-            str, tuple[int, bytes, float]
-        ] = {}  # name: generation, content, since when
+        self.generations = Generations(folder)
+        # what this process last saw of others' claims: generation, content, since when
+        self._seen: dict[str, tuple[int, bytes, float]] = {}
         self._held: set[Claim] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -93,17 +89,11 @@ class Claims:
 
     def holders(self) -> dict[str, Holder]:
         """The jobs that are claimed and not released. One listing, and a read of each of these."""
-        newest: dict[str, tuple[int, bool]] = {}
-        for key in self.storage.list():
-            name, _, file = key.partition("/")
-            if match := FILE.fullmatch(file):
-                found = (int(match[1]), match[2] == "free")
-                newest[name] = max(newest.get(name, found), found)
         held = {}
-        for name, (number, free) in newest.items():
+        for name, (number, free) in self.generations.newest_of_all().items():
             if free:
                 continue
-            content = self._read(_key(name, number))
+            content = self.generations.read(name, number)
             if content is None:
                 continue  # released while we looked
             record = owner.parse(content)
@@ -116,10 +106,10 @@ class Claims:
         return held
 
     def _take(self, name: str, launch: str) -> Claim | None:
-        number, free = self._newest(name)
+        number, free = self.generations.newest(name)
         attempts, judged = 0, None  # judged: content that must not change while we take over
         if number and not free:
-            content = self._read(_key(name, number))
+            content = self.generations.read(name, number)
             if content is None:
                 return None  # it changed while we looked
             record = owner.parse(content)
@@ -134,31 +124,17 @@ class Claims:
         state = "held" if judged is None else "taking"
         record = owner.this_process(uuid.uuid4().hex, launch, attempts, state)
         claim = Claim(self, name, number + 1, record)
-        content, key = claim.content(), _key(name, number + 1)
-        # The second look is for an answer that was lost on its way: NFS and S3 repeat the request,
-        # which then finds its own work.
-        if not self.storage.create(key, content) and self._read(key) != content:
+        if not self.generations.create(name, number + 1, claim.content()):
             return None
-        revived = judged is not None and self._read(_key(name, number)) != judged
-        if revived or self._newest(name) != (number + 1, False):
-            self.storage.delete(key)
+        revived = judged is not None and self.generations.read(name, number) != judged
+        if revived or self.generations.newest(name) != (number + 1, False):
+            self.generations.withdraw(name, number + 1)
             return None
         if judged is not None and not claim.confirm():
             return None
-        self._clean(name, number)
+        # The one before stays: a listing that runs while generations change may miss the youngest.
+        self.generations.clean(name, number - 1)
         return claim
-
-    def _newest(self, name: str) -> tuple[int, bool]:
-        """(number, whether it is released) of the newest generation; (0, False) where none is."""
-        found = [FILE.fullmatch(key.rpartition("/")[2]) for key in self.storage.list(name)]
-        return max(((int(m[1]), m[2] == "free") for m in found if m), default=(0, False))
-
-    def _read(self, key: str) -> bytes | None:
-        """None where it is missing; b"" where it cannot be read, so that it goes stale in time."""
-        try:
-            return self.storage.read(key)
-        except (PermissionError, IsADirectoryError):
-            return b""
 
     def _unchanged(self, name: str, number: int, content: bytes) -> bool:
         """Whether this process saw the very same content `stale_after` seconds ago or earlier."""
@@ -169,16 +145,6 @@ class Claims:
             return False
         return now - seen[2] >= self.stale_after
 
-    def _clean(self, name: str, last: int) -> None:
-        """Delete generations up to `last`; what resists is left to the next owner."""
-        for key in self.storage.list(name):
-            match = FILE.fullmatch(key.rpartition("/")[2])
-            if match and int(match[1]) <= last:
-                try:
-                    self.storage.delete(key)
-                except OSError as error:
-                    log.debug("old claim %s stays: %s", key, error)
-
     def _renew_from_now_on(self, claim: Claim) -> None:
         with self._lock:
             self._held.add(claim)
@@ -187,7 +153,7 @@ class Claims:
                 self._thread.start()
 
     def _renewals(self) -> None:
-        warned = False
+        warn = log.warning  # once; then the same line would come with every heartbeat
         while True:
             time.sleep(self.heartbeat)
             with self._lock:
@@ -200,11 +166,8 @@ class Claims:
                 try:
                     claim.confirm()
                 except OSError as error:
-                    if not warned:
-                        log.warning(
-                            "warning: claim of %s not renewed: %s", claim.name, _line(error)
-                        )
-                    warned = True
+                    warn("warning: claim of %s not renewed: %s", claim.name, _line(error))
+                    warn = log.debug
 
 
 class Claim:
@@ -243,10 +206,8 @@ class Claim:
             if self.ended:
                 return
             self.ended = True
-            storage, key = self._claims.storage, _key(self.name, self._number)
             try:
-                storage.create(_key(self.name, self._number, "free"), b"")
-                storage.delete(key)
+                self._claims.generations.release(self.name, self._number)
             except OSError as error:  # it goes stale by itself
                 log.warning("warning: claim of %s not released: %s", self.name, _line(error))
 
@@ -263,7 +224,7 @@ class Claim:
                 return False  # without a last renewal, which would only leave a file to clean
             record = self._record
             self._record = dataclasses.replace(record, beat=record.beat + 1, state="held")
-            self._claims.storage.replace(_key(self.name, self._number), self.content())
+            self._claims.generations.replace(self.name, self._number, self.content())
             if self._superseded():
                 return False
             self._confirmed = start
@@ -276,13 +237,9 @@ class Claim:
         return _uptime() - self._confirmed >= self._claims.stale_after
 
     def _superseded(self) -> bool:
-        newer = self._claims._newest(self.name)[0] > self._number
+        newer = self._claims.generations.newest(self.name)[0] > self._number
         self._lost = self.ended = newer or self._lost
         return newer
-
-
-def _key(name: str, number: int, kind: str = "json") -> str:
-    return f"{name}/{number}.{kind}"
 
 
 def _uptime() -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from scaling.sweep.plan import PlannedRun
+from scaling.sweep.jobs import Part
 from scaling.sweep.progress import Progress
 from scaling.sweep.snapshot import ENDED, RunState, Snapshot
 
@@ -20,7 +20,7 @@ class Display:
     run that ends instead.
     """
 
-    def __init__(self, planned: Mapping[str, PlannedRun], workdir: Path, stale_seconds: float):
+    def __init__(self, planned: Mapping[str, Part], workdir: Path, stale_seconds: float):
         self._progress = Progress(planned, workdir, stale_seconds)
         self._ended: set[tuple[str, str]] | None = None  # (run_id, state)
         self._last = ""

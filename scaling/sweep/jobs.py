@@ -49,8 +49,27 @@ class Part:
         return self.run.steps - self.fork_step
 
     @property
+    def run_id(self) -> str:
+        return self.run.run_id
+
+    @property
+    def n_params(self) -> int:
+        return self.run.n_params
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are trained for this run alone."""
+        return self.run.tokens // self.run.steps * self.steps
+
+    @property
     def flops(self) -> float:
+        """FLOPs that are trained for this run alone, by the "exact" convention."""
         return self.run.flops * self.steps / self.run.steps
+
+    def fraction(self, tokens: int) -> float:
+        """The trained part of `tokens` where the run, its trunk's part counted, has seen `tokens`."""
+        forked = self.run.tokens - self.tokens
+        return min(1.0, max(0.0, (tokens - forked) / self.tokens)) if self.tokens else 1.0
 
     def spec(self, workdir: Path, role: str) -> RunSpec:
         runs = workdir / "runs"
@@ -66,6 +85,12 @@ class Part:
 
 
 Job = tuple[Part, ...]  # one run, or a pack
+
+
+def by_id(runs: Sequence[PlannedRun], share_trunks: bool = True) -> dict[str, Part]:
+    """run_id -> its part, in the plan's order."""
+    found = {part.run_id: part for part in parts(runs, share_trunks)}
+    return {run.run_id: found[run.run_id] for run in runs}
 
 
 def parts(runs: Sequence[PlannedRun], share_trunks: bool) -> list[Part]:
@@ -116,7 +141,9 @@ def groups(parts: Iterable[Part]) -> list[tuple[str, list[Part]]]:
 
 
 def pack_key(part: Part) -> str:
-    """Equal for runs that one program can train side by side."""
+    """Equal for runs that one program can train side by side; a run that may be stopped trains alone."""
+    if part.run.values["sweep.halving"]:
+        return part.run.run_id
     return _digest(part.run.values, OF_PACK, bool(part.trunk))
 
 
@@ -131,8 +158,10 @@ def _digest(values: Mapping[str, Any], left_out: tuple[str, ...], *more) -> str:
 
 
 def _family(run: PlannedRun) -> Any:
-    """Equal for runs that go the same way until the first of them decays."""
-    if run.values["optim.schedule"] == "cosine":  # bends from the start towards its own end
+    """Equal for runs that go the same way until the first of them decays; a run that may be stopped is
+    nobody's trunk."""
+    cosine = run.values["optim.schedule"] == "cosine"  # bends from the start towards its own end
+    if cosine or run.values["sweep.halving"]:
         return run.run_id
     return _digest(run.values, OF_FAMILY, config_lib.schedule_steps(view(run.values))["warmup"])
 

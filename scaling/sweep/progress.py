@@ -12,22 +12,17 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scaling import results
-from scaling.sweep.plan import PlannedRun
+from scaling.sweep.jobs import Part
 from scaling.sweep.snapshot import ENDED, RunState, Snapshot
 
 TAIL_BYTES = 4096  # holds at least ten rows of metrics.jsonl
 RATE_SECONDS = (10.0, 120.0)  # the measured rate is that of at least and at most this long
-
-
-def by_id(runs: Iterable[PlannedRun]) -> dict[str, PlannedRun]:
-    """run_id -> planned run, in order."""
-    return {run.run_id: run for run in runs}
 
 
 class Progress:
@@ -35,7 +30,7 @@ class Progress:
 
     def __init__(
         self,
-        planned: Mapping[str, PlannedRun],
+        planned: Mapping[str, Part],
         workdir: Path,
         stale_seconds: float,
         clock: Callable[[], float] = time.time,
@@ -102,13 +97,13 @@ class Progress:
             )
             # a run of one dispatch has no clean speed, and says only what a run costs besides
             speed = ended.tokens_per_second
-            training = ended.tokens / speed if speed else 0.0
-            rate = ended.flops_exact / training if training else None
+            training = run.tokens / speed if speed else 0.0
+            rate = run.flops / training if training else None
             beside = max(0.0, ended.wall_time - training)
             self._timings.append(_Timing(run.n_params, rate, beside))
             return _Seen("done")
         row, written = last_row(folder / "metrics.jsonl")
-        fraction = min(1.0, row["tokens"] / run.tokens) if row else 0.0
+        fraction = run.fraction(row["tokens"]) if row else 0.0
         loss = row["loss"] if row else None
         if ended is not None and ended.status in ENDED:
             self._ended[name] = RunState(
@@ -176,7 +171,7 @@ class _Speed:
         return flops / rate + (0.0 if begun else self._beside) if rate else None
 
 
-def _state(name: str, run: PlannedRun, seen: _Seen, speed: _Speed) -> RunState:
+def _state(name: str, run: Part, seen: _Seen, speed: _Speed) -> RunState:
     left = run.flops * (1 - seen.fraction)
     seconds = speed.seconds(run.n_params, left, begun=seen.fraction > 0)
     return RunState(

@@ -18,19 +18,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 from scaling import files
 from scaling.errors import UserError
+from scaling.sweep.remote_checkpoints import RemoteCheckpoints, local_steps, pushed_steps
 from scaling.sweep.storage import ObjectStorage, asked, filesystem, is_remote
-
-log = logging.getLogger("scaling")
 
 ENDS = ("result.json", "failure.json")
 
@@ -97,6 +93,7 @@ class Mirror(Workdir):
         life = hashlib.sha256(url.encode() + identity).hexdigest()[:16]
         super().__init__(cache / "workdirs" / life)
         self.claims = f"{url}/claims"
+        self._checkpoints = RemoteCheckpoints(self._fs, self._store, url, self.path)
         self._url = url
         self._pushed: dict[Path, tuple[int, int]] = {}  # file here: its version as uploaded
         self._steps: dict[Path, set[int]] = {}  # run: its checkpoints both here and there
@@ -107,7 +104,7 @@ class Mirror(Workdir):
     def push(self, run_dir: Path) -> None:
         name, here = self._key(run_dir), local_steps(run_dir)
         if run_dir not in self._steps:
-            self._steps[run_dir] = _pushed(set(self._store.list(f"{name}/pushed")), name) & here
+            self._steps[run_dir] = pushed_steps(self._store.list(f"{name}/pushed")) & here
         there = self._steps[run_dir]
         end = next((run_dir / end for end in ENDS if (run_dir / end).is_file()), None)
         if here <= there and not (end and self._changed(end)):
@@ -117,12 +114,12 @@ class Mirror(Workdir):
         self._upload([p for p in (*plain, *run_dir.glob("tensorboard/*")) if p.name[0] != "."])
         for step in sorted(here - there):
             try:
-                self._push_checkpoint(run_dir, step)
+                self._checkpoints.push(name, step)
             except FileNotFoundError:
                 continue  # replaced by newer ones while we read
             there.add(step)
         for step in there - here:  # no longer kept here, so not there
-            self._drop_checkpoint(name, step)
+            self._checkpoints.drop(name, step)
         there &= here
         if end:
             self._push_end(run_dir, end)
@@ -143,11 +140,12 @@ class Mirror(Workdir):
         name = self._key(run_dir)
         there = set(self._store.list(name))
         here = local_steps(run_dir)
-        steps = sorted(_pushed(there, name) - here, reverse=True)
-        newer = (s for s in steps if s > max(here, default=-1))
-        fetched = next((s for s in newer if self._pull_checkpoint(run_dir, s, there)), None)
+        steps = sorted(pushed_steps(there) - here, reverse=True)
+        ended = f"{name}/result.json" in there  # then there is nothing to go on with
+        newer = [s for s in steps if s > max(here, default=-1) and not ended]
+        fetched = next((s for s in newer if self._checkpoints.pull(name, s, there)), None)
         if step in steps and step != fetched:
-            self._pull_checkpoint(run_dir, step, there)
+            self._checkpoints.pull(name, step, there)
         plain = [key for key in there if key.count("/") == 2 and not key.endswith("failure.json")]
         if fetched is None:  # the files here go as far as those there, or further
             plain = [key for key in plain if not (self.path / key).exists()]
@@ -185,60 +183,11 @@ class Mirror(Workdir):
     def _key(self, run_dir: Path) -> str:
         return run_dir.relative_to(self.path).as_posix()
 
-    def _push_checkpoint(self, run_dir: Path, step: int) -> None:
-        """Its files, then the marker that lists them with their sizes."""
-        folder = run_dir / "checkpoints" / str(step)
-        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        keys = [self._key(path) for path in paths]
-        asked(self._fs.put, [str(p) for p in paths], [f"{self._root}/{key}" for key in keys])
-        sizes = {
-            self._key(p).removeprefix(self._key(folder) + "/"): p.stat().st_size for p in paths
-        }
-        self._store.replace(_marker(self._key(run_dir), step), json.dumps(sizes).encode())
-
-    def _drop_checkpoint(self, name: str, step: int) -> None:
-        self._store.delete(_marker(name, step))
-        for key in self._store.list(f"{name}/checkpoints/{step}"):
-            self._store.delete(key)
-
-    def _pull_checkpoint(self, run_dir: Path, step: int, there: set[str]) -> bool:
-        """False where it is not all there, with a warning."""
-        name = self._key(run_dir)
-        folder = f"{name}/checkpoints/{step}"
-        run_dir.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".pull-", dir=run_dir))
-        try:
-            sizes = json.loads(self._store.read(_marker(name, step)) or b"")
-            if missing := [file for file in sizes if f"{folder}/{file}" not in there]:
-                raise ValueError(f"{missing[0]} is missing")
-            for file in sizes:
-                (scratch / file).parent.mkdir(parents=True, exist_ok=True)
-            remote = [f"{self._root}/{folder}/{file}" for file in sizes]
-            asked(self._fs.get, remote, [str(scratch / file) for file in sizes])
-            for file, size in sizes.items():
-                if (scratch / file).stat().st_size != size:
-                    raise ValueError(f"{file} has another size than what was pushed")
-            target = run_dir / "checkpoints" / str(step)
-            target.parent.mkdir(exist_ok=True)
-            scratch.rename(target)
-            target.chmod(0o755)
-            return True
-        except (ValueError, FileNotFoundError) as error:
-            log.warning(
-                "warning: checkpoint %s of %s is damaged (%s); trying the one before",
-                step, f"{self._url}/{name}", error,
-            )  # fmt: skip
-            return False
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-
     def _upload(self, paths: Iterable[Path]) -> None:
         """Each file as it is now, where it changed since this process uploaded it."""
         for path in paths:
             if self._changed(path):
-                version = _version(
-                    path
-                )  # before it is read: rows appended meanwhile go up next time
+                version = _version(path)  # taken first: rows appended meanwhile go up next time
                 self._store.replace(self._key(path), path.read_bytes())
                 self._pushed[path] = version
 
@@ -261,22 +210,6 @@ class Mirror(Workdir):
         self._pushed[path] = _version(path)
 
 
-def local_steps(run_dir: Path) -> set[int]:
-    """Finished checkpoints here; orbax gives a folder its number when all of it is written."""
-    folder = run_dir / "checkpoints"
-    return {int(p.name) for p in folder.glob("*") if p.name.isdigit() and p.is_dir()}
-
-
 def _version(path: Path) -> tuple[int, int]:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
-
-
-def _marker(name: str, step: int) -> str:
-    return f"{name}/pushed/{step}.json"
-
-
-def _pushed(keys: set[str], name: str) -> set[int]:
-    """Steps of the run whose markers are among `keys`."""
-    stems = (Path(key).stem for key in keys if key.startswith(f"{name}/pushed/"))
-    return {int(stem) for stem in stems if stem.isdigit()}

@@ -23,7 +23,6 @@ from scaling.sweep.claims import Claims
 from scaling.sweep.display import Display
 from scaling.sweep.jobs import Job, Part
 from scaling.sweep.plan import PlannedRun, plan
-from scaling.sweep.progress import by_id
 from scaling.sweep.worker import Worker
 
 
@@ -84,8 +83,10 @@ def sweep(
         else:
             assert config is not None
             files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
-            _jobs(runs, workdir, options)  # what shares a program is measured once, before all
-            with Display(by_id(runs), workdir, options.stale_seconds) as display:
+            schedule.packs(jobs_lib.parts(runs, options.share_trunks), workdir, options)
+            with Display(
+                jobs_lib.by_id(runs, options.share_trunks), workdir, options.stale_seconds
+            ) as display:
                 problems = launchers.launch(
                     config,
                     workdir,
@@ -123,11 +124,8 @@ def _launch_file(workdir: Path, launch_id: str) -> Path:
 
 
 def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
-    if halving.groups(runs):  # a run that may be stopped is nobody's trunk, and a job of its own
-        jobs = jobs_lib.jobs(jobs_lib.parts(runs, share_trunks=False), pack=1)
-    else:
-        parts = jobs_lib.parts(runs, options.share_trunks)
-        jobs = jobs_lib.jobs(parts, schedule.packs(parts, workdir, options))
+    parts = jobs_lib.parts(runs, options.share_trunks)
+    jobs = jobs_lib.jobs(parts, schedule.packs(parts, workdir, options))
     if options.workers > 1:  # the largest first, so that none is left to one worker at the end
         jobs.sort(key=lambda job: -sum(part.flops for part in job))
     return jobs

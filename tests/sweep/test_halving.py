@@ -97,10 +97,10 @@ def test_the_winner_has_the_numbers_of_a_run_that_was_never_paused(undisturbed, 
 
 def test_stopped_runs_count_as_ended_and_are_not_fitted(undisturbed, search):
     from scaling import curves
-    from scaling.sweep import progress
+    from scaling.sweep import jobs, progress
 
     workdir, outcome = undisturbed
-    planned = progress.by_id(plan.plan(search))
+    planned = jobs.by_id(plan.plan(search))
     now = progress.Progress(planned, workdir, 60.0).look()
     assert now.ended and now.left == 0 and now.counts == {"diverged": 1, "done": 1, "stopped": 4}
     used, left_out = curves.usable(outcome.results)

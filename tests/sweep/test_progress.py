@@ -19,8 +19,9 @@ from scaling import cli, events, files, results
 from scaling import config as config_lib
 from scaling import status as status_lib
 from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
-from scaling.sweep import plan, progress
+from scaling.sweep import jobs, plan, progress
 from scaling.sweep.display import Display
+from scaling.sweep.jobs import Part
 from scaling.sweep.plan import PlannedRun
 from tests.conftest import ROOT
 
@@ -36,9 +37,8 @@ def row(name: str, **values) -> results.RunResult:
     return results.RunResult(**made | values)
 
 
-def planned(names, n_params: int = 1000) -> dict[str, PlannedRun]:
-    config = config_lib.base_config()
-    return {n: PlannedRun(config, 0.0, n_params, 1_000_000, 1000, 6e9) for n in names}
+def planned(names, n_params: int = 1000) -> dict[str, Part]:
+    return {n: Part(PlannedRun({}, n, 0.0, n_params, 1_000_000, 1000, 6e9)) for n in names}
 
 
 def finish(workdir, name: str, **values) -> None:
@@ -312,5 +312,5 @@ def test_events_of_failed_runs_have_no_loss(workdir):
 
 def test_planned_runs_are_found_by_their_id(mini):
     config = config_lib.from_json(files.read_json(mini / "sweep.json"))
-    found = progress.by_id(plan.plan(config))
+    found = jobs.by_id(plan.plan(config))
     assert set(found) == {r.run_id for r in results.collect(mini)[0] if r.role == "sweep"}
