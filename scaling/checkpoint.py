@@ -57,6 +57,9 @@ class Checkpoints:
         )
         self._manager.save(step, args=items)
 
+    def steps(self) -> list[int]:
+        return list(self._manager.all_steps())
+
     def wait(self) -> None:
         self._manager.wait_until_finished()
 
