@@ -2,7 +2,7 @@
 
     scaling curves --config=configs/sweeps.py:params --workdir=results/params
 
-after the colon: params, data, epochs, ladder, grid, random, hyper or design. `experiments/` has a script for each that
+after the colon: params, data, epochs, ladder, grid, random, hyper, merge or design. `experiments/` has a script for each that
 also copies the curves to a folder of choice.
 """
 
@@ -75,6 +75,28 @@ def hyper(c):
     c.sweep.batch_sizes = (4, 8, 16)
 
 
+def merge(c):
+    """Four lengths of one size, each ended by a decay and by merges of checkpoints, with three seeds; one trunk each."""
+    _one_size(c, width=24, n_params=13_944)
+    c.sweep.kind = "grid"
+    c.optim.schedule = "wsd"
+    c.optim.warmup_tokens = 16_384
+    c.sweep.grid_keys = (
+        "train.tokens",
+        ("optim.cooldown", "optim.merge_checkpoints", "optim.merge_weights"),
+    )
+    c.sweep.grid_values = (
+        (262_144, 524_288, 1_048_576, 2_097_152),
+        (
+            ("decay", 8, "uniform"),
+            ("merge", 3, "uniform"),
+            ("merge", 5, "uniform"),
+            ("merge", 5, "decay"),
+        ),
+    )
+    c.sweep.seeds = (0, 1, 2)
+
+
 def design(c):
     """The coarse ladder that experiments/design.py begins with; its rounds are proposed from there."""
     c.sweep.kind = "ladder"
@@ -94,7 +116,9 @@ def _coarse(c, rungs: int):
     c.sweep.rungs = rungs
 
 
-STUDIES = {f.__name__: f for f in (params, data, epochs, ladder, grid, random, hyper, design)}
+STUDIES = {
+    f.__name__: f for f in (params, data, epochs, ladder, grid, random, hyper, merge, design)
+}
 
 
 def get_config(study="params"):

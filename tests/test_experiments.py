@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from experiments import data, design, epochs, grid, hyper, ladder, lr_study, params
+from experiments import data, design, epochs, grid, hyper, ladder, lr_study, merge, params
 from scaling import cli
 from tests.conftest import ROOT
 
@@ -209,3 +209,42 @@ def test_the_committed_rule_is_what_the_committed_table_gives():
         ours = sweep.lr_coefficient * n_params**-sweep.lr_n_exponent
         theirs = rule["lr_coefficient"] * n_params ** -rule["lr_n_exponent"]
         assert abs(ours / theirs - 1) < 0.05
+
+
+def test_merge_experiment(tmp_path, capsys):
+    flags = [
+        MINI,
+        f"--workdir={tmp_path}",
+        f"--out={tmp_path}/out",
+        *SMALL,
+        "--config.sweep.kind=grid",
+        "--config.optim.schedule=wsd",
+        "--config.optim.warmup_tokens=1024",
+        "--config.optim.merge_checkpoints=3",
+        "--config.sweep.seeds=(0, 1)",
+        "--config.sweep.grid_keys=('train.tokens', 'optim.cooldown')",
+    ]
+    code = merge.main([*flags, "--config.sweep.grid_values=((8192, 16384), ('merge',))"])
+    assert code == 2 and "sweep it over 'decay' and 'merge'" in capsys.readouterr().err
+    assert (
+        merge.main([*flags, "--config.sweep.grid_values=((8192, 16384), ('decay', 'merge'))"]) == 0
+    )
+    with (tmp_path / "runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    of = {(r["tokens"], r["seed"], r["schedule"]): r for r in runs}
+    with (tmp_path / "out" / "merge_gap.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["tokens"], r["way"], r["seeds"]) for r in rows] == [
+        ("8192", "merge 3 uniform", "2"),
+        ("16384", "merge 3 uniform", "2"),
+    ]
+    for row in rows:
+        pairs = [
+            [float(of[row["tokens"], s, k]["loss"]) for k in ("wsd-merge", "wsd")] for s in "01"
+        ]
+        gaps = [merged - decayed for merged, decayed in pairs]
+        assert float(row["gap"]) == pytest.approx(sum(gaps) / 2)
+        assert float(row["gap_se"]) == pytest.approx(abs(gaps[0] - gaps[1]) / 2)
+    spent = {float(r["flops_spent"]) for r in runs if r["schedule"] == "wsd-merge" and r["trunk"]}
+    assert spent == {0.0}
+    assert (tmp_path / "out" / "merge_gap.svg").is_file()
