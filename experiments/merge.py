@@ -39,32 +39,32 @@ def gaps(
     rows: Sequence[results.RunResult], planned: Mapping[str, plan.PlannedRun]
 ) -> list[dict[str, Any]]:
     """Of each size, length and way to merge: the mean gap over seeds, its standard error, and what it cost."""
-    # (n_params, tokens, way) -> seed -> row
-    found: dict[tuple, dict[int, results.RunResult]] = collections.defaultdict(dict)
+    # (n_params, tokens, way) -> seed -> (loss, FLOPs spent)
+    found: dict[tuple, dict[int, tuple[float, float]]] = collections.defaultdict(dict)
     for row in rows:
-        if row.status == "done" and row.run_id in planned:
+        if row.loss is not None and row.run_id in planned:
             key = (row.n_params, row.tokens, way(planned[row.run_id].values))
-            found[key][row.seed] = row
+            found[key][row.seed] = (row.loss, row.flops_spent)
     table = []
     for (n_params, tokens, name), merged in sorted(found.items()):
         decayed = found.get((n_params, tokens, "decay"), {})
         seeds = sorted(merged.keys() & decayed.keys())
         if name == "decay" or not seeds:
             continue
-        each = [merged[s].loss - decayed[s].loss for s in seeds]
+        each = [merged[s][0] - decayed[s][0] for s in seeds]
         error = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else math.nan
         table.append(
             {
                 "n_params": n_params,
                 "tokens": tokens,
                 "way": name,
-                "loss_decayed": statistics.fmean(decayed[s].loss for s in seeds),
-                "loss_merged": statistics.fmean(merged[s].loss for s in seeds),
+                "loss_decayed": statistics.fmean(decayed[s][0] for s in seeds),
+                "loss_merged": statistics.fmean(merged[s][0] for s in seeds),
                 "gap": statistics.fmean(each),
                 "gap_se": error,
                 "seeds": len(seeds),
-                "flops_spent_decayed": sum(decayed[s].flops_spent for s in seeds),
-                "flops_spent_merged": sum(merged[s].flops_spent for s in seeds),
+                "flops_spent_decayed": sum(decayed[s][1] for s in seeds),
+                "flops_spent_merged": sum(merged[s][1] for s in seeds),
             }
         )
     return table
