@@ -100,6 +100,8 @@ def _run(argv: list[str]) -> int:
         from scaling import budget
 
         budget.check(config, args.budget, _workdir(args), with_holdout=args.command == "curves")
+    if getattr(args, "print_commands", False):
+        return _print_commands(config, _workdir(args))
     return _commands()[args.command](config, _workdir(args))
 
 
@@ -128,6 +130,8 @@ def _parser() -> argparse.ArgumentParser:
             flags.budget(sub)
         if name == "plan":
             flags.plan(sub)
+        if name == "sweep":
+            flags.sweep(sub)
         if name == "status":
             flags.status(sub)
         if name == "conventions":
@@ -181,6 +185,17 @@ def _trained(config, workdir: Path):
     runner.claim_workdir(config, workdir)
     _start_jax(config)
     return runner.sweep(runs, workdir, config=config)
+
+
+def _print_commands(config, workdir: Path) -> int:
+    from scaling.sweep import plan, runner
+    from scaling.sweep.launchers import tpu
+
+    runs = plan.plan(config)
+    runner.claim_workdir(config, workdir)
+    for line in tpu.commands(workdir.absolute(), runner.begin(runs, workdir, config)):
+        print(line)
+    return 0
 
 
 def _sweep(config, workdir: Path) -> int:

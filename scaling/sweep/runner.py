@@ -77,13 +77,11 @@ def sweep(
         _check(runs, workdir)
         options = runs[0].config.launch if config is None else config.launch
         here = config is None or (options.kind == "local" and options.workers <= 1)
-        launch_id = uuid.uuid4().hex[:12]
         if here:
-            problems = _work_here(runs, workdir, options, launch_id, role)
+            problems = _work_here(runs, workdir, options, uuid.uuid4().hex[:12], role)
         else:
             assert config is not None
-            files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
-            schedule.packs(jobs_lib.parts(runs, options.share_trunks), workdir, options)
+            launch_id = begin(runs, workdir, config)
             with Display(
                 jobs_lib.by_id(runs, options.share_trunks), workdir, options.stale_seconds
             ) as display:
@@ -102,6 +100,14 @@ def sweep(
         if row.run_id in planned and row.status != "done" and not known:
             problems.append(line)
     return Outcome(found, problems)
+
+
+def begin(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> str:
+    """Write down what workers need to know; returns the launch's id, for `scaling work --launch=`."""
+    launch_id, options = uuid.uuid4().hex[:12], config.launch
+    files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
+    schedule.packs(jobs_lib.parts(runs, options.share_trunks), workdir, options)
+    return launch_id
 
 
 def work(workdir: Path, launch_id: str) -> list[str]:
