@@ -27,6 +27,7 @@ def small_sweep():
             "train.tokens": 32 * 4 * 160,
             "checkpoint.every_tokens": 32 * 4 * 64,
             "eval.tokens": 2048,
+            "launch.pack": 1,  # one run after another, so that there is something to interrupt
         },
     )
 
