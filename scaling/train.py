@@ -187,7 +187,9 @@ def train_runs(
         final = evaluated() if any(run.status == "active" for run in ending.values()) else []
         if before_writing:
             before_writing()
+        took = (time.perf_counter() - clock) / max(1, len(ending))
         for i, run in ending.items():
+            run.seconds += took
             run.wait()  # a result without its last checkpoint could not be deployed
             if run.status == "active":
                 run.evaluated(final[i])
