@@ -335,7 +335,7 @@ def _claim(config: ConfigDict, folder: Path) -> None:
     """Write the run's config.json, or check that the one there names the same run."""
     path = folder / "config.json"
     if path.is_file():
-        found = config_lib.from_json(files.read_json(path))
+        found = config_lib.from_json(files.read_json(path), path)
         if identity.run_hash(found) != identity.run_hash(config):
             raise UserError(
                 f"{folder} belongs to another run ({identity.run_hash(found)}, this one is "

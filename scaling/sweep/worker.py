@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from scaling import files, results
@@ -166,7 +166,7 @@ class Worker:
         spec = part.spec(self.workdir, self.role)
         try:
             row = replace(run.describe(spec, prepare.prepare(spec.config.data)), reason=reason)
-            files.write_json(spec.folder / "failure.json", {**asdict(row), "launch": self.launch})
+            files.write_json(spec.folder / "failure.json", {**results.to_json(row), "launch": self.launch})
         except (OSError, UserError):
             log.warning("warning: the failure of %s could not be written", spec.folder)
             self._unwritten.add(part.run.run_id)
