@@ -119,7 +119,7 @@ def sweep_config(workdir: Path) -> ConfigDict:
     path = workdir / "sweep.json"
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
-    return config_lib.from_json(files.read_json(path))
+    return config_lib.from_json(files.read_json(path), path)
 
 
 def require_sweep(config: ConfigDict, workdir: Path) -> None:

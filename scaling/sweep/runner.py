@@ -41,7 +41,7 @@ def claim_workdir(config: ConfigDict, workdir: Path) -> None:
     """
     path = workdir / "sweep.json"
     if path.is_file():
-        found = config_lib.from_json(files.read_json(path))
+        found = config_lib.from_json(files.read_json(path), path)
         if config_lib.sweep_hash(found) == config_lib.sweep_hash(config):
             return
         kept = config_lib.without(config, config_lib.NOT_IN_SWEEP_HASH)
@@ -117,7 +117,7 @@ def work(workdir: Path, launch_id: str) -> list[str]:
         path = workdir / "sweep.json"
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
-    config = config_lib.from_json(files.read_json(path))
+    config = config_lib.from_json(files.read_json(path), path)
     machine.start_jax(config.parallel.cpu_devices)
     worker = _worker(workdir, config.launch, launch_id)
     worker.work(_jobs(plan(config), workdir, config.launch))

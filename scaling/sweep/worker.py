@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from scaling import files, results
@@ -57,7 +57,7 @@ class Worker:
         while left:
             taken = False
             for job in list(left):
-                if all(self._ended(part) for part in job):
+                if all(self._ended(part.run.run_id) for part in job):
                     left.remove(job)
                 elif self._ready(job) and self._try(job):
                     taken = True
@@ -65,16 +65,11 @@ class Worker:
             if left and not taken:
                 time.sleep(POLL_SECONDS)
 
-    def _folder(self, part: Part) -> Path:
-        return self.workdir / "runs" / part.run.run_id
-
-    def _ended(self, part: Part) -> bool:
+    def _ended(self, run_id: str) -> bool:
         """Whether the run has a result, or failed in this launch."""
-        folder = self._folder(part)
+        folder = self.workdir / "runs" / run_id
         return (
-            part.run.run_id in self._unwritten
-            or (folder / "result.json").exists()
-            or self._failed(folder)
+            run_id in self._unwritten or (folder / "result.json").exists() or self._failed(folder)
         )
 
     def _failed(self, folder: Path) -> bool:
@@ -89,8 +84,7 @@ class Worker:
             if part.trunk:
                 trunk = self.workdir / "runs" / part.trunk
                 there = trunk / "checkpoints" / str(part.fork_step)
-                ended = (trunk / "result.json").exists() or self._failed(trunk)
-                if not there.is_dir() and not ended:
+                if not there.is_dir() and not self._ended(part.trunk):
                     return False
         return True
 
@@ -103,7 +97,7 @@ class Worker:
                 if claim is None:
                     return False
                 claims.append(held.enter_context(claim))
-            if all(self._ended(part) for part in job):  # between the look and the claim
+            if all(self._ended(part.run.run_id) for part in job):  # between the look and the claim
                 return True
             dead = max(claim.attempts for claim in claims)
             if dead >= DEATHS:
@@ -166,12 +160,15 @@ class Worker:
         spec = part.spec(self.workdir, self.role)
         try:
             row = replace(run.describe(spec, prepare.prepare(spec.config.data)), reason=reason)
-            files.write_json(spec.folder / "failure.json", {**asdict(row), "launch": self.launch})
+            files.write_json(
+                spec.folder / "failure.json", {**results.to_json(row), "launch": self.launch}
+            )
         except (OSError, UserError):
-            log.warning("warning: the failure of %s could not be written", spec.folder)
+            log.warning("warning: %s failed, which cannot be written: %s", spec.folder, reason)
             self._unwritten.add(part.run.run_id)
         self.on_end(part, reason)
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())[:500]
