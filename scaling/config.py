@@ -94,6 +94,8 @@ POSITIVE = (
     "laws.smoothing",
 )
 NOT_NEGATIVE = (
+    "sweep.halving",
+    "sweep.halving_tokens",
     "launch.workers",
     "launch.pack",
     "launch.cores",
@@ -277,6 +279,15 @@ def _check_combinations(c: Any, source: str) -> None:
         refuse("config.sweep.grid_keys and config.sweep.grid_values should have equal lengths")
     if c.sweep.kind == "design" and not c.sweep.design_file:
         refuse("config.sweep.design_file is empty; name the CSV that `scaling design --out` wrote")
+    if c.sweep.halving and c.sweep.kind not in ("none", "grid", "random", "hyper"):
+        refuse(
+            f"config.sweep.halving={c.sweep.halving}: a sweep of kind {c.sweep.kind!r} needs all of its "
+            "runs; halving is for grid, random and hyper"
+        )
+    if c.sweep.halving == 1:
+        refuse("config.sweep.halving=1 stops no run; give 2 or more, or 0 for none")
+    if c.sweep.halving and not c.sweep.halving_tokens:
+        refuse("config.sweep.halving_tokens is 0; give the tokens of the first rung")
     if 0 < c.laws.holdout_factor <= 1:
         refuse(f"config.laws.holdout_factor={c.laws.holdout_factor} should be above 1, or 0")
     for pair in c.launch.resources:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from scaling import accounting, budget, machine, units
 from scaling.flat import view
-from scaling.sweep import jobs
+from scaling.sweep import halving, jobs
 
 
 def run(args, config: ConfigDict) -> int:
@@ -41,6 +41,12 @@ def run(args, config: ConfigDict) -> int:
         f"{len(runs)} runs, {here:.3g} FLOPs{shared}, about {units.duration(here / speed)} at "
         f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({machine.device_name()})"
     )
+    trained, whole = halving.saving(runs)
+    if trained < whole:
+        print(
+            f"successive halving leaves {trained:.3g} of these FLOPs, about "
+            f"{units.duration(trained / speed)}"
+        )
     if config.laws.holdout_factor and config.sweep.kind == "compute" and config.sweep.budgets:
         flops = config.laws.holdout_factor * max(config.sweep.budgets)
         print(f"held-out run: {flops:.3g} FLOPs, about {units.duration(flops / speed)} more")

@@ -1,7 +1,7 @@
 """The schema of a run's result and of the table of runs; the only reader and writer of both.
 
 `<workdir>/runs/<run_id>/result.json` is written once, atomically, when a run has ended by itself:
-`done` or `diverged`. A run that raised leaves `failure.json` and is tried again by the next command.
+`done`, `diverged`, or `stopped` by a search that found better ones. A run that raised leaves `failure.json` and is tried again by the next command.
 `<workdir>/runs.csv` and `runs.parquet` hold one row per run, made anew from those files.
 """
 
@@ -26,12 +26,15 @@ from scaling.schema import SCHEMA, refuse_newer
 log = logging.getLogger("scaling")
 
 
+AS_PLANNED = ("done", "stopped")  # what is nobody's problem
+
+
 @dataclass(frozen=True)
 class RunResult:
     """One row of the table. Units: nats per token, tokens, training FLOPs, seconds."""
 
     run_id: str
-    status: str  # done | diverged | failed
+    status: str  # done | diverged | stopped (by successive halving) | failed
     reason: str  # why it is not done; "" where it is
     role: str  # sweep | holdout | run
     depth: int

@@ -41,7 +41,7 @@ class RunSpec:
     trunk: Path | None = None
     fork_step: int = 0
     keep_steps: tuple[int, ...] = ()  # checkpoints that other runs fork from: made and kept
-    until: int = 0  # pause, saved, at this step; 0 = train to the end
+    until: int = 0  # pause, saved and evaluated, at this step; 0 = train to the end
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,13 @@ class ActiveRun:
 
     @property
     def training(self) -> bool:
-        return self.status == "active" and self.done < self.stops[-1] and not self.paused
+        return self.status == "active" and self.done < self.total and not self.paused
 
     @property
     def paused(self) -> bool:
-        return bool(self.spec.until) and self.spec.until <= self.done < self.total
+        """At the step it was told to, or beyond, in good order."""
+        there = bool(self.spec.until) and self.spec.until <= self.done < self.total
+        return there and self.status == "active"
 
     def restore(self, programs: Programs) -> Any:
         """The state to go on with: its own newest checkpoint's, its trunk's, or a first one."""
@@ -239,7 +241,14 @@ class ActiveRun:
         self._checkpoints.wait()
 
     def evaluated(self, found: HeldOut) -> None:
-        row = {"step": self.done, "tokens": self.done * self.per_step, **dataclasses.asdict(found)}
+        """Write a row of evals.jsonl; where the run pauses, with the seconds it took up to here."""
+        row: dict[str, Any] = {
+            "step": self.done,
+            "tokens": self.done * self.per_step,
+            **dataclasses.asdict(found),
+        }
+        if self.paused:
+            row["elapsed"] = self.seconds
         files.append_lines(self.spec.folder / "evals.jsonl", [row])
         self._events.add("eval/loss", found.loss, self.done)
         self._events.write()

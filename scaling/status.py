@@ -116,7 +116,7 @@ def lines(now: Snapshot, most: int | None = None) -> Iterator[str]:
 
 
 def _detail(run: RunState) -> str:
-    if run.state in ("failed", "diverged"):
+    if run.state in ("failed", "diverged", "stopped"):
         return run.reason
     if run.loss is None:
         return ""

@@ -6,6 +6,7 @@ One run alone, or several of equal shape as one program with a leading run axis.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -183,16 +184,17 @@ def train_runs(
                 raise Preempted(f"{stopping}: saved {names}")
 
         # ---- evaluate and finish
-        ending = {i: run for i, run in runs.items() if not run.paused}
-        final = evaluated() if any(run.status == "active" for run in ending.values()) else []
+        final = evaluated() if any(run.status == "active" for run in runs.values()) else []
         if before_writing:
             before_writing()
-        took = (time.perf_counter() - clock) / max(1, len(ending))
-        for i, run in ending.items():
+        took = (time.perf_counter() - clock) / max(1, len(runs))
+        for i, run in runs.items():
             run.seconds += took
             run.wait()  # a result without its last checkpoint could not be deployed
             if run.status == "active":
                 run.evaluated(final[i])
+            if run.paused and math.isfinite(final[i].loss):
+                continue
             result = run.finish(final[i] if run.status == "active" else None)
             outcomes[seat_of.index(i)] = result
     return outcomes

@@ -141,7 +141,9 @@ def groups(parts: Iterable[Part]) -> list[tuple[str, list[Part]]]:
 
 
 def pack_key(part: Part) -> str:
-    """Equal for runs that one program can train side by side."""
+    """Equal for runs that one program can train side by side; a run that may be stopped trains alone."""
+    if part.run.values["sweep.halving"]:
+        return part.run.run_id
     return _digest(part.run.values, OF_PACK, bool(part.trunk))
 
 
@@ -156,8 +158,10 @@ def _digest(values: Mapping[str, Any], left_out: tuple[str, ...], *more) -> str:
 
 
 def _family(run: PlannedRun) -> Any:
-    """Equal for runs that go the same way until the first of them decays."""
-    if run.values["optim.schedule"] == "cosine":  # bends from the start towards its own end
+    """Equal for runs that go the same way until the first of them decays; a run that may be stopped is
+    nobody's trunk."""
+    cosine = run.values["optim.schedule"] == "cosine"  # bends from the start towards its own end
+    if cosine or run.values["sweep.halving"]:
         return run.run_id
     return _digest(run.values, OF_FAMILY, config_lib.schedule_steps(view(run.values))["warmup"])
 

@@ -18,7 +18,7 @@ from scaling import accounting, identity
 from scaling import config as config_lib
 from scaling.errors import UserError
 from scaling.flat import flatten, view
-from scaling.sweep import duplicates, wanted
+from scaling.sweep import duplicates, halving, wanted
 from scaling.sweep.kinds import KINDS
 from scaling.sweep.ladder import Rung
 from scaling.sweep.wanted import Wanted
@@ -60,6 +60,7 @@ def plan(config: ConfigDict) -> list[PlannedRun]:
     if not runs:
         raise UserError("config.sweep: the plan has no runs; give it budgets, tokens or values")
     duplicates.refuse(config, runs, asked)
+    halving.check(config, runs)
     return sorted(runs, key=lambda r: (r.n_params, r.flops))
 
 

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from scaling import config as config_lib
 from scaling import files, machine, results
 from scaling.errors import UserError
+from scaling.sweep import halving, launchers, schedule
 from scaling.sweep import jobs as jobs_lib
-from scaling.sweep import launchers, schedule
 from scaling.sweep.claims import Claims
 from scaling.sweep.display import Display
 from scaling.sweep.jobs import Job, Part
@@ -97,7 +97,7 @@ def sweep(
     for row in found:
         line = f"{row.run_id}: {row.status}, {row.reason}"
         known = any(p.startswith(f"{row.run_id}: ") for p in problems)
-        if row.run_id in planned and row.status != "done" and not known:
+        if row.run_id in planned and row.status not in results.AS_PLANNED and not known:
             problems.append(line)
     return Outcome(found, problems)
 
@@ -119,8 +119,9 @@ def work(workdir: Path, launch_id: str) -> list[str]:
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
     config = config_lib.from_json(files.read_json(path), path)
     machine.start_jax(config.parallel.cpu_devices)
-    worker = _worker(workdir, config.launch, launch_id)
-    worker.work(_jobs(plan(config), workdir, config.launch))
+    runs = plan(config)
+    worker = _worker(runs, workdir, config.launch, launch_id)
+    worker.work(_jobs(runs, workdir, config.launch))
     return worker.problems
 
 
@@ -136,13 +137,15 @@ def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
     return jobs
 
 
-def _worker(workdir: Path, options, launch_id: str, **more) -> Worker:
+def _worker(runs: Sequence[PlannedRun], workdir: Path, options, launch_id: str, **more) -> Worker:
     claims = Claims(
         workdir / "claims",
         heartbeat=options.heartbeat_seconds,
         stale_after=options.stale_seconds,
     )
-    return Worker(workdir, launch=launch_id, claims=claims, **more)
+    return Worker(
+        workdir, launch=launch_id, claims=claims, halving=halving.Halving(workdir, runs), **more
+    )
 
 
 def _work_here(
@@ -165,6 +168,8 @@ def _work_here(
             ended += 1
             if isinstance(found, str):
                 return
+            if found.status == "stopped":
+                bar.total -= found.flops_exact - found.flops_spent
             loss = f"{found.loss:.4f}" if found.loss is not None else found.status
             bar.set_postfix_str(f"{ended}/{len(runs)} loss {loss}", refresh=False)
             if bar.disable:
@@ -175,7 +180,9 @@ def _work_here(
             if (run_dir(workdir, run) / "result.json").exists():
                 ended += 1
                 bar.update(flops[run.run_id])
-        worker = _worker(workdir, options, launch_id, role=role, on_progress=progress, on_end=end)
+        worker = _worker(
+            runs, workdir, options, launch_id, role=role, on_progress=progress, on_end=end
+        )
         worker.work(jobs)
     return worker.problems
 

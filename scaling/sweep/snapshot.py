@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from scaling import results
 
-STATES = ("running", "failed", "diverged", "paused", "done", "waiting")
-ENDED = ("done", "diverged")  # these have a result and are never trained again
+STATES = ("running", "failed", "diverged", "paused", "done", "stopped", "waiting")
+ENDED = ("done", "diverged", "stopped")  # these have a result and are never trained again
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class RunState:
     flops: float  # of the whole run
     fraction: float  # of its tokens that are trained
     loss: float | None  # held out where it is done, else the last training loss
-    reason: str  # of a failure or a divergence
+    reason: str  # of a failure, a divergence or a stop
     seconds_left: float | None  # of one worker's time, estimated; None where nothing is known
 
     @property

@@ -16,6 +16,7 @@ from pathlib import Path
 from scaling import files, results
 from scaling.errors import LostClaim, Preempted, UserError
 from scaling.sweep.claims import Claim, Claims
+from scaling.sweep.halving import Halving, Turn
 from scaling.sweep.jobs import Job, Part
 
 log = logging.getLogger("scaling")
@@ -39,11 +40,13 @@ class Worker:
         *,
         launch: str,
         claims: Claims,
+        halving: Halving | None = None,
         role: str = "sweep",
         on_progress: Callable[[Job, int], None] = lambda job, tokens: None,
         on_end: Callable[[Part, results.RunResult | str], None] = lambda part, ended: None,
     ):
         self.workdir, self.launch, self.claims, self.role = workdir, launch, claims, role
+        self.halving = halving or Halving(workdir, [])
         self.on_progress, self.on_end = on_progress, on_end
         self.problems: list[str] = []
         self._unwritten: set[str] = set()  # failures that found no room on disk
@@ -67,10 +70,11 @@ class Worker:
 
     def _ended(self, run_id: str) -> bool:
         """Whether the run has a result, or failed in this launch."""
-        folder = self.workdir / "runs" / run_id
-        return (
-            run_id in self._unwritten or (folder / "result.json").exists() or self._failed(folder)
-        )
+        ended = (self.workdir / "runs" / run_id / "result.json").exists()
+        return ended or self._failed_here(run_id)
+
+    def _failed_here(self, run_id: str) -> bool:
+        return run_id in self._unwritten or self._failed(self.workdir / "runs" / run_id)
 
     def _failed(self, folder: Path) -> bool:
         try:
@@ -79,8 +83,11 @@ class Worker:
             return False
 
     def _ready(self, job: Job) -> bool:
-        """Whether all trunks have come to where this job forks, or will never come."""
+        """Whether all trunks have come to where this job forks, or will never come, and no run of it
+        waits for those that it is compared with."""
         for part in job:
+            if self.halving.turn(part.run, self._failed_here).waits:
+                return False
             if part.trunk:
                 trunk = self.workdir / "runs" / part.trunk
                 there = trunk / "checkpoints" / str(part.fork_step)
@@ -118,13 +125,23 @@ class Worker:
     def _train(self, job: Job, check: Callable[[], None]) -> None:
         from scaling import train
 
-        specs = [part.spec(self.workdir, self.role) for part in job]
+        turns = [self.halving.turn(part.run, self._failed_here) for part in job]
+        if turns[0].waits:  # runs that are compared are jobs of their own
+            return
+        specs = [
+            replace(part.spec(self.workdir, self.role), until=turn.until)
+            for part, turn in zip(job, turns, strict=True)
+        ]
         try:
-            outcomes = train.train_runs(
-                specs,
-                on_progress=lambda tokens: self.on_progress(job, tokens),
-                before_writing=check,
-            )
+            if turns[0].stopped:
+                check()
+                outcomes: list[train.Outcome] = [self._stop(job[0], turns[0])]
+            else:
+                outcomes = train.train_runs(
+                    specs,
+                    on_progress=lambda tokens: self.on_progress(job, tokens),
+                    before_writing=check,
+                )
         except Preempted:
             raise
         except LostClaim as error:
@@ -147,9 +164,21 @@ class Worker:
                 log.debug("run failed", exc_info=outcome)
                 self._fail(part, _line(outcome))
             elif outcome is not None:
-                if outcome.status != "done":
+                if outcome.status not in results.AS_PLANNED:
                     self.problems.append(f"{outcome.run_id}: {outcome.status}, {outcome.reason}")
                 self.on_end(part, outcome)
+
+    def _stop(self, part: Part, turn: Turn) -> results.RunResult:
+        """Write the result of a run that successive halving ended."""
+        from scaling import run
+        from scaling.data import prepare
+
+        spec = part.spec(self.workdir, self.role)
+        described = run.describe(spec, prepare.prepare(spec.config.data))
+        row = self.halving.row(described, part.run, turn)
+        results.write(spec.folder / "result.json", row)
+        (spec.folder / "failure.json").unlink(missing_ok=True)
+        return row
 
     def _fail(self, part: Part, reason: str) -> None:
         """The run's row with its reason, kept until a later launch tries it again."""

@@ -87,6 +87,19 @@ def test_packs_hold_equal_programs_of_like_length():
     assert all(len(job) == 1 for job in jobs.jobs(jobs.parts(runs, True), 1))
 
 
+def test_runs_that_may_be_stopped_share_neither_trunk_nor_program():
+    values = {
+        "sweep.kind": "grid",
+        "sweep.grid_keys": ("optim.lr", "train.tokens"),
+        "sweep.grid_values": ((1e-3, 2e-3, 4e-3), (STEP * 200, STEP * 400)),
+        "sweep.halving": 2,
+        "sweep.halving_tokens": STEP * 40,
+    }
+    runs = sweep([1], **values)
+    assert share(runs) == 1
+    assert all(len(job) == 1 for job in jobs.jobs(jobs.parts(runs, True), 8))
+
+
 def test_forks_are_packed_apart_from_trunks():
     runs = sweep([100, 104, 108], **{"sweep.seeds": (0, 1)})
     for job in jobs.jobs(jobs.parts(runs, True), 8):
