@@ -18,7 +18,7 @@ from scaling import config as config_lib
 from scaling import files, machine, results
 from scaling.errors import UserError
 from scaling.sweep import jobs as jobs_lib
-from scaling.sweep import launchers, schedule
+from scaling.sweep import launchers, remote, schedule
 from scaling.sweep.claims import Claims
 from scaling.sweep.display import Display
 from scaling.sweep.jobs import Job, Part
@@ -41,18 +41,20 @@ def claim_workdir(config: ConfigDict, workdir: Path) -> None:
     Raises UserError naming the keys that differ.
     """
     path = workdir / "sweep.json"
-    if path.is_file():
-        found = config_lib.from_json(files.read_json(path))
-        if config_lib.sweep_hash(found) == config_lib.sweep_hash(config):
-            return
-        kept = config_lib.without(config, config_lib.NOT_IN_SWEEP_HASH)
-        other = config_lib.without(found, config_lib.NOT_IN_SWEEP_HASH)
-        changed = [key for key in kept if kept[key] != other.get(key)]
-        raise UserError(
-            f"--workdir={workdir} belongs to another sweep ({found.name}); it differs in "
-            f"{', '.join(changed[:5])}; choose another --workdir, or the config it was made with"
-        )
-    files.write_json(path, config_lib.to_json(config))
+    if not path.is_file():
+        files.write_json(path, config_lib.to_json(config))
+    # on an object store another machine's may have been first, and then stands here
+    remote.insist(remote.open_workdir(workdir).push_table, "sweep.json")
+    found = config_lib.from_json(files.read_json(path))
+    if config_lib.sweep_hash(found) == config_lib.sweep_hash(config):
+        return
+    kept = config_lib.without(config, config_lib.NOT_IN_SWEEP_HASH)
+    other = config_lib.without(found, config_lib.NOT_IN_SWEEP_HASH)
+    changed = [key for key in kept if kept[key] != other.get(key)]
+    raise UserError(
+        f"--workdir={workdir} belongs to another sweep ({found.name}); it differs in "
+        f"{', '.join(changed[:5])}; choose another --workdir, or the config it was made with"
+    )
 
 
 def run_dir(workdir: Path, run: PlannedRun) -> Path:
@@ -84,6 +86,8 @@ def sweep(
         else:
             assert config is not None
             files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
+            place = remote.open_workdir(workdir)
+            remote.insist(place.push_table, "launches")
             schedule.packs(jobs_lib.parts(runs, options.share_trunks), workdir, options)
             with Display(by_id(runs), workdir, options.stale_seconds) as display:
                 problems = launchers.launch(
@@ -91,7 +95,9 @@ def sweep(
                     workdir,
                     launch_id,
                     max(1, options.workers),
-                    display.redraw,
+                    lambda: display.redraw(
+                        lambda: remote.watch(place, options), max(1.0, place.poll_seconds)
+                    ),
                 )
     found = write_table(workdir, problems)
     planned = {run.run_id for run in runs}
@@ -132,7 +138,7 @@ def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
 
 def _worker(workdir: Path, options, launch_id: str, **more) -> Worker:
     claims = Claims(
-        workdir / "claims",
+        remote.open_workdir(workdir).claims,
         heartbeat=options.heartbeat_seconds,
         stale_after=options.stale_seconds,
     )
@@ -200,6 +206,7 @@ def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
 
 def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:
     """The table of all runs below `workdir`; damaged results are added to `problems` once."""
+    remote.insist(remote.open_workdir(workdir).pull_results)
     found, damaged = results.collect(workdir)
     problems.extend(line for line in damaged if line not in problems)
     results.write_table(workdir, found)

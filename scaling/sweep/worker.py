@@ -15,6 +15,7 @@ from pathlib import Path
 
 from scaling import files, results
 from scaling.errors import LostClaim, Preempted, UserError
+from scaling.sweep import remote
 from scaling.sweep.claims import Claim, Claims
 from scaling.sweep.jobs import Job, Part
 
@@ -44,6 +45,7 @@ class Worker:
         on_end: Callable[[Part, results.RunResult | str], None] = lambda part, ended: None,
     ):
         self.workdir, self.launch, self.claims, self.role = workdir, launch, claims, role
+        self.place = remote.open_workdir(workdir)
         self.on_progress, self.on_end = on_progress, on_end
         self.problems: list[str] = []
         self._unwritten: set[str] = set()  # failures that found no room on disk
@@ -54,8 +56,10 @@ class Worker:
         Raises UserError where claims cannot be written, and Preempted after a signal, all saved.
         """
         left = list(jobs)
+        remote.insist(self.place.push_ended)
         while left:
             taken = False
+            remote.insist(self.place.pull_results)
             for job in list(left):
                 if all(self._ended(part) for part in job):
                     left.remove(job)
@@ -63,7 +67,7 @@ class Worker:
                     taken = True
                     break  # the earliest open job is the next one to look at
             if left and not taken:
-                time.sleep(POLL_SECONDS)
+                time.sleep(max(POLL_SECONDS, self.place.poll_seconds))
 
     def _folder(self, part: Part) -> Path:
         return self.workdir / "runs" / part.run.run_id
@@ -88,9 +92,8 @@ class Worker:
         for part in job:
             if part.trunk:
                 trunk = self.workdir / "runs" / part.trunk
-                there = trunk / "checkpoints" / str(part.fork_step)
                 ended = (trunk / "result.json").exists() or self._failed(trunk)
-                if not there.is_dir() and not ended:
+                if not ended and not remote.insist(self.place.has, trunk, part.fork_step):
                     return False
         return True
 
@@ -103,6 +106,7 @@ class Worker:
                 if claim is None:
                     return False
                 claims.append(held.enter_context(claim))
+            remote.insist(self.place.pull_results)
             if all(self._ended(part) for part in job):  # between the look and the claim
                 return True
             dead = max(claim.attempts for claim in claims)
@@ -117,9 +121,19 @@ class Worker:
                 lost = [claim.name for claim in claims if claim.lost()]
                 if lost:
                     raise LostClaim(f"{lost[0]}: another worker took it over")
+                remote.push_along(self.place, map(self._folder, job))
 
+            self._pull(job)
             self._train(job, check)
         return True
+
+    def _pull(self, job: Job) -> None:
+        """What other machines did of the job's runs, and where they fork from."""
+        for part in job:
+            remote.insist(self.place.pull, self._folder(part))
+            if part.trunk:
+                trunk = self.workdir / "runs" / part.trunk
+                remote.insist(self.place.pull, trunk, part.fork_step)
 
     def _train(self, job: Job, check: Callable[[], None]) -> None:
         from scaling import train
@@ -132,6 +146,8 @@ class Worker:
                 before_writing=check,
             )
         except Preempted:
+            for spec in specs:
+                remote.insist(self.place.push, spec.folder)
             raise
         except LostClaim as error:
             log.warning("warning: %s", error)
@@ -153,6 +169,7 @@ class Worker:
                 log.debug("run failed", exc_info=outcome)
                 self._fail(part, _line(outcome))
             elif outcome is not None:
+                remote.insist(self.place.push, self._folder(part))
                 if outcome.status != "done":
                     self.problems.append(f"{outcome.run_id}: {outcome.status}, {outcome.reason}")
                 self.on_end(part, outcome)
@@ -170,6 +187,7 @@ class Worker:
         except (OSError, UserError):
             log.warning("warning: the failure of %s could not be written", spec.folder)
             self._unwritten.add(part.run.run_id)
+        remote.insist(self.place.push, spec.folder)
         self.on_end(part, reason)
 
 
