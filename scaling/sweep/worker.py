@@ -15,6 +15,7 @@ from pathlib import Path
 
 from scaling import files, results
 from scaling.errors import LostClaim, Preempted, UserError
+from scaling.sweep import remote
 from scaling.sweep.claims import Claim, Claims
 from scaling.sweep.halving import Halving, Turn
 from scaling.sweep.jobs import Job, Part
@@ -47,6 +48,7 @@ class Worker:
     ):
         self.workdir, self.launch, self.claims, self.role = workdir, launch, claims, role
         self.halving = halving or Halving(workdir, [])
+        self.place = remote.open_workdir(workdir)
         self.on_progress, self.on_end = on_progress, on_end
         self.problems: list[str] = []
         self._unwritten: set[str] = set()  # failures that found no room on disk
@@ -57,8 +59,10 @@ class Worker:
         Raises UserError where claims cannot be written, and Preempted after a signal, all saved.
         """
         left = list(jobs)
+        remote.insist(self.place.push_ended)
         while left:
             taken = False
+            remote.insist(self.place.pull_results)
             for job in list(left):
                 if all(self._ended(part.run.run_id) for part in job):
                     left.remove(job)
@@ -66,7 +70,10 @@ class Worker:
                     taken = True
                     break  # the earliest open job is the next one to look at
             if left and not taken:
-                time.sleep(POLL_SECONDS)
+                time.sleep(max(POLL_SECONDS, self.place.poll_seconds))
+
+    def _folder(self, part: Part) -> Path:
+        return self.workdir / "runs" / part.run.run_id
 
     def _ended(self, run_id: str) -> bool:
         """Whether the run has a result, or failed in this launch."""
@@ -90,8 +97,8 @@ class Worker:
                 return False
             if part.trunk:
                 trunk = self.workdir / "runs" / part.trunk
-                there = trunk / "checkpoints" / str(part.fork_step)
-                if not there.is_dir() and not self._ended(part.trunk):
+                ended = self._ended(part.trunk)
+                if not ended and not remote.insist(self.place.has, trunk, part.fork_step):
                     return False
         return True
 
@@ -104,6 +111,7 @@ class Worker:
                 if claim is None:
                     return False
                 claims.append(held.enter_context(claim))
+            remote.insist(self.place.pull_results)
             if all(self._ended(part.run.run_id) for part in job):  # between the look and the claim
                 return True
             dead = max(claim.attempts for claim in claims)
@@ -118,9 +126,19 @@ class Worker:
                 lost = [claim.name for claim in claims if claim.lost()]
                 if lost:
                     raise LostClaim(f"{lost[0]}: another worker took it over")
+                remote.push_along(self.place, map(self._folder, job))
 
+            self._pull(job)
             self._train(job, check)
         return True
+
+    def _pull(self, job: Job) -> None:
+        """What other machines did of the job's runs, and where they fork from."""
+        for part in job:
+            remote.insist(self.place.pull, self._folder(part))
+            if part.trunk:
+                trunk = self.workdir / "runs" / part.trunk
+                remote.insist(self.place.pull, trunk, part.fork_step)
 
     def _train(self, job: Job, check: Callable[[], None]) -> None:
         from scaling import train
@@ -143,6 +161,8 @@ class Worker:
                     before_writing=check,
                 )
         except Preempted:
+            for spec in specs:
+                remote.insist(self.place.push, spec.folder)
             raise
         except LostClaim as error:
             log.warning("warning: %s", error)
@@ -164,6 +184,7 @@ class Worker:
                 log.debug("run failed", exc_info=outcome)
                 self._fail(part, _line(outcome))
             elif outcome is not None:
+                remote.insist(self.place.push, self._folder(part))
                 if outcome.status not in results.AS_PLANNED:
                     self.problems.append(f"{outcome.run_id}: {outcome.status}, {outcome.reason}")
                 self.on_end(part, outcome)
@@ -195,6 +216,7 @@ class Worker:
         except (OSError, UserError):
             log.warning("warning: %s failed, which cannot be written: %s", spec.folder, reason)
             self._unwritten.add(part.run.run_id)
+        remote.insist(self.place.push, spec.folder)
         self.on_end(part, reason)
 
 
