@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
-import threading
-import uuid
 
 import pytest
 
@@ -17,52 +14,10 @@ from scaling import files, results, train
 from scaling.errors import Preempted, UserError
 from scaling.sweep import remote, storage
 from scaling.sweep.claims import Claims
+from scaling.sweep.remote_checkpoints import local_steps
 from tests.conftest import ROOT
+from tests.sweep.s3_server import mirror
 from tests.sweep.test_claims import OWNER, RACER, ask, start, take_within
-
-
-@pytest.fixture(scope="module")
-def server():
-    """URL of an S3 server. Each request is answered whole: moto alone checks If-None-Match, then writes."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    answer, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
-
-    def one_at_a_time(environ, start_response):
-        with lock:
-            return list(answer(environ, start_response))
-
-    http = make_server("127.0.0.1", 0, one_at_a_time, threaded=True)
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{http.server_port}"
-    http.shutdown()
-    thread.join()
-
-
-@pytest.fixture
-def url(server, monkeypatch):
-    """An empty prefix of a bucket; the environment points its clients, also other processes, there."""
-    import fsspec
-
-    for key, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(key, value)
-    fsspec.filesystem("s3", skip_instance_cache=True).mkdirs("bucket", exist_ok=True)
-    return f"s3://bucket/{uuid.uuid4().hex}"
-
-
-def mirror(url: str, cache, monkeypatch) -> remote.Workdir:
-    """The workdir as a machine with this cache sees it."""
-    with monkeypatch.context() as patch:
-        patch.setenv("SCALING_CACHE", str(cache))
-        return remote.open_workdir(url)
 
 
 def keys(url: str, folder: str = "") -> set[str]:
@@ -155,8 +110,8 @@ def test_a_run_stopped_on_one_machine_ends_on_another_with_the_same_bits(
     assert there.path != here.path
     second = there.path / "runs" / run_dir.name
     there.pull(second)
-    steps = remote.local_steps(second)
-    assert steps and steps == {max(remote.local_steps(run_dir))}
+    steps = local_steps(second)
+    assert steps and steps == {max(local_steps(run_dir))}
     assert (second / "metrics.jsonl").is_file() and not (second / "result.json").exists()
 
     (second / "metrics.jsonl").unlink()
@@ -227,7 +182,7 @@ def test_a_checkpoint_that_is_not_all_there_is_passed_over(
         store.replace("runs/run/pushed/20.json", b"{")
     other = mirror(url, tmp_path / "b", monkeypatch)
     other.pull(other.path / "runs" / "run")
-    assert remote.local_steps(other.path / "runs" / "run") == {10}
+    assert local_steps(other.path / "runs" / "run") == {10}
     assert "checkpoint 20" in caplog.text
     assert not list((other.path / "runs" / "run").glob(".pull-*"))
 
@@ -238,10 +193,10 @@ def test_pull_takes_the_newest_or_the_one_asked_for_and_nothing_older(
     other = mirror(url, tmp_path / "b", monkeypatch)
     second = other.path / "runs" / "run"
     other.pull(second)
-    assert remote.local_steps(second) == {20}
+    assert local_steps(second) == {20}
     assert (second / "checkpoints/20/state/d/array").read_bytes() == bytes(1020)
     other.pull(second, step=10)
-    assert remote.local_steps(second) == {10, 20}
+    assert local_steps(second) == {10, 20}
     write_checkpoint(second, 30)
     (second / "metrics.jsonl").write_text('{"step": 30}\n')
     other.pull(second)  # what is there is older now
