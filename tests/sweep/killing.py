@@ -77,10 +77,14 @@ class Killer:
     done: int = 0
     in_training: int = 0  # kills that met a run between its first row and its result
     launchers: int = 0  # ... and those that met a launcher
-    met: dict[str, list[int]] = field(default_factory=dict)  # run_id: its newest checkpoint, by death
+    met: dict[str, list[int]] = field(
+        default_factory=dict
+    )  # run_id: its newest checkpoint, by death
+
+    def __post_init__(self):
+        self._claims = Claims(self.workdir / "claims", heartbeat=1, stale_after=3)
 
     def run(self) -> None:
-        self._claims = Claims(self.workdir / "claims", heartbeat=1, stale_after=3)
         draw = random.Random(self.seed)
         launcher, self._then = command(self.workdir, *self.args), {}
         try:
@@ -89,7 +93,7 @@ class Killer:
                 while launcher.poll() is None and sign() <= self._then.get(sign, 0):
                     time.sleep(0.02)
                 time.sleep(draw.uniform(0, self.longest))
-                workers, training = workers_of(self.workdir), self._training()
+                workers, training = workers_of(self.workdir), self.training()
                 if launcher.poll() is not None or not workers:
                     continue
                 self.done += 1
@@ -115,7 +119,7 @@ class Killer:
     def _workers(self) -> int:
         return len(workers_of(self.workdir))
 
-    def _training(self) -> dict[int, list[Path]]:
+    def training(self) -> dict[int, list[Path]]:
         """Worker's process id: the runs that it holds between their first row and their result."""
         alive, found = workers_of(self.workdir), {}
         for name, holder in self._claims.holders().items():
@@ -130,7 +134,7 @@ class Killer:
         for pid in victims:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-        hit = [run for pid, runs in self._training().items() if pid in victims for run in runs]
+        hit = [run for pid, runs in self.training().items() if pid in victims for run in runs]
         self.in_training += bool(hit)
         for run in hit:
             step = max(newest_checkpoint(run), self.forks[run.name])
