@@ -23,7 +23,7 @@ from scaling.sweep.jobs import Job, Part
 log = logging.getLogger("scaling")
 
 DEATHS = (
-    3  # workers that died over a run without a release, in one launch, before it counts as failed
+    3  # workers that died over a run, with no new checkpoint between, before it counts as failed
 )
 POLL_SECONDS = 0.5  # between looks at jobs that others hold or that wait for their trunk
 
@@ -83,6 +83,11 @@ class Worker:
     def _failed_here(self, run_id: str) -> bool:
         return run_id in self._unwritten or self._failed(self.workdir / "runs" / run_id)
 
+    def _saved(self, run_id: str) -> int:
+        """Step of the run's newest checkpoint, 0 without one."""
+        names = (p.name for p in (self.workdir / "runs" / run_id / "checkpoints").glob("*"))
+        return max((int(name) for name in names if name.isdigit()), default=0)
+
     def _failed(self, folder: Path) -> bool:
         try:
             return json.loads((folder / "failure.json").read_text()).get("launch") == self.launch
@@ -122,10 +127,16 @@ class Worker:
                     )
                 return True
 
+            begun = {claim.name: self._saved(claim.name) for claim in claims if claim.attempts}
+
             def check() -> None:
                 lost = [claim.name for claim in claims if claim.lost()]
                 if lost:
                     raise LostClaim(f"{lost[0]}: another worker took it over")
+                for claim in claims:
+                    if claim.attempts and self._saved(claim.name) > begun[claim.name]:
+                        with contextlib.suppress(OSError):  # the next checkpoint tries again
+                            claim.forgive()
                 remote.push_along(self.place, map(self._folder, job))
 
             self._pull(job)
