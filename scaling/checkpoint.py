@@ -72,6 +72,9 @@ class Checkpoints:
         with self._writing():
             self._manager.save(step, args=items)
 
+    def steps(self) -> list[int]:
+        return list(self._manager.all_steps())
+
     def wait(self) -> None:
         """Until all saves are on disk. Raises UserError where one of them failed."""
         with self._writing():

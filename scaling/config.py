@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ CHOICES = {
     "data.tokenizer": ("bytes", "bpe"),
     "optim.name": ("adamw",),
     "optim.schedule": ("cosine", "wsd", "constant"),
+    "optim.cooldown": ("decay", "merge"),
+    "optim.merge_weights": ("uniform", "decay"),
     "sweep.kind": (
         "none",
         "compute",
@@ -65,6 +68,7 @@ POSITIVE = (
     "data.vocab_size",
     "data.seq_len",
     "optim.lr",
+    "optim.merge_checkpoints",
     "train.tokens",
     "train.batch_size",
     "train.steps_per_dispatch",
@@ -279,6 +283,11 @@ def _check_combinations(c: Any, source: str) -> None:
         refuse("config.sweep.grid_keys and config.sweep.grid_values should have equal lengths")
     if c.sweep.kind == "design" and not c.sweep.design_file:
         refuse("config.sweep.design_file is empty; name the CSV that `scaling design --out` wrote")
+    if c.optim.cooldown == "merge" and c.optim.schedule != "wsd":
+        refuse(
+            f"config.optim.cooldown='merge' replaces the decay of config.optim.schedule='wsd'; "
+            f"{c.optim.schedule!r} has none that could be"
+        )
     if c.sweep.halving and c.sweep.kind not in ("none", "grid", "random", "hyper"):
         refuse(
             f"config.sweep.halving={c.sweep.halving}: a sweep of kind {c.sweep.kind!r} needs all of its "
@@ -303,7 +312,7 @@ def _check_combinations(c: Any, source: str) -> None:
         refuse(f"config.launch.setup={c.launch.setup!r} should be lines of a shell")
     # A sweep replaces lengths run by run; lengths of a single run are checked as they stand.
     if c.sweep.kind == "none":
-        schedule_steps(c)
+        merge_steps(c)
 
 
 def tokens_per_step(c: ConfigDict) -> int:
@@ -331,6 +340,27 @@ def schedule_steps(c: ConfigDict) -> dict[str, int]:
             f"({total}); lower warmup_tokens or decay_fraction"
         )
     return {"total": total, "warmup": warmup, "decay": decay}
+
+
+def merge_steps(c: ConfigDict) -> tuple[int, ...]:
+    """The steps whose checkpoints are averaged at the end of a run, the last step among them; () for none.
+
+    They lie evenly over what would be the decay, all but the last on logged steps. Raises UserError
+    where it holds too few of those, and as `schedule_steps` does.
+    """
+    steps, every = schedule_steps(c), c.train.log_every
+    if c.optim.cooldown != "merge":
+        return ()
+    gaps, begin = c.optim.merge_checkpoints - 1, steps["total"] - steps["decay"]
+    apart = steps["decay"] / max(1, gaps)
+    found = [*(round((begin + apart * i) / every) * every for i in range(gaps)), steps["total"]]
+    if gaps < 1 or found[0] < 1 or any(a >= b for a, b in itertools.pairwise(found)):
+        raise UserError(
+            f"config.optim.merge_checkpoints={c.optim.merge_checkpoints}: give at least 2, that the last "
+            f"{steps['decay']} of {steps['total']} steps (config.optim.decay_fraction), logged every {every}, "
+            "have room for"
+        )
+    return tuple(found)
 
 
 def to_json(c: ConfigDict) -> dict[str, Any]:

@@ -24,6 +24,13 @@ NOT_IN_RUN_HASH: dict[str, tuple[str, ...] | None] = {
     "train": ("steps_per_dispatch", "log_every"),
     "model": ("remat", "scan_layers", "matmul", "attention"),
 }
+# Keys that came after the first runs were named, with the value that leaves a run what it was then:
+# at that value they are left out of the hashes, so that old runs keep their names.
+YOUNGER: dict[str, Any] = {
+    "optim.cooldown": "decay",
+    "optim.merge_checkpoints": 8,
+    "optim.merge_weights": "uniform",
+}
 NOT_IN_SWEEP_HASH: dict[str, tuple[str, ...] | None] = {
     "parallel": None,
     "checkpoint": None,
@@ -71,7 +78,8 @@ def decides(key: str, left_out: Mapping[str, tuple[str, ...] | None]) -> bool:
 
 
 def _digest(c, left_out) -> str:
-    text = json.dumps(without(c, left_out), sort_keys=True, default=list)
+    counts = {k: v for k, v in without(c, left_out).items() if k not in YOUNGER or v != YOUNGER[k]}
+    text = json.dumps(counts, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

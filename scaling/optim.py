@@ -3,7 +3,8 @@
 Schedules are functions of the step s of a run of S steps with warm-up W and decay E (all traced):
   constant  lr min(1, (s + 1) / W)
   cosine    the same, times f + (1 - f) (1 + cos(pi (s - W) / (S - W))) / 2 after the warm-up
-  wsd       the same, times a line from 1 to f over the last E steps (Hagele et al. 2024)
+  wsd       the same, times a line from 1 to f over the last E steps (Hagele et al. 2024); none of it
+            where checkpoints are merged instead (scaling/merge.py)
 with f the final fraction. The last step of cosine and wsd ends at f, not one step before it.
 """
 
@@ -25,6 +26,8 @@ Hyper = Mapping[str, Any]  # traced scalars, or floats outside a program
 def hyperparameters(config: ConfigDict) -> dict[str, float]:
     """The traced hyperparameters of a run: what may change without a new program."""
     steps = config_lib.schedule_steps(config)
+    if config.optim.cooldown == "merge":  # the decay would begin after the last step
+        steps |= {"total": steps["total"] + 1, "decay": 1}
     return {
         "lr": config.optim.lr,
         "weight_decay": config.optim.weight_decay,

@@ -60,8 +60,8 @@ class RunResult:
     flops_spent: float  # exact FLOPs trained here; less than flops_exact where a trunk was shared
     lr: float
     warmup_tokens: int
-    decay_tokens: int  # tokens over which the learning rate falls at the end
-    schedule: str
+    decay_tokens: int  # over which the learning rate falls at the end, or checkpoints are merged
+    schedule: str  # cosine | wsd | wsd-merge | constant
     batch_tokens: int  # tokens per optimizer step
     weight_decay: float
     seed: int

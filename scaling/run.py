@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import statistics
@@ -17,7 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import accounting, events, files, identity, machine, optim, results
+from scaling import accounting, events, files, identity, machine, merge, optim, results
 from scaling import config as config_lib
 from scaling.checkpoint import Checkpoints
 from scaling.data import pipeline, prepare
@@ -28,7 +29,7 @@ from scaling.step import Programs
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What to train and where. Steps are optimizer steps, multiples of `train.log_every`.
+    """What to train and where. Steps are optimizer steps.
 
     With a `trunk` (another run's folder) a run without a checkpoint of its own begins from the trunk's
     newest kept checkpoint of at most `fork_step` steps, which must lie before the two differ.
@@ -78,7 +79,9 @@ class ActiveRun:
             if c.eval.every_tokens
             else 0
         )
-        self.stops = sorted({*spec.keep_steps, *([spec.until] if spec.until else []), self.total})
+        self.merge_steps = config_lib.merge_steps(c)
+        until = [spec.until] if spec.until else []
+        self.stops = sorted({*spec.keep_steps, *self.merge_steps, *until, self.total})
         self.done = self.forked_at = 0
         self.seconds = 0.0  # over all restarts; a packed run counts its share of the program's time
         self.status, self.reason = "active", ""
@@ -99,7 +102,7 @@ class ActiveRun:
     def __enter__(self) -> ActiveRun:
         c, folder = self.spec.config, self.spec.folder
         self._checkpoints = Checkpoints(
-            folder / "checkpoints", c.checkpoint.keep, self.spec.keep_steps
+            folder / "checkpoints", c.checkpoint.keep, (*self.spec.keep_steps, *self.merge_steps)
         )
         self._events = events.Curves(folder / "tensorboard")
         return self
@@ -133,10 +136,15 @@ class ActiveRun:
         return state
 
     def _fork(self, programs: Programs) -> tuple[Any, dict[str, Any]] | None:
-        """The trunk's state at the fork, its rows of metrics copied."""
+        """The trunk's state at the fork, its rows of metrics copied.
+
+        Before the first checkpoint that this run will merge and the trunk does not have.
+        """
         assert self.spec.trunk is not None
         with Checkpoints(self.spec.trunk / "checkpoints", keep=None) as trunk:
-            found = trunk.restore(programs.state_like, at_most=self.spec.fork_step)
+            missing = set(self.merge_steps) - set(trunk.steps())
+            at_most = min([self.spec.fork_step, *(step - 1 for step in missing)])
+            found = trunk.restore(programs.state_like, at_most=at_most)
         if found is None:
             return None
         state, position = found
@@ -146,6 +154,31 @@ class ActiveRun:
             if rows and not (self.spec.folder / name).exists():
                 files.write_lines(self.spec.folder / name, rows)  # all of them or none
         return state, {"step": position["step"], "elapsed": 0.0, "forked_at": position["step"]}
+
+    @property
+    def merges(self) -> bool:
+        """Whether it is at its end and averages checkpoints there."""
+        return bool(self.merge_steps) and self.status == "active" and self.done == self.total
+
+    def merged(self, state: Any, state_like: Any) -> Any:
+        """The run's last state with the average of its own and its trunk's checkpoints as parameters.
+
+        It is also saved, in the folder `merged`. Raises UserError where a checkpoint is missing.
+        """
+        self.wait()
+        o = self.spec.config.optim
+        by = merge.weights(o.merge_weights, len(self.merge_steps), o.final_lr)
+        with contextlib.ExitStack() as stack:
+            trunk = self._checkpoints
+            if self.forked_at and self.spec.trunk is not None:
+                trunk = stack.enter_context(Checkpoints(self.spec.trunk / "checkpoints", keep=None))
+            places = {
+                s: trunk if s <= self.forked_at else self._checkpoints for s in self.merge_steps
+            }
+            state = {**state, "params": merge.average(merge.restored(places, state_like), by)}
+            saved = stack.enter_context(Checkpoints(self.spec.folder / "merged", keep=1))
+            saved.save(self.total, state, {"elapsed": self.seconds, "forked_at": self.forked_at})
+        return state
 
     def window(self) -> Window:
         """The next steps: to the end of the dispatch, or to the next step that must be stopped at."""
@@ -207,8 +240,9 @@ class ActiveRun:
             )
             return 0
         rows = []
-        for start in range(window.begin, window.end, self.log_every):
-            end = min(start + self.log_every, window.end)
+        start = window.begin
+        while start < window.end:  # rows end at the same steps, wherever a window begins
+            end = min((start // self.log_every + 1) * self.log_every, window.end)
             done = window.first + end
             rows.append(
                 {
@@ -220,6 +254,7 @@ class ActiveRun:
                     "lr": float(lr_K[end - 1]),
                 }
             )
+            start = end
             for key in ("loss", "grad_norm", "lr"):
                 self._events.add(f"train/{key}", rows[-1][key], done)
         files.append_lines(self.spec.folder / "metrics.jsonl", rows)
@@ -317,7 +352,7 @@ def describe(spec: RunSpec, data: prepare.TokenData) -> results.RunResult:
         lr=config.optim.lr,
         warmup_tokens=steps["warmup"] * per_step,
         decay_tokens=decay[config.optim.schedule] * per_step,
-        schedule=config.optim.schedule,
+        schedule=config.optim.schedule + ("-merge" if config.optim.cooldown == "merge" else ""),
         batch_tokens=per_step,
         weight_decay=config.optim.weight_decay,
         seed=config.seed,

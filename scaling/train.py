@@ -189,6 +189,17 @@ def train_runs(
                     run.wait()
                 raise Preempted(f"{stopping}: saved {names}")
 
+        # ---- merge
+        if any(run.merges for run in runs.values()):
+            if before_writing:
+                before_writing()
+            of_run = programs.split(state)
+            for i, run in runs.items():
+                if run.merges:
+                    of_run[i] = run.merged(of_run[i], programs.state_like)
+            state = programs.join(of_run)
+            del of_run
+
         # ---- evaluate and finish
         final = evaluated() if any(run.status == "active" for run in runs.values()) else []
         if before_writing:

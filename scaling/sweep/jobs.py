@@ -3,6 +3,7 @@
 Shared trunks (Haegele et al. 2024): before its decay a WSD run does not know how long it will be. Of
 runs that differ only in length or decay, the one that decays last is the trunk; each other one forks
 from the trunk's checkpoint at its last logged step before its own decay, and trains only from there.
+Where the decay is replaced by a merge of checkpoints, nothing is left to train.
 
 Packs: runs of one program and of about equal length train side by side in it (scaling/train.py).
 """
@@ -30,6 +31,9 @@ OF_FAMILY = (
     "optim.decay_fraction",
     "optim.warmup_tokens",  # compared by the steps that they come to
     "optim.warmup_fraction",
+    "optim.cooldown",
+    "optim.merge_checkpoints",
+    "optim.merge_weights",
 )
 OF_PACK = (*OF_FAMILY, "seed", "name", "optim.lr", "optim.weight_decay", "optim.final_lr")
 
@@ -104,7 +108,8 @@ def parts(runs: Sequence[PlannedRun], share_trunks: bool) -> list[Part]:
     for members in families.values():
         trunk = max(members, key=lambda m: (m[0], m[1].steps))[1]
         forks = {run.run_id: step for step, run in members if run is not trunk and step > 0}
-        found.append(Part(trunk, keep_steps=tuple(sorted(set(forks.values())))))
+        keep = {s for _, run in members if run.run_id in forks for s in _merge_steps(run.values)}
+        found.append(Part(trunk, keep_steps=tuple(sorted({*forks.values(), *keep}))))
         for _, run in members:
             if run.run_id in forks:
                 found.append(Part(run, trunk.run_id, forks[run.run_id]))
@@ -166,9 +171,16 @@ def _family(run: PlannedRun) -> Any:
     return _digest(run.values, OF_FAMILY, config_lib.schedule_steps(view(run.values))["warmup"])
 
 
+def _merge_steps(values: Mapping[str, Any]) -> tuple[int, ...]:
+    return config_lib.merge_steps(view(values))
+
+
 def _fork_step(values: Mapping[str, Any]) -> int:
-    """The last step before the decay at which a row of metrics ends, at least the warm-up's end."""
+    """The last step before the decay at which a row of metrics ends, at least the warm-up's end; the last
+    step of all where checkpoints are merged instead."""
     steps = config_lib.schedule_steps(view(values))
+    if values["optim.cooldown"] == "merge":
+        return steps["total"]
     every = values["train.log_every"]
     step = (steps["total"] - steps["decay"]) // every * every
     return step if step >= steps["warmup"] else 0
