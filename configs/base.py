@@ -63,9 +63,7 @@ def get_config() -> ConfigDict:
     c.optim.cooldown = (
         "decay"  # wsd: decay | merge: lr stays, checkpoints of that part are averaged
     )
-    c.optim.merge_checkpoints = (
-        8  # merge: their number, even from the decay's first step to its last
-    )
+    c.optim.merge_checkpoints = 8  # merge: their number, evenly over what would be the decay
     c.optim.merge_weights = "uniform"  # uniform | decay: weigh updates as the linear decay would
     c.optim.final_lr = 0.0  # lr at the end, as a fraction of the peak (cosine and wsd)
 
