@@ -60,8 +60,8 @@ def get_config() -> ConfigDict:
     c.optim.warmup_tokens = 0  # linear warm-up; 0 = warmup_fraction of the run
     c.optim.warmup_fraction = 0.05  # warm-up as a fraction of the run, where warmup_tokens is 0
     c.optim.decay_fraction = 0.2  # wsd: the last part of the run, over which lr falls linearly
-    c.optim.cooldown = "decay"  # wsd: decay | merge (lr stays, checkpoints are averaged)
-    c.optim.merge_checkpoints = 8  # merge: how many, spread evenly over what would be the decay
+    c.optim.cooldown = "decay"  # wsd: decay | merge (checkpoints of that part are averaged)
+    c.optim.merge_checkpoints = 8  # merge: their number, evenly over what would be the decay
     c.optim.merge_weights = "uniform"  # uniform | decay: weigh updates as the linear decay would
     c.optim.final_lr = 0.0  # lr at the end, as a fraction of the peak (cosine and wsd)
 

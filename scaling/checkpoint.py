@@ -6,9 +6,11 @@ shardings asked for) and `position` (steps done, seconds so far, the step it was
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as preservation
+
+from scaling.errors import UserError
 
 log = logging.getLogger("scaling")
 
@@ -28,7 +32,11 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int | None, keep_steps: tuple[int, ...] = ()):
         self.folder = folder.absolute()
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs each phase of each save
+        for name in (
+            "absl",
+            "asyncio",
+        ):  # orbax logs each phase of a save, and errors it also raises
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         policies = [preservation.LatestN(keep), preservation.CustomSteps(keep_steps)]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation.AnyPreservationPolicy(policies),
@@ -44,24 +52,46 @@ class Checkpoints:
         self.close()
 
     def close(self) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for pending saves. Raises UserError where one of them failed."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
-        """Start saving; `state` is copied before this returns, so its buffers may be donated."""
+        """Start saving; `state` is copied before this returns, so its buffers may be donated.
+
+        Raises UserError where this save, or the one before, cannot be written.
+        """
         if step in self._manager.all_steps():
             return
         position = {"step": step, "state_sha256": _digest(state), **position}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position)
         )
-        self._manager.save(step, args=items)
+        with self._writing():
+            self._manager.save(step, args=items)
 
     def steps(self) -> list[int]:
         return list(self._manager.all_steps())
 
     def wait(self) -> None:
-        self._manager.wait_until_finished()
+        """Until all saves are on disk. Raises UserError where one of them failed."""
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # tensorstore has every error of a disk as ValueError
+            reason = " ".join(str(error).split()).replace(f"{self.folder}/", "")
+            raise UserError(
+                f"{self.folder} cannot be written ({reason[:200]}); make room or make it writable"
+            ) from error
 
     def restore(self, like: Any, at_most: int | None = None) -> tuple[Any, dict[str, Any]] | None:
         """The newest intact (state, position), of at most `at_most` steps; None where there is none.

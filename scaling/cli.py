@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from scaling import flags
@@ -83,7 +85,8 @@ def _run(argv: list[str]) -> int:
     if args.command == "work":
         from scaling.sweep import runner
 
-        return _problems(runner.work(_workdir(args), args.launch))
+        with _workdir(args) as workdir:
+            return _problems(runner.work(workdir, args.launch))
     from scaling import config as config_lib
 
     stored = args.command in ("status", "report") and not args.config
@@ -91,16 +94,21 @@ def _run(argv: list[str]) -> int:
     if args.command == "status":
         from scaling import status
 
-        return status.run(args, config, _workdir(args))
+        with _workdir(args) as workdir:
+            return status.run(args, config, workdir)
     if args.command == "plan":
         from scaling import plan_table
 
-        return plan_table.run(args, config)
-    if getattr(args, "budget", ""):
-        from scaling import budget
+        with _workdir(args) if args.workdir else contextlib.nullcontext() as workdir:
+            return plan_table.run(args, config, workdir)
+    with _workdir(args) as workdir:
+        if getattr(args, "budget", ""):
+            from scaling import budget
 
-        budget.check(config, args.budget, _workdir(args), with_holdout=args.command == "curves")
-    return _commands()[args.command](config, _workdir(args))
+            budget.check(config, args.budget, workdir, with_holdout=args.command == "curves")
+        if getattr(args, "print_commands", False):
+            return _print_commands(config, workdir)
+        return _commands()[args.command](config, workdir)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,7 +126,9 @@ def _parser() -> argparse.ArgumentParser:
             default="",
             help="a study, e.g. configs/quickstart.py; --config.key=value overrides a key",
         )
-        sub.add_argument("--workdir", default="", help="folder of the study's results")
+        sub.add_argument(
+            "--workdir", default="", help="folder of the study's results, or s3:// or gs://"
+        )
         if name == "work":
             sub.add_argument("--launch", default="by-hand", help="which launch's settings to use")
         if name == "fit":
@@ -128,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
             flags.budget(sub)
         if name == "plan":
             flags.plan(sub)
+        if name == "sweep":
+            flags.sweep(sub)
         if name == "status":
             flags.status(sub)
         if name == "conventions":
@@ -136,10 +148,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _workdir(args) -> Path:
+@contextlib.contextmanager
+def _workdir(args) -> Iterator[Path]:
+    """The folder to work in: of a URL its scratch folder, fetched before and pushed after the command."""
+    from scaling.sweep import remote
+
     if not args.workdir:
-        raise UserError("--workdir is missing; name a folder for the results")
-    return Path(args.workdir)
+        raise UserError("--workdir is missing; name a folder for the results, or s3:// or gs://")
+    place = remote.open_workdir(
+        args.workdir, create=args.command in ("plan", "train", "sweep", "curves")
+    )
+    remote.insist(place.pull_results)
+    try:
+        yield place.path
+        if args.command not in ("work", "status", "report"):
+            remote.insist(place.push_table)
+    except UserError as error:
+        named = str(error).replace(f"--workdir={place.path}", f"--workdir={place.name}")
+        raise UserError(named) from error
 
 
 def _commands():
@@ -161,9 +187,17 @@ def _start_jax(config) -> None:
 
 def _train(config, workdir: Path) -> int:
     from scaling import train
+    from scaling.sweep import remote
 
     _start_jax(config)
-    result = train.train_run(config, workdir / "runs" / train.run_id(config))
+    place, folder = remote.open_workdir(workdir), workdir / "runs" / train.run_id(config)
+    remote.insist(place.pull, folder)
+    try:
+        result = train.train_run(
+            config, folder, before_writing=lambda: remote.push_along(place, [folder])
+        )
+    finally:
+        remote.insist(place.push, folder)
     if result.status != "done":
         print(f"error: {result.run_id} {result.status}: {result.reason}", file=sys.stderr)
         return EXIT_INCOMPLETE
@@ -183,9 +217,22 @@ def _trained(config, workdir: Path):
     return runner.sweep(runs, workdir, config=config)
 
 
+def _print_commands(config, workdir: Path) -> int:
+    from scaling.sweep import plan, runner
+    from scaling.sweep.launchers import tpu
+
+    runs = plan.plan(config)
+    runner.claim_workdir(config, workdir)
+    for line in tpu.commands(workdir.absolute(), runner.begin(runs, workdir, config)):
+        print(line)
+    return 0
+
+
 def _sweep(config, workdir: Path) -> int:
     outcome = _trained(config, workdir)
-    print(f"{len(outcome.results)} runs in {workdir / 'runs.csv'}")
+    from scaling.sweep import remote
+
+    print(f"{len(outcome.results)} runs in {remote.open_workdir(workdir).name}/runs.csv")
     return _problems(outcome.problems)
 
 
@@ -210,14 +257,14 @@ def _conventions(args, overrides: list[str]) -> int:
 
     if args.table:
         return compare_conventions.of_table(args)
-    workdir = _workdir(args)
-    if args.config or overrides:
-        config = config_lib.load(args.config, overrides)
-        study.require_sweep(config, workdir)
-    else:
-        config = study.sweep_config(workdir)
     problems: list[str] = []
-    compare_conventions.of_study(config, workdir, args, problems)
+    with _workdir(args) as workdir:
+        if args.config or overrides:
+            config = config_lib.load(args.config, overrides)
+            study.require_sweep(config, workdir)
+        else:
+            config = study.sweep_config(workdir)
+        compare_conventions.of_study(config, workdir, args, problems)
     return _problems(problems)
 
 

@@ -22,6 +22,7 @@ from scaling.identity import run_hash as run_hash
 from scaling.identity import run_id as run_id
 from scaling.identity import sweep_hash as sweep_hash
 from scaling.identity import without as without
+from scaling.schema import SCHEMA, refuse_newer
 
 CHOICES = {
     "model.mlp": ("gelu", "swiglu", "relu2"),
@@ -164,9 +165,9 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return check(config, source=path)
 
 
-def from_dict(values: dict[str, Any]) -> ConfigDict:
+def from_dict(values: dict[str, Any], source: str = "config") -> ConfigDict:
     """A checked config from a nested dict, for instance a run's config.json; missing keys are refused."""
-    return check(ConfigDict(values, convert_dict=True), source="config")
+    return check(ConfigDict(values, convert_dict=True), source)
 
 
 def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
@@ -363,22 +364,27 @@ def merge_steps(c: ConfigDict) -> tuple[int, ...]:
 
 
 def to_json(c: ConfigDict) -> dict[str, Any]:
-    return json.loads(json.dumps(c.to_dict(), default=list))
+    """What files hold: the config and the number of their schema."""
+    return {"schema": SCHEMA, **json.loads(json.dumps(c.to_dict(), default=list))}
 
 
-def from_json(values: dict[str, Any]) -> ConfigDict:
-    """Inverse of `to_json`: lists become tuples again, keys younger than the file get their default."""
+def from_json(values: dict[str, Any], source: str | Path = "config") -> ConfigDict:
+    """Inverse of `to_json`: lists become tuples again, keys younger than the file get their default.
+
+    Raises UserError naming `source` where a newer version wrote it, or where the config is a bad one.
+    """
 
     def tuples(value):
         if isinstance(value, dict):
             return {k: tuples(v) for k, v in value.items()}
         return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
+    refuse_newer(values, source)
     filled = nested(_defaults())
-    for key, value in tuples(values).items():
+    for key, value in tuples({k: v for k, v in values.items() if k != "schema"}).items():
         inner = filled.get(key)
         filled[key] = {**inner, **value} if isinstance(inner, dict) else value
-    return from_dict(filled)
+    return from_dict(filled, str(source))
 
 
 def nearest(key: str, known) -> str:

@@ -1,6 +1,6 @@
 """TensorBoard over all runs of a workdir: `tensorboard --logdir WORKDIR`.
 
-Every run has its training curves from `scaling/train.py`. Here are added, from the results alone:
+Every run has its training curves, `Curves`, written while it trains. Added from the results alone are:
 
 - in each run's folder its hyperparameters and final losses, for the HParams tab (table, parallel
   coordinates, scatter plots over all runs);
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,6 +29,33 @@ METRICS = ("loss", "bits_per_byte", "train_loss", "wall_time", "tokens_per_secon
 NAME = (
     "events.out.tfevents.{}.scaling"  # TensorBoard reads what holds "tfevents", in order of names
 )
+
+
+class Curves:
+    """The curves of one run, appended to a file of their own for each time that it is begun.
+
+    tensorboardX's own writer is not used: its thread dies where a disk is full, and its callers wait
+    for it for ever.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / f"events.out.tfevents.{time.time():.6f}.training"
+        self._rows: list[bytes] = []
+
+    def add(self, name: str, value: float, step: int) -> None:
+        from tensorboardX.proto import event_pb2
+        from tensorboardX.summary import scalar
+
+        if not self._rows and not self._path.exists():
+            first = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
+            self._rows.append(_record(first.SerializeToString()))
+        event = event_pb2.Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+        self._rows.append(_record(event.SerializeToString()))
+
+    def write(self) -> None:
+        """Append what was added. Raises UserError where it cannot be written."""
+        rows, self._rows = self._rows, []
+        files.append_bytes(self._path, b"".join(rows))
 
 
 def write(workdir: Path, rows: Iterable[RunResult]) -> None:

@@ -1,16 +1,33 @@
-"""Writing files so that a kill at any moment leaves either the old file or the new one."""
+"""Writing files so that a kill at any moment leaves either the old file or the new one.
+
+What cannot be written, for want of room or of permission, is a UserError that names the file.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from scaling.errors import UserError
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError into a UserError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); make it writable, make room, or "
+            "choose another place"
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -20,18 +37,19 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     if path.is_file() and path.read_bytes() == content:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
 
 def csv_bytes(columns: dict[str, Any]) -> bytes:
@@ -57,16 +75,33 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: damaged ({error}); delete it, or restore it") from error
 
 
+def append_bytes(path: Path, content: bytes) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            file.write(content)
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A whole file of JSON lines, atomically."""
+    write_bytes(path, _lines(rows))
+
+
 def append_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Append JSON lines in one write; a torn last line of an earlier kill is closed first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    with open(path, "a+b") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                text = "\n" + text
-        file.write(text.encode())
+    content = _lines(rows)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    content = b"\n" + content
+            file.write(content)
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def read_lines(path: Path, key: str) -> list[dict[str, Any]]:

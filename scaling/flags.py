@@ -227,6 +227,15 @@ def budget(sub) -> None:
     )
 
 
+def sweep(sub) -> None:
+    """Flags of `sweep`."""
+    sub.add_argument(
+        "--print_commands",
+        action="store_true",
+        help="train nothing; print the command lines of workers for TPU VMs and other machines",
+    )
+
+
 def plan(sub) -> None:
     """Flags of `plan`."""
     sub.add_argument(

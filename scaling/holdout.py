@@ -19,7 +19,7 @@ from scaling.curves import Fits
 from scaling.laws.frontier import frontier
 from scaling.laws.optimum_forecast import combine
 from scaling.laws.table import CannotFit
-from scaling.sweep import ladder, plan
+from scaling.sweep import ladder, plan, remote
 from scaling.sweep.plan import PlannedRun, at_budget
 
 
@@ -102,7 +102,9 @@ def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "fitted_on": {"sha256": fits.table.hash(), "runs": list(fits.table.names)},
     }
     files.write_json(path, content)
-    return content
+    # on an object store another machine's may have been first, and then stands here
+    remote.insist(remote.open_workdir(workdir).push_table, path.name)
+    return files.read_json(path)
 
 
 def planned(forecast: dict[str, Any], config: ConfigDict) -> PlannedRun:

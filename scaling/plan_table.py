@@ -11,7 +11,7 @@ from scaling.flat import view
 from scaling.sweep import halving, jobs
 
 
-def run(args, config: ConfigDict) -> int:
+def run(args, config: ConfigDict, workdir: Path | None) -> int:
     """Print the table; with --measure the measured costs too, with --budget refuse what exceeds it."""
     machine.start_jax(config.parallel.cpu_devices)
     single = config.sweep.kind == "none"
@@ -50,7 +50,6 @@ def run(args, config: ConfigDict) -> int:
     if config.laws.holdout_factor and config.sweep.kind == "compute" and config.sweep.budgets:
         flops = config.laws.holdout_factor * max(config.sweep.budgets)
         print(f"held-out run: {flops:.3g} FLOPs, about {units.duration(flops / speed)} more")
-    workdir = Path(args.workdir) if args.workdir else None
     cost = budget.forecast(config, runs, workdir) if args.measure else None
     if args.budget:
         budget.check(config, args.budget, workdir, runs=runs, cost=cost)

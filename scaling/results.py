@@ -21,6 +21,7 @@ from typing import Any
 
 from scaling import files
 from scaling.errors import UserError
+from scaling.schema import SCHEMA, refuse_newer
 
 log = logging.getLogger("scaling")
 
@@ -109,13 +110,21 @@ def write(path: Path, result: RunResult) -> None:
     """Write `result.json` once. Raises FileExistsError where there is one."""
     if path.exists():
         raise FileExistsError(f"{path} exists; a run's result is written once")
-    files.write_json(path, dataclasses.asdict(result))
+    files.write_json(path, to_json(result))
+
+
+def to_json(result: RunResult) -> dict[str, Any]:
+    """What `result.json` and `failure.json` hold: the row and the number of its schema."""
+    return {"schema": SCHEMA, **dataclasses.asdict(result)}
 
 
 def read(path: Path) -> RunResult:
-    """Raises DamagedResult naming the file and what is wrong with it."""
+    """Raises DamagedResult naming the file and what is wrong with it, UserError where it is newer."""
     try:
-        return from_row(json.loads(path.read_text()))
+        row = json.loads(path.read_text())
+        if isinstance(row, dict):
+            refuse_newer(row, path)
+        return from_row(row)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedResult(f"{path}: not JSON ({error})") from error
     except DamagedResult as error:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import accounting, files, identity, machine, merge, optim, results
+from scaling import accounting, events, files, identity, machine, merge, optim, results
 from scaling import config as config_lib
 from scaling.checkpoint import Checkpoints
 from scaling.data import pipeline, prepare
@@ -100,17 +100,14 @@ class ActiveRun:
         self._dispatches: Iterator[np.ndarray] | None = None
 
     def __enter__(self) -> ActiveRun:
-        from tensorboardX import SummaryWriter
-
         c, folder = self.spec.config, self.spec.folder
         self._checkpoints = Checkpoints(
             folder / "checkpoints", c.checkpoint.keep, (*self.spec.keep_steps, *self.merge_steps)
         )
-        self._events = SummaryWriter(str(folder / "tensorboard"), flush_secs=30)
+        self._events = events.Curves(folder / "tensorboard")
         return self
 
     def __exit__(self, *exception) -> None:
-        self._events.close()
         self._checkpoints.close()
 
     @property
@@ -155,7 +152,7 @@ class ActiveRun:
             rows = files.read_lines(self.spec.trunk / name, key="step")
             rows = [r for r in rows if r["step"] <= position["step"]]
             if rows and not (self.spec.folder / name).exists():
-                files.append_lines(self.spec.folder / name, rows)
+                files.write_lines(self.spec.folder / name, rows)  # all of them or none
         return state, {"step": position["step"], "elapsed": 0.0, "forked_at": position["step"]}
 
     @property
@@ -259,8 +256,9 @@ class ActiveRun:
             )
             start = end
             for key in ("loss", "grad_norm", "lr"):
-                self._events.add_scalar(f"train/{key}", rows[-1][key], done)
+                self._events.add(f"train/{key}", rows[-1][key], done)
         files.append_lines(self.spec.folder / "metrics.jsonl", rows)
+        self._events.write()
         self.last_loss = rows[-1]["loss"]
         tokens = (window.end - window.begin) * self.per_step
         self.speeds.append(tokens / seconds)
@@ -287,7 +285,8 @@ class ActiveRun:
         if self.paused:
             row["elapsed"] = self.seconds
         files.append_lines(self.spec.folder / "evals.jsonl", [row])
-        self._events.add_scalar("eval/loss", found.loss, self.done)
+        self._events.add("eval/loss", found.loss, self.done)
+        self._events.write()
 
     def finish(self, final: HeldOut | None) -> results.RunResult:
         """Write `result.json`: "done" with a finite held-out loss, "diverged" otherwise."""
@@ -379,7 +378,7 @@ def _claim(config: ConfigDict, folder: Path) -> None:
     """Write the run's config.json, or check that the one there names the same run."""
     path = folder / "config.json"
     if path.is_file():
-        found = config_lib.from_json(files.read_json(path))
+        found = config_lib.from_json(files.read_json(path), path)
         if identity.run_hash(found) != identity.run_hash(config):
             raise UserError(
                 f"{folder} belongs to another run ({identity.run_hash(found)}, this one is "

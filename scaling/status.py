@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from scaling import study, units
 from scaling.errors import EXIT_INCOMPLETE, UserError
-from scaling.sweep import jobs, plan, progress
+from scaling.sweep import jobs, plan, progress, remote
 from scaling.sweep.snapshot import STATES, RunState, Snapshot
 
 LINES = 40  # of runs, without --all
@@ -36,7 +36,12 @@ def run(args, config: ConfigDict | None, workdir: Path) -> int:
     if args.tensorboard:
         return _tensorboard(workdir)
     planned = jobs.by_id(plan.plan(config), config.launch.share_trunks)
-    look = progress.Progress(planned, workdir, config.launch.stale_seconds).look
+    look_at = progress.Progress(planned, workdir, config.launch.stale_seconds).look
+    place = remote.open_workdir(workdir)
+
+    def look() -> Snapshot:
+        return look_at(remote.insist(remote.living, place, config.launch))
+
     try:
         now = look()
         _show(now, args, workdir, interval)
@@ -141,7 +146,7 @@ def _outlook(now: Snapshot) -> str:
 def as_dict(now: Snapshot, workdir: Path) -> dict[str, Any]:
     """The snapshot for other programs; FLOPs, seconds, nats per token, null where not known."""
     return {
-        "workdir": str(workdir),
+        "workdir": remote.open_workdir(workdir).name,
         "time": time.time(),
         "counts": now.counts,
         "flops": {"planned": now.flops, "spent": now.spent, "left": now.left},

@@ -15,7 +15,7 @@ from scaling import curves, files, holdout, machine, results
 from scaling.errors import UserError
 from scaling.kinds import registry
 from scaling.report import summary
-from scaling.sweep import plan, runner
+from scaling.sweep import plan, remote, runner
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
     CannotFit where its runs determine no law.
     """
     require_sweep(config, workdir)
+    remote.insist(remote.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
     forecast_path = workdir / "forecast.json"
     forecast = files.read_json(forecast_path) if forecast_path.is_file() else None
@@ -89,6 +90,7 @@ def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
     if not config.laws.holdout_factor:
         raise UserError("config.laws.holdout_factor is 0; set it to 3 or more for a held-out run")
     require_sweep(config, workdir)
+    remote.insist(remote.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
     if not (workdir / "forecast.json").is_file():
         missing = _missing(config, workdir, rows)
@@ -119,7 +121,7 @@ def sweep_config(workdir: Path) -> ConfigDict:
     path = workdir / "sweep.json"
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
-    return config_lib.from_json(files.read_json(path))
+    return config_lib.from_json(files.read_json(path), path)
 
 
 def require_sweep(config: ConfigDict, workdir: Path) -> None:

@@ -30,14 +30,20 @@ __all__ = ["run_id", "train_run", "train_runs"]
 Outcome = results.RunResult | Exception | None  # None: paused at the step it was told to
 
 
-def train_run(config: ConfigDict, folder: Path, **spec) -> results.RunResult:
+def train_run(
+    config: ConfigDict,
+    folder: Path,
+    *,
+    before_writing: Callable[[], None] | None = None,
+    **spec,
+) -> results.RunResult:
     """Train one run in `folder`, or go on with it, or return the result that it already has.
 
-    Further keywords are those of `RunSpec`. Raises UserError on bad input, Preempted after a signal
+    `before_writing` as in `train_runs`; further keywords are those of `RunSpec`. Raises UserError on bad input, Preempted after a signal
     (everything saved), and results.DamagedResult where the folder's result cannot be read. A
     non-finite loss or gradient ends the run with status "diverged" and keeps the last good checkpoint.
     """
-    (outcome,) = train_runs([RunSpec(config, folder, **spec)])
+    (outcome,) = train_runs([RunSpec(config, folder, **spec)], before_writing=before_writing)
     if isinstance(outcome, Exception):
         raise outcome
     assert outcome is not None, "only a run with `until` can pause"
@@ -198,7 +204,9 @@ def train_runs(
         final = evaluated() if any(run.status == "active" for run in runs.values()) else []
         if before_writing:
             before_writing()
+        took = (time.perf_counter() - clock) / max(1, len(runs))
         for i, run in runs.items():
+            run.seconds += took
             run.wait()  # a result without its last checkpoint could not be deployed
             if run.status == "active":
                 run.evaluated(final[i])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
@@ -36,10 +36,14 @@ class Display:
     def __exit__(self, *exception) -> None:
         self._bar.close()
 
-    def redraw(self) -> None:
-        """`update` for a waiting loop: at most once per second."""
-        if time.monotonic() - self._drawn >= 1.0:
-            self.update()
+    def redraw(
+        self,
+        alive: Callable[[], Collection[str] | None] = lambda: None,
+        every: float = 1.0,
+    ) -> None:
+        """`update` for a waiting loop: at most once in `every` seconds, when `alive` is asked first."""
+        if time.monotonic() - self._drawn >= every:
+            self.update(alive())
 
     def update(self, alive: Collection[str] | None = None) -> Snapshot:
         """Look again and redraw; as often as the launcher likes. `alive` as in `Progress.look`."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from scaling import config as config_lib
 from scaling import files, machine, results
 from scaling.errors import UserError
-from scaling.sweep import halving, launchers, schedule
+from scaling.sweep import halving, launchers, remote, schedule
 from scaling.sweep import jobs as jobs_lib
 from scaling.sweep.claims import Claims
 from scaling.sweep.display import Display
@@ -40,18 +40,20 @@ def claim_workdir(config: ConfigDict, workdir: Path) -> None:
     Raises UserError naming the keys that differ.
     """
     path = workdir / "sweep.json"
-    if path.is_file():
-        found = config_lib.from_json(files.read_json(path))
-        if config_lib.sweep_hash(found) == config_lib.sweep_hash(config):
-            return
-        kept = config_lib.without(config, config_lib.NOT_IN_SWEEP_HASH)
-        other = config_lib.without(found, config_lib.NOT_IN_SWEEP_HASH)
-        changed = [key for key in kept if kept[key] != other.get(key)]
-        raise UserError(
-            f"--workdir={workdir} belongs to another sweep ({found.name}); it differs in "
-            f"{', '.join(changed[:5])}; choose another --workdir, or the config it was made with"
-        )
-    files.write_json(path, config_lib.to_json(config))
+    if not path.is_file():
+        files.write_json(path, config_lib.to_json(config))
+    # on an object store another machine's may have been first, and then stands here
+    remote.insist(remote.open_workdir(workdir).push_table, "sweep.json")
+    found = config_lib.from_json(files.read_json(path), path)
+    if config_lib.sweep_hash(found) == config_lib.sweep_hash(config):
+        return
+    kept = config_lib.without(config, config_lib.NOT_IN_SWEEP_HASH)
+    other = config_lib.without(found, config_lib.NOT_IN_SWEEP_HASH)
+    changed = [key for key in kept if kept[key] != other.get(key)]
+    raise UserError(
+        f"--workdir={workdir} belongs to another sweep ({found.name}); it differs in "
+        f"{', '.join(changed[:5])}; choose another --workdir, or the config it was made with"
+    )
 
 
 def run_dir(workdir: Path, run: PlannedRun) -> Path:
@@ -77,13 +79,11 @@ def sweep(
         _check(runs, workdir)
         options = runs[0].config.launch if config is None else config.launch
         here = config is None or (options.kind == "local" and options.workers <= 1)
-        launch_id = uuid.uuid4().hex[:12]
         if here:
-            problems = _work_here(runs, workdir, options, launch_id, role)
+            problems = _work_here(runs, workdir, options, uuid.uuid4().hex[:12], role)
         else:
             assert config is not None
-            files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
-            schedule.packs(jobs_lib.parts(runs, options.share_trunks), workdir, options)
+            launch_id, place = begin(runs, workdir, config), remote.open_workdir(workdir)
             with Display(
                 jobs_lib.by_id(runs, options.share_trunks), workdir, options.stale_seconds
             ) as display:
@@ -92,7 +92,9 @@ def sweep(
                     workdir,
                     launch_id,
                     max(1, options.workers),
-                    display.redraw,
+                    lambda: display.redraw(
+                        lambda: remote.watch(place, options), max(1.0, place.poll_seconds)
+                    ),
                 )
     found = write_table(workdir, problems)
     planned = {run.run_id for run in runs}
@@ -104,6 +106,15 @@ def sweep(
     return Outcome(found, problems)
 
 
+def begin(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> str:
+    """Write down what workers need to know; returns the launch's id, for `scaling work --launch=`."""
+    launch_id, options = uuid.uuid4().hex[:12], config.launch
+    files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
+    remote.insist(remote.open_workdir(workdir).push_table, "launches")
+    schedule.packs(jobs_lib.parts(runs, options.share_trunks), workdir, options)
+    return launch_id
+
+
 def work(workdir: Path, launch_id: str) -> list[str]:
     """What a worker process of a launcher does; returns one line per run that went wrong here."""
     path = _launch_file(workdir, launch_id)
@@ -111,7 +122,7 @@ def work(workdir: Path, launch_id: str) -> list[str]:
         path = workdir / "sweep.json"
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
-    config = config_lib.from_json(files.read_json(path))
+    config = config_lib.from_json(files.read_json(path), path)
     machine.start_jax(config.parallel.cpu_devices)
     runs = plan(config)
     worker = _worker(runs, workdir, config.launch, launch_id)
@@ -133,7 +144,7 @@ def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
 
 def _worker(runs: Sequence[PlannedRun], workdir: Path, options, launch_id: str, **more) -> Worker:
     claims = Claims(
-        workdir / "claims",
+        remote.open_workdir(workdir).claims,
         heartbeat=options.heartbeat_seconds,
         stale_after=options.stale_seconds,
     )
@@ -207,6 +218,7 @@ def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
 
 def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:
     """The table of all runs below `workdir`; damaged results are added to `problems` once."""
+    remote.insist(remote.open_workdir(workdir).pull_results)
     found, damaged = results.collect(workdir)
     problems.extend(line for line in damaged if line not in problems)
     results.write_table(workdir, found)

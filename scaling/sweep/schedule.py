@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling import files
-from scaling.sweep import jobs
+from scaling.sweep import jobs, remote
 from scaling.sweep.jobs import Part
 
 SEATS = 8  # runs of a pack, where the choice is ours
@@ -35,6 +35,7 @@ def packs(parts: Sequence[Part], workdir: Path, options) -> dict[str, int] | int
     path = workdir / "schedule.json"
     if not path.is_file():
         _write_once(path, {"packs": _chosen(parts)})
+    remote.insist(remote.open_workdir(workdir).push_table, path.name)
     return files.read_json(path)["packs"]
 
 

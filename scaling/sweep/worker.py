@@ -10,11 +10,12 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from scaling import files, results
 from scaling.errors import LostClaim, Preempted, UserError
+from scaling.sweep import remote
 from scaling.sweep.claims import Claim, Claims
 from scaling.sweep.halving import Halving, Turn
 from scaling.sweep.jobs import Job, Part
@@ -22,7 +23,7 @@ from scaling.sweep.jobs import Job, Part
 log = logging.getLogger("scaling")
 
 DEATHS = (
-    3  # workers that died over a run without a release, in one launch, before it counts as failed
+    3  # workers that died over a run, with no new checkpoint between, before it counts as failed
 )
 POLL_SECONDS = 0.5  # between looks at jobs that others hold or that wait for their trunk
 
@@ -47,6 +48,7 @@ class Worker:
     ):
         self.workdir, self.launch, self.claims, self.role = workdir, launch, claims, role
         self.halving = halving or Halving(workdir, [])
+        self.place = remote.open_workdir(workdir)
         self.on_progress, self.on_end = on_progress, on_end
         self.problems: list[str] = []
         self._unwritten: set[str] = set()  # failures that found no room on disk
@@ -57,27 +59,34 @@ class Worker:
         Raises UserError where claims cannot be written, and Preempted after a signal, all saved.
         """
         left = list(jobs)
+        remote.insist(self.place.push_ended)
         while left:
             taken = False
+            remote.insist(self.place.pull_results)
             for job in list(left):
-                if all(self._ended(part) for part in job):
+                if all(self._ended(part.run.run_id) for part in job):
                     left.remove(job)
                 elif self._ready(job) and self._try(job):
                     taken = True
                     break  # the earliest open job is the next one to look at
             if left and not taken:
-                time.sleep(POLL_SECONDS)
+                time.sleep(max(POLL_SECONDS, self.place.poll_seconds))
 
     def _folder(self, part: Part) -> Path:
         return self.workdir / "runs" / part.run.run_id
 
-    def _ended(self, part: Part) -> bool:
+    def _ended(self, run_id: str) -> bool:
         """Whether the run has a result, or failed in this launch."""
-        ended = (self._folder(part) / "result.json").exists()
-        return ended or self._failed_here(part.run.run_id)
+        ended = (self.workdir / "runs" / run_id / "result.json").exists()
+        return ended or self._failed_here(run_id)
 
     def _failed_here(self, run_id: str) -> bool:
         return run_id in self._unwritten or self._failed(self.workdir / "runs" / run_id)
+
+    def _saved(self, run_id: str) -> int:
+        """Step of the run's newest checkpoint, 0 without one."""
+        names = (p.name for p in (self.workdir / "runs" / run_id / "checkpoints").glob("*"))
+        return max((int(name) for name in names if name.isdigit()), default=0)
 
     def _failed(self, folder: Path) -> bool:
         try:
@@ -93,9 +102,8 @@ class Worker:
                 return False
             if part.trunk:
                 trunk = self.workdir / "runs" / part.trunk
-                there = trunk / "checkpoints" / str(part.fork_step)
-                ended = (trunk / "result.json").exists() or self._failed(trunk)
-                if not there.is_dir() and not ended:
+                ended = self._ended(part.trunk)
+                if not ended and not remote.insist(self.place.has, trunk, part.fork_step):
                     return False
         return True
 
@@ -108,7 +116,8 @@ class Worker:
                 if claim is None:
                     return False
                 claims.append(held.enter_context(claim))
-            if all(self._ended(part) for part in job):  # between the look and the claim
+            remote.insist(self.place.pull_results)
+            if all(self._ended(part.run.run_id) for part in job):  # between the look and the claim
                 return True
             dead = max(claim.attempts for claim in claims)
             if dead >= DEATHS:
@@ -118,13 +127,29 @@ class Worker:
                     )
                 return True
 
+            begun = {claim.name: self._saved(claim.name) for claim in claims if claim.attempts}
+
             def check() -> None:
                 lost = [claim.name for claim in claims if claim.lost()]
                 if lost:
                     raise LostClaim(f"{lost[0]}: another worker took it over")
+                for claim in claims:
+                    if claim.attempts and self._saved(claim.name) > begun[claim.name]:
+                        with contextlib.suppress(OSError):  # the next checkpoint tries again
+                            claim.forgive()
+                remote.push_along(self.place, map(self._folder, job))
 
+            self._pull(job)
             self._train(job, check)
         return True
+
+    def _pull(self, job: Job) -> None:
+        """What other machines did of the job's runs, and where they fork from."""
+        for part in job:
+            remote.insist(self.place.pull, self._folder(part))
+            if part.trunk:
+                trunk = self.workdir / "runs" / part.trunk
+                remote.insist(self.place.pull, trunk, part.fork_step)
 
     def _train(self, job: Job, check: Callable[[], None]) -> None:
         from scaling import train
@@ -147,6 +172,8 @@ class Worker:
                     before_writing=check,
                 )
         except Preempted:
+            for spec in specs:
+                remote.insist(self.place.push, spec.folder)
             raise
         except LostClaim as error:
             log.warning("warning: %s", error)
@@ -168,6 +195,7 @@ class Worker:
                 log.debug("run failed", exc_info=outcome)
                 self._fail(part, _line(outcome))
             elif outcome is not None:
+                remote.insist(self.place.push, self._folder(part))
                 if outcome.status not in results.AS_PLANNED:
                     self.problems.append(f"{outcome.run_id}: {outcome.status}, {outcome.reason}")
                 self.on_end(part, outcome)
@@ -193,12 +221,16 @@ class Worker:
         spec = part.spec(self.workdir, self.role)
         try:
             row = replace(run.describe(spec, prepare.prepare(spec.config.data)), reason=reason)
-            files.write_json(spec.folder / "failure.json", {**asdict(row), "launch": self.launch})
+            files.write_json(
+                spec.folder / "failure.json", {**results.to_json(row), "launch": self.launch}
+            )
         except (OSError, UserError):
-            log.warning("warning: the failure of %s could not be written", spec.folder)
+            log.warning("warning: %s failed, which cannot be written: %s", spec.folder, reason)
             self._unwritten.add(part.run.run_id)
+        remote.insist(self.place.push, spec.folder)
         self.on_end(part, reason)
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())[:500]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import uuid
 
 import pytest
 
 from scaling import config as config_lib
 from tests.conftest import ROOT
-from tests.sweep import launched, slurm_cluster
+from tests.sweep import launched, s3_server, slurm_cluster
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,7 @@ def small_sweep():
             "train.tokens": 32 * 4 * 160,
             "checkpoint.every_tokens": 32 * 4 * 64,
             "eval.tokens": 2048,
+            "launch.pack": 1,  # one run after another, so that there is something to interrupt
         },
     )
 
@@ -63,3 +65,25 @@ def slurm():
 def ray_installed():
     if importlib.util.find_spec("ray") is None:
         _skip_or_fail("ray is not installed; pip install 'scaling[dev]'")
+
+
+@pytest.fixture(scope="session")
+def server():
+    with s3_server.running() as url:
+        yield url
+
+
+@pytest.fixture
+def url(server, monkeypatch):
+    """An empty prefix of a bucket; the environment points its clients, also other processes, there."""
+    import fsspec
+
+    for key, value in {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(key, value)
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdirs("bucket", exist_ok=True)
+    return f"s3://bucket/{uuid.uuid4().hex}"

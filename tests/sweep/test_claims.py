@@ -177,6 +177,15 @@ def test_attempts_count_dead_workers_of_this_launch_only(tmp_path):
     assert c.take("run", "B").attempts == 0
 
 
+def test_deaths_before_progress_are_forgiven(tmp_path, owner):
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.wait()
+    claim = claims(tmp_path).take("run", "L")
+    assert claim and claim.attempts == 1
+    claim.forgive()
+    assert claim.attempts == 0 and claims(tmp_path).holders()["run"].attempts == 0
+
+
 def test_a_pid_given_out_again_is_not_its_owner(tmp_path, owner):
     content = json.loads((tmp_path / "run" / "1.json").read_bytes())
     owner.send_signal(signal.SIGSTOP)  # or it would write the right number again

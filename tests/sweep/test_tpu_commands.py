@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from scaling import cli
 from scaling.sweep.launchers import tpu
+from tests.conftest import ROOT, run_cli
 
 
 def test_every_line_is_a_command_that_a_shell_reads_back():
@@ -21,3 +23,20 @@ def test_every_line_is_a_command_that_a_shell_reads_back():
     remote = shlex.split(all_hosts[-1].removeprefix("--command="))
     assert remote[0] == "env" and "TPU_PROCESS_BOUNDS=1,1,1" in remote
     assert remote[-len(here) :] == here
+
+
+def test_sweep_prints_commands_that_a_shell_can_run(tmp_path, cache, capsys):
+    """The line for any machine does the sweep; the same command afterwards finds it done."""
+    flags = [
+        f"--config={ROOT}/configs/mini.py",
+        "--config.sweep.kind=data",
+        "--config.sweep.tokens=(2560,)",
+        f"--workdir={tmp_path / 'w'}",
+    ]
+    assert cli.main(["sweep", *flags, "--print_commands"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [x for x in lines if x.startswith("python3 -m scaling work")]
+    arguments = shlex.split(line)
+    done = run_cli(*arguments[3:])
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "w" / "runs").glob("*/result.json"))) == 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from scaling.errors import UserError
+from scaling.sweep import remote
 
 
 def launch(
@@ -31,6 +32,12 @@ def launch(
     Raises UserError where the launcher cannot start or every worker would refuse its input, and
     Preempted after SIGTERM or SIGINT.
     """
+    place = remote.open_workdir(workdir)
+    if config.launch.nodes > 1 and remote.is_remote(place.name):
+        raise UserError(
+            f"config.launch.nodes={config.launch.nodes}: a run over several nodes needs a --workdir that all "
+            f"of them mount, not {place.name}; set it to 1, or choose a shared folder"
+        )
     if config.launch.nodes > 1:
         raise UserError(
             f"config.launch.nodes={config.launch.nodes}: a run does not span nodes yet; set it to 1 and "

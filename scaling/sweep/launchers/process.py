@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_PREEMPTED, UserError
+from scaling.sweep import remote
 
 POLL_SECONDS = 0.2  # between looks at a worker process
 DEATHS_IN_VAIN = 5  # deaths in a row, with no run finished between them, until a slot is given up
 
 
-def command(workdir: Path, launch_id: str) -> list[str]:
-    """What a worker is, on any machine that sees the workdir."""
+def command(workdir: Path | str, launch_id: str) -> list[str]:
+    """What a worker is, on any machine that sees the workdir, a folder or a URL."""
     return [
         sys.executable,
         "-m",
@@ -51,19 +52,22 @@ class Worker:
     """A worker process and its successors, all of one slot.
 
     `ended` is "" while it is to be waited for, then the reason: done, stopped, refused or given up.
-    `problems` has one line for every death, and why it was given up.
+    `problems` has one line for every death, and why it was given up. Where the workdir is a URL, the
+    logs lie in this machine's scratch folder of it.
     """
 
     def __init__(
         self,
         name: str,
-        workdir: Path,
+        workdir: Path | str,
         launch_id: str,
         cores: Sequence[int] = (),
         env: dict[str, str] | None = None,
     ):
-        self.name, self.workdir, self.launch_id = name, workdir, launch_id
-        self.log = workdir / "logs" / f"{launch_id}-{name}.log"
+        place = remote.open_workdir(workdir)
+        self.name, self.workdir, self.launch_id = name, place.path, launch_id
+        self.command = command(place.name, launch_id)
+        self.log = self.workdir / "logs" / f"{launch_id}-{name}.log"
         self.cores = ",".join(map(str, cores))
         self.env = {"PYTHONPATH": python_path(), **(env or {})}
         self.problems: list[str] = []
@@ -87,7 +91,7 @@ class Worker:
             self._log_start = log.tell()
             # in a session of its own, so that Ctrl-C reaches the launcher alone, which passes it on once
             self.process = subprocess.Popen(
-                [*slot, *command(self.workdir, self.launch_id)],
+                [*slot, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

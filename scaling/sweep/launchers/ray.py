@@ -1,4 +1,4 @@
-"""Workers as Ray tasks, on any mixture of machines that see the workdir at the same path.
+"""Workers as Ray tasks, on any mixture of machines that see the workdir at the same path or URL.
 
 A task holds one worker as a child process, with the cores, GPUs and custom resources of config.launch.
 Where a machine of the cluster is lost, Ray starts its tasks again on another.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scaling.errors import Preempted, UserError
 from scaling.signals import StopSignal
+from scaling.sweep import remote
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker, summary
 
 MACHINES_LOST = 20  # a task's machine may be lost this often before the task is given up
@@ -39,7 +40,10 @@ def launch(
             with StopSignal().listening() as stop:
                 _check(ray, options.address, needs)
                 task = ray.remote(max_retries=MACHINES_LOST, **needs)(work)
-                refs = [task.remote(str(workdir), launch_id, f"ray{k}") for k in range(workers)]
+                refs = [
+                    task.remote(remote.open_workdir(workdir).name, launch_id, f"ray{k}")
+                    for k in range(workers)
+                ]
                 outcomes = _wait(ray, refs, stop, on_wait)
         finally:
             ray.shutdown()
@@ -50,7 +54,7 @@ def launch(
 
 def work(workdir: str, launch_id: str, name: str) -> Outcome:
     """The task: one worker until the sweep has nothing left. Cancelled, it lets the worker save."""
-    worker = Worker(name, Path(workdir), launch_id)
+    worker = Worker(name, workdir, launch_id)
     try:
         while worker.poll():
             time.sleep(POLL_SECONDS)

@@ -4,7 +4,9 @@ A job holds one worker as a child process. Where Slurm stops the job (preemption
 requeue`, `scancel`), the worker gets SIGTERM and saves; where the job is to come back, it is requeued and
 goes on. submitit's files below `<workdir>/slurm` name the jobs, so that a launcher that comes back finds
 those of an earlier one in the queue, watches them, and submits only what is missing. A launcher that is
-stopped leaves its jobs alone: they need no launcher to finish the sweep.
+stopped leaves its jobs alone: they need no launcher to finish the sweep. Where the workdir is a URL, they
+open it themselves, and submitit's files lie in its scratch folder, which must be on a file system that the
+nodes share ($SCALING_CACHE, else ~/.cache/scaling).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 
 from scaling.errors import Preempted, UserError
 from scaling.signals import StopSignal
+from scaling.sweep import remote
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, python_path, summary
 from scaling.sweep.launchers.slurm_task import Task
 
@@ -44,7 +47,7 @@ def launch(
         print(f"slurm: found {_ids(waiting)} in the queue", file=sys.stderr, flush=True)
     with StopSignal().listening() as stop:
         if len(waiting) < workers and not stop.caught:
-            task = Task(workdir, launch_id)
+            task = Task(remote.open_workdir(workdir).name, launch_id)
             waiting.update(_submit(options, folder, name, task, workers - len(waiting)))
         outcomes = _watch(folder, name, waiting, stop, on_wait)
     if stop.caught:

@@ -19,7 +19,7 @@ GRACE_SECONDS = 600  # longest wait of a preempted job, its worker saved, for it
 class Task:
     """What a job runs: one worker until the sweep has nothing left; submitit pickles it."""
 
-    def __init__(self, workdir: Path, launch_id: str):
+    def __init__(self, workdir: Path | str, launch_id: str):
         self.workdir, self.launch_id = workdir, launch_id
         self.worker: Worker | None = None
         self.told = False

@@ -1,0 +1,21 @@
+"""Sixteen runs of 288 to 576 steps for the tests that kill: 6 share two trunks, 8 are cosine."""
+
+from configs import mini
+
+STEP = 32 * 4  # tokens
+
+
+def get_config():
+    c = mini.get_config()
+    c.name = "sixteen"
+    c.sweep.kind = "grid"
+    c.sweep.grid_keys = ("optim.schedule", "train.tokens", "seed")
+    lengths = tuple(STEP * steps for steps in (288, 384, 480, 576))
+    c.sweep.grid_values = (("wsd", "cosine"), lengths, (0, 1))
+    c.model.width = 16
+    c.model.head_dim = 8
+    c.model.mlp_width = 64
+    c.optim.warmup_tokens = STEP * 48
+    c.checkpoint.every_tokens = STEP * 64
+    c.eval.tokens = 2048
+    return c

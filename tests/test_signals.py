@@ -1,0 +1,22 @@
+"""Signals: the first is a flag, its echoes are nothing, a later one acts at once."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from scaling import signals
+
+
+def test_echoes_are_one_signal_and_a_later_one_acts_at_once(monkeypatch):
+    monkeypatch.setattr(signals, "ONE_SIGNAL_SECONDS", 0.2)
+    with pytest.raises(KeyboardInterrupt), signals.StopSignal().listening() as stop:
+        assert not stop.caught
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+        assert stop.caught == "SIGINT"
+        time.sleep(0.25)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the later signal did not act")
