@@ -4,9 +4,10 @@ Runs of equal size, length, seed and data are a group. All are trained to the fi
 paused; of n runs the n // eta of lowest held-out loss go on (at least one) to the next rung, r eta tokens,
 and so on; the others end as "stopped". Losses at a rung are taken before any decay of the learning rate.
 
-There is no server: a run's loss at a rung stands in its `evals.jsonl`, and the decision of a rung is the
-file `<workdir>/halving/<group>-<rung>.json`, created once by whichever worker first sees all of its losses.
-Runs that diverged or failed rank last.
+There is no server: a run's loss at a rung stands in its `evals.jsonl` (where the workdir is on an object
+store also in `halving/<group>-<rung>/<run_id>.json`), and the decision of a rung is the file
+`<workdir>/halving/<group>-<rung>.json`, created once by whichever worker first sees all of its losses. Runs
+that diverged or failed rank last.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from scaling import files, results
 from scaling.errors import UserError
-from scaling.sweep.storage import storage
+from scaling.sweep.storage import is_remote, storage
 
 KINDS = ("grid", "random", "hyper")  # searches; a scaling sweep needs all of its runs
 FARTHEST = 0.1  # a rung, in whole logged steps, may differ this much from what was asked for
@@ -58,7 +59,8 @@ class Turn:
     until: int = 0  # train to this step; 0 = to the end
     waits: bool = False  # for others to come to its rung
     stopped: str = ""  # why it is trained no further ...
-    at: int = 0  # ... than this step
+    at: int = 0  # ... than this step, that of its last rung
+    rung: int = 0
 
 
 def check(config, runs: Sequence) -> None:
@@ -130,17 +132,20 @@ def _check_steps(group: Group, run) -> None:
 class Halving:
     """The decisions of one workdir, read and made. Without groups every run is trained to its end."""
 
-    def __init__(self, workdir: Path, runs: Sequence):
-        self.workdir, self._storage = workdir, storage(workdir / "halving")
+    def __init__(self, workdir: Path, runs: Sequence, shared: Path | str = ""):
+        """`shared`: the folder or URL of what all workers see, where that is not `workdir`."""
+        self.workdir, self._shared = workdir, f"{shared or workdir}/halving"
+        self._storage = storage(self._shared)
         self._group = {run.run_id: group for group in groups(runs) for run in group.runs}
         self._decisions: dict[str, dict[str, Any]] = {}
-        self._losses: dict[tuple[str, int], float] = {}
+        self._paused: dict[tuple[str, int], dict[str, Any]] = {}  # by run and rung
 
     def turn(self, run, failed: Callable[[str], bool]) -> Turn:
         """What is to be done with a run; decides its rung where all losses are there.
 
         `failed(run_id)`: whether a run failed in this launch, and so is not to be waited for.
-        Raises UserError where a decision's file is damaged or cannot be written.
+        Raises UserError where a decision's file is damaged or cannot be written, OSError where an object
+        store does not answer.
         """
         group = self._group.get(run.run_id)
         if group is None:
@@ -150,29 +155,30 @@ class Halving:
             step = group.step(run, rung)
             decision = self._decision(group, rung)
             if decision is None:
-                if self._loss(run.run_id, step) is None:
+                if self._loss(group, rung, run) is None:
                     return Turn(until=step)
                 decision = self._decide(group, rung, members, failed)
             if decision is None:
                 return Turn(waits=True)
             members = decision["kept"]
             if run.run_id not in members:
-                return Turn(stopped=_reason(decision, run.run_id), at=step)
+                return Turn(stopped=_reason(decision, run.run_id), at=step, rung=rung)
         return Turn()
 
     def row(self, described: results.RunResult, run, turn: Turn) -> results.RunResult:
         """The row of a run that is stopped, made from `described`, what is known of it before training."""
-        folder = self.workdir / "runs" / run.run_id
-        logged = files.read_lines(folder / "metrics.jsonl", "step")
-        logged = [r for r in logged if r["step"] <= turn.at]
-        paused = _at(folder, turn.at)
+        paused = self._pause(self._group[run.run_id], turn.rung, run)
+        rows = self._rows(run.run_id, "metrics.jsonl")
+        trained = (
+            turn.at if paused else rows[-1]["step"] if rows else 0
+        )  # it failed before the rung
         return dataclasses.replace(
             described,
             status="stopped",
             reason=turn.stopped,
-            train_loss=logged[-1]["loss"] if logged else None,
-            flops_spent=run.flops * (logged[-1]["step"] if logged else 0) / run.steps,
-            wall_time=paused.get("elapsed", 0.0) if paused else 0.0,
+            train_loss=paused["train_loss"] if paused else None,
+            flops_spent=run.flops * trained / run.steps,
+            wall_time=paused["elapsed"] if paused else 0.0,
         )
 
     def _decision(self, group: Group, rung: int) -> dict[str, Any] | None:
@@ -186,7 +192,7 @@ class Halving:
                 found["kept"], found["tokens"], found["ranking"][0]["loss"]
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise UserError(
-                    f"{self.workdir / 'halving' / name}: damaged; delete it, or restore it"
+                    f"{self._shared}/{name}: damaged; delete it, or restore it"
                 ) from error
             self._decisions[name] = found
         return self._decisions[name]
@@ -198,7 +204,7 @@ class Halving:
         of_run = {run.run_id: run for run in group.runs}
         ranking = []
         for name in members:
-            loss, why = self._loss(name, group.step(of_run[name], rung)), ""
+            loss, why = self._loss(group, rung, of_run[name]), ""
             if loss is None:
                 why = _ended(self.workdir / "runs" / name)
                 if not why and not failed(name):
@@ -213,25 +219,48 @@ class Halving:
             text = json.dumps(content, indent=1) + "\n"
             self._storage.create(f"{group.name}-{rung}.json", text.encode())
         except OSError as error:
+            if is_remote(self._shared):
+                raise
             raise UserError(
-                f"{self.workdir / 'halving'}: no decision can be written there ({error}); make it writable, "
+                f"{self._shared}: no decision can be written there ({error}); make it writable, "
                 "or free some space"
             ) from error
         return self._decision(group, rung)
 
-    def _loss(self, name: str, step: int) -> float | None:
-        """Held-out loss of a run at the step of its rung, None where it is not there."""
-        if (name, step) not in self._losses:
-            row = _at(self.workdir / "runs" / name, step)
-            if row is None or not math.isfinite(row["loss"]):
+    def _loss(self, group: Group, rung: int, run) -> float | None:
+        """Held-out loss of a run at a rung, None where it is not there."""
+        paused = self._pause(group, rung, run)
+        return paused["loss"] if paused else None
+
+    def _pause(self, group: Group, rung: int, run) -> dict[str, Any] | None:
+        """`loss`, `train_loss` and `elapsed` seconds of a run that came to a rung, by whoever trained it."""
+        name, step, key = (
+            run.run_id,
+            group.step(run, rung),
+            f"{group.name}-{rung}/{run.run_id}.json",
+        )
+        if (name, rung) in self._paused:
+            return self._paused[name, rung]
+        row = next((r for r in self._rows(name, "evals.jsonl") if r["step"] == step), None)
+        if row is not None and math.isfinite(row["loss"]):
+            logged = [r["loss"] for r in self._rows(name, "metrics.jsonl") if r["step"] <= step]
+            found = {
+                "loss": row["loss"],
+                "train_loss": logged[-1] if logged else None,
+                "elapsed": row.get("elapsed", 0.0),
+            }
+            if is_remote(self._shared):
+                self._storage.replace(key, (json.dumps(found) + "\n").encode())
+        else:
+            content = self._storage.read(key) if is_remote(self._shared) else None
+            if content is None:
                 return None
-            self._losses[name, step] = row["loss"]
-        return self._losses[name, step]
+            found = json.loads(content)
+        self._paused[name, rung] = found
+        return found
 
-
-def _at(folder: Path, step: int) -> Mapping[str, Any] | None:
-    rows = files.read_lines(folder / "evals.jsonl", "step")
-    return next((r for r in rows if r["step"] == step), None)
+    def _rows(self, name: str, file: str) -> list[dict[str, Any]]:
+        return files.read_lines(self.workdir / "runs" / name / file, "step")
 
 
 def _ended(folder: Path) -> str:

@@ -61,6 +61,12 @@ class Part:
         return self.run.n_params
 
     @property
+    def needs(self) -> tuple[int, ...]:
+        """The trunk's checkpoints that a fork begins from or merges."""
+        merged = (s for s in _merge_steps(self.run.values) if s < self.fork_step)
+        return (*merged, self.fork_step) if self.trunk else ()
+
+    @property
     def tokens(self) -> int:
         """Tokens that are trained for this run alone."""
         return self.run.tokens // self.run.steps * self.steps

@@ -30,7 +30,7 @@ from scaling.sweep.storage import ObjectStorage, asked, filesystem
 from scaling.sweep.workdir import Workdir
 
 ENDS = ("result.json", "failure.json")
-APART = ("runs", "claims", "ended", "workdir.json")  # no part of the table
+APART = ("runs", "claims", "ended", "halving", "workdir.json")  # no part of the table
 HERE_ONLY = ("logs", "slurm")  # a launcher's own
 ONCE = ("sweep.json", "schedule.json", "forecast.json")  # whoever writes them first
 
@@ -58,7 +58,7 @@ class Mirror(Workdir):
         cache = Path(os.environ.get("SCALING_CACHE") or "~/.cache/scaling").expanduser().absolute()
         life = hashlib.sha256(url.encode() + identity).hexdigest()[:16]
         super().__init__(cache / "workdirs" / life)
-        self.name, self.claims = url, f"{url}/claims"
+        self.name, self.shared, self.claims = url, url, f"{url}/claims"
         self._checkpoints = RemoteCheckpoints(self._fs, self._store, url, self.path)
         self._pushed: dict[Path, tuple[int, int]] = {}  # file here: its version as uploaded
         self._steps: dict[Path, set[int]] = {}  # run: its checkpoints both here and there

@@ -143,13 +143,18 @@ def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
 
 
 def _worker(runs: Sequence[PlannedRun], workdir: Path, options, launch_id: str, **more) -> Worker:
+    place = remote.open_workdir(workdir)
     claims = Claims(
-        remote.open_workdir(workdir).claims,
+        place.claims,
         heartbeat=options.heartbeat_seconds,
         stale_after=options.stale_seconds,
     )
     return Worker(
-        workdir, launch=launch_id, claims=claims, halving=halving.Halving(workdir, runs), **more
+        workdir,
+        launch=launch_id,
+        claims=claims,
+        halving=halving.Halving(workdir, runs, place.shared),
+        **more,
     )
 
 

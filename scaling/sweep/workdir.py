@@ -17,6 +17,7 @@ class Workdir:
     def __init__(self, path: Path):
         self.path = path
         self.name = str(path)  # as --workdir names it
+        self.shared: Path | str = path  # what all workers see
         self.claims: Path | str = path / "claims"  # where `Claims` are kept
 
     def push(self, run_dir: Path) -> None:

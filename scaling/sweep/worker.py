@@ -94,11 +94,14 @@ class Worker:
         except (OSError, ValueError, AttributeError):
             return False
 
+    def _turn(self, part: Part) -> Turn:
+        return remote.insist(self.halving.turn, part.run, self._failed_here)
+
     def _ready(self, job: Job) -> bool:
         """Whether all trunks have come to where this job forks, or will never come, and no run of it
         waits for those that it is compared with."""
         for part in job:
-            if self.halving.turn(part.run, self._failed_here).waits:
+            if self._turn(part).waits:
                 return False
             if part.trunk:
                 trunk = self.workdir / "runs" / part.trunk
@@ -149,12 +152,13 @@ class Worker:
             remote.insist(self.place.pull, self._folder(part))
             if part.trunk:
                 trunk = self.workdir / "runs" / part.trunk
-                remote.insist(self.place.pull, trunk, part.fork_step)
+                for step in part.needs:
+                    remote.insist(self.place.pull, trunk, step)
 
     def _train(self, job: Job, check: Callable[[], None]) -> None:
         from scaling import train
 
-        turns = [self.halving.turn(part.run, self._failed_here) for part in job]
+        turns = [self._turn(part) for part in job]
         if turns[0].waits:  # runs that are compared are jobs of their own
             return
         specs = [

@@ -222,3 +222,35 @@ def test_a_store_that_does_not_answer_is_asked_again_and_then_named(monkeypatch,
     with pytest.raises(UserError, match="store does not answer"):
         remote.insist(never)
     assert "trying again" in caplog.text
+
+
+def test_two_machines_halve_a_search_as_one_does(url, small_sweep, cache, tmp_path, monkeypatch):
+    """Losses at a rung come from both machines, and so may the one that stops a run."""
+    search = config_lib.with_values(
+        small_sweep,
+        {
+            "sweep.halving": 2,
+            "sweep.halving_tokens": 32 * 4 * 40,
+            "data.cache_dir": str(cache),
+            "launch.heartbeat_seconds": 0.5,
+            "launch.stale_seconds": 30.0,
+        },
+    )
+    expected = launched.reference(search, tmp_path / "local")
+    here = mirror(url, tmp_path / "here", monkeypatch)
+    runner.claim_workdir(search, here.path)
+    workers = [start(url, tmp_path / name, cache) for name in "ab"]
+    try:
+        outputs = [worker.communicate(timeout=120)[0] for worker in workers]
+        assert [worker.returncode for worker in workers] == [0, 0], outputs
+    finally:
+        for worker in workers:
+            worker.kill()
+    here.pull_results()
+    rows, damaged = results.collect(here.path)
+    assert not damaged and launched.numbers(rows) == expected
+    assert sorted(r.status for r in rows) == ["done", "stopped", "stopped", "stopped"]
+    assert all(r.wall_time > 0 for r in rows)
+    store = storage.storage(url)
+    trained = {key.split("/")[-1] for key in store.list("halving") if key.endswith("-0.json")}
+    assert len(trained) == 1  # one group, decided once
