@@ -106,11 +106,16 @@ def train_runs(
         }
         bar = stack.enter_context(_bar(list(runs.values()), hidden=on_progress is not None))
 
+        def still_mine() -> None:
+            if before_writing:
+                before_writing()
+
         def write_rows(flight) -> None:
             """Rows of one dispatch, whose metrics are waited for here."""
             nonlocal clock
             windows, metrics = flight
             metrics_RK = {k: np.asarray(v).reshape(seats, -1) for k, v in metrics.items()}
+            still_mine()  # after the wait, since the runs may have been taken over meanwhile
             took, clock = time.perf_counter() - clock, time.perf_counter()
             moved = [i for i, w in windows.items() if w.end > w.begin]
             for i in moved:
@@ -157,8 +162,6 @@ def train_runs(
             saving = [run for run in moved if run.wants_checkpoint()]
             evaluating = [run for run in moved if run.wants_evaluation()]
             stopping = stop.caught  # asked once: a signal may come between any two lines
-            if before_writing:
-                before_writing()
             # One dispatch stays in flight while the rows of the one before it are written;
             # before anything is saved the flight is awaited, so that only good states are.
             if saving or evaluating or stopping:
@@ -167,10 +170,12 @@ def train_runs(
                 write_rows(flight)
             if evaluating:
                 found = evaluated()
+                still_mine()
                 for i, run in runs.items():
                     if run in evaluating and run.status == "active":
                         run.evaluated(found[i])
             if saving or stopping:
+                still_mine()
                 of_run = programs.split(state)
                 for i, run in runs.items():
                     if run.status == "active" and (run in saving or stopping):
@@ -185,10 +190,10 @@ def train_runs(
         # ---- evaluate and finish
         ending = {i: run for i, run in runs.items() if not run.paused}
         final = evaluated() if any(run.status == "active" for run in ending.values()) else []
-        if before_writing:
-            before_writing()
-        for i, run in ending.items():
+        for run in ending.values():
             run.wait()  # a result without its last checkpoint could not be deployed
+        still_mine()
+        for i, run in ending.items():
             if run.status == "active":
                 run.evaluated(final[i])
             result = run.finish(final[i] if run.status == "active" else None)
