@@ -39,7 +39,8 @@ def train_run(
 ) -> results.RunResult:
     """Train one run in `folder`, or go on with it, or return the result that it already has.
 
-    `before_writing` as in `train_runs`; further keywords are those of `RunSpec`. Raises UserError on bad input, Preempted after a signal
+    `before_writing` as in `train_runs`; further keywords are those of `RunSpec`. Raises UserError on
+    bad input, Preempted after a signal
     (everything saved), and results.DamagedResult where the folder's result cannot be read. A
     non-finite loss or gradient ends the run with status "diverged" and keeps the last good checkpoint.
     """
@@ -113,11 +114,16 @@ def train_runs(
         }
         bar = stack.enter_context(_bar(list(runs.values()), hidden=on_progress is not None))
 
+        def still_mine() -> None:
+            if before_writing:
+                before_writing()
+
         def write_rows(flight) -> None:
             """Rows of one dispatch, whose metrics are waited for here."""
             nonlocal clock
             windows, metrics = flight
             metrics_RK = {k: np.asarray(v).reshape(seats, -1) for k, v in metrics.items()}
+            still_mine()  # after the wait, since the runs may have been taken over meanwhile
             took, clock = time.perf_counter() - clock, time.perf_counter()
             moved = [i for i, w in windows.items() if w.end > w.begin]
             for i in moved:
@@ -164,8 +170,6 @@ def train_runs(
             saving = [run for run in moved if run.wants_checkpoint()]
             evaluating = [run for run in moved if run.wants_evaluation()]
             stopping = stop.caught  # asked once: a signal may come between any two lines
-            if before_writing:
-                before_writing()
             # One dispatch stays in flight while the rows of the one before it are written;
             # before anything is saved the flight is awaited, so that only good states are.
             if saving or evaluating or stopping:
@@ -174,10 +178,12 @@ def train_runs(
                 write_rows(flight)
             if evaluating:
                 found = evaluated()
+                still_mine()
                 for i, run in runs.items():
                     if run in evaluating and run.status == "active":
                         run.evaluated(found[i])
             if saving or stopping:
+                still_mine()
                 of_run = programs.split(state)
                 for i, run in runs.items():
                     if run.status == "active" and (run in saving or stopping):
@@ -191,8 +197,7 @@ def train_runs(
 
         # ---- merge
         if any(run.merges for run in runs.values()):
-            if before_writing:
-                before_writing()
+            still_mine()
             of_run = programs.split(state)
             for i, run in runs.items():
                 if run.merges:
@@ -202,12 +207,12 @@ def train_runs(
 
         # ---- evaluate and finish
         final = evaluated() if any(run.status == "active" for run in runs.values()) else []
-        if before_writing:
-            before_writing()
         took = (time.perf_counter() - clock) / max(1, len(runs))
-        for i, run in runs.items():
+        for run in runs.values():
             run.seconds += took
             run.wait()  # a result without its last checkpoint could not be deployed
+        still_mine()
+        for i, run in runs.items():
             if run.status == "active":
                 run.evaluated(final[i])
             if run.paused and math.isfinite(final[i].loss):
