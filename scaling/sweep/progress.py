@@ -189,7 +189,7 @@ def last_row(path: Path) -> tuple[dict[str, Any] | None, float]:
             status = os.fstat(file.fileno())
             file.seek(max(0, status.st_size - TAIL_BYTES))
             lines = file.read(TAIL_BYTES).splitlines()
-    except FileNotFoundError:
+    except OSError:  # none yet, or a run that fails of just this: the display must outlive it
         return None, -math.inf
     for line in reversed(lines):
         try:

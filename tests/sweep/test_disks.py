@@ -43,7 +43,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], capture_output=True)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_full_disk_is_one_line_and_harms_nothing(small_disk, tmp_path, workers):
     config = config_lib.load(CONFIG[0].removeprefix("--config="), CONFIG[1:])
     workdir = small_disk(400) / "w"  # room for two runs or so
