@@ -83,7 +83,7 @@ def _run(argv: list[str]) -> int:
     if args.command == "work":
         from scaling.sweep import runner
 
-        return _problems(runner.work(_workdir(args), args.launch))
+        return _problems(runner.work(_workdir(args), args.launch, flags.place(args)))
     from scaling import config as config_lib
 
     stored = args.command in ("status", "report") and not args.config
@@ -94,6 +94,10 @@ def _run(argv: list[str]) -> int:
         return status.run(args, config, _workdir(args))
     if args.command == "plan":
         return _plan(config, args)
+    if args.command in ("train", "sweep"):
+        from scaling import distributed
+
+        distributed.start(flags.place(args), config)
     if getattr(args, "budget", ""):
         from scaling import budget
 
@@ -122,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
             flags.fit(sub)
+        if name in ("train", "sweep", "work"):
+            flags.processes(sub)
         if name in ("plan", "sweep", "curves"):
             flags.budget(sub)
         if name == "plan":
@@ -197,10 +203,12 @@ def _plan(config, args) -> int:
 
 
 def _train(config, workdir: Path) -> int:
-    from scaling import train
+    from scaling import distributed, train
 
     _start_jax(config)
     result = train.train_run(config, workdir / "runs" / train.run_id(config))
+    if not distributed.writer():
+        return 0 if result.status == "done" else EXIT_INCOMPLETE
     if result.status != "done":
         print(f"error: {result.run_id} {result.status}: {result.reason}", file=sys.stderr)
         return EXIT_INCOMPLETE
@@ -221,8 +229,11 @@ def _trained(config, workdir: Path):
 
 
 def _sweep(config, workdir: Path) -> int:
+    from scaling import distributed
+
     outcome = _trained(config, workdir)
-    print(f"{len(outcome.results)} runs in {workdir / 'runs.csv'}")
+    if distributed.writer():
+        print(f"{len(outcome.results)} runs in {workdir / 'runs.csv'}")
     return _problems(outcome.problems)
 
 
