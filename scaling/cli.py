@@ -220,11 +220,13 @@ def _train(config, workdir: Path) -> int:
 
 
 def _trained(config, workdir: Path):
+    from scaling import distributed
     from scaling.sweep import plan, runner
 
     runs = plan.plan(config)
-    runner.claim_workdir(config, workdir)
     _start_jax(config)
+    with distributed.together():
+        runner.claim_workdir(config, workdir)
     return runner.sweep(runs, workdir, config=config)
 
 

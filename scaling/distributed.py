@@ -22,7 +22,9 @@ from scaling import identity, machine, rendezvous
 from scaling.errors import EXIT_LOST_PEER, LostClaim, Preempted, UserError
 from scaling.rendezvous import Place
 
-WAIT_SECONDS = 300.0  # until all processes must have come, unless $SCALING_WAIT_SECONDS says otherwise
+WAIT_SECONDS = (
+    300.0  # until all processes must have come, unless $SCALING_WAIT_SECONDS says otherwise
+)
 # Silence after which JAX takes a process for dead. One that dies is noticed at once, through its connections.
 HEARTBEAT_SECONDS = 60
 START_SECONDS = 120  # for JAX's own start, once all have met
@@ -217,9 +219,7 @@ class Agreement:
             self._check()
         except LostClaim as error:
             lost = error
-        self._votes.append(
-            _highest()(LOST if lost else signal.Signals[caught] if caught else 0)
-        )
+        self._votes.append(_highest()(LOST if lost else signal.Signals[caught] if caught else 0))
         decided = 0
         while len(self._votes) > (0 if now else 1):
             decided = max(decided, int(self._votes.pop(0)))

@@ -110,7 +110,9 @@ def train_runs(
         hyper_R = {
             k: np.array([hyper_of.get(i, some)[k] for i in range(seats)], np.float32) for k in some
         }
-        bar = stack.enter_context(_bar(list(runs.values()), hidden=bool(on_progress) or not distributed.writer()))
+        bar = stack.enter_context(
+            _bar(list(runs.values()), hidden=bool(on_progress) or not distributed.writer())
+        )
 
         def write_rows(flight) -> None:
             """Rows of one dispatch, whose metrics are waited for here."""

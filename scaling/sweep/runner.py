@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from scaling import config as config_lib
-from scaling import files, machine, results
+from scaling import distributed, files, machine, results
 from scaling.errors import UserError
 from scaling.sweep import jobs as jobs_lib
 from scaling.sweep import launchers, schedule
@@ -41,6 +41,8 @@ def claim_workdir(config: ConfigDict, workdir: Path) -> None:
     Raises UserError naming the keys that differ.
     """
     path = workdir / "sweep.json"
+    if not distributed.writer():
+        return
     if path.is_file():
         found = config_lib.from_json(files.read_json(path))
         if config_lib.sweep_hash(found) == config_lib.sweep_hash(config):
@@ -74,10 +76,18 @@ def sweep(
     runs that it met are saved and the same call goes on with them.
     """
     problems: list[str] = []
-    if not all((run_dir(workdir, run) / "result.json").exists() for run in runs):
-        _check(runs, workdir)
+    left = not all((run_dir(workdir, run) / "result.json").exists() for run in runs)
+    if distributed.from_writer(left):
+        with distributed.together():
+            _check(runs, workdir)
         options = runs[0].config.launch if config is None else config.launch
         here = config is None or (options.kind == "local" and options.workers <= 1)
+        if not here and distributed.count() > 1:
+            raise UserError(
+                f"config.launch.kind={options.kind} with config.launch.workers={options.workers}: "
+                f"{distributed.count()} processes that train each run together start no workers; set "
+                "local and 0, or start one process, whose launcher sees to config.launch.nodes"
+            )
         launch_id = uuid.uuid4().hex[:12]
         if here:
             problems = _work_here(runs, workdir, options, launch_id, role)
@@ -103,14 +113,18 @@ def sweep(
     return Outcome(found, problems)
 
 
-def work(workdir: Path, launch_id: str) -> list[str]:
-    """What a worker process of a launcher does; returns one line per run that went wrong here."""
+def work(workdir: Path, launch_id: str, place: distributed.Place | None = None) -> list[str]:
+    """What a worker process of a launcher does; returns one line per run that went wrong here.
+
+    With a `place` it is one of several processes that train each run together.
+    """
     path = _launch_file(workdir, launch_id)
     if not path.is_file():
         path = workdir / "sweep.json"
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
     config = config_lib.from_json(files.read_json(path))
+    distributed.start(place, config)
     machine.start_jax(config.parallel.cpu_devices)
     worker = _worker(workdir, config.launch, launch_id)
     worker.work(_jobs(plan(config), workdir, config.launch))
@@ -123,7 +137,8 @@ def _launch_file(workdir: Path, launch_id: str) -> Path:
 
 def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
     parts = jobs_lib.parts(runs, options.share_trunks)
-    jobs = jobs_lib.jobs(parts, schedule.packs(parts, workdir, options))
+    together = distributed.count() > 1  # then a run has all devices, and packs none to itself
+    jobs = jobs_lib.jobs(parts, 1 if together else schedule.packs(parts, workdir, options))
     if options.workers > 1:  # the largest first, so that none is left to one worker at the end
         trunks_first = {part.run.run_id: part.flops for part in parts}
         jobs.sort(key=lambda job: -sum(trunks_first[part.run.run_id] for part in job))
@@ -148,7 +163,11 @@ def _work_here(
     ended = 0
     # unit: FLOPs, since runs differ in cost by orders of magnitude
     with tqdm(
-        total=sum(flops.values()), unit="FLOP", unit_scale=True, desc="sweep", disable=None
+        total=sum(flops.values()),
+        unit="FLOP",
+        unit_scale=True,
+        desc="sweep",
+        disable=None if distributed.writer() else True,
     ) as bar:
 
         def progress(job: Job, tokens: int) -> None:
@@ -161,7 +180,7 @@ def _work_here(
                 return
             loss = f"{found.loss:.4f}" if found.loss is not None else found.status
             bar.set_postfix_str(f"{ended}/{len(runs)} loss {loss}", refresh=False)
-            if bar.disable:
+            if bar.disable and distributed.writer():
                 line = f"[{ended}/{len(runs)}] {found.run_id}  loss {loss}  {found.wall_time:.1f} s"
                 print(line, flush=True)
 
@@ -202,5 +221,6 @@ def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:
     """The table of all runs below `workdir`; damaged results are added to `problems` once."""
     found, damaged = results.collect(workdir)
     problems.extend(line for line in damaged if line not in problems)
-    results.write_table(workdir, found)
+    if distributed.writer():
+        results.write_table(workdir, found)
     return found
