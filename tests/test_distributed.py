@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -132,9 +133,11 @@ def test_several_processes_give_the_curve_of_one_and_read_their_shares(
 
 
 def test_a_signal_to_one_saves_all_and_a_death_ends_all_and_one_goes_on(tmp_path, cache):
-    tokens = f"--config.train.tokens={STEP * 4000}"
-    arguments = [tokens, "--config.parallel.fsdp=2"]
-    shorter = [f"--config.train.tokens={STEP * 4000}"]
+    length = [
+        f"--config.train.tokens={STEP * 1600}",
+        f"--config.checkpoint.every_tokens={STEP * 64}",
+    ]
+    arguments = [*length, "--config.parallel.fsdp=2"]
 
     def until_saved_beyond(processes, step):
         deadline = time.time() + 90
@@ -154,7 +157,6 @@ def test_a_signal_to_one_saves_all_and_a_death_ends_all_and_one_goes_on(tmp_path
 
     processes = start(arguments, arguments, workdir=tmp_path)
     until_saved_beyond(processes, saved)
-    processes[0].poll()
     processes[1].kill()
     killed = time.time()
     (code, _, error), _ = end(processes, seconds=60)
@@ -163,9 +165,9 @@ def test_a_signal_to_one_saves_all_and_a_death_ends_all_and_one_goes_on(tmp_path
     assert "another process of this run has ended" in error.splitlines()[-1]
     assert "Traceback" not in error
 
-    (again,) = end(start(shorter, workdir=tmp_path))
+    (again,) = end(start(length, workdir=tmp_path))
     assert again[0] == 0, again[2]
-    ((code, _, error),) = end(start(shorter, workdir=tmp_path / "alone"))
+    ((code, _, error),) = end(start(length, workdir=tmp_path / "alone"))
     assert code == 0, error
     np.testing.assert_allclose(curve(tmp_path), curve(tmp_path / "alone"), rtol=1e-4)
 
@@ -181,18 +183,16 @@ def test_processes_that_disagree_are_told_in_what(tmp_path, cache):
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_input_that_one_process_finds_ends_all(tmp_path, cache):
+def test_bad_input_that_one_process_finds_ends_all(alone, tmp_path):
     """Process 0 alone looks at the folder, which is of another run."""
-    first = end(start([f"--config.train.tokens={STEP * 16}"], workdir=tmp_path))
+    shutil.copytree(alone[0], tmp_path, dirs_exist_ok=True)
     (run,) = (tmp_path / "runs").iterdir()
-    assert first[0][0] == 0
     (run / "result.json").unlink()
     config = json.loads((run / "config.json").read_text())
     config["optim"]["lr"] = 1.0
     (run / "config.json").write_text(json.dumps(config))
-    for code, _, error in end(
-        start(*[[f"--config.train.tokens={STEP * 16}"]] * 2, workdir=tmp_path)
-    ):
+    arguments = [f"--config.train.tokens={STEP * 40}"]
+    for code, _, error in end(start(arguments, arguments, workdir=tmp_path)):
         assert code == EXIT_BAD_INPUT and "belongs to another run" in error, error
         assert "Traceback" not in error
 
