@@ -99,7 +99,12 @@ def _run(argv: list[str]) -> int:
 
         distributed.start(flags.place(args), config)
     if getattr(args, "budget", ""):
-        from scaling import budget
+        from scaling import budget, distributed
+
+        if distributed.count() > 1:
+            raise UserError(
+                "--budget is measured by one process; give it to `scaling plan`, and leave it out here"
+            )
 
         budget.check(config, args.budget, _workdir(args), with_holdout=args.command == "curves")
     return _commands()[args.command](config, _workdir(args))

@@ -197,6 +197,21 @@ def test_bad_input_that_one_process_finds_ends_all(alone, tmp_path):
         assert "Traceback" not in error
 
 
+def test_a_budget_is_not_measured_by_several(tmp_path, cache):
+    sweep = ["sweep", "--config=configs/mini.py", "--budget=1e15", f"--workdir={tmp_path}"]
+    port = free_port()
+    place = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "scaling", *sweep, *place, f"--process={k}"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for k in range(2)
+    ]  # fmt: skip
+    for code, _, error in end(both):
+        assert code == EXIT_BAD_INPUT and "--budget is measured by one process" in error, error
+
+
 @pytest.mark.parametrize("process", [0, 1])
 def test_a_process_that_does_not_come_is_one_line_in_bounded_time(tmp_path, cache, process):
     place = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=3", f"--process={process}"]
@@ -240,3 +255,9 @@ def test_places_by_flags_variables_and_slurm():
 def test_places_that_make_no_sense(given, message):
     with pytest.raises(UserError, match=message):
         distributed.find(*given, {})
+
+
+def test_workers_of_a_launcher_are_alone_under_any_srun():
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2",
+             "SLURM_STEP_NODELIST": "a", "SCALING_COORDINATOR": "h:1"}  # fmt: skip
+    assert distributed.find("", "", "", {**slurm, "SCALING_PROCESSES": "1"}) is None

@@ -65,7 +65,8 @@ class Worker:
         self.name, self.workdir, self.launch_id = name, workdir, launch_id
         self.log = workdir / "logs" / f"{launch_id}-{name}.log"
         self.cores = ",".join(map(str, cores))
-        self.env = {"PYTHONPATH": python_path(), **(env or {})}
+        # alone, whatever srun the launcher, or the Ray that it speaks to, was started by
+        self.env = {"PYTHONPATH": python_path(), "SCALING_PROCESSES": "1", **(env or {})}
         self.problems: list[str] = []
         self.ended = ""
         self.stopping = False

@@ -32,7 +32,11 @@ class Task:
         job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ["SLURM_JOB_ID"]
         rank = int(os.environ.get("SLURM_PROCID", 0))  # of the nodes that train each run together
         name = f"slurm{job}" + (f"-node{rank}" if rank else "")
-        self.worker = Worker(name, self.workdir, self.launch_id)
+        # on several nodes Slurm's own variables say where the others are
+        env = (
+            {"SCALING_PROCESSES": ""} if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 else {}
+        )
+        self.worker = Worker(name, self.workdir, self.launch_id, env=env)
         # Slurm sends SIGTERM to all processes of a job that it stops, to the worker too
         signal.signal(signal.SIGTERM, self._on_sigterm)
         while self.worker.poll():
