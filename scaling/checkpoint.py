@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as preservation
 
+from scaling import distributed
 from scaling.errors import UserError
 
 log = logging.getLogger("scaling")
@@ -105,32 +106,40 @@ class Checkpoints:
             items = ocp.args.Composite(
                 state=ocp.args.StandardRestore(like), position=ocp.args.JsonRestore()
             )
+            reason = ""
             try:
                 restored = self._manager.restore(step, args=items)
                 state, position = restored["state"], restored["position"]
-                if position["state_sha256"] != _digest(state):
+                saved, found = position["state_sha256"], _digest(state)
+                if saved and found and saved != found:
                     raise ValueError("its content differs from what was saved")
-                return state, position
             except Exception as error:  # damage shows as almost any type, depending on the file
-                reason = " ".join(str(error).split())[:200]
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+            if not distributed.any_of(bool(reason)):
+                return state, position
+            if distributed.writer():
                 log.warning(
                     "warning: checkpoint %s of %s is damaged (%s); falling back to the one before",
                     step,
                     self.folder,
-                    reason,
+                    reason or "as another process finds",
                 )
                 aside = self.folder.parent / "damaged" / f"{step}-{int(time.time())}"
                 aside.parent.mkdir(exist_ok=True)
                 (self.folder / str(step)).rename(aside)
-                self._manager.reload()
+            distributed.any_of(False)  # the others wait for that
+            self._manager.reload()
         return None
 
 
 def _digest(state: Any) -> str:
-    """SHA-256 over all leaves in order; of addressable states only, where every byte is at hand."""
+    """SHA-256 over all leaves in order; "" where not every byte is at hand.
+
+    So it is where several processes hold the state in shards: only orbax's own checks are left then.
+    """
     leaves = jax.tree.leaves(state)
-    if not all(leaf.is_fully_addressable for leaf in leaves):
-        return "not fully addressable"
+    if not all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
+        return ""
     digest = hashlib.sha256()
     for leaf in leaves:
         digest.update(np.ascontiguousarray(leaf).view(np.uint8).data)

@@ -86,7 +86,7 @@ def _run(argv: list[str]) -> int:
         from scaling.sweep import runner
 
         with _workdir(args) as workdir:
-            return _problems(runner.work(workdir, args.launch))
+            return _problems(runner.work(workdir, args.launch, flags.place(args)))
     from scaling import config as config_lib
 
     stored = args.command in ("status", "report") and not args.config
@@ -101,10 +101,18 @@ def _run(argv: list[str]) -> int:
 
         with _workdir(args) if args.workdir else contextlib.nullcontext() as workdir:
             return plan_table.run(args, config, workdir)
+    if args.command in ("train", "sweep"):
+        from scaling import distributed
+
+        distributed.start(flags.place(args), config)
     with _workdir(args) as workdir:
         if getattr(args, "budget", ""):
-            from scaling import budget
+            from scaling import budget, distributed
 
+            if distributed.count() > 1:
+                raise UserError(
+                    "--budget is measured by one process; give it to `scaling plan`, and leave it out here"
+                )
             budget.check(config, args.budget, workdir, with_holdout=args.command == "curves")
         if getattr(args, "print_commands", False):
             return _print_commands(config, workdir)
@@ -134,6 +142,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
             flags.fit(sub)
+        if name in ("train", "sweep", "work"):
+            flags.processes(sub)
         if name in ("plan", "sweep", "curves"):
             flags.budget(sub)
         if name == "plan":
@@ -186,11 +196,13 @@ def _start_jax(config) -> None:
 
 
 def _train(config, workdir: Path) -> int:
-    from scaling import train
+    from scaling import distributed, train
     from scaling.sweep import remote
 
     _start_jax(config)
     place, folder = remote.open_workdir(workdir), workdir / "runs" / train.run_id(config)
+    if distributed.count() > 1 and remote.is_remote(place.name):
+        raise UserError(f"--workdir={place.name}: several processes need a folder that all mount")
     remote.insist(place.pull, folder)
     try:
         result = train.train_run(
@@ -198,6 +210,8 @@ def _train(config, workdir: Path) -> int:
         )
     finally:
         remote.insist(place.push, folder)
+    if not distributed.writer():
+        return 0 if result.status == "done" else EXIT_INCOMPLETE
     if result.status != "done":
         print(f"error: {result.run_id} {result.status}: {result.reason}", file=sys.stderr)
         return EXIT_INCOMPLETE
@@ -209,11 +223,13 @@ def _train(config, workdir: Path) -> int:
 
 
 def _trained(config, workdir: Path):
+    from scaling import distributed
     from scaling.sweep import plan, runner
 
     runs = plan.plan(config)
-    runner.claim_workdir(config, workdir)
     _start_jax(config)
+    with distributed.together():
+        runner.claim_workdir(config, workdir)
     return runner.sweep(runs, workdir, config=config)
 
 
@@ -229,10 +245,13 @@ def _print_commands(config, workdir: Path) -> int:
 
 
 def _sweep(config, workdir: Path) -> int:
+    from scaling import distributed
+
     outcome = _trained(config, workdir)
     from scaling.sweep import remote
 
-    print(f"{len(outcome.results)} runs in {remote.open_workdir(workdir).name}/runs.csv")
+    if distributed.writer():
+        print(f"{len(outcome.results)} runs in {remote.open_workdir(workdir).name}/runs.csv")
     return _problems(outcome.problems)
 
 

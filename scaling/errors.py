@@ -2,6 +2,7 @@
 
 EXIT_BAD_INPUT = 2
 EXIT_INCOMPLETE = 3  # the command ended, but runs failed or damaged files were skipped
+EXIT_LOST_PEER = 69  # one of several processes ended; the same command goes on (EX_UNAVAILABLE)
 EXIT_PREEMPTED = 75  # stopped by a signal after saving; the same command goes on (EX_TEMPFAIL)
 
 

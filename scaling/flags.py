@@ -243,3 +243,26 @@ def plan(sub) -> None:
         action="store_true",
         help="time a few real steps per size: time, disk and price of what --workdir has not yet done",
     )
+
+
+def processes(sub) -> None:
+    """Flags of what several processes do together: `train`, `sweep`, `work`."""
+    sub.add_argument(
+        "--coordinator",
+        default="",
+        metavar="HOST:PORT",
+        help="several processes train each run together: where process 0 listens, the same on all; without "
+        "these three flags by $SCALING_COORDINATOR, $SCALING_PROCESSES, $SCALING_PROCESS_ID, or as tasks "
+        "of one srun",
+    )
+    sub.add_argument(
+        "--processes", default="", metavar="N", help="how many there are; 1 works alone under srun"
+    )
+    sub.add_argument("--process", default="", metavar="K", help="which one this is, from 0")
+
+
+def place(args):
+    """The process's place among several, None where it is alone. Raises UserError."""
+    from scaling import distributed
+
+    return distributed.find(args.coordinator, args.processes, args.process)

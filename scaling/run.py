@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import accounting, events, files, identity, machine, merge, optim, results
+from scaling import accounting, distributed, events, files, identity, machine, merge, optim, results
 from scaling import config as config_lib
 from scaling.checkpoint import Checkpoints
 from scaling.data import pipeline, prepare
@@ -60,12 +59,16 @@ class ActiveRun:
     Raises UserError where the folder belongs to another run or to other data.
     """
 
-    def __init__(self, spec: RunSpec, data: prepare.TokenData, packed: int):
+    def __init__(
+        self, spec: RunSpec, data: prepare.TokenData, packed: int, share: tuple[int, int] = (0, 1)
+    ):
         c = spec.config
         self.spec, self.data, self.packed = spec, data, packed
+        self.writer = distributed.writer()  # others train along and write nothing but their shards
         self.name = spec.folder.name
-        _claim(c, spec.folder)
-        _claim_data(data, spec.folder)
+        if self.writer:
+            _claim(c, spec.folder)
+            _claim_data(data, spec.folder)
         self.per_step = config_lib.tokens_per_step(c)
         self.total = config_lib.schedule_steps(c)["total"]
         self.K, self.log_every = c.train.steps_per_dispatch, c.train.log_every
@@ -93,8 +96,8 @@ class ActiveRun:
             batch_size=c.train.batch_size,
             steps=self.K,
             seed=c.seed,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            host=share[0],
+            hosts=share[1],
         )
         self._tokens: tuple[int, np.ndarray] | None = None  # (dispatch, its tokens_KBT1)
         self._dispatches: Iterator[np.ndarray] | None = None
@@ -151,7 +154,7 @@ class ActiveRun:
         for name in ("metrics.jsonl", "evals.jsonl"):
             rows = files.read_lines(self.spec.trunk / name, key="step")
             rows = [r for r in rows if r["step"] <= position["step"]]
-            if rows and not (self.spec.folder / name).exists():
+            if rows and not (self.spec.folder / name).exists() and self.writer:
                 files.write_lines(self.spec.folder / name, rows)  # all of them or none
         return state, {"step": position["step"], "elapsed": 0.0, "forked_at": position["step"]}
 
@@ -256,13 +259,19 @@ class ActiveRun:
             )
             start = end
             for key in ("loss", "grad_norm", "lr"):
-                self._events.add(f"train/{key}", rows[-1][key], done)
-        files.append_lines(self.spec.folder / "metrics.jsonl", rows)
-        self._events.write()
+                if self.writer:
+                    self._events.add(f"train/{key}", rows[-1][key], done)
+        self._append("metrics.jsonl", rows)
         self.last_loss = rows[-1]["loss"]
         tokens = (window.end - window.begin) * self.per_step
         self.speeds.append(tokens / seconds)
         return tokens
+
+    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Rows of a JSON-lines file, and the TensorBoard events that were added with them."""
+        if self.writer:
+            files.append_lines(self.spec.folder / name, rows)
+            self._events.write()
 
     def diverged(self, reason: str) -> None:
         self.status, self.reason = "diverged", reason
@@ -284,9 +293,9 @@ class ActiveRun:
         }
         if self.paused:
             row["elapsed"] = self.seconds
-        files.append_lines(self.spec.folder / "evals.jsonl", [row])
-        self._events.add("eval/loss", found.loss, self.done)
-        self._events.write()
+        if self.writer:
+            self._events.add("eval/loss", found.loss, self.done)
+        self._append("evals.jsonl", [row])
 
     def finish(self, final: HeldOut | None) -> results.RunResult:
         """Write `result.json`: "done" with a finite held-out loss, "diverged" otherwise."""
@@ -313,8 +322,9 @@ class ActiveRun:
             tokens_per_second=speed,
             mfu=speed * flops_per_token / machine.peak_flops() if speed else None,
         )
-        results.write(self.spec.folder / "result.json", result)
-        (self.spec.folder / "failure.json").unlink(missing_ok=True)
+        if self.writer:
+            results.write(self.spec.folder / "result.json", result)
+            (self.spec.folder / "failure.json").unlink(missing_ok=True)
         return result
 
 

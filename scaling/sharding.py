@@ -82,6 +82,22 @@ def param_shardings(model_state: nnx.State, mesh: Mesh):
     return jax.tree.map(of, model_state, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
+def batch_share(mesh: Mesh) -> tuple[int, int]:
+    """(k, n): this process holds the k-th of n equal parts of a batch's rows.
+
+    Processes that "tensor" spans hold the same rows. Raises UserError where a process's rows lie apart.
+    """
+    shards = math.prod(mesh.shape[a] for a in BATCH_AXES)
+    spans = batch_sharding(mesh).addressable_devices_indices_map((shards,)).values()
+    rows = sorted({range(shards)[span[0]].start for span in spans if span})
+    if rows != list(range(rows[0], rows[0] + len(rows))) or rows[0] % len(rows):
+        raise UserError(
+            f"config.parallel: data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']} x tensor="
+            f"{mesh.shape['tensor']} scatters the rows of one process; let tensor divide its devices"
+        )
+    return rows[0] // len(rows), shards // len(rows)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 

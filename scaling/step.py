@@ -65,7 +65,8 @@ class Programs:
     sequence_losses: Any  # (params, tokens_BT1) -> summed loss of each sequence [R, B]
     join: Callable[[Sequence[Any]], Any]  # states of R runs -> the state that `train` takes
     split: Callable[[Any], list[Any]]  # its inverse
-    batch: Callable[[np.ndarray], jax.Array]  # this host's tokens_RKBT1 onto the mesh
+    batch: Callable[[np.ndarray], jax.Array]  # this process's tokens_RKBT1 onto the mesh
+    share: tuple[int, int]  # (k, n): they are the k-th of n parts of the batch
     jitted: Any  # the jitted function behind `train`
 
 
@@ -210,6 +211,12 @@ def _programs(key: str) -> Programs:
         out_shardings=everywhere,
     )
 
+    def whole(tokens_BT1):
+        """A batch that every process holds, each handing over its own rows."""
+        return jax.make_array_from_callback(
+            tokens_BT1.shape, sharding.batch_sharding(mesh), lambda rows: tokens_BT1[rows]
+        )
+
     def train_one(state, hyper_R, tokens_KBT1, first_R, begin_R, end_R):
         hyper = {k: v[0] for k, v in hyper_R.items()}
         return train(state, hyper, tokens_KBT1, first_R[0], begin_R[0], end_R[0])
@@ -220,12 +227,13 @@ def _programs(key: str) -> Programs:
         state_like=state_like,
         init=jax.jit(f.init, out_shardings=state_shardings, compiler_options=_quick()),
         train=train_one,
-        sequence_losses=lambda params, tokens_BT1: sequence_losses(params, tokens_BT1)[None],
+        sequence_losses=lambda params, tokens_BT1: sequence_losses(params, whole(tokens_BT1))[None],
         join=lambda states: states[0],
         split=lambda state: [state],
         batch=lambda tokens_RKBT1: jax.make_array_from_process_local_data(
             batch_sharding, tokens_RKBT1[0]
         ),
+        share=sharding.batch_share(mesh),
         jitted=train,
     )
 
@@ -289,5 +297,6 @@ def _packed(key: str, runs: int) -> Programs:
         join=join,
         split=split,
         batch=lambda tokens_RKBT1: jax.device_put(tokens_RKBT1, by_run),
+        share=(0, 1),
         jitted=train,
     )

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from scaling import results, step
+from scaling import distributed, results, step
 from scaling.data import pipeline, prepare
 from scaling.errors import Preempted
 from scaling.evaluate import HeldOut, evaluate
@@ -69,7 +69,7 @@ def train_runs(
     """
     outcomes: list[Outcome] = [None] * len(specs)
     for i, spec in enumerate(specs):
-        if (spec.folder / "result.json").exists():
+        if distributed.from_writer((spec.folder / "result.json").exists()):
             try:
                 outcomes[i] = results.read(spec.folder / "result.json")
             except results.DamagedResult as error:
@@ -80,10 +80,12 @@ def train_runs(
     # ---- build: config, data, programs
     config = specs[0].config
     clock = time.perf_counter()
-    data = prepare.prepare(config.data)
-    held_out = pipeline.held_out_windows(
-        data.valid, seq_len=config.data.seq_len, count=config.eval.tokens
-    )
+    with distributed.together():
+        data = prepare.prepare(config.data)
+        held_out = pipeline.held_out_windows(
+            data.valid, seq_len=config.data.seq_len, count=config.eval.tokens
+        )
+    distributed.same("data", data.fingerprint)
     alone, devices = len(specs) == 1, jax.local_device_count()
     seats = 1 if alone else -(-len(specs) // devices) * devices  # some may stay empty
     programs = step.programs(config, seats)
@@ -96,10 +98,14 @@ def train_runs(
         for i, spec in enumerate(specs):
             if outcomes[i] is None:
                 try:
-                    run = ActiveRun(spec, data, packed=len(specs))
+                    with distributed.together():
+                        run = ActiveRun(spec, data, len(specs), programs.share)
                     runs[seat_of[i]] = stack.enter_context(run)
                 except Exception as error:  # it ends alone, its neighbours go on
                     outcomes[i] = error
+
+        stack.enter_context(distributed.guard())  # what is entered last is left first
+        agree = distributed.Agreement(before_writing)
 
         # ---- restore
         states = [
@@ -112,10 +118,12 @@ def train_runs(
         hyper_R = {
             k: np.array([hyper_of.get(i, some)[k] for i in range(seats)], np.float32) for k in some
         }
-        bar = stack.enter_context(_bar(list(runs.values()), hidden=on_progress is not None))
+        bar = stack.enter_context(
+            _bar(list(runs.values()), hidden=bool(on_progress) or not distributed.writer())
+        )
 
-        def still_mine() -> None:
-            if before_writing:
+        def still_mine() -> None:  # of several processes all have to know: `agree` sees to that
+            if before_writing and distributed.count() == 1:
                 before_writing()
 
         def write_rows(flight) -> None:
@@ -169,7 +177,8 @@ def train_runs(
             moved = [runs[i] for i, w in windows.items() if w.end > w.begin]
             saving = [run for run in moved if run.wants_checkpoint()]
             evaluating = [run for run in moved if run.wants_evaluation()]
-            stopping = stop.caught  # asked once: a signal may come between any two lines
+            # asked once: a signal may come between any two lines
+            stopping = agree(stop.caught, now=bool(saving or evaluating))
             # One dispatch stays in flight while the rows of the one before it are written;
             # before anything is saved the flight is awaited, so that only good states are.
             if saving or evaluating or stopping:
@@ -211,7 +220,7 @@ def train_runs(
         for run in runs.values():
             run.seconds += took
             run.wait()  # a result without its last checkpoint could not be deployed
-        still_mine()
+        agree("", now=True)
         for i, run in runs.items():
             if run.status == "active":
                 run.evaluated(final[i])

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from scaling import config as config_lib
-from scaling import files, machine, results
+from scaling import distributed, files, machine, results
 from scaling.errors import UserError
 from scaling.sweep import halving, launchers, remote, schedule
 from scaling.sweep import jobs as jobs_lib
@@ -40,6 +40,8 @@ def claim_workdir(config: ConfigDict, workdir: Path) -> None:
     Raises UserError naming the keys that differ.
     """
     path = workdir / "sweep.json"
+    if not distributed.writer():
+        return
     if not path.is_file():
         files.write_json(path, config_lib.to_json(config))
     # on an object store another machine's may have been first, and then stands here
@@ -75,10 +77,18 @@ def sweep(
     runs that it met are saved and the same call goes on with them.
     """
     problems: list[str] = []
-    if not all((run_dir(workdir, run) / "result.json").exists() for run in runs):
-        _check(runs, workdir)
+    left = not all((run_dir(workdir, run) / "result.json").exists() for run in runs)
+    if distributed.from_writer(left):
+        with distributed.together():
+            _check(runs, workdir)
         options = runs[0].config.launch if config is None else config.launch
         here = config is None or (options.kind == "local" and options.workers <= 1)
+        if not here and distributed.count() > 1:
+            raise UserError(
+                f"config.launch.kind={options.kind} with config.launch.workers={options.workers}: "
+                f"{distributed.count()} processes that train each run together start no workers; set "
+                "local and 0, or start one process, whose launcher sees to config.launch.nodes"
+            )
         if here:
             problems = _work_here(runs, workdir, options, uuid.uuid4().hex[:12], role)
         else:
@@ -115,14 +125,18 @@ def begin(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> str:
     return launch_id
 
 
-def work(workdir: Path, launch_id: str) -> list[str]:
-    """What a worker process of a launcher does; returns one line per run that went wrong here."""
+def work(workdir: Path, launch_id: str, place: distributed.Place | None = None) -> list[str]:
+    """What a worker process of a launcher does; returns one line per run that went wrong here.
+
+    With a `place` it is one of several processes that train each run together.
+    """
     path = _launch_file(workdir, launch_id)
     if not path.is_file():
         path = workdir / "sweep.json"
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
     config = config_lib.from_json(files.read_json(path), path)
+    distributed.start(place, config)
     machine.start_jax(config.parallel.cpu_devices)
     runs = plan(config)
     worker = _worker(runs, workdir, config.launch, launch_id)
@@ -136,7 +150,8 @@ def _launch_file(workdir: Path, launch_id: str) -> Path:
 
 def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
     parts = jobs_lib.parts(runs, options.share_trunks)
-    jobs = jobs_lib.jobs(parts, schedule.packs(parts, workdir, options))
+    together = distributed.count() > 1  # then a run has all devices, and packs none to itself
+    jobs = jobs_lib.jobs(parts, 1 if together else schedule.packs(parts, workdir, options))
     if options.workers > 1:  # the largest first, so that none is left to one worker at the end
         jobs.sort(key=lambda job: -sum(part.flops for part in job))
     return jobs
@@ -167,7 +182,11 @@ def _work_here(
     ended = 0
     # unit: FLOPs, since runs differ in cost by orders of magnitude
     with tqdm(
-        total=sum(flops.values()), unit="FLOP", unit_scale=True, desc="sweep", disable=None
+        total=sum(flops.values()),
+        unit="FLOP",
+        unit_scale=True,
+        desc="sweep",
+        disable=None if distributed.writer() else True,
     ) as bar:
 
         def progress(job: Job, tokens: int) -> None:
@@ -182,7 +201,7 @@ def _work_here(
                 bar.total -= found.flops_exact - found.flops_spent
             loss = f"{found.loss:.4f}" if found.loss is not None else found.status
             bar.set_postfix_str(f"{ended}/{len(runs)} loss {loss}", refresh=False)
-            if bar.disable:
+            if bar.disable and distributed.writer():
                 line = f"[{ended}/{len(runs)}] {found.run_id}  loss {loss}  {found.wall_time:.1f} s"
                 print(line, flush=True)
 
@@ -226,5 +245,6 @@ def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:
     remote.insist(remote.open_workdir(workdir).pull_results)
     found, damaged = results.collect(workdir)
     problems.extend(line for line in damaged if line not in problems)
-    results.write_table(workdir, found)
+    if distributed.writer():
+        results.write_table(workdir, found)
     return found

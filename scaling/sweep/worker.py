@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from scaling import files, results
+from scaling import distributed, files, results
 from scaling.errors import LostClaim, Preempted, UserError
 from scaling.sweep import remote
 from scaling.sweep.claims import Claim, Claims
@@ -25,6 +25,7 @@ log = logging.getLogger("scaling")
 DEATHS = (
     3  # workers that died over a run, with no new checkpoint between, before it counts as failed
 )
+END, WAIT = -1, -2  # what process 0 tells the others besides a job's number
 POLL_SECONDS = 0.5  # between looks at jobs that others hold or that wait for their trunk
 
 
@@ -56,8 +57,31 @@ class Worker:
     def work(self, jobs: Sequence[Job]) -> None:
         """Until every job has ended, here or elsewhere.
 
+        Where several processes train each run together, process 0 takes the claims and tells the others
+        which of the equal `jobs` comes next.
+
         Raises UserError where claims cannot be written, and Preempted after a signal, all saved.
         """
+        if not distributed.writer():
+            return self._follow(jobs)
+        try:
+            self._lead(jobs)
+        finally:
+            distributed.from_writer(END)
+
+    def _follow(self, jobs: Sequence[Job]) -> None:
+        stopped: Preempted | None = None
+        while (k := distributed.from_writer(END)) != END:
+            if k != WAIT:
+                try:
+                    self._train(jobs[k], lambda: None)
+                except Preempted as error:  # process 0 has met it, too, and ends the loop
+                    stopped = error
+        if stopped:
+            raise stopped
+
+    def _lead(self, jobs: Sequence[Job]) -> None:
+        number = {id(job): k for k, job in enumerate(jobs)}
         left = list(jobs)
         remote.insist(self.place.push_ended)
         while left:
@@ -66,10 +90,11 @@ class Worker:
             for job in list(left):
                 if all(self._ended(part.run.run_id) for part in job):
                     left.remove(job)
-                elif self._ready(job) and self._try(job):
+                elif self._ready(job) and self._try(job, number[id(job)]):
                     taken = True
                     break  # the earliest open job is the next one to look at
             if left and not taken:
+                distributed.from_writer(WAIT)
                 time.sleep(max(POLL_SECONDS, self.place.poll_seconds))
 
     def _folder(self, part: Part) -> Path:
@@ -110,8 +135,11 @@ class Worker:
                     return False
         return True
 
-    def _try(self, job: Job) -> bool:
-        """Take all runs of the job and train them; False where one of them is somebody else's."""
+    def _try(self, job: Job, number: int) -> bool:
+        """Take all runs of the job and train them; False where one of them is somebody else's.
+
+        `number` is the job's place in the list that all processes have.
+        """
         with contextlib.ExitStack() as held:
             claims: list[Claim] = []
             for part in sorted(job, key=lambda p: p.run.run_id):
@@ -143,6 +171,7 @@ class Worker:
                 remote.push_along(self.place, map(self._folder, job))
 
             self._pull(job)
+            distributed.from_writer(number)
             self._train(job, check)
         return True
 
@@ -222,6 +251,8 @@ class Worker:
         from scaling.data import prepare
 
         self.problems.append(f"{part.run.run_id}: {reason}")
+        if not distributed.writer():
+            return
         spec = part.spec(self.workdir, self.role)
         try:
             row = replace(run.describe(spec, prepare.prepare(spec.config.data)), reason=reason)

@@ -1,4 +1,7 @@
-"""A real Slurm of one node on loopback: munged, slurmctld and slurmd as this user, all files in a folder.
+"""A real Slurm on loopback: munged, slurmctld and slurmd as this user, all files in a folder.
+
+Its partition `debug` has one node. The partition `pair` has a second one, which is another slurmd on the same
+machine, called localhost since nodes must find each other by their names.
 
 Debian's `munge` and `slurm-wlm`, no services and nothing outside the folder, so that it runs beside a
 cluster's own Slurm. Options: slurm.conf(5); without accounting, cgroups and MPI.
@@ -25,7 +28,6 @@ CONF = """\
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
@@ -41,13 +43,15 @@ SchedulerParameters=sched_min_interval=0
 ReturnToService=2
 KillWait=5
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+SlurmdLogFile={folder}/slurmd-%n.log
+NodeName={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=2 State=UNKNOWN
+NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 Port={second_port} CPUs=2 State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=60 State=UP
+PartitionName=pair Nodes={host},localhost MaxTime=60 State=UP
 """
 
 
@@ -62,16 +66,18 @@ def running() -> Iterator[dict[str, str]]:
     folder = Path(
         tempfile.mkdtemp(prefix="slurm-")
     )  # short: the path of a socket is at most 107 bytes
-    for name in ("state", "spool"):
+    host = socket.gethostname().split(".")[0]
+    for name in ("state", f"spool-{host}", "spool-localhost"):
         (folder / name).mkdir()
     conf = folder / "slurm.conf"
     conf.write_text(
         CONF.format(
             folder=folder,
-            host=socket.gethostname().split(".")[0],
+            host=host,
             user=getpass.getuser(),
             controller_port=_free_port(),
             node_port=_free_port(),
+            second_port=_free_port(),
         )
     )
     (folder / "munge.key").write_bytes(secrets.token_bytes(128))
@@ -82,7 +88,8 @@ def running() -> Iterator[dict[str, str]]:
          f"--key-file={folder}/munge.key", f"--log-file={folder}/munged.log",
          f"--pid-file={folder}/munged.pid", f"--seed-file={folder}/munged.seed"],
         ["slurmctld", "-D", "-f", str(conf)],
-        ["slurmd", "-D", "-f", str(conf)],
+        ["slurmd", "-D", "-f", str(conf), "-N", host],
+        ["slurmd", "-D", "-f", str(conf), "-N", "localhost"],
     ]  # fmt: skip
     started: list[subprocess.Popen] = []
     with open(folder / "daemons.log", "wb") as log:
@@ -120,9 +127,12 @@ def _wait_until_idle(env: dict[str, str], folder: Path) -> None:
     deadline = time.time() + 30
     while time.time() < deadline:
         done = subprocess.run(
-            ["sinfo", "-h", "-o", "%T"], env={**os.environ, **env}, capture_output=True, text=True
+            ["sinfo", "-N", "-h", "-p", "pair", "-o", "%T"],
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
         )
-        if done.stdout.strip() == "idle":
+        if done.stdout.split() == ["idle", "idle"]:
             return
         time.sleep(0.2)
     logs = "\n".join(

@@ -38,10 +38,11 @@ def launch(
             f"config.launch.nodes={config.launch.nodes}: a run over several nodes needs a --workdir that all "
             f"of them mount, not {place.name}; set it to 1, or choose a shared folder"
         )
-    if config.launch.nodes > 1:
+    if config.launch.nodes > 1 and config.launch.kind != "slurm":
         raise UserError(
-            f"config.launch.nodes={config.launch.nodes}: a run does not span nodes yet; set it to 1 and "
-            "raise config.launch.workers, whose runs go side by side"
+            f"config.launch.nodes={config.launch.nodes}: config.launch.kind={config.launch.kind} starts no "
+            "runs over several nodes; take slurm, start the processes of `scaling work` by hand with "
+            "--coordinator, or set it to 1"
         )
     launcher = importlib.import_module(f"scaling.sweep.launchers.{config.launch.kind}")
     return launcher.launch(

@@ -69,7 +69,8 @@ class Worker:
         self.command = command(place.name, launch_id)
         self.log = self.workdir / "logs" / f"{launch_id}-{name}.log"
         self.cores = ",".join(map(str, cores))
-        self.env = {"PYTHONPATH": python_path(), **(env or {})}
+        # alone, whatever srun the launcher, or the Ray that it speaks to, was started by
+        self.env = {"PYTHONPATH": python_path(), "SCALING_PROCESSES": "1", **(env or {})}
         self.problems: list[str] = []
         self.ended = ""
         self.stopping = False

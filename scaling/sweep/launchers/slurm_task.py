@@ -1,4 +1,7 @@
-"""What a Slurm job runs: one worker as a child process, which saves when Slurm stops the job."""
+"""What a Slurm job runs: one worker as a child process, which saves when Slurm stops the job.
+
+A job of several nodes runs one on each; their workers find each other by Slurm's variables.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,13 @@ class Task:
     def __call__(self) -> Outcome:
         job = os.environ.get("SLURM_ARRAY_JOB_ID", "")
         job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ["SLURM_JOB_ID"]
-        self.worker = Worker(f"slurm{job}", self.workdir, self.launch_id)
+        rank = int(os.environ.get("SLURM_PROCID", 0))  # of the nodes that train each run together
+        name = f"slurm{job}" + (f"-node{rank}" if rank else "")
+        # on several nodes Slurm's own variables say where the others are
+        env = (
+            {"SCALING_PROCESSES": ""} if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 else {}
+        )
+        self.worker = Worker(name, self.workdir, self.launch_id, env=env)
         # Slurm sends SIGTERM to all processes of a job that it stops, to the worker too
         signal.signal(signal.SIGTERM, self._on_sigterm)
         while self.worker.poll():
