@@ -107,7 +107,7 @@ def test_a_cancelled_job_is_reported(slurm, small_sweep, tmp_path):
     ("values", "message"),
     [
         ({"partition": "nowhere"}, "Slurm refused the jobs .*[Ii]nvalid partition"),
-        ({"nodes": 9}, "Slurm refused the jobs"),
+        ({"nodes": 9}, "Slurm can never start the jobs .PartitionConfig."),
     ],
 )
 def test_what_slurm_cannot_do_is_one_line(slurm, small_sweep, tmp_path, values, message):

@@ -30,6 +30,11 @@ from scaling.sweep.launchers.slurm_task import Task
 QUEUE_SECONDS = (1.0, 20.0)  # between looks at the queue: at first, and after a while
 SILENCE = 30  # looks at a queue that does not answer, in a row, until the launcher gives up
 LAG_SECONDS = 5.0  # longest wait for the result of a job that has left the queue
+# reasons of pending jobs that no waiting mends (squeue(1), JOB REASON CODES)
+NEVER = {
+    "PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints", "AccountNotAllowed",
+    "InvalidAccount", "InvalidQOS",
+}  # fmt: skip
 SUBMITTED = "_submitted.pkl"  # how submitit calls a job's file, after the job's id
 
 
@@ -135,6 +140,7 @@ def _watch(folder, name, waiting: set[str], stop: StopSignal, on_wait) -> list[O
         if states and states != shown:
             print(f"slurm: {states}", file=sys.stderr, flush=True)
             shown = states
+        _refuse_impossible(queue, waiting)
         ended = sorted(waiting - set(queue))
         waiting.difference_update(ended)
         for job in ended:
@@ -162,6 +168,21 @@ def _watch(folder, name, waiting: set[str], stop: StopSignal, on_wait) -> list[O
             for job in lost
         ]
     return outcomes
+
+
+def _refuse_impossible(queue: dict[str, str], waiting: set[str]) -> None:
+    """Cancel and raise UserError where jobs ask for what this cluster will never give them.
+
+    Slurm takes such jobs and leaves them pending, for an administrator might change the cluster.
+    """
+    for job in sorted(waiting & set(queue)):
+        reason = queue[job].partition("(")[2].rstrip(")")
+        if reason in NEVER:
+            subprocess.run(["scancel", *sorted(waiting & set(queue))], capture_output=True)
+            raise UserError(
+                f"Slurm can never start the jobs ({reason}); ask for less in config.launch.nodes, cores, "
+                "gpus, memory_gb or minutes, or name another config.launch.partition"
+            )
 
 
 def _queue(name: str) -> dict[str, str]:
