@@ -212,6 +212,7 @@ class Worker:
             log.warning("warning: %s", error)
             return
         except Exception as error:  # whatever a run dies of, its siblings go on
+            _leave_if_alone_with(error)
             log.debug("job failed", exc_info=True)
             if len(job) > 1:
                 log.warning(
@@ -225,6 +226,7 @@ class Worker:
             if isinstance(outcome, results.DamagedResult):
                 self.problems.append(f"{outcome}; skipped, delete it to train that run again")
             elif isinstance(outcome, Exception):
+                _leave_if_alone_with(outcome)
                 log.debug("run failed", exc_info=outcome)
                 self._fail(part, _line(outcome))
             elif outcome is None:  # paused at a rung, which any worker may go on from
@@ -266,6 +268,13 @@ class Worker:
             self._unwritten.add(part.run.run_id)
         remote.insist(self.place.push, spec.folder)
         self.on_end(part, reason)
+
+
+def _leave_if_alone_with(error: Exception) -> None:
+    """Of several processes that train a run together, end this one by an error that they do not share,
+    such as a barrier that a killed one never came to: the run did not fail, all begin it again."""
+    if distributed.count() > 1 and not isinstance(error, UserError):
+        distributed.leave(error)
 
 
 def _line(error: BaseException) -> str:
