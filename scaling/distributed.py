@@ -115,7 +115,10 @@ def writer() -> bool:
 def leave(error: BaseException) -> NoReturn:
     """End this process at once, with one line: closing what the processes hold together could hang."""
     line = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-    if any(word in line for word in ("Gloo", "NCCL", "by peer", "UNAVAILABLE", "coordination")):
+    if any(
+        word in line
+        for word in ("Gloo", "NCCL", "by peer", "UNAVAILABLE", "coordination", "barrier")
+    ):
         line = f"another process of this run has ended or cannot be reached ({line})"
     who = f"process {sys.modules['jax'].process_index()} of {count()}"
     print(f"\nerror: {who}: {line}; the same command goes on", file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from scaling.sweep import launchers
 from tests.sweep import launched
 
 
+@pytest.mark.slow  # a minute and a half, most of it JAX's heartbeats
 def test_two_nodes_train_each_run_together_and_outlive_a_death(
     slurm, small_sweep, small_table, tmp_path
 ):
