@@ -229,10 +229,10 @@ class Worker:
                 _leave_if_alone_with(outcome)
                 log.debug("run failed", exc_info=outcome)
                 self._fail(part, _line(outcome))
-            elif outcome is None:  # paused at a rung, which any worker may go on from
-                remote.insist(self.place.push, self._folder(part))
             else:
                 remote.insist(self.place.push, self._folder(part))
+                if outcome is None:  # paused at a rung, which any worker may go on from
+                    continue
                 if outcome.status not in results.AS_PLANNED:
                     self.problems.append(f"{outcome.run_id}: {outcome.status}, {outcome.reason}")
                 self.on_end(part, outcome)
