@@ -6,21 +6,17 @@ the same run alone agree to float tolerance, and restarts shall agree to the bit
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from scaling import files
 from scaling.sweep import jobs, remote
 from scaling.sweep.jobs import Part
+from scaling.sweep.storage import FolderStorage
 
 SEATS = 8  # runs of a pack, where the choice is ours
-WORTH_MEASURING = (
-    60.0  # seconds: smaller groups are packed unmeasured, since measuring compiles twice
-)
+WORTH_MEASURING = 60.0  # seconds; smaller groups are packed unmeasured: measuring compiles twice
 
 
 def packs(parts: Sequence[Part], workdir: Path, options) -> dict[str, int] | int:
@@ -34,7 +30,9 @@ def packs(parts: Sequence[Part], workdir: Path, options) -> dict[str, int] | int
         return 1  # workers share the machine already
     path = workdir / "schedule.json"
     if not path.is_file():
-        _write_once(path, {"packs": _chosen(parts)})
+        content = json.dumps({"packs": _chosen(parts)}, indent=1) + "\n"
+        with files.writing(path):
+            FolderStorage(workdir).create(path.name, content.encode())  # or another was first
     remote.insist(remote.open_workdir(workdir).push_table, path.name)
     return files.read_json(path)["packs"]
 
@@ -69,13 +67,3 @@ def _faster(alike: Sequence[Part]) -> int:
         return size.setup_seconds + tokens / size.tokens_per_second
 
     return runs if seconds(packed) < seconds(alone) else 1
-
-
-def _write_once(path: Path, value: Any) -> None:
-    """The first of several writers wins; the others keep its choice."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".schedule-") as folder:
-        mine = Path(folder) / path.name
-        files.write_json(mine, value)
-        with contextlib.suppress(FileExistsError):
-            os.link(mine, path)
