@@ -11,7 +11,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,19 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     if path.is_file() and path.read_bytes() == content:
         return
+    _replace(path, content)
+
+
+def renew(path: Path) -> None:
+    """The same content as a new file, where there is one: who had it open writes to the old one then.
+
+    That fences off a writer that lost the file to another and was stopped until now: see `append_lines`.
+    """
+    if path.is_file():
+        _replace(path, path.read_bytes())
+
+
+def _replace(path: Path, content: bytes) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -87,8 +100,14 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     write_bytes(path, _lines(rows))
 
 
-def append_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Append JSON lines in one write; a torn last line of an earlier kill is closed first."""
+def append_lines(
+    path: Path, rows: list[dict[str, Any]], still_mine: Callable[[], None] = lambda: None
+) -> None:
+    """Append JSON lines in one write; a torn last line of an earlier kill is closed first.
+
+    `still_mine` is asked when the file is open, and may raise. A writer that is stopped after it was
+    asked appends to the file that it opened; where another took over, that one has renewed the file.
+    """
     content = _lines(rows)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +116,7 @@ def append_lines(path: Path, rows: list[dict[str, Any]]) -> None:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     content = b"\n" + content
+            still_mine()
             file.write(content)
 
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from scaling.data import pipeline, prepare
 from scaling.errors import UserError
 from scaling.evaluate import HeldOut
 from scaling.step import Programs
+
+ROWS = ("metrics.jsonl", "evals.jsonl")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class ActiveRun:
         self.spec, self.data, self.packed = spec, data, packed
         self.writer = distributed.writer()  # others train along and write nothing but their shards
         self.name = spec.folder.name
+        # asked with a file of rows open; raises where another worker has taken the run over
+        self.still_mine: Callable[[], None] = lambda: None
         if self.writer:
             _claim(c, spec.folder)
             _claim_data(data, spec.folder)
@@ -104,6 +108,9 @@ class ActiveRun:
 
     def __enter__(self) -> ActiveRun:
         c, folder = self.spec.config, self.spec.folder
+        if self.writer:
+            for name in ROWS:  # a worker that had the run before may have been stopped, not killed
+                files.renew(folder / name)
         self._checkpoints = Checkpoints(
             folder / "checkpoints", c.checkpoint.keep, (*self.spec.keep_steps, *self.merge_steps)
         )
@@ -151,7 +158,7 @@ class ActiveRun:
         if found is None:
             return None
         state, position = found
-        for name in ("metrics.jsonl", "evals.jsonl"):
+        for name in ROWS:
             rows = files.read_lines(self.spec.trunk / name, key="step")
             rows = [r for r in rows if r["step"] <= position["step"]]
             if rows and not (self.spec.folder / name).exists() and self.writer:
@@ -270,7 +277,7 @@ class ActiveRun:
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Rows of a JSON-lines file, and the TensorBoard events that were added with them."""
         if self.writer:
-            files.append_lines(self.spec.folder / name, rows)
+            files.append_lines(self.spec.folder / name, rows, self.still_mine)
             self._events.write()
 
     def diverged(self, reason: str) -> None:

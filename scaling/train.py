@@ -104,6 +104,12 @@ def train_runs(
                 except Exception as error:  # it ends alone, its neighbours go on
                     outcomes[i] = error
 
+        def still_mine() -> None:  # of several processes all have to know: `agree` sees to that
+            if before_writing and distributed.count() == 1:
+                before_writing()
+
+        for run in runs.values():
+            run.still_mine = still_mine
         stack.enter_context(distributed.guard())  # what is entered last is left first
         agree = distributed.Agreement(before_writing)
 
@@ -121,10 +127,6 @@ def train_runs(
         bar = stack.enter_context(
             _bar(list(runs.values()), hidden=bool(on_progress) or not distributed.writer())
         )
-
-        def still_mine() -> None:  # of several processes all have to know: `agree` sees to that
-            if before_writing and distributed.count() == 1:
-                before_writing()
 
         def write_rows(flight) -> None:
             """Rows of one dispatch, whose metrics are waited for here."""
