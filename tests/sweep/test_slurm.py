@@ -23,7 +23,10 @@ def jobs() -> list[str]:
 
 
 def start_now(job: str) -> None:
-    """Slurm lets a requeued job wait two minutes; the tests do not."""
+    """Slurm lets a requeued job wait two minutes; the tests wait two seconds.
+
+    For a node refuses a job ("credential revoked") that comes back in the second in which it was stopped.
+    """
     shown = ["squeue", "-h", "-j", job, "-o", "%T %r"]
 
     def waits():
@@ -32,7 +35,7 @@ def start_now(job: str) -> None:
         )
 
     launched.await_(waits, f"job {job} to be requeued")
-    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now+2"], check=True)
 
 
 def dispatches(workdir) -> int:
