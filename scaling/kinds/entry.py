@@ -69,8 +69,5 @@ def renamed(equation: str, names: dict[str, str]) -> str:
 
 def parameter_lines(law: Fit) -> list[str]:
     """Parameters with intervals, the verdict and the warnings, for the summary."""
-    lines = [
-        f"  {name:6} {i.value:.4g}  [{i.low:.4g}, {i.high:.4g}]"
-        for name, i in law.intervals.items()
-    ]
+    lines = [f"  {name:6} {i.brief()}" for name, i in law.intervals.items()]
     return [*lines, f"  verdict: {law.verdict}", *(f"  warning: {w}" for w in law.warnings)]

@@ -220,8 +220,7 @@ def _summary(axes: list[Axis], points: Repeats, optima: dict[str, list[Group]]) 
     for name, found in optima.items():
         lines.append(f"Optimum of {name}, a parabola near the lowest loss")
         for setting, t in found:
-            i = t.optimum
-            said = t.problem or f"{i.value:.4g} [{i.low:.4g}, {i.high:.4g}], loss {t.loss:.4f}"
+            said = t.problem or f"{t.optimum.brief()}, loss {t.loss:.4f}"
             at = "  ".join(f"{k.rpartition('.')[2]} {_text(v)}" for k, v in setting.items())
             lines.append(f"  {at or 'all runs'}: {said}")
     return lines + [f"  warning: {w}" for w in _warnings(axes, points)]

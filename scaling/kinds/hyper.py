@@ -137,16 +137,12 @@ def _group(g: Tuned, name: str) -> dict[str, Any]:
 def _summary(search: Search) -> list[str]:
     lines = [f"Best {search.name} of every group"]
     for g in search.groups:
-        i = g.optimum
-        said = g.problem or f"{i.value:.4g} [{i.low:.4g}, {i.high:.4g}], loss {g.loss:.4f}"
+        said = g.problem or f"{g.optimum.brief()}, loss {g.loss:.4f}"
         lines.append(f"  N {g.inputs['n_params']:10,.0f}  D {g.inputs['tokens']:12,.0f}  {said}")
     lines.append(search.content["equation"])
     if search.law is None:
         return [*lines, f"  refused: {search.content['diagnostics']['refused']}"]
-    lines += [
-        f"  {name:6} {i.value:.4g}  [{i.low:.4g}, {i.high:.4g}]"
-        for name, i in search.law.law.items()
-    ]
+    lines += [f"  {name:6} {i.brief()}" for name, i in search.law.law.items()]
     lines.append(
         f"  within a factor {search.law.wrong_by:.2g} of the optimum costs less than 1% of the loss"
     )

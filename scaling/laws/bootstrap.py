@@ -22,6 +22,11 @@ class Interval:
     def as_dict(self) -> dict[str, float]:
         return {"value": self.value, "se": self.se, "low": self.low, "high": self.high}
 
+    def brief(self) -> str:
+        """ "0.021 [0.018, 0.025]", or the value and that it has no interval."""
+        ends = f"{self.low:.4g}, {self.high:.4g}" if not np.isnan(self.low) else "no interval"
+        return f"{self.value:.4g} [{ends}]"
+
 
 def interval(
     value: float, draws: np.ndarray, confidence: float, freedom: int | None = None

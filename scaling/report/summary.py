@@ -33,9 +33,7 @@ def lines(fits, forecast=None, holdout: results.RunResult | None = None) -> list
         out.append(f"  {title:10} " + "  ".join(parts))
     if fits.chinchilla:
         c = fits.chinchilla
-        parts = [
-            f"{name} {i.value:.4g} [{i.low:.4g}, {i.high:.4g}]" for name, i in c.intervals.items()
-        ]
+        parts = [f"{name} {i.brief()}" for name, i in c.intervals.items()]
         out.append("  L(N, D)    " + "  ".join(parts))
         out.append(f"             verdict: {c.verdict}")
     else:
