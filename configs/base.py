@@ -81,6 +81,7 @@ def get_config() -> ConfigDict:
     c.parallel.data = -1  # mesh axis for data parallelism; -1 = all remaining devices
     c.parallel.fsdp = 1  # mesh axis that shards parameters over their "embed" dimension
     c.parallel.tensor = 1  # mesh axis that splits heads, MLP and vocabulary
+    c.parallel.device_memory_gb = 0.0  # a run that needs more is refused; 0 = as the device says
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every_tokens = 4_000_000  # tokens between checkpoints; the last is always kept

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from scaling import distributed, results, step
+from scaling import compiled, distributed, results, step
 from scaling.data import pipeline, prepare
 from scaling.errors import Preempted
 from scaling.evaluate import HeldOut, evaluate
@@ -81,6 +81,7 @@ def train_runs(
     config = specs[0].config
     clock = time.perf_counter()
     with distributed.together():
+        compiled.insist_fits(config)
         data = prepare.prepare(config.data)
         held_out = pipeline.held_out_windows(
             data.valid, seq_len=config.data.seq_len, count=config.eval.tokens
