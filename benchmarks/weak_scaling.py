@@ -91,9 +91,9 @@ def draw(columns: Columns):
             title=f"{name}: sent per device", ylabel="bytes per step", yscale="log", ylim=limits
         )
     for one, (what, (title, unit)) in zip(axes[len(STRATEGIES) :], HELD.items(), strict=True):
-        for name, line in LINES.items():
+        for (name, line), colour in zip(LINES.items(), style.KINDS, strict=False):
             at = part(columns, name)
-            one.plot(at["devices"], at[what], line, marker="o", ms=3.5, label=name)
+            one.plot(at["devices"], at[what], line, marker="o", ms=3.5, color=colour, label=name)
         one.set(title=title, ylabel=unit)
         if what == "state_bytes":
             one.set_yscale("log")

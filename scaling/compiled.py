@@ -58,22 +58,22 @@ class Compiled:
         return sum(total.sent for total in self.totals.values())
 
 
-_done: dict[str, Compiled] = {}
+_done: dict[tuple[str, int], Compiled] = {}
 
 
-def compiled(config: ConfigDict) -> Compiled:
-    """The program of `config` on its mesh over the devices there are; once per process and program.
+def compiled(config: ConfigDict, runs: int = 1) -> Compiled:
+    """The program of `config`, or of `runs` packed ones, on the devices there are; once per process.
 
     Raises UserError where the mesh fits neither the devices nor the model.
     """
-    key = step.program_key(config)
+    key = step.program_key(config), runs
     if key not in _done:
-        _done[key] = _compile(config, step.programs(config))
+        _done[key] = _compile(config, step.programs(config, runs))
     return _done[key]
 
 
 def arguments(config: ConfigDict, programs: Programs) -> tuple[Any, ...]:
-    """What `programs.jitted` takes, as shapes."""
+    """What `programs.jitted` takes, as shapes; of packed runs with their axis in front."""
     c = config
     tokens_KBT1 = jax.ShapeDtypeStruct(
         (c.train.steps_per_dispatch, c.train.batch_size, c.data.seq_len + 1),
@@ -81,7 +81,10 @@ def arguments(config: ConfigDict, programs: Programs) -> tuple[Any, ...]:
     )
     hyper = {k: jax.ShapeDtypeStruct((), jnp.float32) for k in optim.hyperparameters(c)}
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    return programs.state_like, hyper, tokens_KBT1, number, number, number
+    alone = programs.state_like, hyper, tokens_KBT1, number, number, number
+    if programs.runs == 1:
+        return alone
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((programs.runs, *x.shape), x.dtype), alone)
 
 
 def _compile(config: ConfigDict, programs: Programs) -> Compiled:
@@ -107,7 +110,7 @@ def _compile(config: ConfigDict, programs: Programs) -> Compiled:
         arguments=float(memory.argument_size_in_bytes),
         temporary=float(memory.temp_size_in_bytes),
         total=float(kept + memory.temp_size_in_bytes),
-        flops=flops / programs.mesh.size,
+        flops=programs.runs * flops / programs.mesh.size,
         flops_compiled=None if loops else cost.get("flops"),
         traffic=None if loops else cost.get("bytes accessed"),
         collectives=tuple(collectives.read(text, config.train.steps_per_dispatch)),
@@ -125,26 +128,32 @@ def limit(config: ConfigDict) -> tuple[float, str]:
     return float(known), f"{device.device_kind} with {units.size(known)}" if known else ""
 
 
-def insist_fits(config: ConfigDict) -> None:
-    """Raises UserError where the run needs more memory than a device has, if that is known or stated.
+def insist_fits(config: ConfigDict, runs: int = 1) -> None:
+    """Raises UserError where the run, or the pack of `runs`, needs more memory than a device has.
 
-    Compiles only where the shapes alone leave it open; without a limit it does nothing.
+    Compiles only where the shapes alone leave it open; does nothing where no limit is known or stated.
     """
-    if line := refusal(config):
+    if line := refusal(config, runs):
         raise UserError(line)
 
 
-def refusal(config: ConfigDict) -> str:
-    """Why the run does not fit a device's memory, in one line; "" where it does or no limit is known."""
+def insist_all_fit(configs: Iterable[Mapping[str, Any]]) -> None:
+    """`insist_fits` for flat configs, once per program."""
+    for values in {step.program_key(values): values for values in configs}.values():
+        insist_fits(config_lib.from_flat(values))
+
+
+def refusal(config: ConfigDict, runs: int = 1) -> str:
+    """Why it does not fit, in one line; "" where it does or no limit is known."""
     allowed, source = limit(config)
     if not allowed:
         return ""
-    programs = step.programs(config)
+    programs = step.programs(config, runs)
     parts = footprint.parts(config, programs)
     state = parts["params"] + parts["optimizer"] + parts["gradients"]
     if sum(parts.values()) < SURE * allowed:
         return ""
-    total = state if state > allowed else compiled(config).total
+    total = state if state > allowed else compiled(config, runs).total
     if total <= allowed:
         return ""
     largest = sorted(parts, key=lambda name: -parts[name])[:3]
@@ -155,9 +164,3 @@ def refusal(config: ConfigDict) -> str:
         f"{units.size(total)} on each of {programs.mesh.size} devices; the largest by shapes: {named}; "
         f"{footprint.mends(config, programs, parts)}"
     )
-
-
-def insist_all_fit(configs: Iterable[Mapping[str, Any]]) -> None:
-    """`insist_fits` for flat configs, once per program."""
-    for values in {step.program_key(values): values for values in configs}.values():
-        insist_fits(config_lib.from_flat(values))

@@ -64,7 +64,8 @@ def lines(
         *(_row(program, served, at) for program, served in found),
         f"{made}. Bytes are of one device, FLOPs and bytes sent of one device and step.",
         "FLOPs by shapes (convention exact) and as the compiler counts them (- where loops lie within a step).",
-        _how_timed(at),
+        _largest([program for program, _ in found]),
+        *_times(found, at),
     ]
 
 
@@ -91,12 +92,28 @@ def _time(estimate: Estimate | None) -> str:
     return f"{estimate.seconds * 1e3:.3g} ms {estimate.bound}" if estimate else "-"
 
 
-def _how_timed(at: Speeds) -> str:
+def _largest(programs: Sequence[Compiled]) -> str:
+    """What fills the memory in the program that needs most of it."""
+    largest = max(programs, key=lambda program: program.total)
+    parts = ", ".join(f"{name} {units.size(n)}" for name, n in largest.parts.items())
+    return f"The largest total, by shapes: {parts}."
+
+
+def _times(found: Sequence[tuple[Compiled, Sequence[PlannedRun]]], at: Speeds) -> list[str]:
+    """What the least time of a step is, and that of all runs."""
+    estimates = [(roofline.estimate(program, at), served) for program, served in found]
     if not at.peak_flops:
-        return "No time, since the peak of these devices is not known: give --peak_flops, --memory_bandwidth, --bandwidth."
+        return [
+            "No time, since the peak of these devices is not known: give --peak_flops, --memory_bandwidth, "
+            "--bandwidth."
+        ]
     parts = [f"FLOPs / {at.peak_flops:.3g} FLOP/s"]
     if at.memory_bandwidth:
         parts.append(f"bytes in memory / {at.memory_bandwidth:.3g} B/s")
     if at.bandwidth:
         parts.append(f"bytes sent / {at.bandwidth:.3g} B/s")
-    return f"Least time of a step: the largest of {', '.join(parts)}, named after what bounds it."
+    seconds = sum(e.seconds * sum(run.steps for run in served) for e, served in estimates if e)
+    return [
+        f"Least time of a step: the largest of {', '.join(parts)}, named after what bounds it; all runs one "
+        f"after another take at least {units.duration(seconds)}."
+    ]

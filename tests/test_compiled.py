@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import jax
 import pytest
 
-from scaling import accounting, cli, compiled, footprint, roofline, step
+from scaling import accounting, cli, compiled, footprint, roofline, step, units
 from scaling import config as config_lib
 from scaling import train as train_lib
 from scaling.collectives import Collective
 from scaling.errors import EXIT_BAD_INPUT, UserError
+from scaling.run import RunSpec
 from scaling.sweep import plan, runner
 from tests.compiled_on_eight import config_of
 from tests.conftest import run_cli
@@ -48,7 +50,7 @@ def test_flops_are_those_of_the_compiler_where_it_counts_right(eight):
     assert eight["fsdp, remat"]["flops_compiled"] is None, "it counts a scan's body once"
 
 
-def test_the_least_time_is_the_largest_of_three_terms():
+def test_the_least_time_is_the_largest_of_three_terms(monkeypatch):
     program = compiled.Compiled(
         backend="gpu", mesh={"fsdp": 8}, n_params=1, n_params_total=1, parts={}, arguments=0, temporary=0,
         total=0, flops=4e9, flops_compiled=None, traffic=6e6, seconds=0.0,
@@ -67,9 +69,15 @@ def test_the_least_time_is_the_largest_of_three_terms():
         found = roofline.estimate(program, roofline.Speeds(*speeds))
         assert found == roofline.Estimate(pytest.approx(seconds), bound)
     assert roofline.estimate(program, roofline.Speeds(0.0, 2e9, 4e6)) is None
+
+    class Chip:
+        device_kind = "TPU v5 lite"
+
     assert roofline.speeds(3.0, bandwidth=2.0) == roofline.Speeds(
         3.0, 0.0, 2.0
     )  # CPUs are not known
+    monkeypatch.setattr(jax, "devices", lambda: [Chip()])
+    assert roofline.speeds(bandwidth=2.0) == roofline.Speeds(197e12, 8.2e11, 2.0)
 
 
 # ---- what cannot fit
@@ -112,8 +120,43 @@ def test_a_run_that_cannot_fit_is_refused_before_anything_is_written(config, tmp
     assert not list(tmp_path.rglob("*"))
 
 
+def test_what_the_device_says_is_the_limit_where_none_is_stated(config, monkeypatch):
+    class Chip:
+        device_kind = "chip"
+
+        def memory_stats(self):
+            return {"bytes_limit": 1000}
+
+    assert compiled.limit(config) == (0.0, "")  # a CPU says nothing
+    monkeypatch.setattr(jax, "local_devices", lambda: [Chip()] * 2)
+    assert compiled.limit(config) == (1000.0, "chip with 1.0 kB")
+    assert compiled.limit(with_memory(config, 2.0))[0] == 2e9
+    assert compiled.refusal(config).startswith("chip with 1.0 kB: width 16, depth")
+
+
+def test_packed_runs_count_together(config, tmp_path):
+    """Two on each of two devices: twice the state of a run, with all tokens of its batch."""
+    programs, packed = step.programs(config), step.programs(config, 4)
+    one, four = footprint.parts(config, programs), footprint.parts(config, packed)
+    for name in ("params", "optimizer", "gradients"):
+        assert four[name] == 2 * one[name]
+    for name in ("activations", "logits", "batch"):
+        assert four[name] == 2 * 2 * one[name]
+    program = compiled.compiled(config, 4)
+    assert 0 <= program.arguments - four["params"] - four["optimizer"] - four["batch"] < 400
+    between = (compiled.compiled(config).total + program.total) / 2e9
+    tight = with_memory(config, between)
+    compiled.insist_fits(tight)
+    specs = [
+        RunSpec(config_lib.with_values(tight, {"seed": s}), tmp_path / str(s)) for s in range(4)
+    ]
+    with pytest.raises(UserError, match=r"a lower config.launch.pack \(4 here\)"):
+        train_lib.train_runs(specs)
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_nothing_is_compiled_where_no_limit_is_known_or_shapes_settle_it(config, monkeypatch):
-    def never(*_):
+    def never(*_, **__):
         raise AssertionError("compiled")
 
     monkeypatch.setattr(compiled, "_compile", never)
@@ -143,6 +186,9 @@ def test_plan_compiles_each_program_once(capsys, monkeypatch):
     assert [row.split()[3:5] for row in table[1:7]] == [["1", "3"]] * 6  # n_params, runs
     assert "2 ms compute" in table[1] and "none (data 2)" in table[1]
     assert "compiled by the CPU backend for 2 devices." in out
+    steps = sum(run.steps for run in plan.plan(config_lib.load("configs/mini.py")))
+    assert f"all runs one after another take at least {units.duration(2e-3 * steps)}." in out
+    assert "The largest total, by shapes: params 0 B, optimizer" in out
     assert len(compiled._done) == 6
 
 
