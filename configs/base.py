@@ -86,6 +86,7 @@ def get_config() -> ConfigDict:
     c.parallel.sequence = 1  # splits the positions of a sequence
     c.parallel.tensor = 1  # splits heads, MLP and vocabulary
     c.parallel.rules = ()  # other rules than scaling/sharding.py's: ((logical axis, mesh axis or ""), ...)
+    c.parallel.device_memory_gb = 0.0  # a run that needs more is refused; 0 = as the device says
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every_tokens = 4_000_000  # tokens between checkpoints; the last is always kept

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from scaling import flags
+from scaling import flags, plan_flags
 from scaling.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCOMPLETE,
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("plan", "sweep", "curves"):
             flags.budget(sub)
         if name == "plan":
-            flags.plan(sub)
+            plan_flags.add(sub)
         if name == "sweep":
             flags.sweep(sub)
         if name == "status":

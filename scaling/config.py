@@ -97,6 +97,7 @@ POSITIVE = (
     "laws.smoothing",
 )
 NOT_NEGATIVE = (
+    "parallel.device_memory_gb",
     "sweep.halving",
     "sweep.halving_tokens",
     "launch.workers",

@@ -236,15 +236,6 @@ def sweep(sub) -> None:
     )
 
 
-def plan(sub) -> None:
-    """Flags of `plan`."""
-    sub.add_argument(
-        "--measure",
-        action="store_true",
-        help="time a few real steps per size: time, disk and price of what --workdir has not yet done",
-    )
-
-
 def processes(sub) -> None:
     """Flags of what several processes do together: `train`, `sweep`, `work`."""
     sub.add_argument(

@@ -6,14 +6,19 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from scaling import accounting, budget, machine, units
+from scaling import accounting, budget, machine, plan_compiled, plan_flags, units
 from scaling.flat import view
 from scaling.sweep import halving, jobs
 
 
 def run(args, config: ConfigDict, workdir: Path | None) -> int:
-    """Print the table; with --measure the measured costs too, with --budget refuse what exceeds it."""
-    machine.start_jax(config.parallel.cpu_devices)
+    """Print the table; with --compile the programs', with --measure the measured costs, and with --budget
+    refuse what exceeds it."""
+    devices, speeds = plan_flags.devices(args), plan_flags.speeds(args)
+    if devices:
+        plan_compiled.simulate(devices)
+    else:
+        machine.start_jax(config.parallel.cpu_devices)
     single = config.sweep.kind == "none"
     runs = budget.planned(config)
     parts = jobs.by_id(runs, config.launch.share_trunks and not single)
@@ -50,6 +55,8 @@ def run(args, config: ConfigDict, workdir: Path | None) -> int:
     if config.laws.holdout_factor and config.sweep.kind == "compute" and config.sweep.budgets:
         flops = config.laws.holdout_factor * max(config.sweep.budgets)
         print(f"held-out run: {flops:.3g} FLOPs, about {units.duration(flops / speed)} more")
+    if args.compile:
+        plan_compiled.run(runs, speeds, simulated=bool(devices))
     cost = budget.forecast(config, runs, workdir) if args.measure else None
     if args.budget:
         budget.check(config, args.budget, workdir, runs=runs, cost=cost)

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from scaling import distributed, results, step
+from scaling import compiled, distributed, results, step
 from scaling.data import pipeline, prepare
 from scaling.errors import Preempted
 from scaling.evaluate import HeldOut, evaluate
@@ -80,14 +80,15 @@ def train_runs(
     # ---- build: config, data, programs
     config = specs[0].config
     clock = time.perf_counter()
+    alone, devices = len(specs) == 1, jax.local_device_count()
+    seats = 1 if alone else -(-len(specs) // devices) * devices  # some may stay empty
     with distributed.together():
+        compiled.insist_fits(config, seats)
         data = prepare.prepare(config.data)
         held_out = pipeline.held_out_windows(
             data.valid, seq_len=config.data.seq_len, count=config.eval.tokens
         )
     distributed.same("data", data.fingerprint)
-    alone, devices = len(specs) == 1, jax.local_device_count()
-    seats = 1 if alone else -(-len(specs) // devices) * devices  # some may stay empty
     programs = step.programs(config, seats)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal().listening())

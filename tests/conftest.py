@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -49,6 +50,14 @@ def mini(tmp_path_factory, cache) -> Path:
     done = run_cli("curves", "--config=configs/mini.py", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir
+
+
+@pytest.fixture(scope="session")
+def eight(cache) -> dict:
+    """name of a mesh -> what was compiled for it on 8 simulated devices, see compiled_on_eight.py."""
+    done = run_python("from tests import compiled_on_eight; compiled_on_eight.main()")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def run_cli(*args: str, timeout: float = 400, env: dict | None = None):

@@ -35,7 +35,15 @@ OF_FAMILY = (
     "optim.merge_checkpoints",
     "optim.merge_weights",
 )
-OF_PACK = (*OF_FAMILY, "seed", "name", "optim.lr", "optim.weight_decay", "optim.final_lr")
+OF_PACK = (
+    *OF_FAMILY,
+    "seed",
+    "name",
+    "optim.lr",
+    "optim.weight_decay",
+    "optim.final_lr",
+    "parallel.device_memory_gb",
+)
 
 
 @dataclass(frozen=True)

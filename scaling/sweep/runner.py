@@ -217,11 +217,11 @@ def _work_here(
 
 
 def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
-    """What is wrong for every run is said once, before any of them starts: data, mesh.
+    """What is wrong is said once, before any run starts: data, mesh, memory.
 
     Raises UserError; also where a run of this plan has a result on other tokens.
     """
-    from scaling import mesh, sharding
+    from scaling import compiled, mesh, sharding
     from scaling.data import prepare
 
     fingerprint = prepare.prepare(runs[0].config.data).fingerprint
@@ -239,6 +239,9 @@ def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
             )
     mesh.make_mesh(runs[0].config.parallel)
     sharding.rules(runs[0].config.parallel)
+    compiled.insist_all_fit(
+        run.values for run in runs if not (run_dir(workdir, run) / "result.json").exists()
+    )
 
 
 def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:

@@ -1,0 +1,122 @@
+"""Memory of training per device, worked out from shapes alone: nothing is compiled or allocated.
+
+Letters: D model width, F MLP width, G MLP input matrices, H heads, T context, V vocabulary, L blocks,
+N tokens of one micro-batch on one device; "tensor" splits H, F and V over its devices.
+
+What the backward pass needs of a block, in numbers per token, is counted as
+
+    4 D                               inputs of its two halves, and these normed
+  + (4 D + (G + 1) F) / tensor        query, key, value and their mix; the MLP's hidden layer
+  + H T / tensor                      attention weights (float32), none with "cudnn"
+
+for all L blocks; with `model.remat` "block" it is D for each of L blocks and the rest for one of them, with "dots"
+each block keeps its matrix products, 3 D + (3 D + G F) / tensor. Under "sequence" a device has its part of T.
+Logits are float32 and have a gradient of their size. Under "fsdp" the gathered weights of all blocks are
+there until the backward pass has used them, with remat those of one block or of the head. A compiler's
+own copies come on top: programs of the CPU backend took 1.1 to 1.6 times as much besides the state.
+
+Runs packed into one program live whole on one device each, all that a device has at the same time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from scaling import accounting
+from scaling.flat import flatten
+from scaling.step import Programs
+
+PARTS = ("params", "optimizer", "gradients", "gathered weights", "activations", "logits", "batch")
+
+
+def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
+    """Bytes per device by `PARTS`."""
+    m, shape, tensor = config.model, accounting.shape_of(config), axis(programs, "tensor")
+    number = jnp.dtype(m.dtype).itemsize
+    params = shard_bytes(programs.state_like["params"])
+    shards = programs.mesh.size / tensor if programs.runs == 1 else 1
+    tokens = config.train.batch_size * shape.seq_len / shards
+    micro = tokens / micro_batches(config)
+
+    split = 4 * shape.width + (shape.mlp_inputs + 1) * shape.mlp_width
+    weights = 0 if m.attention == "cudnn" else 4 * shape.width / shape.head_dim * shape.seq_len
+    block = number * (4 * shape.width + split / tensor) + weights / tensor
+    trunk = block * shape.depth
+    groups = accounting.param_groups(shape)
+    blocks = groups["attention"] + groups["mlp"]
+    gathered: float = blocks + groups["head"]
+    if m.remat != "none":
+        products = 2 * shape.width + (3 * shape.width + shape.mlp_inputs * shape.mlp_width) / tensor
+        kept = shape.width + (products if m.remat == "dots" else 0)
+        trunk = block + number * kept * shape.depth
+        gathered = max(blocks / shape.depth, groups["head"])
+    positions = tokens * (1 + 1 / shape.seq_len)
+    found = {
+        "params": params,
+        "optimizer": shard_bytes(programs.state_like["opt"]),
+        "gradients": params,
+        "gathered weights": number * gathered / tensor if axis(programs, "fsdp") > 1 else 0.0,
+        "activations": micro * trunk,
+        "logits": micro * 2 * 4 * shape.vocab_size / tensor,
+        "batch": config.train.steps_per_dispatch * positions * token_dtype(config).itemsize,
+    }
+    seats = programs.runs / programs.mesh.size if programs.runs > 1 else 1
+    return {name: n_bytes * seats for name, n_bytes in found.items()}
+
+
+def mends(config: ConfigDict, programs: Programs, found: dict[str, float]) -> str:
+    """What makes the two largest parts smaller: the keys of the config, with their values now."""
+    remat = "config.model.remat='block' with config.model.scan_layers=True"
+    remat = remat if config.model.remat == "none" else ""
+    fsdp, tensor = (
+        f"a higher config.parallel.{a} (now {axis(programs, a)})" for a in ("fsdp", "tensor")
+    )
+    batch = f"a lower config.train.batch_size (now {config.train.batch_size})"
+    if "train.accumulate" in flatten(config):
+        batch = f"a higher config.train.accumulate (now {micro_batches(config)})"
+    steps = f"a lower config.train.steps_per_dispatch (now {config.train.steps_per_dispatch})"
+    against = {
+        "params": (fsdp, tensor),
+        "optimizer": (fsdp, tensor),
+        "gradients": (fsdp, tensor),
+        "gathered weights": (remat, tensor),
+        "activations": (remat, batch),
+        "logits": (batch, tensor),
+        "batch": (steps,),
+    }
+    largest = sorted(found, key=lambda name: -found[name])[:2]
+    pack = f"a lower config.launch.pack ({programs.runs} here)" if programs.runs > 1 else ""
+    offered = [mend for name in largest for mend in against[name]]
+    offered = list(dict.fromkeys(mend for mend in (pack, *offered) if mend))
+    return f"try {', '.join(offered)}"
+
+
+def axis(programs: Programs, name: str) -> int:
+    """Devices along an axis of the mesh, 1 where the mesh has no such axis."""
+    return dict(programs.mesh.shape).get(name, 1)
+
+
+def shard_bytes(tree: Any) -> float:
+    """Bytes that one device holds of a tree of arrays or of jax.ShapeDtypeStructs with shardings."""
+    return float(
+        sum(
+            math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+            for x in jax.tree.leaves(tree)
+        )
+    )
+
+
+def token_dtype(config: ConfigDict) -> np.dtype:
+    """As scaling/data/prepare.py stores tokens."""
+    return np.dtype(np.min_scalar_type(config.data.vocab_size - 1))
+
+
+def micro_batches(config: ConfigDict) -> int:
+    """Into how many parts a step's batch is cut, one after the other."""
+    return flatten(config).get("train.accumulate", 1)
