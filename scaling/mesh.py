@@ -1,4 +1,4 @@
-"""The device mesh of the config's `parallel` section, and what it must divide.
+"""The device mesh of the config's `parallel` section.
 
 Axes, the slowest links first: "replica" repeats all that is inside it, for groups of hosts or pods that a slower
 network joins; "data" and "fsdp" split the batch, and "fsdp" the state too; "sequence" splits positions, "tensor"
@@ -9,7 +9,6 @@ devices together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -86,29 +85,3 @@ def _mend(sizes: dict[str, int], n_devices: int) -> str:
 
 def divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]
-
-
-def check_divides(config, mesh: Mesh) -> None:
-    """Raises UserError naming the first dimension that a mesh axis does not divide, and the nearest one that it does."""
-    m, t = config.model, config.train
-    rows = [a for a in BATCH_AXES if mesh.shape[a] > 1] or ["data"]
-    checks: list[tuple[str, int, Iterable[str], int]] = [
-        ("train.batch_size", t.batch_size, rows, t.accumulate),
-        ("eval.batch_size", config.eval.batch_size, rows, 1),
-        ("model.width", m.width, ["fsdp"], 1),
-        ("model.width / model.head_dim", m.width // m.head_dim, ["tensor"], 1),
-        ("model.mlp_width", m.mlp_width, ["tensor"], 1),
-        ("data.vocab_size", config.data.vocab_size, ["tensor"], 1),
-        ("data.seq_len", config.data.seq_len, ["sequence"], 1),
-    ]
-    for key, value, axes, micro in checks:
-        shards = math.prod(mesh.shape[a] for a in axes)
-        parts = shards * micro
-        if value % parts:
-            near = max(parts, round(value / parts) * parts)
-            over = f"{' x '.join(f'{a}={mesh.shape[a]}' for a in axes)} of config.parallel"
-            if micro > 1:
-                over += f" times config.train.accumulate={micro}"
-            raise UserError(
-                f"config.{key}={value} does not divide over {parts} shards, {over}; the nearest that does is {near}"
-            )

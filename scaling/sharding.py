@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from scaling.errors import UserError
 from scaling.mesh import AXES, BATCH_AXES
@@ -67,21 +67,107 @@ def _nearest(name, known) -> str:
     )
 
 
-def spec(axes, by: Mapping[str, str | None], mesh: Mesh) -> PartitionSpec:
-    """The partition of an array whose axes have these logical names; "batch" is split by BATCH_AXES.
+def spec(
+    axes, by: Mapping[str, str | None], mesh: Mesh | AbstractMesh, rows=BATCH_AXES
+) -> PartitionSpec:
+    """The partition of an array whose axes have these logical names; "batch" is split by `rows`.
 
     A mesh axis splits one axis of an array: where two ask for it, the first has it.
     """
     used: set[str] = set()
     places: list = []
     for name in axes:
-        axis = None if name is None else BATCH_AXES if name == "batch" else by[name]
+        axis = None if name is None else rows if name == "batch" else by[name]
         single = (axis,) if isinstance(axis, str) else axis or ()
         if used.intersection(single) or math.prod(mesh.shape[a] for a in single) == 1:
             axis, single = None, ()
         used.update(single)
         places.append(axis)
     return PartitionSpec(*places)
+
+
+def check_divides(config, by: Mapping[str, str | None], mesh: Mesh) -> None:
+    """Raises UserError naming the first size that its part of the mesh does not divide, and what it would."""
+    m, micro = config.model, config.train.accumulate
+    rows = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    named = _sizes(mesh, [axis for axis in BATCH_AXES if mesh.shape[axis] > 1] or ["data"])
+    if micro > 1:
+        times = f"{named} of config.parallel times config.train.accumulate={micro}"
+        _divides("train.batch_size", config.train.batch_size, rows * micro, times)
+    for key in ("train.batch_size", "eval.batch_size"):
+        _divides(key, config[key.split(".")[0]].batch_size, rows, f"{named} of config.parallel")
+
+    context, heads = ("data.seq_len", config.data.seq_len), m.width // m.head_dim
+    sizes = {
+        "embed": ("model.width", m.width),
+        "width": ("model.width", m.width),
+        "heads": ("model.width / model.head_dim", heads),
+        "mlp": ("model.mlp_width", m.mlp_width),
+        "vocab": ("data.vocab_size", config.data.vocab_size),
+        "sequence": context,
+        "keys": context,
+        "positions": context,
+        "layers": ("model.depth", m.depth),
+        "head_dim": ("model.head_dim", m.head_dim),
+    }
+    for name, axis in by.items():
+        if axis is None or mesh.shape[axis] == 1:
+            continue
+        if name not in sizes:  # query, key, value; gate and input
+            raise UserError(
+                f"config.parallel.rules: {(name, axis)}: {axis}={mesh.shape[axis]} cannot split the few of "
+                f"{name!r}; leave it whole, {(name, '')}"
+            )
+        key, value = sizes[name]
+        multiple = m.head_dim if key == "model.width" else 1
+        over = f"{_sizes(mesh, [axis])} of config.parallel"
+        _divides(key, value, mesh.shape[axis], over, multiple)
+
+
+def _sizes(mesh: Mesh, axes) -> str:
+    return " x ".join(f"{axis}={mesh.shape[axis]}" for axis in axes)
+
+
+def _divides(key: str, value: int, parts: int, over: str, multiple: int = 1) -> None:
+    if value % parts:
+        fits = math.lcm(parts, multiple)
+        near = max(fits, round(value / fits) * fits)
+        raise UserError(
+            f"config.{key}={value} does not divide over {parts} shards, {over}; the nearest that does is {near}"
+        )
+
+
+def place(axes, by: Mapping[str, str | None], mesh: Mesh) -> NamedSharding:
+    """The sharding of an activation whose axes have these logical names, also within `apart`."""
+    traced = jax.sharding.get_abstract_mesh()
+    if not traced.manual_axes:
+        return NamedSharding(mesh, spec(axes, by, mesh))
+    rows = tuple(axis for axis in BATCH_AXES if axis not in traced.manual_axes)
+    return NamedSharding(traced, spec(axes, by, traced, rows))
+
+
+def apart(means: Callable, mesh: Mesh) -> Callable:
+    """`means(params, tokens_BT1)`, means over rows as a tree, with one sum over devices after all of its work.
+
+    Written for the whole batch, the compiler would add up the gradients of every micro-batch over all
+    devices. Left to it where "fsdp" or "sequence" split the tokens too: within such a group it would gather
+    activations for the gradient of the embedding (jax 0.10).
+    """
+    outer = tuple(axis for axis in ("replica", "data") if mesh.shape[axis] > 1)
+    if not outer or mesh.shape["fsdp"] * mesh.shape["sequence"] > 1:
+        return means
+
+    def own(params, tokens_BT1):
+        return jax.lax.pmean(means(params, tokens_BT1), outer)
+
+    return jax.shard_map(
+        own,
+        mesh=mesh,
+        axis_names=set(outer),
+        in_specs=(PartitionSpec(), PartitionSpec(outer)),
+        out_specs=PartitionSpec(),
+        check_vma=False,  # else gradients are summed where they arise
+    )
 
 
 def param_shardings(model_state: nnx.State, mesh: Mesh, by: Mapping[str, str | None] = RULES):
@@ -107,9 +193,8 @@ def batch_share(mesh: Mesh) -> tuple[int, int]:
     spans = batch_sharding(mesh).addressable_devices_indices_map((shards,)).values()
     rows = sorted({range(shards)[span[0]].start for span in spans if span})
     if rows != list(range(rows[0], rows[0] + len(rows))) or rows[0] % len(rows):
-        sizes = " x ".join(f"{a}={mesh.shape[a]}" for a in AXES)
         raise UserError(
-            f"config.parallel: {sizes} scatters the rows of one process; let sequence x tensor divide its devices"
+            f"config.parallel: {_sizes(mesh, AXES)} scatters the rows of one process; let sequence x tensor divide its devices"
         )
     return rows[0] // len(rows), shards // len(rows)
 

@@ -102,9 +102,13 @@ class _Functions:
 
 
 def _functions(
-    c: ConfigDict, place: axes.Place | None = None, sequence_shards: int = 1
+    c: ConfigDict,
+    place: axes.Place | None = None,
+    sequence_shards: int = 1,
+    apart: Callable[[Callable], Callable] = lambda means: means,
 ) -> _Functions:
-    """`place` lays out what the mesh splits besides the batch, see `models/axes.py`."""
+    """`place` lays out what the mesh splits besides the batch, see `models/axes.py`; `apart` wraps the
+    sum over micro-batches, see `sharding.apart`."""
     backend = jax.default_backend()
     with c.unlocked():
         for kind in ("matmul", "attention"):
@@ -144,10 +148,13 @@ def _functions(
         return losses_BT(params, tokens_BT1).mean()
 
     def loss_and_grads(params, tokens_BT1):
+        if c.train.accumulate == 1:
+            return jax.value_and_grad(loss)(params, tokens_BT1)
+        return apart(micro_batches)(params, tokens_BT1)
+
+    def micro_batches(params, tokens_BT1):
         """Means over A micro-batches, one after another; each has rows of all devices."""
         A = c.train.accumulate
-        if A == 1:
-            return jax.value_and_grad(loss)(params, tokens_BT1)
         tokens_ABT1 = jnp.moveaxis(tokens_BT1.reshape(-1, A, tokens_BT1.shape[-1]), 1, 0)
 
         def add(total, tokens_BT1):
@@ -202,13 +209,16 @@ def _quick() -> dict[str, int] | None:
 def _programs(key: str) -> Programs:
     c = _config_of(key)
     mesh = meshes.make_mesh(c.parallel)
-    meshes.check_divides(c, mesh)
     by = sharding.rules(c.parallel)
+    sharding.check_divides(c, by, mesh)
 
-    def place(names) -> NamedSharding:
-        return NamedSharding(mesh, sharding.spec(names, by, mesh))
-
-    f = _functions(c, place if sharding.needs_placing(mesh) else None, mesh.shape["sequence"])
+    place = functools.partial(sharding.place, by=by, mesh=mesh)
+    f = _functions(
+        c,
+        place if sharding.needs_placing(mesh) else None,
+        mesh.shape["sequence"],
+        functools.partial(sharding.apart, mesh=mesh),
+    )
     param_shardings = nnx.to_pure_dict(sharding.param_shardings(f.abstract, mesh, by))
     everywhere = sharding.replicated(mesh)
     shapes = jax.eval_shape(f.init, 0)

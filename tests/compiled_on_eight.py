@@ -29,6 +29,7 @@ TINY = {
 }
 MESHES = {
     "dp": {},
+    "dp, accumulate 2": {"train.batch_size": 16, "train.accumulate": 2},
     "fsdp": {"parallel.fsdp": 8},
     "fsdp, remat": {
         "parallel.fsdp": 8, "model.remat": "block", "model.scan_layers": True, "model.depth": 3,

@@ -44,6 +44,7 @@ STRATEGIES = {
         "parallel.fsdp": -1,
         "train.accumulate": 2,
     },
+    "data 4 x tensor 2, accumulate 2": {"parallel.tensor": 2, "train.accumulate": 2},
     "remat dots, scan, fsdp 8": {
         "model.remat": "dots",
         "model.scan_layers": True,

@@ -99,8 +99,9 @@ def test_texts_of_other_backends_are_read():
 # ---- strategies, per device and step
 
 
-def test_data_parallel_sends_the_gradients_and_nothing_else(eight):
-    found = totals(eight["dp"])
+@pytest.mark.parametrize("program", ["dp", "dp, accumulate 2"])
+def test_data_parallel_sends_the_gradients_once_and_nothing_else(eight, program):
+    found = totals(eight[program])
     assert set(found) == {"all-reduce"}
     gradients = 4 * (L * MATRICES + SCALES + 2 * EMBEDDING)
     assert gradients <= found["all-reduce"].bytes <= gradients + SMALL

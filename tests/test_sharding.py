@@ -132,12 +132,26 @@ def test_the_rest_of_the_devices(config):
          "16 shards, data=8 .* times config.train.accumulate=2; .* is 16$"),
         ({"tensor": 4}, {}, r"model.width / model.head_dim=2 .* 4 shards, tensor=4 .* is 4$"),
         ({"sequence": 5}, {}, "data.seq_len=32 does not divide over 5 .* is 30$"),
-        ({"fsdp": 3}, {"train.batch_size": 9, "eval.batch_size": 9}, "model.width=16 .* is 15$"),
+        ({"fsdp": 3}, {"train.batch_size": 9, "eval.batch_size": 9}, "model.width=16 .* is 24$"),
+        ({"fsdp": 4}, {"parallel.rules": (("heads", "fsdp"),)}, "head_dim=2 .* fsdp=4 .* is 4$"),
+        ({"tensor": 2}, {"parallel.rules": (("qkv", "tensor"),)},
+         r"rules: \('qkv', 'tensor'\): tensor=2 .* leave it whole, \('qkv', ''\)$"),
     ],
 )  # fmt: skip
 def test_what_a_mesh_does_not_divide(config, sizes, values, message):
+    config = config_lib.with_values(config, {"train.batch_size": 8, "eval.batch_size": 8, **values})
     with pytest.raises(UserError, match=message):
-        mesh.check_divides(config_lib.with_values(config, values), Grid(**sizes))
+        sharding.check_divides(config, sharding.rules(config.parallel), Grid(**sizes))
+
+
+def test_what_a_rule_leaves_whole_need_not_be_divided(config):
+    config = sized(config, rules=(("heads", ""), ("vocab", "")))
+    values = {"data.tokenizer": "bpe", "data.vocab_size": 301, "model.mlp_width": 64}
+    config = config_lib.with_values(config, values)
+    sharding.check_divides(config, sharding.rules(config.parallel), Grid(tensor=4))
+    with pytest.raises(UserError, match=r"model.mlp_width=66 .* is 64$"):
+        whole = config_lib.with_values(config, {"model.mlp_width": 66})
+        sharding.check_divides(whole, sharding.rules(whole.parallel), Grid(tensor=4))
 
 
 def test_a_rule_of_the_config_replaces_one(config):
