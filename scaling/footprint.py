@@ -12,7 +12,7 @@ What the backward pass needs of a block, in numbers per token, is counted as
 for all L blocks; with `model.remat` "block" it is D for each of L blocks and the rest for one of them.
 Logits are float32 and have a gradient of their size. Under "fsdp" the gathered weights of all blocks are
 there until the backward pass has used them, with remat those of one block or of the head. A compiler's
-own copies come on top: programs of the CPU backend took 1.1 to 1.6 times as much besides the state.
+own copies come on top: programs of the CPU backend took 1.1 to 2.2 times as much besides the state.
 
 Runs packed into one program live whole on one device each, all that a device has at the same time.
 """
