@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     c.model.tied_head = False  # the head is the transposed embedding
     c.model.dtype = "float32"  # float32 | bfloat16, of activations and matrix products
     c.model.param_dtype = "float32"  # float32 | bfloat16, of parameters and optimizer state
-    c.model.remat = "none"  # none | block: recompute each block's activations in the backward pass
+    c.model.remat = "none"  # none | block | dots: what the backward pass recomputes, blocks or all of them but their matrix products
     c.model.scan_layers = False  # scan over the blocks (compiles faster) or unroll (runs faster)
     c.model.matmul = "auto"  # auto | plain | flat, see scaling/models/ops.py
     c.model.attention = "auto"  # auto | plain | chunked | cudnn, see scaling/models/ops.py
@@ -69,6 +69,7 @@ def get_config() -> ConfigDict:
     c.train.tokens = 1_000_000  # length of the run; rounded to whole steps
     c.train.batch_size = 16  # sequences per optimizer step
     c.train.steps_per_dispatch = 32  # optimizer steps per call into the compiled program
+    c.train.accumulate = 1  # micro-batches per step, one after another; divides batch_size
     c.train.log_every = 8  # steps per row of metrics.jsonl; divides steps_per_dispatch
 
     c.eval = ConfigDict()
@@ -78,9 +79,13 @@ def get_config() -> ConfigDict:
 
     c.parallel = ConfigDict()
     c.parallel.cpu_devices = 2  # devices a CPU host is presented as, each with a share of the batch
-    c.parallel.data = -1  # mesh axis for data parallelism; -1 = all remaining devices
-    c.parallel.fsdp = 1  # mesh axis that shards parameters over their "embed" dimension
-    c.parallel.tensor = 1  # mesh axis that splits heads, MLP and vocabulary
+    # sizes of the mesh axes, see scaling/mesh.py; one may be -1 = all remaining devices
+    c.parallel.replica = 1  # repeats the rest, over groups of hosts that a slower network joins
+    c.parallel.data = -1  # splits the batch
+    c.parallel.fsdp = 1  # splits the batch, and parameters and optimizer state by model width
+    c.parallel.sequence = 1  # splits the positions of a sequence
+    c.parallel.tensor = 1  # splits heads, MLP and vocabulary
+    c.parallel.rules = ()  # other rules than scaling/sharding.py's: ((logical axis, mesh axis or ""), ...)
     c.parallel.device_memory_gb = 0.0  # a run that needs more is refused; 0 = as the device says
 
     c.checkpoint = ConfigDict()

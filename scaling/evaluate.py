@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling.models import axes
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -24,10 +26,14 @@ class HeldOut:
 
 
 def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
-    """Cross-entropy in nats, `[B, T]` float32."""
+    """Cross-entropy in nats, `[B, T]` float32; no device needs logits of a part of V that is another's."""
     logits_BTV = logits_BTV.astype(jnp.float32)
     log_total_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-    picked_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
+    if axes.splits("vocab"):
+        here_BTV = jnp.arange(logits_BTV.shape[-1]) == targets_BT[..., None]
+        picked_BT = jnp.where(here_BTV, logits_BTV, 0.0).sum(axis=-1)
+    else:
+        picked_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
     return log_total_BT - picked_BT
 
 

@@ -9,7 +9,8 @@ What the backward pass needs of a block, in numbers per token, is counted as
   + (4 D + (G + 1) F) / tensor        query, key, value and their mix; the MLP's hidden layer
   + H T / tensor                      attention weights (float32), none with "cudnn"
 
-for all L blocks; with `model.remat` "block" it is D for each of L blocks and the rest for one of them.
+for all L blocks; with `model.remat` "block" it is D for each of L blocks and the rest for one of them, with "dots"
+each block keeps its matrix products, 3 D + (3 D + G F) / tensor. Under "sequence" a device has its part of T.
 Logits are float32 and have a gradient of their size. Under "fsdp" the gathered weights of all blocks are
 there until the backward pass has used them, with remat those of one block or of the head. A compiler's
 own copies come on top: programs of the CPU backend took 1.1 to 2.2 times as much besides the state.
@@ -50,8 +51,10 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
     groups = accounting.param_groups(shape)
     blocks = groups["attention"] + groups["mlp"]
     gathered: float = blocks + groups["head"]
-    if m.remat == "block":
-        trunk = block + number * shape.width * shape.depth
+    if m.remat != "none":
+        products = 2 * shape.width + (3 * shape.width + shape.mlp_inputs * shape.mlp_width) / tensor
+        kept = shape.width + (products if m.remat == "dots" else 0)
+        trunk = block + number * kept * shape.depth
         gathered = max(blocks / shape.depth, groups["head"])
     positions = tokens * (1 + 1 / shape.seq_len)
     found = {

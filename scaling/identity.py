@@ -21,7 +21,7 @@ NOT_IN_RUN_HASH: dict[str, tuple[str, ...] | None] = {
     "launch": None,
     "laws": None,
     "data": ("cache_dir", "prefetch", "path"),
-    "train": ("steps_per_dispatch", "log_every"),
+    "train": ("steps_per_dispatch", "log_every", "accumulate"),
     "model": ("remat", "scan_layers", "matmul", "attention"),
 }
 # Keys that came after the first runs were named, with the value that leaves a run what it was then:

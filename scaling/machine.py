@@ -36,9 +36,9 @@ def enable_compilation_cache() -> None:
 
 def start_jax(cpu_devices: int) -> None:
     """Set up jax before its first use: CPU hosts as `cpu_devices` devices, programs kept on disk."""
-    from scaling import sharding
+    from scaling import mesh
 
-    sharding.configure_cpu_devices(cpu_devices)
+    mesh.configure_cpu_devices(cpu_devices)
     enable_compilation_cache()
 
 

@@ -1,99 +1,115 @@
-"""Meshes, and the rules from a parameter's logical axes to mesh axes. Models only name their axes.
+"""How arrays lie on a mesh: the rules from logical axes to mesh axes, and what follows from them.
 
-The mesh has three axes: "data" splits the batch, "fsdp" splits the batch and, between uses, every
-parameter along its model-width dimension, "tensor" splits heads, MLP and vocabulary.
+Models only name the axes of their parameters and activations. A strategy is the sizes of the mesh axes
+(`config.parallel`, see `mesh.py`) under these rules; `config.parallel.rules` replaces single ones.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Mapping
 
 import jax
-import numpy as np
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scaling.errors import UserError
+from scaling.mesh import AXES, BATCH_AXES
 
-AXES = ("data", "fsdp", "tensor")
-BATCH_AXES = ("data", "fsdp")
 RULES: dict[str, str | None] = {
+    # parameters; "embed" is their model width, gathered where they are used
     "embed": "fsdp",
+    "positions": None,
+    "layers": None,
+    # parameters and activations
     "heads": "tensor",
     "mlp": "tensor",
     "vocab": "tensor",
     "head_dim": None,
     "qkv": None,
     "gate": None,
-    "positions": None,
-    "layers": None,
+    # activations; the batch is split by all of BATCH_AXES
+    "width": None,
+    "sequence": "sequence",
+    "keys": None,  # positions that all queries see
 }
 
 
-def configure_cpu_devices(count: int) -> None:
-    """Present a CPU host as `count` devices; must run before jax first looks at its devices."""
-    jax.config.update("jax_num_cpu_devices", count)
+def rules(parallel) -> dict[str, str | None]:
+    """RULES with those of `config.parallel.rules`, pairs of a logical axis and a mesh axis or "".
 
-
-def make_mesh(parallel, devices=None) -> Mesh:
-    """The mesh described by the config's `parallel` section over `devices` (default: all).
-
-    Raises UserError where the sizes do not multiply to the number of devices.
+    Raises UserError where a pair names an axis that there is not.
     """
-    devices = jax.devices() if devices is None else devices
-    fixed = parallel.fsdp * parallel.tensor
-    data = parallel.data if parallel.data > 0 else len(devices) // fixed
-    sizes = (data, parallel.fsdp, parallel.tensor)
-    if math.prod(sizes) != len(devices):
-        raise UserError(
-            f"config.parallel: data={parallel.data} x fsdp={parallel.fsdp} x "
-            f"tensor={parallel.tensor} does not make the {len(devices)} devices there are"
-        )
-    grid = np.asarray(devices).reshape(sizes)
-    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
-
-
-def check_divides(config, mesh: Mesh) -> None:
-    """Raises UserError naming the first dimension that a mesh axis does not divide."""
-    m = config.model
-    shards = math.prod(mesh.shape[a] for a in BATCH_AXES)
-    heads = m.width // m.head_dim
-    for key, value, parts in (
-        ("train.batch_size", config.train.batch_size, shards),
-        ("eval.batch_size", config.eval.batch_size, shards),
-        ("model.width", m.width, mesh.shape["fsdp"]),
-        ("model.width / head_dim", heads, mesh.shape["tensor"]),
-        ("model.mlp_width", m.mlp_width, mesh.shape["tensor"]),
-        ("data.vocab_size", config.data.vocab_size, mesh.shape["tensor"]),
-    ):
-        if value % parts:
+    found = dict(RULES)
+    for pair in parallel.rules:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2):
             raise UserError(
-                f"config.{key}={value} does not divide over {parts} shards of config.parallel"
+                f'config.parallel.rules: {pair!r} should be two names, ("mlp", "tensor")'
             )
+        logical, axis = pair
+        for name, known, what in (
+            (logical, RULES, "logical axis"),
+            (axis, (*AXES, ""), "mesh axis"),
+        ):
+            if name not in known:
+                raise UserError(
+                    f"config.parallel.rules: {pair!r}: no {what} {name!r}; {_nearest(name, known)}"
+                )
+        found[logical] = axis or None
+    return found
 
 
-def param_shardings(model_state: nnx.State, mesh: Mesh):
+def _nearest(name, known) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return (
+        f"do you mean {near[0]!r}?" if near else f"choose one of {', '.join(filter(None, known))}"
+    )
+
+
+def spec(axes, by: Mapping[str, str | None], mesh: Mesh) -> PartitionSpec:
+    """The partition of an array whose axes have these logical names; "batch" is split by BATCH_AXES.
+
+    A mesh axis splits one axis of an array: where two ask for it, the first has it.
+    """
+    used: set[str] = set()
+    places: list = []
+    for name in axes:
+        axis = None if name is None else BATCH_AXES if name == "batch" else by[name]
+        single = (axis,) if isinstance(axis, str) else axis or ()
+        if used.intersection(single) or math.prod(mesh.shape[a] for a in single) == 1:
+            axis, single = None, ()
+        used.update(single)
+        places.append(axis)
+    return PartitionSpec(*places)
+
+
+def param_shardings(model_state: nnx.State, mesh: Mesh, by: Mapping[str, str | None] = RULES):
     """A tree of shardings in the shape of `model_state`, from the axes its variables name."""
 
     def of(variable: nnx.Variable) -> NamedSharding:
-        axes = variable.get_metadata("out_sharding")
-        return NamedSharding(mesh, PartitionSpec(*(RULES[a] for a in axes)))
+        return NamedSharding(mesh, spec(variable.get_metadata("out_sharding"), by, mesh))
 
     return jax.tree.map(of, model_state, is_leaf=lambda x: isinstance(x, nnx.Variable))
+
+
+def needs_placing(mesh: Mesh) -> bool:
+    """Whether anything but the batch is split: then activations are told where they lie."""
+    return any(mesh.shape[a] > 1 for a in AXES if a not in ("replica", "data"))
 
 
 def batch_share(mesh: Mesh) -> tuple[int, int]:
     """(k, n): this process holds the k-th of n equal parts of a batch's rows.
 
-    Processes that "tensor" spans hold the same rows. Raises UserError where a process's rows lie apart.
+    Processes that "sequence" or "tensor" span hold the same rows. Raises UserError where a process's rows lie apart.
     """
     shards = math.prod(mesh.shape[a] for a in BATCH_AXES)
     spans = batch_sharding(mesh).addressable_devices_indices_map((shards,)).values()
     rows = sorted({range(shards)[span[0]].start for span in spans if span})
     if rows != list(range(rows[0], rows[0] + len(rows))) or rows[0] % len(rows):
+        sizes = " x ".join(f"{a}={mesh.shape[a]}" for a in AXES)
         raise UserError(
-            f"config.parallel: data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']} x tensor="
-            f"{mesh.shape['tensor']} scatters the rows of one process; let tensor divide its devices"
+            f"config.parallel: {sizes} scatters the rows of one process; let sequence x tensor divide its devices"
         )
     return rows[0] // len(rows), shards // len(rows)
 

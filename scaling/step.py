@@ -23,10 +23,11 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from ml_collections import ConfigDict
 
+from scaling import mesh as meshes
 from scaling import optim, sharding
 from scaling.evaluate import token_losses
 from scaling.flat import flatten
-from scaling.models import ops
+from scaling.models import axes, ops
 from scaling.models.transformer import Transformer
 
 # What the compiled programs depend on: sections or single keys of the config.
@@ -42,6 +43,7 @@ PROGRAM_KEYS = (
     "train.batch_size",
     "train.steps_per_dispatch",
     "train.log_every",
+    "train.accumulate",
     "eval.batch_size",
     "parallel",
 )
@@ -99,11 +101,16 @@ class _Functions:
     abstract: Any  # the model's nnx.State as shapes
 
 
-def _functions(c: ConfigDict) -> _Functions:
+def _functions(
+    c: ConfigDict, place: axes.Place | None = None, sequence_shards: int = 1
+) -> _Functions:
+    """`place` lays out what the mesh splits besides the batch, see `models/axes.py`."""
     backend = jax.default_backend()
     with c.unlocked():
-        c.model.matmul = ops.pick(c.model.matmul, kind="matmul", backend=backend)
-        c.model.attention = ops.pick(c.model.attention, kind="attention", backend=backend)
+        for kind in ("matmul", "attention"):
+            c.model[kind] = ops.pick(
+                c.model[kind], kind=kind, backend=backend, sequence_shards=sequence_shards
+            )
 
     def build(seed) -> Transformer:
         with nnx.use_eager_sharding(False):
@@ -129,14 +136,30 @@ def _functions(c: ConfigDict) -> _Functions:
         return {"params": params, "opt": init_opt(params)}
 
     def losses_BT(params, tokens_BT1):
-        logits_BTV = as_model(params)(tokens_BT1[:, :-1].astype(jnp.int32))
-        return token_losses(logits_BTV, tokens_BT1[:, 1:].astype(jnp.int32))
+        with axes.placed_by(place):
+            logits_BTV = as_model(params)(tokens_BT1[:, :-1].astype(jnp.int32))
+            return token_losses(logits_BTV, tokens_BT1[:, 1:].astype(jnp.int32))
 
     def loss(params, tokens_BT1):
         return losses_BT(params, tokens_BT1).mean()
 
+    def loss_and_grads(params, tokens_BT1):
+        """Means over A micro-batches, one after another; each has rows of all devices."""
+        A = c.train.accumulate
+        if A == 1:
+            return jax.value_and_grad(loss)(params, tokens_BT1)
+        tokens_ABT1 = jnp.moveaxis(tokens_BT1.reshape(-1, A, tokens_BT1.shape[-1]), 1, 0)
+
+        def add(total, tokens_BT1):
+            found = jax.value_and_grad(loss)(params, tokens_BT1)
+            return jax.tree.map(lambda t, x: t + x.astype(jnp.float32), total, found), None
+
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (jnp.zeros(()), params))
+        value, grads = jax.tree.map(lambda x: x / A, jax.lax.scan(add, zeros, tokens_ABT1)[0])
+        return value, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
+
     def one_step(state, hyper, tokens_BT1, step):
-        value, grads = jax.value_and_grad(loss)(state["params"], tokens_BT1)
+        value, grads = loss_and_grads(state["params"], tokens_BT1)
         transform = optim.optimizer(c.optim, hyper)
         updates, opt = transform.update(grads, state["opt"], state["params"])
         lr = optim.learning_rate(c.optim.schedule, step, hyper)
@@ -178,10 +201,15 @@ def _quick() -> dict[str, int] | None:
 @functools.lru_cache(maxsize=64)
 def _programs(key: str) -> Programs:
     c = _config_of(key)
-    mesh = sharding.make_mesh(c.parallel)
-    sharding.check_divides(c, mesh)
-    f = _functions(c)
-    param_shardings = nnx.to_pure_dict(sharding.param_shardings(f.abstract, mesh))
+    mesh = meshes.make_mesh(c.parallel)
+    meshes.check_divides(c, mesh)
+    by = sharding.rules(c.parallel)
+
+    def place(names) -> NamedSharding:
+        return NamedSharding(mesh, sharding.spec(names, by, mesh))
+
+    f = _functions(c, place if sharding.needs_placing(mesh) else None, mesh.shape["sequence"])
+    param_shardings = nnx.to_pure_dict(sharding.param_shardings(f.abstract, mesh, by))
     everywhere = sharding.replicated(mesh)
     shapes = jax.eval_shape(f.init, 0)
     # Optimizer moments lie where their parameters lie; its scalars are replicated.

@@ -1,8 +1,7 @@
-"""One run: kill, resume, compare to the bit; diverge; stop by a signal; equal on any mesh."""
+"""One run: kill, resume, compare to the bit; diverge; stop by a signal."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -10,13 +9,12 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from scaling import config as config_lib
 from scaling import files, results, train
 from scaling.errors import EXIT_PREEMPTED, UserError
-from tests.conftest import ROOT, run_cli, run_python
+from tests.conftest import ROOT, run_cli
 
 OVERRIDES = (
     "--config=configs/mini.py",
@@ -205,43 +203,3 @@ def test_another_runs_directory_is_refused_and_left_alone(tmp_path, config):
     with pytest.raises(UserError, match="belongs to another run"):
         train.train_run(other, tmp_path / "run")
     assert (tmp_path / "run" / "config.json").read_bytes() == before
-
-
-MESHES = """
-import json, sys
-from pathlib import Path
-from scaling import config as config_lib, files, sharding
-values = json.loads(sys.argv[1])
-sharding.configure_cpu_devices(values["parallel.cpu_devices"])
-from scaling import step, train
-import hashlib, jax, numpy as np
-config = config_lib.from_json(json.loads(Path(sys.argv[2]).read_text()))
-config = config_lib.with_values(config, values)
-state = step.programs(config).init(0)
-digest = hashlib.sha256()
-for leaf in jax.tree.leaves(state["params"]):
-    digest.update(np.asarray(leaf).tobytes())
-train.train_run(config, Path(sys.argv[3]))
-rows = files.read_lines(Path(sys.argv[3]) / "metrics.jsonl", "step")
-print(json.dumps({"init": digest.hexdigest(), "loss": [r["loss"] for r in rows]}))
-"""
-
-
-def test_meshes_give_the_same_start_to_the_bit_and_the_same_curve(tmp_path, config):
-    path = tmp_path / "config.json"
-    values = {"train.batch_size": 8, "train.tokens": 32 * 8 * 40, "model.head_dim": 4}
-    config = config_lib.with_values(config, values)
-    files.write_json(path, config_lib.to_json(config))
-    found = {}
-    for name, mesh in {
-        "one": {"cpu_devices": 1},
-        "data 8": {"cpu_devices": 8},
-        "fsdp 4 x tensor 2": {"cpu_devices": 8, "fsdp": 4, "tensor": 2},
-    }.items():
-        values = json.dumps({f"parallel.{k}": v for k, v in mesh.items()})
-        done = run_python(MESHES, values, str(path), str(tmp_path / name))
-        assert done.returncode == 0, done.stderr
-        found[name] = json.loads(done.stdout.splitlines()[-1])
-    for name in ("data 8", "fsdp 4 x tensor 2"):
-        assert found[name]["init"] == found["one"]["init"], name
-        np.testing.assert_allclose(found[name]["loss"], found["one"]["loss"], rtol=1e-4)

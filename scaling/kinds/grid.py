@@ -81,7 +81,10 @@ def _tunable(axis: Axis) -> bool:
 
 
 def _optima(axis: Axis, axes: list[Axis], used: list[RunResult], config: ConfigDict) -> list[Group]:
-    """The optimum of one hyperparameter in every group of runs alike in the axes that are not tuned."""
+    """The optimum of one hyperparameter in every group of runs alike in the axes that are not tuned.
+
+    Groups with one value of it have none; random draws of several keys are all of that sort.
+    """
     name, _ = TUNED[axis.keys[0]]
     fixed = [a for a in axes if not _tunable(a)]
     others = [a.positions() for a in fixed]
@@ -89,6 +92,8 @@ def _optima(axis: Axis, axes: list[Axis], used: list[RunResult], config: ConfigD
     found: list[Group] = []
     for group in range(member_N.max() + 1):
         members = np.flatnonzero(member_N == group)
+        if len({axis.values[i] for i in members}) == 1:
+            continue
         here = [used[i] for i in members]
         table = make_table(
             n_params=columns.numbers(here, "n_params", config),
@@ -218,6 +223,8 @@ def _summary(axes: list[Axis], points: Repeats, optima: dict[str, list[Group]]) 
         ends = f" +- {points.sd_P[p]:.4f} (s.d. of {count} seeds)" if count > 1 else ""
         lines.append(f"  loss {points.mean_P[p]:.4f}{ends}  {values}")
     for name, found in optima.items():
+        if not found:
+            continue
         lines.append(f"Optimum of {name}, a parabola near the lowest loss")
         for setting, t in found:
             said = t.problem or f"{t.optimum.brief()}, loss {t.loss:.4f}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import stats
 
 from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.parabola import Quadratics, averaged, coefficients, fit_quadratics
@@ -48,17 +49,26 @@ def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: 
     """One `Tuned` of `hyper`, "lr" or "batch", per group of equal n_params and tokens (flops, where it has no tokens), bad ones with the reason.
 
     The noise is that of the quadratics' residuals, of all groups together and widened for what was fitted:
-    one profile has too few points to tell. Raises CannotFit where the table lacks a column.
+    one profile has too few points to tell. Where no quadratic leaves a residual it is that of the seeds.
+    Raises CannotFit where the table lacks a column.
     """
     groups = [table.rows(g) for g in _groups(table)]
     bowls = [_bowl(rows, hyper, near) for rows in groups]
     left = [b.residual_P * np.sqrt(b.runs_P * len(b.runs_P) / b.free) for b in bowls if b.free > 0]
-    pool = np.concatenate(left) if left else np.empty(0)
+    pool = np.concatenate(left) if left else _seeds(bowls)
     rng = np.random.default_rng(0)
     return [
         _tuned(rows, bowl, hyper, pool, rng, bootstrap, confidence)
         for rows, bowl in zip(groups, bowls, strict=True)
     ]
+
+
+def _seeds(bowls: list[_Bowl]) -> np.ndarray:
+    """Quantiles of a normal distribution as wide as rows of one point are apart; empty where none are repeated."""
+    repeated = [b.repeats for b in bowls if b.repeats > 0]
+    if not repeated:
+        return np.empty(0)
+    return np.sqrt(np.mean(np.square(repeated))) * stats.norm.ppf((np.arange(200) + 0.5) / 200)
 
 
 def _groups(table: Table) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import ops
+from scaling.models import axes, ops
 
 
 def normal_param(rngs: nnx.Rngs, shape, std: float, axes: tuple[str, ...], dtype) -> nnx.Param:
@@ -56,14 +56,15 @@ def rotate(x_BTHK, base: float):
 class Attention(nnx.Module):
     """Causal multi-head self-attention without biases; optional QK-norm (Dehghani et al. 2023)."""
 
+    W_IN = ("embed", "heads", "qkv", "head_dim")
+    W_OUT = ("heads", "head_dim", "embed")
+
     def __init__(self, model, *, rngs: nnx.Rngs):
         D, H, K = model.width, model.width // model.head_dim, model.head_dim
         dtype = jnp.dtype(model.param_dtype)
         out_std = 1 / math.sqrt(D) / math.sqrt(2 * model.depth)
-        self.w_DHXK = normal_param(
-            rngs, (D, H, 3, K), 1 / math.sqrt(D), ("embed", "heads", "qkv", "head_dim"), dtype
-        )
-        self.w_HKD = normal_param(rngs, (H, K, D), out_std, ("heads", "head_dim", "embed"), dtype)
+        self.w_DHXK = normal_param(rngs, (D, H, 3, K), 1 / math.sqrt(D), self.W_IN, dtype)
+        self.w_HKD = normal_param(rngs, (H, K, D), out_std, self.W_OUT, dtype)
         norm = dict(kind="rmsnorm", eps=model.norm_eps, dtype=dtype)
         self.q_norm = Norm(K, "head_dim", **norm) if model.qk_norm else None
         self.k_norm = Norm(K, "head_dim", **norm) if model.qk_norm else None
@@ -72,34 +73,43 @@ class Attention(nnx.Module):
 
     def __call__(self, x_BTD):
         B, T, D = x_BTD.shape
-        w_DHXK, w_HKD = (w[...].astype(x_BTD.dtype) for w in (self.w_DHXK, self.w_HKD))
+        w_DHXK = axes.gathered(self.w_DHXK[...].astype(x_BTD.dtype), *self.W_IN)
+        w_HKD = axes.gathered(self.w_HKD[...].astype(x_BTD.dtype), *self.W_OUT)
         qkv = ops.matmul(x_BTD, w_DHXK.reshape(D, -1), self.matmul)
-        qkv_BTHXK = qkv.reshape(B, T, *w_DHXK.shape[1:])
+        qkv_BTHXK = axes.constrain(
+            qkv.reshape(B, T, *w_DHXK.shape[1:]), "batch", "sequence", "heads", "qkv", "head_dim"
+        )
         q_BTHK, k_BTHK, v_BTHK = (qkv_BTHXK[:, :, :, i] for i in range(3))
         if self.q_norm is not None and self.k_norm is not None:
             q_BTHK, k_BTHK = self.q_norm(q_BTHK), self.k_norm(k_BTHK)
         if self.rope_base is not None:
             q_BTHK, k_BTHK = rotate(q_BTHK, self.rope_base), rotate(k_BTHK, self.rope_base)
+        k_BTHK, v_BTHK = (
+            axes.constrain(a, "batch", "keys", "heads", "head_dim") for a in (k_BTHK, v_BTHK)
+        )
         o_BTHK = ops.causal_attention(q_BTHK, k_BTHK, v_BTHK, self.attention)
+        o_BTHK = axes.constrain(o_BTHK, "batch", "sequence", "heads", "head_dim")
         return ops.matmul(o_BTHK.reshape(B, T, -1), w_HKD.reshape(-1, D), self.matmul)
 
 
 class MLP(nnx.Module):
     """Two-layer MLP without biases: GELU, squared ReLU (So et al. 2021) or SwiGLU (Shazeer 2020)."""
 
+    W_IN = ("embed", "gate", "mlp")
+    W_OUT = ("mlp", "embed")
+
     def __init__(self, model, *, rngs: nnx.Rngs):
         D, F = model.width, model.mlp_width
         G = 2 if model.mlp == "swiglu" else 1
         dtype = jnp.dtype(model.param_dtype)
         out_std = 1 / math.sqrt(F) / math.sqrt(2 * model.depth)
-        self.w_DGF = normal_param(
-            rngs, (D, G, F), 1 / math.sqrt(D), ("embed", "gate", "mlp"), dtype
-        )
-        self.w_FD = normal_param(rngs, (F, D), out_std, ("mlp", "embed"), dtype)
+        self.w_DGF = normal_param(rngs, (D, G, F), 1 / math.sqrt(D), self.W_IN, dtype)
+        self.w_FD = normal_param(rngs, (F, D), out_std, self.W_OUT, dtype)
         self.kind, self.matmul = model.mlp, model.matmul
 
     def __call__(self, x_BTD):
-        w_DGF, w_FD = (w[...].astype(x_BTD.dtype) for w in (self.w_DGF, self.w_FD))
+        w_DGF = axes.gathered(self.w_DGF[...].astype(x_BTD.dtype), *self.W_IN)
+        w_FD = axes.gathered(self.w_FD[...].astype(x_BTD.dtype), *self.W_OUT)
         h = [ops.matmul(x_BTD, w_DGF[:, g], self.matmul) for g in range(w_DGF.shape[1])]
         if self.kind == "swiglu":
             h_BTF = jax.nn.silu(h[0]) * h[1]
@@ -107,6 +117,7 @@ class MLP(nnx.Module):
             h_BTF = jnp.square(jax.nn.relu(h[0]))
         else:
             h_BTF = jax.nn.gelu(h[0])
+        h_BTF = axes.constrain(h_BTF, "batch", "sequence", "mlp")
         return ops.matmul(h_BTF, w_FD, self.matmul)
 
 
@@ -121,5 +132,10 @@ class Block(nnx.Module):
         self.mlp = MLP(model, rngs=rngs)
 
     def __call__(self, x_BTD):
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD))
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        x_BTD = x_BTD + _stream(self.attention(self.attention_norm(x_BTD)))
+        return x_BTD + _stream(self.mlp(self.mlp_norm(x_BTD)))
+
+
+def _stream(x_BTD):
+    """What is added to the residual stream, whole in width."""
+    return axes.constrain(x_BTD, "batch", "sequence", "width")

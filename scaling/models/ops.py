@@ -15,13 +15,26 @@ import math
 import jax
 import jax.numpy as jnp
 
+from scaling.errors import UserError
+
 MATMULS = ("auto", "plain", "flat")
 ATTENTIONS = ("auto", "plain", "chunked", "cudnn")
 QUERY_CHUNK = 32  # of 16, 32, 64 and 128 the fastest at T=128, D=16..128 on two CPU cores
 
 
-def pick(choice: str, *, kind: str, backend: str) -> str:
-    """Resolve "auto" for `kind` ("matmul" or "attention") on `backend` ("cpu", "gpu", "tpu")."""
+def pick(choice: str, *, kind: str, backend: str, sequence_shards: int = 1) -> str:
+    """Resolve "auto" for `kind` ("matmul" or "attention") on `backend` ("cpu", "gpu", "tpu").
+
+    Where positions are split over devices the plain forms are the ones whose shapes stay split. Raises UserError
+    where the config asks for another.
+    """
+    if sequence_shards > 1:
+        if choice not in ("auto", "plain"):
+            raise UserError(
+                f"config.model.{kind}={choice!r} takes whole sequences; with config.parallel.sequence="
+                f"{sequence_shards} choose 'plain' or 'auto'"
+            )
+        return "plain"
     if choice != "auto":
         return choice
     on_cpu = {"matmul": "flat", "attention": "chunked"}

@@ -14,8 +14,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import ops
+from scaling.models import axes, ops
 from scaling.models.layers import Block, Norm, normal_param
+
+# What of a block is kept for the backward pass; the rest is computed again.
+REMAT = {
+    "block": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # its matrix products
+}
 
 
 class Transformer(nnx.Module):
@@ -45,12 +51,19 @@ class Transformer(nnx.Module):
 
     def __call__(self, tokens_BT):
         dtype = jnp.dtype(self.compute_dtype)
-        x_BTD = self.embedding_VD[...].astype(dtype)[tokens_BT]
+        embedding_VD = axes.gathered(self.embedding_VD[...].astype(dtype), "vocab", "embed")
+        x_BTD = embedding_VD[tokens_BT]
         if self.positions_TD is not None:
-            x_BTD = x_BTD + self.positions_TD[: tokens_BT.shape[1]].astype(dtype)
+            positions_TD = axes.gathered(self.positions_TD[...].astype(dtype), "positions", "embed")
+            x_BTD = x_BTD + positions_TD[: tokens_BT.shape[1]]
+        x_BTD = axes.constrain(x_BTD, "batch", "sequence", "width")
         x_BTD = self.final_norm(self._trunk(x_BTD))
-        head = self.embedding_VD[...].T if self.head_DV is None else self.head_DV[...]
-        return ops.matmul(x_BTD, head.astype(dtype), self.matmul).astype(jnp.float32)
+        if self.head_DV is None:
+            head_DV = embedding_VD.T
+        else:
+            head_DV = axes.gathered(self.head_DV[...].astype(dtype), "embed", "vocab")
+        logits_BTV = ops.matmul(x_BTD, head_DV, self.matmul)
+        return axes.constrain(logits_BTV, "batch", "sequence", "vocab").astype(jnp.float32)
 
     def _trunk(self, x_BTD):
         graph, stacked = nnx.split(self.blocks)
@@ -58,8 +71,8 @@ class Transformer(nnx.Module):
         def apply(x_BTD, layer):
             return nnx.merge(graph, layer)(x_BTD)
 
-        if self.remat == "block":
-            apply = jax.checkpoint(apply)
+        if self.remat != "none":
+            apply = jax.checkpoint(apply, policy=REMAT[self.remat])
         if self.scan:
             return jax.lax.scan(lambda x, layer: (apply(x, layer), None), x_BTD, stacked)[0]
         leaves, tree = jax.tree.flatten(stacked)

@@ -221,7 +221,7 @@ def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
 
     Raises UserError; also where a run of this plan has a result on other tokens.
     """
-    from scaling import compiled, sharding
+    from scaling import compiled, mesh, sharding
     from scaling.data import prepare
 
     fingerprint = prepare.prepare(runs[0].config.data).fingerprint
@@ -237,7 +237,8 @@ def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
                 f"({result.data_fingerprint}, now {fingerprint}); restore the documents, or choose "
                 "another --workdir"
             )
-    sharding.make_mesh(runs[0].config.parallel)
+    mesh.make_mesh(runs[0].config.parallel)
+    sharding.rules(runs[0].config.parallel)
     compiled.insist_all_fit(
         run.values for run in runs if not (run_dir(workdir, run) / "result.json").exists()
     )

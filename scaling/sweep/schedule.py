@@ -42,7 +42,7 @@ def _chosen(parts: Sequence[Part]) -> dict[str, int]:
     chosen: dict[str, int] = {}
     for key, alike in jobs.groups(parts):
         values = alike[0].run.values
-        split = values["parallel.fsdp"] * values["parallel.tensor"] > 1
+        split = any(values[f"parallel.{axis}"] != 1 for axis in ("fsdp", "sequence", "tensor"))
         chosen[key] = max(chosen.get(key, 1), 1 if split or len(alike) < 2 else _faster(alike))
     return chosen
 

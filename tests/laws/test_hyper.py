@@ -10,6 +10,7 @@ import pytest
 from scaling import laws
 from scaling.errors import UserError
 from scaling.laws.table import CannotFit, make_table
+from scaling.laws.tuned import tuned
 from tests.conftest import ROOT
 
 K, P, Q = 1.79, -0.713, 0.307  # Step Law's learning rate
@@ -89,6 +90,24 @@ def test_seeds_are_one_point_and_narrow_the_law():
     four = make_table(**{c: np.concatenate([t[c] for t in more]) for c in names})
     narrow, wide = (laws.fit_optimum_of(t, "lr").law["p"].se for t in (four, one))
     assert narrow < wide / 1.4
+
+
+def test_seeds_give_an_interval_where_three_points_leave_no_residual():
+    """Three rates of three seeds each: the interval of the optimum is as wide as seeds scatter it."""
+    hits, found = 0, []
+    for seed in range(40):
+        tables = [
+            grids(0.01, 100 * seed + k, points=[(1e8, 1e10)], bend=0.1, steps=range(-1, 2))
+            for k in range(3)
+        ]
+        rows = {n: np.concatenate([t[n] for t in tables]) for n in ("n_params", "tokens", "lr")}
+        table = make_table(loss=np.concatenate([t.loss for t in tables]), **rows)
+        (group,) = tuned(table, "lr", near=1e-6, bootstrap=200, confidence=0.9)
+        if not group.problem:
+            found.append(group.optimum.value)
+            hits += group.optimum.low <= lr_opt(1e8, 1e10) <= group.optimum.high
+    assert len(found) > 30
+    assert 0.75 <= hits / len(found) <= 1, hits / len(found)
 
 
 def test_an_optimum_at_the_edge_is_left_out_and_named():

@@ -1,0 +1,43 @@
+"""Where arrays lie, by the names of their axes: models say names, whoever builds the program says where.
+
+Outside of `placed_by`, on one device and under plain data parallelism, nothing is placed and programs are as written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+from jax.sharding import NamedSharding
+
+Place = Callable[[Sequence[str | None]], NamedSharding]
+_place: contextvars.ContextVar[Place | None] = contextvars.ContextVar("place", default=None)
+
+
+@contextlib.contextmanager
+def placed_by(place: Place | None) -> Iterator[None]:
+    """While a program is traced, `place` maps the names of an array's axes to its sharding."""
+    token = _place.set(place)
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+    """`x`, laid out as the names of its axes say."""
+    place = _place.get()
+    return x if place is None else jax.lax.with_sharding_constraint(x, place(names))
+
+
+def gathered(w: jax.Array, *names: str) -> jax.Array:
+    """A parameter where it is used: whole along "embed", so that weights move and not activations."""
+    return constrain(w, *("width" if name == "embed" else name for name in names))
+
+
+def splits(name: str) -> bool:
+    """Whether an axis of that name is split."""
+    place = _place.get()
+    return place is not None and any(place((name,)).spec)
