@@ -34,6 +34,7 @@ MESHES = {
         "parallel.fsdp": 8, "model.remat": "block", "model.scan_layers": True, "model.depth": 3,
     },
     "tensor": {"parallel.tensor": 4},
+    "fsdp x sequence": {"parallel.fsdp": 2, "parallel.sequence": 4},
     "fsdp x tensor": {"parallel.fsdp": 4, "parallel.tensor": 2},
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from scaling.sweep import plan, runner
 from tests.compiled_on_eight import config_of
 from tests.conftest import run_cli
 
-ORDINARY = ("dp", "fsdp", "tensor", "fsdp x tensor")  # unrolled, no remat
+ORDINARY = ("dp", "fsdp", "tensor", "fsdp x sequence", "fsdp x tensor")  # unrolled, no remat
 
 
 def test_memory_is_that_of_shards_and_the_program_holds_what_shapes_say(eight):

@@ -29,7 +29,9 @@ def test_every_config_is_valid_and_plans(path):
 def test_every_small_study_plans_and_is_affordable_on_two_cores(study):
     config = config_lib.load(f"{ROOT}/configs/sweeps.py:{study}")
     assert config.name == study and config.sweep.kind != "compute"
-    assert sum(run.flops for run in plan.plan(config)) < 2e13  # 14 minutes at the quickstart's speed
+    assert (
+        sum(run.flops for run in plan.plan(config)) < 2e13
+    )  # 14 minutes at the quickstart's speed
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
