@@ -38,9 +38,12 @@ STRATEGIES = {
     "tensor 4 x data 2": {"parallel.tensor": 4},
     "fsdp 4 x tensor 2": {"parallel.data": 1, "parallel.fsdp": -1, "parallel.tensor": 2},
     "fsdp 2 x sequence 4": {"parallel.data": 1, "parallel.fsdp": -1, "parallel.sequence": 4},
-    "replica 2 x fsdp 4": {"parallel.replica": 2, "parallel.data": 1, "parallel.fsdp": -1},
-    "no tensor rule for vocab": {"parallel.tensor": 4, "parallel.rules": (("vocab", ""),)},
-    "accumulate 2, fsdp": {"train.accumulate": 2, "parallel.data": 2, "parallel.fsdp": -1},
+    "replica 2 x fsdp 4, accumulate 2": {
+        "parallel.replica": 2,
+        "parallel.data": 1,
+        "parallel.fsdp": -1,
+        "train.accumulate": 2,
+    },
     "remat dots, scan, fsdp 8": {
         "model.remat": "dots",
         "model.scan_layers": True,

@@ -107,26 +107,37 @@ def test_data_parallel_sends_the_gradients_and_nothing_else(eight):
 
 
 def test_fsdp_gathers_each_weight_and_reduces_each_gradient(eight):
-    """Backward passes use the weights that the forward pass gathered. The embedding is not gathered: tokens
-    and looked-up vectors are exchanged instead, or it is gathered like the head."""
+    """Backward passes use the weights that the forward pass gathered; scales of norms are gathered for both."""
     found = totals(eight["fsdp"])
-    assert set(found) <= {"all-gather", "reduce-scatter", "all-reduce", "all-to-all"}
-    weights = 4 * (L * MATRICES + EMBEDDING)
-    extra = 4 * EMBEDDING + 2 * 4 * SCALES + 4 * B * T
-    assert weights <= found["all-gather"].bytes <= weights + extra
+    assert set(found) <= {"all-gather", "reduce-scatter", "all-reduce"}
+    weights = 4 * (L * MATRICES + 2 * EMBEDDING + SCALES)
+    assert weights <= found["all-gather"].bytes <= weights + 4 * SCALES
     reduced = sum(found[kind].bytes for kind in ("reduce-scatter", "all-reduce") if kind in found)
-    assert weights <= reduced <= weights + 4 * (EMBEDDING + SCALES) + SMALL
-    assert largest(eight["fsdp"], "all-gather") <= 4 * EMBEDDING, "activations are gathered"
-    x_BTD = 4 * B // 8 * T * D  # of a device
-    assert sum(total.bytes for kind, total in found.items() if kind == "all-to-all") <= 2 * x_BTD
+    assert weights <= reduced <= weights + SMALL
+    assert largest(eight["fsdp"], "all-gather") == 4 * EMBEDDING, "activations are gathered"
+
+
+def test_a_split_sequence_gathers_keys_and_values_and_no_other_activation(eight):
+    """Their gradients are reduced, and each device lacks one token of its neighbour's, the last target."""
+    program = eight["fsdp x sequence"]
+    found = totals(program)
+    assert set(found) <= {"all-gather", "reduce-scatter", "all-reduce", "collective-permute"}
+    k_BTHK = 4 * B // 2 * T * D  # bytes of the keys of a device's sequences
+    gathered = [c for c in each(program) if c.kind == "all-gather" and c.group == 4]
+    assert [c.bytes for c in gathered] == [k_BTHK] * (2 * L)
+    weights = 4 * (L * MATRICES + 2 * EMBEDDING + SCALES)
+    assert weights <= found["all-gather"].bytes - 2 * L * k_BTHK <= weights + 4 * SCALES
+    reduced = sum(found[kind].bytes for kind in ("reduce-scatter", "all-reduce") if kind in found)
+    # a gradient is summed over positions, then over rows
+    assert weights + 2 * L * k_BTHK <= reduced <= 2 * weights + 2 * L * k_BTHK + SMALL
+    assert found["collective-permute"].bytes <= B * T
 
 
 def test_fsdp_with_remat_gathers_weights_again_for_the_backward_pass(eight):
     depth = 3  # scanned: the loop over blocks multiplies
     found = totals(eight["fsdp, remat"])
-    weights = 4 * (2 * depth * MATRICES + EMBEDDING)
-    extra = 4 * EMBEDDING + 3 * 4 * (2 * depth + 1) * D + 4 * B * T
-    assert weights <= found["all-gather"].bytes <= weights + extra
+    weights = 4 * (2 * depth * MATRICES + 2 * EMBEDDING)
+    assert weights <= found["all-gather"].bytes <= weights + 3 * 4 * (2 * depth + 1) * D
     assert largest(eight["fsdp, remat"], "all-gather") <= 4 * EMBEDDING
 
 
@@ -150,10 +161,10 @@ def test_fsdp_and_tensor_each_send_their_part(eight):
     x_BTD = 4 * B // 4 * T * D
     among_tensor = [c for c in each(program) if c.group == 2 and c.bytes == x_BTD]
     assert 4 * L <= sum(c.times for c in among_tensor if c.kind == "all-reduce") <= 4 * L + 3
-    weights = 2 * (L * MATRICES + EMBEDDING)  # a half of each, 4 bytes
+    weights = 2 * (L * MATRICES + 2 * EMBEDDING)  # a half of each, 4 bytes
     among_fsdp = [c for c in each(program) if c.kind == "all-gather" and c.group == 4]
     gathered = sum(c.times * c.bytes for c in among_fsdp)
-    assert weights <= gathered <= 2 * weights + 4 * (EMBEDDING + 2 * SCALES + B * T)
+    assert weights <= gathered <= weights + 2 * 4 * SCALES
     assert largest(program, "all-gather") <= 2 * EMBEDDING
 
 

@@ -64,9 +64,6 @@ def test_tensor_parallelism_splits_every_matrix(found):
     assert len(matrices) == 5, params
     for path, (whole, part) in matrices.items():
         assert part * 4 == whole, path
-    kept = found["no tensor rule for vocab"]["params"]
-    (vocab,) = (path for path in kept if "embedding" in path)
-    assert kept[vocab][1] == kept[vocab][0], "the rule was not obeyed"
 
 
 def test_a_sweep_is_the_same_on_one_device_and_on_a_mesh(tmp_path, cache):
@@ -95,6 +92,13 @@ def test_a_sweep_is_the_same_on_one_device_and_on_a_mesh(tmp_path, cache):
     assert list(one) == list(many) and len(one) == 2
     for run_id, row in one.items():
         assert many[run_id].loss == pytest.approx(row.loss, rel=1e-4)
+
+
+class Grid:
+    """A mesh's sizes without devices."""
+
+    def __init__(self, **sizes):
+        self.shape = {**dict.fromkeys(mesh.AXES, 1), **sizes}
 
 
 def sized(config, **parallel):
@@ -132,11 +136,20 @@ def test_the_rest_of_the_devices(config):
     ],
 )  # fmt: skip
 def test_what_a_mesh_does_not_divide(config, sizes, values, message):
-    class Sized:
-        shape = {**dict.fromkeys(mesh.AXES, 1), **sizes}
-
     with pytest.raises(UserError, match=message):
-        mesh.check_divides(config_lib.with_values(config, values), Sized)
+        mesh.check_divides(config_lib.with_values(config, values), Grid(**sizes))
+
+
+def test_a_rule_of_the_config_replaces_one(config):
+    grid = Grid(tensor=4)
+    usual, other = (sized(config, rules=r).parallel for r in ((), (("vocab", ""), ("mlp", "fsdp"))))
+    for parallel, places in ((usual, ("tensor", "tensor")), (other, (None, None))):
+        by = sharding.rules(parallel)
+        assert tuple(sharding.spec(("vocab", "embed"), by, grid)) == (places[0], None)
+        assert tuple(sharding.spec(("embed", "mlp"), by, grid)) == (None, places[1])
+    by = sharding.rules(other)
+    assert tuple(sharding.spec(("embed", "mlp"), by, Grid(fsdp=2))) == ("fsdp", None), "used once"
+    assert tuple(sharding.spec(("batch", "mlp"), by, Grid(data=2))) == (mesh.BATCH_AXES, None)
 
 
 @pytest.mark.parametrize(
