@@ -29,6 +29,13 @@ def simulate(devices: int) -> None:
     machine.start_jax(devices)
 
 
+def device_count() -> int:
+    """Of this machine, or simulated."""
+    import jax
+
+    return jax.device_count()
+
+
 def run(runs: Sequence[PlannedRun], given: dict[str, float], simulated: bool) -> None:
     """Print the table. Raises UserError where a program does not fit its devices, after the last row."""
     at = roofline.speeds(**given)
@@ -108,7 +115,7 @@ def _times(found: Sequence[tuple[Compiled, Sequence[PlannedRun]]], at: Speeds) -
             "--bandwidth."
         ]
     parts = [f"FLOPs / {at.peak_flops:.3g} FLOP/s"]
-    if at.memory_bandwidth:
+    if at.memory_bandwidth and any(program.traffic is not None for program, _ in found):
         parts.append(f"bytes in memory / {at.memory_bandwidth:.3g} B/s")
     if at.bandwidth:
         parts.append(f"bytes sent / {at.bandwidth:.3g} B/s")

@@ -22,7 +22,10 @@ def run(args, config: ConfigDict, workdir: Path | None) -> int:
     single = config.sweep.kind == "none"
     runs = budget.planned(config)
     parts = jobs.by_id(runs, config.launch.share_trunks and not single)
-    peak = machine.peak_flops()
+    peak, on = machine.peak_flops(), machine.device_name()
+    if speeds["peak_flops"]:
+        n_devices = plan_compiled.device_count()
+        peak, on = n_devices * speeds["peak_flops"], f"{n_devices} devices as stated"
     speed = peak * config.sweep.assumed_mfu
     print(
         f"{'budget':>9} {'width':>5} {'depth':>5} {'n_params':>11} {'total':>11} {'tokens':>13} "
@@ -44,7 +47,7 @@ def run(args, config: ConfigDict, workdir: Path | None) -> int:
     shared = f" ({here / alone:.0%} of separate runs, by shared trunks)" if here < alone else ""
     print(
         f"{len(runs)} runs, {here:.3g} FLOPs{shared}, about {units.duration(here / speed)} at "
-        f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({machine.device_name()})"
+        f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({on})"
     )
     trained, whole = halving.saving(runs)
     if trained < whole:

@@ -167,3 +167,15 @@ def test_fsdp_and_tensor_each_send_their_part(eight):
     gathered = sum(c.times * c.bytes for c in among_fsdp)
     assert weights <= gathered <= weights + 2 * 4 * SCALES
     assert largest(program, "all-gather") <= 2 * EMBEDDING
+
+
+def test_sequence_parallel_gathers_keys_and_values_and_no_other_activations(eight):
+    program = eight["fsdp x sequence"]
+    x_BTD = 4 * B // 2 * T * D  # all positions of a device's sequences
+    gathered = [c for c in each(program) if c.kind == "all-gather"]
+    along_sequence = [c.bytes for c in gathered if c.group == 4]
+    assert along_sequence == [x_BTD] * 2 * L
+    weights = 4 * (L * MATRICES + 2 * EMBEDDING)
+    along_fsdp = sum(c.times * c.bytes for c in gathered if c.group == 2)
+    assert weights <= along_fsdp <= weights + 2 * 4 * SCALES
+    assert len(gathered) == len(along_sequence) + sum(c.group == 2 for c in gathered)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import jax
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
-from scaling import accounting, cli, compiled, footprint, roofline, step, units
+from benchmarks import weak_scaling
+from scaling import accounting, cli, collectives, compiled, footprint, roofline, step, units
 from scaling import config as config_lib
 from scaling import train as train_lib
 from scaling.collectives import Collective
@@ -15,7 +18,7 @@ from scaling.sweep import plan, runner
 from tests.compiled_on_eight import config_of
 from tests.conftest import run_cli
 
-ORDINARY = ("dp", "fsdp", "tensor", "fsdp x tensor")  # unrolled, no remat
+ORDINARY = ("dp", "fsdp", "tensor", "fsdp x sequence", "fsdp x tensor")  # unrolled, no remat
 
 
 def test_memory_is_that_of_shards_and_the_program_holds_what_shapes_say(eight):
@@ -187,6 +190,7 @@ def test_plan_compiles_each_program_once(capsys, monkeypatch):
     assert "2 ms compute" in table[1] and "none (data 2)" in table[1]
     assert "compiled by the CPU backend for 2 devices." in out
     steps = sum(run.steps for run in plan.plan(config_lib.load("configs/mini.py")))
+    assert "0 GFLOP/s (2 devices as stated)" in out
     assert f"all runs one after another take at least {units.duration(2e-3 * steps)}." in out
     assert "The largest total, by shapes: params 0 B, optimizer" in out
     assert len(compiled._done) == 6
@@ -221,3 +225,24 @@ def test_a_larger_machine_is_planned_and_refused_where_it_is_too_small():
     assert "No time, since the peak of these devices is not known" in done.stdout
     (line,) = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
     assert "config.parallel.device_memory_gb=0.0001: width 32, depth 1" in line
+
+
+def test_weak_scaling_draws_what_it_compiled(monkeypatch):
+    """By a small model on the two devices of this process."""
+    tiny = {"model.depth": 1, "model.width": 32, "model.head_dim": 8, "model.mlp_width": 64}
+    monkeypatch.setattr(weak_scaling, "MODEL", weak_scaling.MODEL | tiny | {"data.seq_len": 16})
+    rows = weak_scaling.rows(2)
+    by_name = {row["series"]: row for row in rows}
+    dp, fsdp, tensor = (by_name[name] for name in weak_scaling.STRATEGIES)
+    n_params = 4 * 32**2 + 2 * 32 * 64 + 3 * 32 + 2 * 256 * 32
+    assert dp["state_bytes"] == 3 * 4 * n_params + 4
+    assert 4 * n_params <= dp["all-reduce_sent"] == dp["sent"] < 4 * n_params + 1000
+    assert fsdp["state_bytes"] == dp["state_bytes"] / 2 + 2  # the counter is everywhere
+    assert fsdp["all-gather_sent"] > 0 == tensor["all-gather_count"] < tensor["all-reduce_count"]
+    assert dp["flops_exact"] == fsdp["flops_exact"] == tensor["flops_exact"]
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    figure = weak_scaling.draw(columns)
+    drawn = {axes.get_title(): len(axes.get_lines()) for axes in figure.axes}
+    kinds = [sum(row[f"{kind}_sent"] > 0 for kind in collectives.KINDS) for row in rows]
+    assert list(drawn.values()) == [*kinds, 3, 3, 3], drawn
+    plt.close(figure)
