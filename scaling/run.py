@@ -205,9 +205,11 @@ class ActiveRun:
         k = window.first // self.K
         if window.end == window.begin:
             return self._tokens[1] if self._tokens else self._source[k]
-        if self._dispatches is None:
-            self._dispatches = pipeline.iterate(self._source, k, self.spec.config.data.prefetch)
-        if self._tokens is None or self._tokens[0] != k:
+        if self._tokens is None:  # the first begins at once; from then on they are read ahead
+            self._tokens = (k, self._source[k])
+        elif self._tokens[0] != k:
+            if self._dispatches is None:
+                self._dispatches = pipeline.iterate(self._source, k, self.spec.config.data.prefetch)
             self._tokens = (k, next(self._dispatches))
         return self._tokens[1]
 
