@@ -3,8 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= results/quickstart
+# the python of the benchmarks' torch rows: that of `make torch` where it is, else ours, which may lack torch
+TORCH_PYTHON ?= $$(test -e .venv-torch/ready && echo .venv-torch/bin/python || echo $(BIN)/python)
 
-.PHONY: curves test lint types check format bench clean
+.PHONY: curves test lint types check format bench bench-full torch clean
 
 curves: .venv/ready
 	$(BIN)/scaling curves --config=configs/quickstart.py --workdir=$(WORKDIR)
@@ -25,8 +27,24 @@ format: .venv/ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The quick set, under five minutes on two idle cores. `make torch bench` has the torch rows, too.
 bench: .venv/ready-dev
+	$(BIN)/python -m benchmarks.training_step --rounds=3 --seconds=2 --torch_python=$(TORCH_PYTHON)
+	$(BIN)/python -m benchmarks.start --repeats=2
+
+bench-full: .venv/ready-dev
+	$(BIN)/python -m benchmarks.training_step --torch_python=$(TORCH_PYTHON)
+	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.sweep --out=results/bench/sweep_XS.json
+	$(BIN)/python -m benchmarks.sweep --size=S --out=results/bench/sweep_S.json
 	$(BIN)/python -m benchmarks.data_overhead
+
+torch: .venv-torch/ready
+
+.venv-torch/ready:
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check numpy torch
+	touch $@
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,4 +58,4 @@ bench: .venv/ready-dev
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-torch build *.egg-info .pytest_cache .ruff_cache .mypy_cache

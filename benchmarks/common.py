@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from scaling import files, machine
 
 
-def write_report(path: str, report: dict[str, Any]) -> None:
-    """The report as JSON, with the machine, the packages and the commit that made it."""
+def write_report(path: str, report: dict[str, Any], table: Sequence[str] = ()) -> None:
+    """The report as JSON, with the machine, the packages and the commit that made it.
+
+    With a `table`, its lines and the same origin stand in a `.txt` beside it.
+    """
     origin = {
         "device": machine.device_name(),
+        "load": os.getloadavg()[0],  # jobs of others that ran meanwhile, with the benchmark's own
         "versions": machine.versions(),
         "commit": machine.commit(),
     }
     files.write_json(Path(path), {**report, **origin})
+    if table:
+        lines = [*table, "", *(f"{name}: {value}" for name, value in origin.items())]
+        files.write_bytes(Path(path).with_suffix(".txt"), ("\n".join(lines) + "\n").encode())
 
 
 def show_and_write(path: str, report: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
     python -m benchmarks.data_overhead --config=configs/quickstart.py
 
 Interleaves both, takes medians, and prints one row per size of the sweep's plan; the bar is 1.05. Writes
-`benchmarks/data_overhead.json` with the machine and versions.
+`results/bench/data_overhead.json` with the machine and versions.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def measure(config) -> dict[str, float]:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/quickstart.py")
-    parser.add_argument("--out", default="benchmarks/data_overhead.json")
+    parser.add_argument("--out", default="results/bench/data_overhead.json")
     args, overrides = parser.parse_known_args(argv)
     config = config_lib.load(args.config, overrides)
     machine.start_jax(config.parallel.cpu_devices)

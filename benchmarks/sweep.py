@@ -20,25 +20,16 @@ import time
 from pathlib import Path
 
 from benchmarks.common import write_report
+from benchmarks.sizes import SIZES
 
-SIZES = {  # width, depth, head size, MLP width, context, batch
-    "XS": (32, 2, 16, 128, 128, 32),
-    "S": (128, 4, 32, 512, 256, 16),
-}
 RATES = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 1.2e-2)
 
 
 def flags(size: str, steps: int) -> list[str]:
-    width, depth, head, mlp, seq_len, batch = SIZES[size]
     values = {
         "sweep.kind": "grid",
-        "model.width": width,
-        "model.depth": depth,
-        "model.head_dim": head,
-        "model.mlp_width": mlp,
-        "data.seq_len": seq_len,
-        "train.batch_size": batch,
-        "train.tokens": steps * batch * seq_len,
+        **SIZES[size].overrides(),
+        "train.tokens": steps * SIZES[size].tokens_per_step,
         "eval.tokens": 65_536,
         "laws.holdout_factor": 0.0,
     }

@@ -7,6 +7,7 @@ shardings asked for) and `position` (steps done, seconds so far, the step it was
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import time
@@ -16,8 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as preservation
 
 from scaling import distributed
 from scaling.errors import UserError
@@ -32,19 +31,37 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int | None, keep_steps: tuple[int, ...] = ()):
-        self.folder = folder.absolute()
+        self.folder, self._keep, self._keep_steps = folder.absolute(), keep, keep_steps
+
+    @functools.cached_property
+    def _manager(self):
+        """Made by the first save or restore: a new run trains its first steps without orbax."""
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers as preservation
+
         for name in (
             "absl",
             "asyncio",
         ):  # orbax logs each phase of a save, and errors it also raises
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        policies = [preservation.LatestN(keep), preservation.CustomSteps(keep_steps)]
+        policies = [preservation.LatestN(self._keep), preservation.CustomSteps(self._keep_steps)]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation.AnyPreservationPolicy(policies),
             enable_async_checkpointing=True,
-            read_only=keep is None,
+            read_only=self._keep is None,
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        return ocp.CheckpointManager(self.folder, options=options)
+
+    @property
+    def _untouched(self) -> bool:
+        return "_manager" not in self.__dict__
+
+    @property
+    def _empty(self) -> bool:
+        """Whether this process alone can tell that nothing was saved here."""
+        if distributed.count() > 1:
+            return False
+        return not (self.folder.is_dir() and any(p.is_dir() for p in self.folder.iterdir()))
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -54,6 +71,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for pending saves. Raises UserError where one of them failed."""
+        if self._untouched:
+            return
         try:
             self.wait()
         finally:
@@ -64,6 +83,8 @@ class Checkpoints:
 
         Raises UserError where this save, or the one before, cannot be written.
         """
+        import orbax.checkpoint as ocp
+
         if step in self._manager.all_steps():
             return
         position = {"step": step, "state_sha256": _digest(state), **position}
@@ -78,6 +99,8 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until all saves are on disk. Raises UserError where one of them failed."""
+        if self._untouched:
+            return
         with self._writing():
             self._manager.wait_until_finished()
 
@@ -100,6 +123,10 @@ class Checkpoints:
         `like` is a tree of `jax.ShapeDtypeStruct` with shardings. A damaged checkpoint is reported,
         moved to `damaged/`, and the one before it is tried.
         """
+        if self._untouched and self._empty:
+            return None
+        import orbax.checkpoint as ocp
+
         for step in sorted(self._manager.all_steps(), reverse=True):
             if at_most is not None and step > at_most:
                 continue

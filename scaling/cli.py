@@ -116,6 +116,8 @@ def _run(argv: list[str]) -> int:
             budget.check(config, args.budget, workdir, with_holdout=args.command == "curves")
         if getattr(args, "print_commands", False):
             return _print_commands(config, workdir)
+        if args.command == "train":
+            return _train(config, workdir, flags.traced_dispatches(args))
         return _commands()[args.command](config, workdir)
 
 
@@ -144,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
             flags.fit(sub)
         if name in ("train", "sweep", "work"):
             flags.processes(sub)
+        if name == "train":
+            flags.train(sub)
         if name in ("plan", "sweep", "curves"):
             flags.budget(sub)
         if name == "plan":
@@ -180,7 +184,6 @@ def _workdir(args) -> Iterator[Path]:
 
 def _commands():
     return {
-        "train": _train,
         "sweep": _sweep,
         "fit": _fit,
         "holdout": _holdout,
@@ -195,8 +198,8 @@ def _start_jax(config) -> None:
     machine.start_jax(config.parallel.cpu_devices)
 
 
-def _train(config, workdir: Path) -> int:
-    from scaling import distributed, train
+def _train(config, workdir: Path, trace: int) -> int:
+    from scaling import distributed, profile, train
     from scaling.sweep import remote
 
     _start_jax(config)
@@ -204,9 +207,14 @@ def _train(config, workdir: Path) -> int:
     if distributed.count() > 1 and remote.is_remote(place.name):
         raise UserError(f"--workdir={place.name}: several processes need a folder that all mount")
     remote.insist(place.pull, folder)
+    if trace:
+        profile.check(config, folder, trace)
     try:
         result = train.train_run(
-            config, folder, before_writing=lambda: remote.push_along(place, [folder])
+            config,
+            folder,
+            before_writing=lambda: remote.push_along(place, [folder]),
+            trace=trace,
         )
     finally:
         remote.insist(place.push, folder)
@@ -219,6 +227,8 @@ def _train(config, workdir: Path) -> int:
         f"{result.run_id}: loss {result.loss:.4f} +- {result.loss_se:.4f} nats/token, "
         f"{result.bits_per_byte:.4f} bits per byte, {result.flops_exact:.3g} FLOPs"
     )
+    if trace:
+        print(profile.found(folder))
     return 0
 
 

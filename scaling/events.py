@@ -6,19 +6,16 @@ Every run has its training curves, `Curves`, written while it trains. Added from
   coordinates, scatter plots over all runs);
 - in `<workdir>/tensorboard/` the final losses against size and compute as curves, one per budget and
   seed. TensorBoard's axis is linear, so their steps are 1000 log10 of n_params and of FLOPs.
-
-Events are records of [length, its CRC, an Event message, its CRC], as TensorFlow's summary writer has them.
 """
 
 from __future__ import annotations
 
 import math
-import struct
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from scaling import files
+from scaling import event_file, files
 from scaling.results import RunResult
 
 HYPERPARAMETERS = (
@@ -40,22 +37,18 @@ class Curves:
 
     def __init__(self, folder: Path):
         self._path = folder / f"events.out.tfevents.{time.time():.6f}.training"
-        self._rows: list[bytes] = []
+        self._added: list[tuple[float, int, str, float]] = []  # (time, step, name, value)
 
     def add(self, name: str, value: float, step: int) -> None:
-        from tensorboardX.proto import event_pb2
-        from tensorboardX.summary import scalar
-
-        if not self._rows and not self._path.exists():
-            first = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
-            self._rows.append(_record(first.SerializeToString()))
-        event = event_pb2.Event(wall_time=time.time(), step=step, summary=scalar(name, value))
-        self._rows.append(_record(event.SerializeToString()))
+        self._added.append((time.time(), step, name, value))
 
     def write(self) -> None:
         """Append what was added. Raises UserError where it cannot be written."""
-        rows, self._rows = self._rows, []
-        files.append_bytes(self._path, b"".join(rows))
+        added, self._added = self._added, []
+        new = added and not self._path.exists()
+        rows = [event_file.first(time.time())] if new else []
+        rows += [event_file.scalar(*one) for one in added]
+        files.append_bytes(self._path, b"".join(event_file.record(row) for row in rows))
 
 
 def write(workdir: Path, rows: Iterable[RunResult]) -> None:
@@ -109,14 +102,6 @@ def _records(summaries) -> bytes:
     """An event file of (step, summary) pairs. Its times are 0: TensorBoard then orders by step."""
     from tensorboardX.proto import event_pb2
 
-    first = event_pb2.Event(file_version="brain.Event:2")
+    first = event_pb2.Event(file_version=event_file.VERSION)
     rest = [event_pb2.Event(step=step, summary=part) for step, part in summaries]
-    return b"".join(_record(event.SerializeToString()) for event in (first, *rest))
-
-
-def _record(data: bytes) -> bytes:
-    from tensorboardX.record_writer import masked_crc32c
-
-    length = struct.pack("<Q", len(data))
-    crc, length_crc = (struct.pack("<I", masked_crc32c(part)) for part in (data, length))
-    return length + length_crc + data + crc
+    return b"".join(event_file.record(event.SerializeToString()) for event in (first, *rest))

@@ -6,12 +6,13 @@ from scaling.errors import UserError
 
 
 def check(args) -> None:
-    """Raises UserError where a number that every fit takes lies outside its range."""
+    """Raises UserError where a number lies outside its range, before anything is loaded."""
     bootstrap, confidence = getattr(args, "bootstrap", None), getattr(args, "confidence", None)
     if bootstrap is not None and bootstrap < 0:
         raise UserError(f"--bootstrap={bootstrap}; must be 0 or more resamples")
     if confidence is not None and not 0 < confidence < 1:
         raise UserError(f"--confidence={confidence:g}; must lie between 0 and 1, e.g. 0.9")
+    traced_dispatches(args)
 
 
 COLUMNS = {
@@ -234,6 +235,26 @@ def sweep(sub) -> None:
         action="store_true",
         help="train nothing; print the command lines of workers for TPU VMs and other machines",
     )
+
+
+def train(sub) -> None:
+    """Flags of `train` alone."""
+    sub.add_argument(
+        "--profile",
+        nargs="?",
+        const="3",
+        default="",
+        metavar="N",
+        help="trace N steady dispatches (3) into the run's folder, for XProf and TensorBoard's profile tab",
+    )
+
+
+def traced_dispatches(args) -> int:
+    """What --profile says, 0 without it. Raises UserError."""
+    asked = getattr(args, "profile", "")
+    if asked and not (asked.isdecimal() and int(asked)):
+        raise UserError(f"--profile={asked}; must be a whole number of dispatches, e.g. 3")
+    return int(asked or 0)
 
 
 def processes(sub) -> None:

@@ -93,6 +93,7 @@ class ActiveRun:
         self.seconds = 0.0  # over all restarts; a packed run counts its share of the program's time
         self.status, self.reason = "active", ""
         self.last_loss: float | None = None
+        self.last_mfu: float | None = None  # of the newest dispatch; None where no peak is known
         self.speeds: list[float] = []  # tokens per second of each dispatch
         self._source = pipeline.Dispatches(
             data.train,
@@ -115,6 +116,7 @@ class ActiveRun:
             folder / "checkpoints", c.checkpoint.keep, (*self.spec.keep_steps, *self.merge_steps)
         )
         self._events = events.Curves(folder / "tensorboard")
+        machine.peak_flops()  # measured now, while the device is idle, for `log` and `finish`
         return self
 
     def __exit__(self, *exception) -> None:
@@ -203,9 +205,11 @@ class ActiveRun:
         k = window.first // self.K
         if window.end == window.begin:
             return self._tokens[1] if self._tokens else self._source[k]
-        if self._dispatches is None:
-            self._dispatches = pipeline.iterate(self._source, k, self.spec.config.data.prefetch)
-        if self._tokens is None or self._tokens[0] != k:
+        if self._tokens is None:  # the first begins at once; from then on they are read ahead
+            self._tokens = (k, self._source[k])
+        elif self._tokens[0] != k:
+            if self._dispatches is None:
+                self._dispatches = pipeline.iterate(self._source, k, self.spec.config.data.prefetch)
             self._tokens = (k, next(self._dispatches))
         return self._tokens[1]
 
@@ -268,11 +272,25 @@ class ActiveRun:
             for key in ("loss", "grad_norm", "lr"):
                 if self.writer:
                     self._events.add(f"train/{key}", rows[-1][key], done)
-        self._append("metrics.jsonl", rows)
         self.last_loss = rows[-1]["loss"]
         tokens = (window.end - window.begin) * self.per_step
+        if self.speeds:  # the first dispatch holds the compilation
+            self._log_speed(tokens / seconds, window.first + window.end)
         self.speeds.append(tokens / seconds)
+        self._append("metrics.jsonl", rows)
         return tokens
+
+    def _log_speed(self, speed: float, step: int) -> None:
+        """Tokens per second and MFU to TensorBoard: rows of metrics.jsonl are the same in every restart."""
+        mfu = self._mfu(speed)
+        self.last_mfu = mfu if math.isfinite(mfu) else None
+        if self.writer:
+            self._events.add("speed/tokens_per_second", speed, step)
+            if self.last_mfu is not None:
+                self._events.add("speed/mfu", self.last_mfu, step)
+
+    def _mfu(self, speed: float) -> float:
+        return speed * self.flops_per_step / self.per_step / machine.peak_flops()
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Rows of a JSON-lines file, and the TensorBoard events that were added with them."""
@@ -312,7 +330,6 @@ class ActiveRun:
             final = None
         # The first dispatch holds the compilation; a run of one dispatch has no clean speed.
         speed = statistics.median(self.speeds[1:]) if len(self.speeds) > 1 else None
-        flops_per_token = self.flops_per_step / self.per_step
         result = dataclasses.replace(
             describe(self.spec, self.data),
             status="done" if final else "diverged",
@@ -327,7 +344,7 @@ class ActiveRun:
             bits_per_byte=final.bits_per_byte if final else None,
             eval_tokens=final.tokens if final else None,
             tokens_per_second=speed,
-            mfu=speed * flops_per_token / machine.peak_flops() if speed else None,
+            mfu=self._mfu(speed) if speed else None,
         )
         if self.writer:
             results.write(self.spec.folder / "result.json", result)

@@ -15,9 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from scaling import compiled, distributed, results, step
+from scaling import bar, compiled, distributed, profile, results, step
 from scaling.data import pipeline, prepare
 from scaling.errors import Preempted
 from scaling.evaluate import HeldOut, evaluate
@@ -35,16 +34,19 @@ def train_run(
     folder: Path,
     *,
     before_writing: Callable[[], None] | None = None,
+    trace: int = 0,
     **spec,
 ) -> results.RunResult:
     """Train one run in `folder`, or go on with it, or return the result that it already has.
 
-    `before_writing` as in `train_runs`; further keywords are those of `RunSpec`. Raises UserError on
-    bad input, Preempted after a signal
-    (everything saved), and results.DamagedResult where the folder's result cannot be read. A
-    non-finite loss or gradient ends the run with status "diverged" and keeps the last good checkpoint.
+    `before_writing` and `trace` as in `train_runs`; further keywords are those of `RunSpec`. Raises
+    UserError on bad input, Preempted after a signal (everything saved), and results.DamagedResult
+    where the folder's result cannot be read. A non-finite loss or gradient ends the run with status
+    "diverged" and keeps the last good checkpoint.
     """
-    (outcome,) = train_runs([RunSpec(config, folder, **spec)], before_writing=before_writing)
+    (outcome,) = train_runs(
+        [RunSpec(config, folder, **spec)], before_writing=before_writing, trace=trace
+    )
     if isinstance(outcome, Exception):
         raise outcome
     assert outcome is not None, "only a run with `until` can pause"
@@ -56,6 +58,7 @@ def train_runs(
     *,
     on_progress: Callable[[int], None] | None = None,
     before_writing: Callable[[], None] | None = None,
+    trace: int = 0,
 ) -> list[Outcome]:
     """Train one run, or several of one program (equal `step.program_key`, equal data) side by side.
 
@@ -65,6 +68,7 @@ def train_runs(
 
     `on_progress` is called with the tokens trained since its last call, instead of a progress bar.
     `before_writing` is called before anything is written and may raise to leave the runs to others.
+    So many dispatches as `trace` says are traced, into the first run's folder (scaling/profile.py).
     Raises Preempted after a signal, everything saved.
     """
     outcomes: list[Outcome] = [None] * len(specs)
@@ -111,6 +115,8 @@ def train_runs(
 
         for run in runs.values():
             run.still_mine = still_mine
+        if trace:
+            programs = stack.enter_context(profile.traced(programs, specs[0].folder, trace))
         stack.enter_context(distributed.guard())  # what is entered last is left first
         agree = distributed.Agreement(before_writing)
 
@@ -125,9 +131,8 @@ def train_runs(
         hyper_R = {
             k: np.array([hyper_of.get(i, some)[k] for i in range(seats)], np.float32) for k in some
         }
-        bar = stack.enter_context(
-            _bar(list(runs.values()), hidden=bool(on_progress) or not distributed.writer())
-        )
+        hidden = bool(on_progress) or not distributed.writer()
+        line = stack.enter_context(bar.bar(list(runs.values()), hidden))
 
         def write_rows(flight) -> None:
             """Rows of one dispatch, whose metrics are waited for here."""
@@ -140,12 +145,10 @@ def train_runs(
             for i in moved:
                 row = {k: v[i] for k, v in metrics_RK.items()}
                 tokens = runs[i].log(windows[i], row, took / len(moved))
-                bar.update(tokens)
+                line.update(tokens)
                 if on_progress:
                     on_progress(tokens)
-            losses = [r.last_loss for r in runs.values() if r.last_loss is not None]
-            if losses:
-                bar.set_postfix(loss=f"{min(losses):.4f}", refresh=False)
+            line.set_postfix(bar.figures(runs.values()), refresh=False)
 
         def evaluated() -> list[HeldOut]:
             def losses(tokens_BT1):
@@ -232,19 +235,3 @@ def train_runs(
             result = run.finish(final[i] if run.status == "active" else None)
             outcomes[seat_of.index(i)] = result
     return outcomes
-
-
-@contextlib.contextmanager
-def _bar(runs: list[ActiveRun], hidden: bool):
-    bar = tqdm(
-        total=sum(run.total * run.per_step for run in runs),
-        initial=sum(run.done * run.per_step for run in runs),
-        unit="tok",
-        unit_scale=True,
-        desc=", ".join(run.name for run in runs)[:40],
-        disable=True if hidden else None,
-    )
-    try:
-        yield bar
-    finally:
-        bar.close()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-import grain
 import numpy as np
 
 from scaling.errors import UserError
@@ -90,6 +89,8 @@ class Dispatches:
 
 def iterate(source: Dispatches, start: int, prefetch: int) -> Iterator[np.ndarray]:
     """Elements start, start + 1, ... read ahead by a grain thread; costs the same for any start."""
+    import grain  # takes as long to import as a small step takes to train: not before the first one
+
     options = grain.ReadOptions(num_threads=1 if prefetch else 0, prefetch_buffer_size=prefetch)
     iterator = iter(grain.MapDataset.source(source).to_iter_dataset(options))
     if start:

@@ -1,0 +1,98 @@
+"""`scaling` itself, taking turns with its peers: the run that `scaling train` makes, nothing left out.
+
+The model is the peers' block as our config says it. Rows of metrics, TensorBoard and the data pipeline
+are on; there is no checkpoint and no evaluation within the steps that are timed, as with the peers.
+
+    python -m benchmarks.peers.ours --size=S --tokens=-
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.peers import turns
+from benchmarks.sizes import SIZES
+from scaling import config as config_lib
+from scaling import machine
+
+ENDLESS = 10**12  # tokens
+
+
+class Ended(Exception):
+    """The parent has closed the input."""
+
+
+def config_of(size_name: str, **values):
+    """The config of a peer's block and batch."""
+    size = SIZES[size_name]
+    base = config_lib.load("configs/base.py")
+    return config_lib.with_values(
+        base,
+        {
+            **size.overrides(),
+            "model.mlp": "gelu",
+            "model.norm": "layernorm",
+            "model.positions": "learned",
+            "model.tied_head": True,
+            "optim.lr": turns.LR,
+            "optim.schedule": "constant",
+            "optim.weight_decay": turns.WEIGHT_DECAY,
+            "optim.warmup_fraction": 0.0,
+            "train.tokens": ENDLESS,
+            "train.steps_per_dispatch": size.dispatch,
+            "train.log_every": min(8, size.dispatch),
+            "checkpoint.every_tokens": ENDLESS,
+            **values,
+        },
+    )
+
+
+def main(argv: list[str]) -> int:
+    args = turns.arguments(argv)
+    config = config_of(args.size)
+    machine.start_jax(config.parallel.cpu_devices)
+    from scaling.run import RunSpec
+    from scaling.train import run_id, train_runs
+
+    size, requests = SIZES[args.size], turns.asked()
+    folder = Path(tempfile.mkdtemp(prefix="scaling-peer-")) / run_id(config)
+    wanted = done = 0  # dispatches of this turn
+    start = time.perf_counter()
+
+    def turn(tokens: int) -> None:
+        """Called after the rows of each dispatch, while the next one runs."""
+        nonlocal wanted, done, start
+        if done < wanted:
+            done += 1
+            return
+        # The first call of a turn comes at once, with the dispatch that ran while this process waited.
+        took = time.perf_counter() - start
+        if wanted:
+            time.sleep(1.5 * took / wanted)  # the dispatch in flight ends in our own time
+        last = _last_loss(folder)
+        turns.say(
+            loss=last, **({"steps": wanted * size.dispatch, "seconds": took} if wanted else {})
+        )
+        steps = next(requests, None)
+        if steps is None:
+            raise Ended
+        wanted, done, start = max(1, round(steps / size.dispatch)), 0, time.perf_counter()
+
+    try:
+        train_runs([RunSpec(config, folder)], on_progress=turn)
+    except Ended:
+        return 0
+    raise AssertionError("the run is longer than any benchmark")
+
+
+def _last_loss(folder: Path) -> float:
+    from scaling import files
+
+    return files.read_lines(folder / "metrics.jsonl", key="step")[-1]["loss"]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,64 @@
+"""A process that trains when it is told to: how all peers are timed, one after another, round by round.
+
+It prints one JSON line when it has compiled and trained its first steps. For every line of its standard
+input, a number of steps, it trains that many and prints what it took. It ends with its input. Between
+turns it waits for input and leaves the cores to the others. Needs nothing but numpy.
+
+Shapes: B sequences, T positions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from benchmarks.sizes import SIZES, Size
+
+# AdamW and clipping of all peers
+LR, BETAS, EPS, WEIGHT_DECAY, CLIP = 1e-3, (0.9, 0.95), 1e-8, 0.1, 1.0
+
+
+def arguments(argv: list[str], modes: tuple[str, ...] = ("",)) -> argparse.Namespace:
+    """`--size`, `--tokens` (a .npy of bytes) and `--mode`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", choices=SIZES, required=True)
+    parser.add_argument("--tokens", required=True, help=".npy of uint8 tokens to train on")
+    parser.add_argument("--mode", choices=modes, default=modes[0])
+    return parser.parse_args(argv)
+
+
+def batches(path: str, size: Size) -> Iterator[np.ndarray]:
+    """Random windows `tokens_BT1` (int32, T + 1 wide) of the tokens in `path`, for ever."""
+    tokens, rng = np.load(path, mmap_mode="r"), np.random.default_rng(0)
+    offsets_T1 = np.arange(size.seq_len + 1)
+    while True:
+        start_B1 = rng.integers(0, len(tokens) - size.seq_len - 1, (size.batch, 1))
+        yield tokens[start_B1 + offsets_T1].astype(np.int32)
+
+
+def say(**figures) -> None:
+    """One JSON line for the parent, with this process's peak resident memory in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({**figures, "peak_rss": peak}), flush=True)
+
+
+def asked() -> Iterator[int]:
+    """The numbers of steps that the parent asks for, until it closes the input."""
+    for line in sys.stdin:
+        yield int(line)
+
+
+def serve(train: Callable[[int], float], first_steps: int = 2) -> int:
+    """Train in turns. `train` takes steps, and returns the last loss when all of them are done."""
+    say(loss=train(first_steps))
+    for steps in asked():
+        start = time.perf_counter()
+        loss = train(steps)
+        say(steps=steps, seconds=time.perf_counter() - start, loss=loss)
+    return 0

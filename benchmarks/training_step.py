@@ -1,0 +1,199 @@
+"""How fast is a training step against that of others? Tokens per second, same block, same batch, fp32.
+
+    python -m benchmarks.training_step [--sizes=XS,S,M] [--rounds=5] [--seconds=4]
+        [--torch_python=PYTHON] [--out=results/bench/training_step.json]
+
+Ours is the run that `scaling train` makes: NNX model, optax, metrics, data pipeline. The others are in
+benchmarks/peers. Every way has a process of its own; they take turns of a few seconds, round by round,
+while the others wait; medians over rounds, ratios of ours to theirs, and each one's share of this
+machine's matrix peak, measured in every round, too. torch may live in another environment
+(`pip install torch` there): name its python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import write_report
+from benchmarks.sizes import SIZES
+from scaling.errors import UserError
+
+WAYS = {  # name -> (module, mode)
+    "scaling": ("ours", ""),
+    "plain JAX": ("plain_jax", ""),
+    "Linen": ("linen", ""),
+    "torch eager": ("torch_gpt", "eager"),
+    "torch compiled": ("torch_gpt", "compiled"),
+}
+TORCH = ", ".join(way for way in WAYS if way.startswith("torch"))
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Worker:
+    """A process of benchmarks.peers that is waiting for its turn."""
+
+    def __init__(self, way: str, size: str, tokens: Path, python: str):
+        module, mode = WAYS[way]
+        command = [
+            python,
+            "-m",
+            f"benchmarks.peers.{module}",
+            f"--size={size}",
+            f"--tokens={tokens}",
+        ]
+        self.way = way
+        self._process = subprocess.Popen(
+            [*command, *([f"--mode={mode}"] if mode else [])],
+            cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        self.step_seconds = 0.0
+        self.said = self._answer()
+
+    def turn(self, steps: int) -> float:
+        """Train `steps`; returns seconds per step."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        self.said = self._answer()
+        self.step_seconds = self.said["seconds"] / self.said["steps"]
+        return self.step_seconds
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise UserError(
+            f"{self.way} ended with exit code {self._process.wait()}; its error is above"
+        )
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def missing(python: str) -> str:
+    """One line about torch where `python` cannot import it, else ""."""
+    try:
+        code = subprocess.run([python, "-c", "import torch, numpy"], capture_output=True).returncode
+    except OSError as error:
+        return f"--torch_python={python}: {error.strerror}; rows left out: {TORCH}"
+    if code == 0:
+        return ""
+    return f"torch is missing in {python}, name another by --torch_python; rows left out: {TORCH}"
+
+
+@contextlib.contextmanager
+def corpus() -> Iterator[Path]:
+    """The embedded corpus's training bytes as a .npy."""
+    from benchmarks.peers.ours import config_of
+    from scaling.data import prepare
+
+    with tempfile.TemporaryDirectory(prefix="scaling-bench-") as folder:
+        path = Path(folder) / "tokens.npy"
+        np.save(path, np.asarray(prepare.prepare(config_of("S").data).train))
+        yield path
+
+
+def measure(size: str, ways: list[str], args, tokens: Path) -> dict[str, Any]:
+    """Rows of one size: way -> tokens per second, our ratio to it, share of the peak, memory."""
+    from benchmarks.peers.ours import config_of
+    from scaling import accounting, machine
+
+    python = {way: args.torch_python if "torch" in way else sys.executable for way in ways}
+    speeds: dict[str, list[float]] = {way: [] for way in ways}
+    peaks = []
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for way in ways:
+            workers[way] = stack.enter_context(
+                contextlib.closing(Worker(way, size, tokens, python[way]))
+            )
+            workers[way].turn(SIZES[size].dispatch)  # how long its steps take
+        for _ in range(args.rounds):
+            peaks.append(machine.peak_flops.__wrapped__())
+            for way, worker in workers.items():
+                steps = max(1, round(args.seconds / worker.step_seconds))
+                speeds[way].append(SIZES[size].tokens_per_step / worker.turn(steps))
+        said = {way: worker.said for way, worker in workers.items()}
+    per_token = accounting.flops_per_token(accounting.shape_of(config_of(size)), "exact")
+    peak, median = max(peaks), {way: statistics.median(s) for way, s in speeds.items()}
+    rows = {
+        way: {
+            "tokens_per_second": median[way],
+            "lowest": min(speeds[way]),
+            "highest": max(speeds[way]),
+            "scaling_over_this": statistics.median(
+                ours / other for ours, other in zip(speeds["scaling"], speeds[way], strict=True)
+            ),
+            "share_of_peak": median[way] * per_token / peak,
+            "peak_rss_mib": said[way]["peak_rss"] / 2**20,
+            "last_loss": said[way]["loss"],
+        }
+        for way in ways
+    }
+    return {"peak_gflops": peak / 1e9, "flops_per_token": per_token, "rows": rows}
+
+
+def table(size: str, found: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{size}: matrix peak {found['peak_gflops']:.0f} GFLOP/s",
+        f"  {'':15} {'tokens/s':>9} {'scaling is':>10} {'of peak':>8} {'memory':>9} {'loss':>6}",
+    ]
+    for way, row in found["rows"].items():
+        lines.append(
+            f"  {way:15} {row['tokens_per_second']:9,.0f} {row['scaling_over_this']:9.2f}x "
+            f"{row['share_of_peak']:8.0%} {row['peak_rss_mib']:5,.0f} MiB {row['last_loss']:6.2f}"
+        )
+    return lines
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--sizes", default="XS,S,M", help="of " + ", ".join(SIZES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one turn")
+    parser.add_argument("--torch_python", default=sys.executable, help="a python that has torch")
+    parser.add_argument("--out", default="results/bench/training_step.json")
+    args = parser.parse_args(argv)
+    sizes = args.sizes.split(",")
+    if unknown := [size for size in sizes if size not in SIZES]:
+        parser.error(f"--sizes={args.sizes}: {unknown[0]} is none of {', '.join(SIZES)}")
+    without = missing(args.torch_python)
+    if without:
+        print(without, file=sys.stderr)
+    ways = [way for way in WAYS if not (without and "torch" in way)]
+    found, lines = {}, [without] if without else []
+    with corpus() as tokens:
+        for size in sizes:
+            found[size] = measure(size, ways, args, tokens)
+            rows = table(size, found[size])
+            print(*rows, sep="\n", flush=True)
+            lines += rows
+    settings = {"rounds": args.rounds, "seconds": args.seconds, "left_out": without}
+    write_report(args.out, {**settings, "sizes": found}, lines)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
