@@ -11,39 +11,19 @@ import math
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from scaling import accounting, distributed, events, files, identity, machine, merge, optim, results
+from scaling import accounting, distributed, events, files, machine, merge, optim, results
 from scaling import config as config_lib
 from scaling.checkpoint import Checkpoints
 from scaling.data import pipeline, prepare
-from scaling.errors import UserError
 from scaling.evaluate import HeldOut
+from scaling.run_spec import RunSpec, claim, claim_data, describe
 from scaling.step import Programs
 
 ROWS = ("metrics.jsonl", "evals.jsonl")
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """What to train and where. Steps are optimizer steps.
-
-    With a `trunk` (another run's folder) a run without a checkpoint of its own begins from the trunk's
-    newest kept checkpoint of at most `fork_step` steps, which must lie before the two differ.
-    """
-
-    config: ConfigDict
-    folder: Path
-    role: str = "run"
-    budget: float = 0.0  # FLOPs asked for by the plan
-    trunk: Path | None = None
-    fork_step: int = 0
-    keep_steps: tuple[int, ...] = ()  # checkpoints that other runs fork from: made and kept
-    until: int = 0  # pause, saved and evaluated, at this step; 0 = train to the end
 
 
 @dataclass(frozen=True)
@@ -71,8 +51,8 @@ class ActiveRun:
         # asked with a file of rows open; raises where another worker has taken the run over
         self.still_mine: Callable[[], None] = lambda: None
         if self.writer:
-            _claim(c, spec.folder)
-            _claim_data(data, spec.folder)
+            claim(c, spec.folder)
+            claim_data(data, spec.folder)
         self.per_step = config_lib.tokens_per_step(c)
         self.total = config_lib.schedule_steps(c)["total"]
         self.K, self.log_every = c.train.steps_per_dispatch, c.train.log_every
@@ -350,85 +330,3 @@ class ActiveRun:
             results.write(self.spec.folder / "result.json", result)
             (self.spec.folder / "failure.json").unlink(missing_ok=True)
         return result
-
-
-def describe(spec: RunSpec, data: prepare.TokenData) -> results.RunResult:
-    """A result's row with everything that is known before training, status "failed"."""
-    config = spec.config
-    shape = accounting.shape_of(config)
-    steps, per_step = config_lib.schedule_steps(config), config_lib.tokens_per_step(config)
-    tokens = steps["total"] * per_step
-    groups = accounting.param_groups(shape)
-    decay = {"wsd": steps["decay"], "cosine": steps["total"] - steps["warmup"], "constant": 0}
-    known: dict[str, Any] = {
-        **accounting.param_counts(shape),
-        **accounting.training_flops(shape, tokens),
-    }
-    return results.RunResult(
-        **known,
-        run_id=spec.folder.name,
-        status="failed",
-        reason="",
-        role=spec.role,
-        depth=shape.depth,
-        width=shape.width,
-        head_dim=shape.head_dim,
-        mlp_width=shape.mlp_width,
-        vocab_size=shape.vocab_size,
-        seq_len=shape.seq_len,
-        n_params_head=groups["head"],
-        n_params_embedding=groups["embedding"] + groups["positions"],
-        tokens=tokens,
-        unique_tokens=len(data.train),
-        epochs=tokens / len(data.train),
-        budget=float(spec.budget),
-        flops_spent=0.0,
-        lr=config.optim.lr,
-        warmup_tokens=steps["warmup"] * per_step,
-        decay_tokens=decay[config.optim.schedule] * per_step,
-        schedule=config.optim.schedule + ("-merge" if config.optim.cooldown == "merge" else ""),
-        batch_tokens=per_step,
-        weight_decay=config.optim.weight_decay,
-        seed=config.seed,
-        loss=None,
-        loss_se=None,
-        bits_per_byte=None,
-        eval_tokens=None,
-        train_loss=None,
-        wall_time=0.0,
-        tokens_per_second=None,
-        mfu=None,
-        trunk="",
-        packed=1,
-        config_hash=identity.run_hash(config),
-        data_fingerprint=data.fingerprint,
-        commit=machine.commit(),
-        versions=machine.versions(),
-        device=machine.device_name(),
-    )
-
-
-def _claim(config: ConfigDict, folder: Path) -> None:
-    """Write the run's config.json, or check that the one there names the same run."""
-    path = folder / "config.json"
-    if path.is_file():
-        found = config_lib.from_json(files.read_json(path), path)
-        if identity.run_hash(found) != identity.run_hash(config):
-            raise UserError(
-                f"{folder} belongs to another run ({identity.run_hash(found)}, this one is "
-                f"{identity.run_hash(config)}); choose another --workdir"
-            )
-        return
-    files.write_json(path, config_lib.to_json(config))
-
-
-def _claim_data(data: prepare.TokenData, folder: Path) -> None:
-    """Write the run's data.json, or check that it was begun on the same tokens."""
-    path = folder / "data.json"
-    if not path.is_file():
-        files.write_json(path, {"fingerprint": data.fingerprint})
-    elif files.read_json(path)["fingerprint"] != data.fingerprint:
-        raise UserError(
-            f"{folder} was begun on other data ({files.read_json(path)['fingerprint']}, now "
-            f"{data.fingerprint}); restore the documents, or choose another --workdir"
-        )

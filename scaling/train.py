@@ -21,7 +21,8 @@ from scaling.data import pipeline, prepare
 from scaling.errors import Preempted
 from scaling.evaluate import HeldOut, evaluate
 from scaling.identity import run_id
-from scaling.run import ActiveRun, RunSpec
+from scaling.run import ActiveRun
+from scaling.run_spec import RunSpec
 from scaling.signals import StopSignal
 
 __all__ = ["run_id", "train_run", "train_runs"]

@@ -13,7 +13,7 @@ from scaling import config as config_lib
 from scaling import train as train_lib
 from scaling.collectives import Collective
 from scaling.errors import EXIT_BAD_INPUT, UserError
-from scaling.run import RunSpec
+from scaling.run_spec import RunSpec
 from scaling.sweep import plan, runner
 from tests.compiled_on_eight import config_of
 from tests.conftest import run_cli

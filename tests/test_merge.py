@@ -14,7 +14,7 @@ from scaling import config as config_lib
 from scaling import files, identity, merge, step, train
 from scaling.checkpoint import Checkpoints
 from scaling.errors import UserError
-from scaling.run import RunSpec
+from scaling.run_spec import RunSpec
 from scaling.sweep import jobs, plan, runner
 from tests.conftest import ROOT
 

@@ -10,7 +10,7 @@ import pytest
 
 from scaling import config as config_lib
 from scaling import files, step, train
-from scaling.run import RunSpec
+from scaling.run_spec import RunSpec
 
 STEP = 32 * 4  # tokens
 EXACT = ("loss", "loss_se", "bits_per_byte", "train_loss", "tokens")

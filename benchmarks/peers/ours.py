@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     args = turns.arguments(argv)
     config = config_of(args.size)
     machine.start_jax(config.parallel.cpu_devices)
-    from scaling.run import RunSpec
+    from scaling.run_spec import RunSpec
     from scaling.train import run_id, train_runs
 
     size, requests = SIZES[args.size], turns.asked()

@@ -20,7 +20,7 @@ from typing import Any
 
 from scaling import config as config_lib
 from scaling.flat import view
-from scaling.run import RunSpec
+from scaling.run_spec import RunSpec
 from scaling.sweep.plan import PlannedRun
 
 LENGTHS = 1.25  # longest over shortest run of a pack; the short ones' seats stay empty for the rest

@@ -239,11 +239,11 @@ class Worker:
 
     def _stop(self, part: Part, turn: Turn) -> results.RunResult:
         """Write the result of a run that successive halving ended."""
-        from scaling import run
+        from scaling import run_spec
         from scaling.data import prepare
 
         spec = part.spec(self.workdir, self.role)
-        described = run.describe(spec, prepare.prepare(spec.config.data))
+        described = run_spec.describe(spec, prepare.prepare(spec.config.data))
         row = self.halving.row(described, part.run, turn)
         results.write(spec.folder / "result.json", row)
         (spec.folder / "failure.json").unlink(missing_ok=True)
@@ -251,7 +251,7 @@ class Worker:
 
     def _fail(self, part: Part, reason: str) -> None:
         """The run's row with its reason, kept until a later launch tries it again."""
-        from scaling import run
+        from scaling import run_spec
         from scaling.data import prepare
 
         self.problems.append(f"{part.run.run_id}: {reason}")
@@ -259,7 +259,7 @@ class Worker:
             return
         spec = part.spec(self.workdir, self.role)
         try:
-            row = replace(run.describe(spec, prepare.prepare(spec.config.data)), reason=reason)
+            row = replace(run_spec.describe(spec, prepare.prepare(spec.config.data)), reason=reason)
             files.write_json(
                 spec.folder / "failure.json", {**results.to_json(row), "launch": self.launch}
             )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from scaling import cli, results, run
+from scaling import cli, results, run_spec
 from scaling import config as config_lib
 from scaling.data import prepare
 from scaling.sweep import jobs, plan, runner
@@ -51,7 +51,7 @@ def test_plan_jobs_first_pass_status_and_table(tmp_path, capsys):
 
     runner.claim_workdir(config, workdir)
     spec = found[0][0].spec(workdir, "sweep")
-    row = run.describe(spec, prepare.prepare(config.data))
+    row = run_spec.describe(spec, prepare.prepare(config.data))
     row = dataclasses.replace(row, status="done", loss=2.0, train_loss=2.0)
     for one in runs:
         folder = workdir / "runs" / one.run_id
