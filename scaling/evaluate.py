@@ -1,6 +1,6 @@
 """Held-out loss: the same tokens for every run of a sweep, with a standard error.
 
-Shapes: R runs evaluated at once, N sequences, B sequences per evaluation step, T positions, V vocabulary.
+Shapes: R runs evaluated at once, N sequences, B sequences per evaluation step, T positions.
 """
 
 from __future__ import annotations
@@ -8,11 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-
-from scaling.models import axes
 
 
 @dataclass(frozen=True)
@@ -23,18 +19,6 @@ class HeldOut:
     loss_se: float  # standard error of that mean, over sequences
     bits_per_byte: float
     tokens: int
-
-
-def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
-    """Cross-entropy in nats, `[B, T]` float32; no device needs logits of a part of V that is another's."""
-    logits_BTV = logits_BTV.astype(jnp.float32)
-    log_total_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-    if axes.splits("vocab"):
-        here_BTV = jnp.arange(logits_BTV.shape[-1]) == targets_BT[..., None]
-        picked_BT = jnp.where(here_BTV, logits_BTV, 0.0).sum(axis=-1)
-    else:
-        picked_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
-    return log_total_BT - picked_BT
 
 
 def evaluate(

@@ -11,7 +11,7 @@ What the backward pass needs of a block, in numbers per token, is counted as
 
 for all L blocks; with `model.remat` "block" it is D for each of L blocks and the rest for one of them, with "dots"
 each block keeps its matrix products, 3 D + (3 D + G F) / tensor. Under "sequence" a device has its part of T.
-Logits are float32 and have a gradient of their size. Under "fsdp" the gathered weights of all blocks are
+Logits are float32 and have a gradient of their size; in chunks (`model.loss_chunk`) those of one exist at a time. Under "fsdp" the gathered weights of all blocks are
 there until the backward pass has used them, with remat those of one block or of the head. A compiler's
 own copies come on top: programs of the CPU backend took 1.1 to 2.2 times as much besides the state.
 
@@ -29,6 +29,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scaling import accounting, sharding
+from scaling.models import losses
 from scaling.step import Programs
 
 PARTS = ("params", "optimizer", "gradients", "gathered weights", "activations", "logits", "batch")
@@ -68,11 +69,25 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
         "gradients": params,
         "gathered weights": number * gathered / tensor if axis(programs, "fsdp") > 1 else 0.0,
         "activations": micro * trunk,
-        "logits": micro * 2 * 4 * shape.vocab_size / tensor,
+        "logits": _logits(config, programs, micro) / tensor,
         "batch": float(math.prod(tokens_KBT1) * token_dtype(config).itemsize),
     }
     seats = programs.runs / programs.mesh.size if programs.runs > 1 else 1
     return {name: n_bytes * seats for name, n_bytes in found.items()}
+
+
+def _logits(config: ConfigDict, programs: Programs, tokens: float) -> float:
+    """Bytes of the logits and their gradient, of one chunk of them where they come in chunks."""
+    context, vocab = config.data.seq_len, config.data.vocab_size
+    chunk = losses.pick_chunk(
+        config.model.loss_chunk,
+        vocab_size=vocab,
+        seq_len=context,
+        sequence_shards=axis(programs, "sequence"),
+    )
+    # the head's gradient adds up over the chunks
+    added_up = 4.0 * config.model.width * vocab if chunk else 0.0
+    return tokens * (chunk or context) / context * 2 * 4 * vocab + added_up
 
 
 def mends(config: ConfigDict, programs: Programs, found: dict[str, float]) -> str:

@@ -22,7 +22,7 @@ NOT_IN_RUN_HASH: dict[str, tuple[str, ...] | None] = {
     "laws": None,
     "data": ("cache_dir", "prefetch", "path"),
     "train": ("steps_per_dispatch", "log_every", "accumulate"),
-    "model": ("remat", "scan_layers", "matmul", "attention"),
+    "model": ("remat", "scan_layers", "matmul", "attention", "loss_chunk"),
 }
 # Keys that came after the first runs were named, with the value that leaves a run what it was then:
 # at that value they are left out of the hashes, so that old runs keep their names.

@@ -25,9 +25,8 @@ from ml_collections import ConfigDict
 
 from scaling import mesh as meshes
 from scaling import optim, sharding
-from scaling.evaluate import token_losses
 from scaling.flat import flatten
-from scaling.models import axes, ops
+from scaling.models import axes, losses, ops
 from scaling.models.transformer import Transformer
 
 # What the compiled programs depend on: sections or single keys of the config.
@@ -50,7 +49,7 @@ PROGRAM_KEYS = (
 
 
 # How the runs of a packed program share a device: "vmap" batches their products, "map" trains them
-# one after another inside one program. Measured in benchmarks/packing.py: on CPUs batched products
+# one after another inside one program. On two CPU cores batched products (docs/running_sweeps.md)
 # are slower than what they save, on accelerators small products leave most of the chip idle.
 RUN_AXIS = {"cpu": "map"}
 
@@ -116,6 +115,13 @@ def _functions(
                 c.model[kind], kind=kind, backend=backend, sequence_shards=sequence_shards
             )
 
+    chunk = losses.pick_chunk(
+        c.model.loss_chunk,
+        vocab_size=c.data.vocab_size,
+        seq_len=c.data.seq_len,
+        sequence_shards=sequence_shards,
+    )
+
     def build(seed) -> Transformer:
         with nnx.use_eager_sharding(False):
             return Transformer(
@@ -141,8 +147,8 @@ def _functions(
 
     def losses_BT(params, tokens_BT1):
         with axes.placed_by(place):
-            logits_BTV = as_model(params)(tokens_BT1[:, :-1].astype(jnp.int32))
-            return token_losses(logits_BTV, tokens_BT1[:, 1:].astype(jnp.int32))
+            tokens_BT1 = tokens_BT1.astype(jnp.int32)
+            return as_model(params).losses(tokens_BT1[:, :-1], tokens_BT1[:, 1:], chunk)
 
     def loss(params, tokens_BT1):
         return losses_BT(params, tokens_BT1).mean()

@@ -59,7 +59,7 @@ def test_llama_block_parameter_for_parameter():
 def test_flops_agree_with_the_compiler_within_five_percent(width, depth, mlp):
     from flax import nnx
 
-    from scaling.evaluate import token_losses
+    from scaling.models.losses import token_losses
     from scaling.models.transformer import Transformer
 
     config = sized(

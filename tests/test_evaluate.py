@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.evaluate import evaluate, token_losses
+from scaling.evaluate import evaluate
+from scaling.models.losses import token_losses
 
 
 def test_token_losses_are_negative_log_probabilities():

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import axes, ops
+from scaling.models import axes, losses, ops
 from scaling.models.layers import Block, Norm, normal_param
 
 # What of a block is kept for the backward pass; the rest is computed again.
@@ -50,6 +50,16 @@ class Transformer(nnx.Module):
         self.matmul = model.matmul
 
     def __call__(self, tokens_BT):
+        x_BTD, head_DV = self._hidden(tokens_BT)
+        return self._logits(x_BTD, head_DV)
+
+    def losses(self, tokens_BT, targets_BT, chunk: int = 0):
+        """Cross-entropy of the targets, `[B, T]` in nats; of `chunk` positions at a time, see `losses.py`."""
+        x_BTD, head_DV = self._hidden(tokens_BT)
+        return losses.in_chunks(lambda x: self._logits(x, head_DV), x_BTD, targets_BT, chunk)
+
+    def _hidden(self, tokens_BT):
+        """What the head multiplies, and the head."""
         dtype = jnp.dtype(self.compute_dtype)
         embedding_VD = axes.gathered(self.embedding_VD[...].astype(dtype), "vocab", "embed")
         x_BTD = embedding_VD[tokens_BT]
@@ -62,6 +72,9 @@ class Transformer(nnx.Module):
             head_DV = embedding_VD.T
         else:
             head_DV = axes.gathered(self.head_DV[...].astype(dtype), "embed", "vocab")
+        return x_BTD, head_DV
+
+    def _logits(self, x_BTD, head_DV):
         logits_BTV = ops.matmul(x_BTD, head_DV, self.matmul)
         return axes.constrain(logits_BTV, "batch", "sequence", "vocab").astype(jnp.float32)
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from scaling import config as config_lib
 from scaling import sharding
-from scaling.evaluate import token_losses
+from scaling.models.losses import token_losses
 from scaling.models.transformer import Transformer
 
 T, V = 24, 256
