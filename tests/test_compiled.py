@@ -43,6 +43,15 @@ def test_memory_is_that_of_shards_and_the_program_holds_what_shapes_say(eight):
     )
 
 
+def test_the_state_is_updated_in_place(config):
+    """Donated: the program's results lie where its arguments lay."""
+    for runs in (1, 2):
+        programs = step.programs(config, runs)
+        program = programs.jitted.lower(*compiled.arguments(config, programs)).compile()
+        state = footprint.shard_bytes(programs.state_like)
+        assert program.memory_analysis().alias_size_in_bytes >= state, runs
+
+
 def test_flops_are_those_of_the_compiler_where_it_counts_right(eight):
     flops = accounting.flops_per_token(accounting.shape_of(config_of("dp")), "exact") * 8 * 48 / 8
     for name in ORDINARY:

@@ -19,7 +19,9 @@ from scaling.errors import UserError
 
 MATMULS = ("auto", "plain", "flat")
 ATTENTIONS = ("auto", "plain", "chunked", "cudnn")
-QUERY_CHUNK = 32  # of 16, 32, 64 and 128 the fastest at T=128, D=16..128 on two CPU cores
+# (longest T, chunk): of 16, 32, 64 and 128 the fastest at T = 128, D = 16 to 128, and at T = 256, D = 128 and 384,
+# on two CPU cores
+QUERY_CHUNKS = ((128, 32), (math.inf, 64))
 
 
 def pick(choice: str, *, kind: str, backend: str, sequence_shards: int = 1) -> str:
@@ -85,13 +87,14 @@ def causal_attention(q_BTHK, k_BTHK, v_BTHK, how: str) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="chunk")
-def chunked_attention(q_BTHK, k_BTHK, v_BTHK, chunk: int = QUERY_CHUNK) -> jax.Array:
-    """Causal attention in static chunks of queries.
+def chunked_attention(q_BTHK, k_BTHK, v_BTHK, chunk: int = 0) -> jax.Array:
+    """Causal attention in static chunks of queries, 0 = by QUERY_CHUNKS.
 
     Each chunk sees only the keys up to its own end, so about half of the products that the mask
     would discard are never computed; the softmax is normalised after the product with the values.
     """
     T, K = q_BTHK.shape[1], q_BTHK.shape[3]
+    chunk = chunk or next(c for longest, c in QUERY_CHUNKS if longest >= T)
     q_BHTK = jnp.swapaxes(q_BTHK, 1, 2) * jnp.asarray(1 / math.sqrt(K), q_BTHK.dtype)
     k_BHTK = jnp.swapaxes(k_BTHK, 1, 2)
     v_BHTK = jnp.swapaxes(v_BTHK, 1, 2)
