@@ -224,7 +224,13 @@ def test_status_as_text_and_as_json(capsys, half):
 def test_watch_in_a_pipe_prints_once_per_interval_and_ends_by_ctrl_c(half):
     command = [sys.executable, "-m", "scaling", "status", f"--workdir={half}", "--watch=0.2"]
     process = subprocess.Popen(
-        [*command, "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--json"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # where the tests run in the background, shells have them ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     looks = [json.loads(process.stdout.readline()) for _ in range(3)]
     assert all(b["time"] - a["time"] > 0.19 for a, b in itertools.pairwise(looks))
