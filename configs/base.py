@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     c.model.scan_layers = False  # scan over the blocks (compiles faster) or unroll (runs faster)
     c.model.matmul = "auto"  # auto | plain | flat, see scaling/models/ops.py
     c.model.loss_chunk = -1  # positions whose logits exist at a time; 0 = all, -1 = by vocab_size
-    c.model.attention = "auto"  # auto | plain | chunked | cudnn, see scaling/models/ops.py
+    c.model.attention = "auto"  # auto | plain | chunked | cudnn | splash, see docs/accelerators.md
 
     c.data = ConfigDict()
     c.data.name = "embedded"  # embedded | text_folder | a TFDS name such as "c4/en"
@@ -87,11 +87,13 @@ def get_config() -> ConfigDict:
     c.parallel.sequence = 1  # splits the positions of a sequence
     c.parallel.tensor = 1  # splits heads, MLP and vocabulary
     c.parallel.rules = ()  # other rules than scaling/sharding.py's: ((logical axis, mesh axis or ""), ...)
+    c.parallel.latency_hiding = "auto"  # auto | none: collectives run beside computation
     c.parallel.device_memory_gb = 0.0  # a run that needs more is refused; 0 = as the device says
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every_tokens = 4_000_000  # tokens between checkpoints; the last is always kept
     c.checkpoint.keep = 2  # newest checkpoints kept
+    c.checkpoint.asynchronous = True  # files are written beside training; False waits for them
 
     c.sweep = ConfigDict()
     # none | compute | params | data | ladder | hyper | grid | random | design, see scaling/sweep/kinds.py

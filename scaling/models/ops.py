@@ -4,31 +4,46 @@ Shapes: B batch, T query positions, S key positions, D model width, H heads, K h
 F any output size, C positions of one query chunk.
 
 The fast forms compute the same numbers up to the order of float additions; `tests/models/test_ops.py`
-compares them. `pick` is the one place where a backend decides between them.
+compares them. `pick` is the one place where a backend decides between them; `fused.py` has what accelerators bring.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from scaling.errors import UserError
+from scaling.models import axes, fused
 
 MATMULS = ("auto", "plain", "flat")
-ATTENTIONS = ("auto", "plain", "chunked", "cudnn")
+ATTENTIONS = ("auto", "plain", "chunked", "cudnn", "splash")
+# what "auto" takes where the kernel has no objection; everywhere else "plain"
+FASTEST = {
+    "matmul": {"cpu": "flat"},
+    "attention": {"cpu": "chunked", "gpu": "cudnn", "tpu": "splash"},
+}
 # (longest T, chunk): of 16, 32, 64 and 128 the fastest at T = 128, D = 16 to 128, and at T = 256, D = 128 and 384,
 # on two CPU cores
 QUERY_CHUNKS = ((128, 32), (math.inf, 64))
 
 
-def pick(choice: str, *, kind: str, backend: str, sequence_shards: int = 1) -> str:
+def pick(
+    choice: str,
+    *,
+    kind: str,
+    backend: str,
+    sequence_shards: int = 1,
+    refusal: Callable[[str], str] = lambda how: "",
+) -> str:
     """Resolve "auto" for `kind` ("matmul" or "attention") on `backend` ("cpu", "gpu", "tpu").
 
-    Where positions are split over devices the plain forms are the ones whose shapes stay split. Raises UserError
-    where the config asks for another.
+    `refusal` says why a form does not take the model, see `fused.py`. Where positions are split over devices
+    the plain forms are the ones whose shapes stay split. Raises UserError where the config asks for another
+    there, or for a form that refuses.
     """
     if sequence_shards > 1:
         if choice not in ("auto", "plain"):
@@ -38,9 +53,11 @@ def pick(choice: str, *, kind: str, backend: str, sequence_shards: int = 1) -> s
             )
         return "plain"
     if choice != "auto":
+        if reason := refusal(choice):
+            raise UserError(reason)
         return choice
-    on_cpu = {"matmul": "flat", "attention": "chunked"}
-    return on_cpu[kind] if backend == "cpu" else "plain"
+    fastest = FASTEST[kind].get(backend, "plain")
+    return "plain" if refusal(fastest) else fastest
 
 
 def matmul(x: jax.Array, w_DF: jax.Array, how: str) -> jax.Array:
@@ -82,6 +99,9 @@ def causal_attention(q_BTHK, k_BTHK, v_BTHK, how: str) -> jax.Array:
     """Softmax attention over earlier positions; returns `o_BTHK` in the dtype of the inputs."""
     if how == "chunked":
         return chunked_attention(q_BTHK, k_BTHK, v_BTHK)
+    if how == "splash":
+        names = ("batch", None, "heads", None)
+        return axes.by_device(fused.splash_attention, q_BTHK, k_BTHK, v_BTHK, names=names)
     return jax.nn.dot_product_attention(
         q_BTHK,
         k_BTHK,

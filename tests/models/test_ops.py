@@ -67,5 +67,7 @@ def test_chunked_attention_survives_large_logits():
 
 def test_auto_is_resolved_by_backend():
     assert ops.pick("auto", kind="matmul", backend="cpu") == "flat"
-    assert ops.pick("auto", kind="attention", backend="gpu") == "plain"
+    assert ops.pick("auto", kind="attention", backend="gpu") == "cudnn"
+    assert ops.pick("auto", kind="attention", backend="gpu", refusal=lambda how: "no") == "plain"
+    assert ops.pick("auto", kind="attention", backend="rocket") == "plain"
     assert ops.pick("chunked", kind="attention", backend="tpu") == "chunked"
