@@ -50,13 +50,18 @@ def get_config() -> ConfigDict:
     c.data.prefetch = 2  # dispatches read ahead by a background thread
 
     c.optim = ConfigDict()
-    c.optim.name = "adamw"  # adamw
+    c.optim.name = "adamw"  # adamw | lion | adafactor | muon | sgd, see scaling/optim.py
     c.optim.lr = 3e-3  # peak learning rate
-    c.optim.beta1 = 0.9  # Adam's first moment decay
-    c.optim.beta2 = 0.95  # Adam's second moment decay
-    c.optim.eps = 1e-8  # Adam's denominator offset
+    c.optim.beta1 = 0.9  # adamw, lion, muon's Adam: first moment decay
+    c.optim.beta2 = 0.95  # adamw, lion, muon's Adam: second moment decay
+    c.optim.eps = 1e-8  # adamw, muon's Adam: denominator offset
+    c.optim.momentum = 0.95  # muon, sgd: decay of the momentum
     c.optim.weight_decay = 0.1  # decoupled, multiplied by the learning rate; matrices only
     c.optim.clip = 1.0  # global gradient norm is clipped to this
+    # what training adds to the cross-entropy, see scaling/models/losses.py; reported losses stay without
+    c.optim.label_smoothing = 0.0  # share of the target that is spread over all tokens
+    c.optim.z_loss = 0.0  # weight of log(Z)^2 of the softmax's total Z; 1e-4 in PaLM
+    c.optim.focal_gamma = 0.0  # weighs a loss by (1 - p)^gamma; 2 in Lin et al. 2017
     c.optim.schedule = "cosine"  # cosine | wsd | constant, all after a linear warm-up
     c.optim.warmup_tokens = 0  # linear warm-up; 0 = warmup_fraction of the run
     c.optim.warmup_fraction = 0.05  # warm-up as a fraction of the run, where warmup_tokens is 0

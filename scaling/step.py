@@ -34,10 +34,15 @@ PROGRAM_KEYS = (
     "model",
     "data.vocab_size",
     "data.seq_len",
+    "optim.name",
     "optim.beta1",
     "optim.beta2",
     "optim.eps",
+    "optim.momentum",
     "optim.clip",
+    "optim.label_smoothing",
+    "optim.z_loss",
+    "optim.focal_gamma",
     "optim.schedule",
     "train.batch_size",
     "train.steps_per_dispatch",
@@ -115,6 +120,9 @@ def _functions(
         sequence_shards=sequence_shards,
     )
 
+    o = c.optim
+    terms = losses.Terms(o.label_smoothing, o.z_loss, o.focal_gamma)
+
     def build(seed) -> Transformer:
         with nnx.use_eager_sharding(False):
             return Transformer(
@@ -138,13 +146,13 @@ def _functions(
         params = nnx.to_pure_dict(nnx.state(build(seed), nnx.Param))
         return {"params": params, "opt": init_opt(params)}
 
-    def losses_BT(params, tokens_BT1):
+    def losses_BT(params, tokens_BT1, terms=losses.PLAIN):
         with axes.placed_by(place):
             tokens_BT1 = tokens_BT1.astype(jnp.int32)
-            return as_model(params).losses(tokens_BT1[:, :-1], tokens_BT1[:, 1:], chunk)
+            return as_model(params).losses(tokens_BT1[:, :-1], tokens_BT1[:, 1:], chunk, terms)
 
     def loss(params, tokens_BT1):
-        return losses_BT(params, tokens_BT1).mean()
+        return losses_BT(params, tokens_BT1, terms).mean()
 
     def loss_and_grads(params, tokens_BT1):
         if c.train.accumulate == 1:
@@ -231,14 +239,8 @@ def _programs(key: str) -> Programs:
     param_shardings = nnx.to_pure_dict(sharding.param_shardings(f.abstract, mesh, by))
     everywhere = sharding.replicated(mesh)
     shapes = jax.eval_shape(f.init, 0)
-    # Optimizer moments lie where their parameters lie; its scalars are replicated.
-    opt_shardings = optax.tree_map_params(
-        f.init_opt,
-        lambda _, place: place,
-        shapes["opt"],
-        param_shardings,
-        transform_non_params=lambda _: everywhere,
-    )
+    # Optimizer moments lie where their parameters lie; all else of its state is replicated.
+    opt_shardings = sharding.moments(shapes["opt"], shapes["params"], param_shardings, everywhere)
     state_shardings = {"params": param_shardings, "opt": opt_shardings}
     state_like = jax.tree.map(
         lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
