@@ -33,8 +33,11 @@ def get_config() -> ConfigDict:
     c.model.attention = "auto"  # auto | plain | chunked | cudnn, see scaling/models/ops.py
 
     c.data = ConfigDict()
-    c.data.name = "embedded"  # embedded | text_folder | a TFDS name such as "c4/en"
-    c.data.path = ""  # text_folder: the folder, read recursively
+    c.data.field = "language"  # language | vision | speech | recommend
+    # embedded, a TFDS name such as "c4/en", or of language text_folder; of vision digits, debian/fashion_mnist,
+    # image_folder; of speech debian/festvox_ru, audio_folder; of recommend python_identifiers, interaction_table
+    c.data.name = "embedded"  # the source of the data
+    c.data.path = ""  # the folder or file of text_folder and its like, or of debian/... elsewhere
     c.data.pattern = "*.txt"  # text_folder: which files are documents
     c.data.text_key = "text"  # TFDS: the feature that holds the text
     c.data.train_split = "train"  # TFDS: split to train on
@@ -48,6 +51,22 @@ def get_config() -> ConfigDict:
     c.data.hash = ""  # expected SHA-256 (or its first digits) of the documents; "" = only record it
     c.data.cache_dir = ""  # tokenised data; "" = $SCALING_CACHE, else ~/.cache/scaling
     c.data.prefetch = 2  # dispatches read ahead by a background thread
+    # sizes that the programs are built for; data of other sizes are refused, and the right ones named
+    c.data.height = 0  # vision: pixels; speech: frames of 10 ms
+    c.data.width = 0  # vision: pixels; speech: mel bands
+    c.data.channels = 0  # vision: 1 or 3; speech: 1
+    c.data.classes = 0  # vision, speech: number of labels
+    c.data.max_corrupt = 0.01  # vision, speech: largest fraction of unreadable examples, skipped
+    # augmentation of training examples, see scaling/data/augment.py
+    c.data.crop = 0  # vision, speech: pixels or frames that examples are moved by at most
+    c.data.flip = False  # vision: mirror half of the images
+    c.data.mixup = 0.0  # vision, speech: alpha of mixup's Beta(alpha, alpha)
+    c.data.noise = 0.0  # vision, speech: sd of Gaussian noise; images are 0 to 1, log-mel as it is
+    c.data.time_masks = 0  # speech: SpecAugment's masks over frames, each of at most ...
+    c.data.mask_frames = 0  # ... this many
+    c.data.band_masks = 0  # speech: SpecAugment's masks over mel bands, each of at most ...
+    c.data.mask_bands = 0  # ... this many
+    c.data.drop_items = 0.0  # recommend: probability that an item of a sequence is hidden
 
     c.optim = ConfigDict()
     c.optim.name = "adamw"  # adamw

@@ -33,6 +33,7 @@ CHOICES = {
     "model.remat": ("none", "block", "dots"),
     "model.matmul": ("auto", "plain", "flat"),
     "model.attention": ("auto", "plain", "chunked", "cudnn"),
+    "data.field": ("language", "vision", "speech", "recommend"),
     "data.tokenizer": ("bytes", "bpe"),
     "optim.name": ("adamw",),
     "optim.schedule": ("cosine", "wsd", "constant"),
@@ -59,6 +60,12 @@ CHOICES = {
         "flops_porian",
         "flops_chinchilla",
     ),
+}
+NEEDS_PATH = {
+    "text_folder": "folder of text files",
+    "image_folder": "folder that has a folder of images per class",
+    "audio_folder": "folder that has a folder of .wav files per class",
+    "interaction_table": "CSV or Parquet file of interactions",
 }
 POSITIVE = (
     "model.depth",
@@ -97,6 +104,17 @@ POSITIVE = (
     "laws.smoothing",
 )
 NOT_NEGATIVE = (
+    "data.height",
+    "data.width",
+    "data.channels",
+    "data.classes",
+    "data.crop",
+    "data.mixup",
+    "data.noise",
+    "data.time_masks",
+    "data.mask_frames",
+    "data.band_masks",
+    "data.mask_bands",
     "parallel.device_memory_gb",
     "sweep.halving",
     "sweep.halving_tokens",
@@ -109,6 +127,8 @@ NOT_NEGATIVE = (
 )
 FRACTIONS = (
     "data.valid_fraction",
+    "data.max_corrupt",
+    "data.drop_items",
     "optim.beta1",
     "optim.beta2",
     "optim.warmup_fraction",
@@ -259,12 +279,13 @@ def _check_combinations(c: Any, source: str) -> None:
         )
     if m.positions == "rotary" and m.head_dim % 2:
         refuse(f"config.model.head_dim={m.head_dim} must be even for rotary positions")
-    if c.data.tokenizer == "bytes" and c.data.vocab_size != 256:
+    is_text = c.data.field == "language"
+    if is_text and c.data.tokenizer == "bytes" and c.data.vocab_size != 256:
         refuse(f"config.data.vocab_size={c.data.vocab_size}: the byte tokenizer has 256")
-    if c.data.tokenizer == "bpe" and c.data.vocab_size < 257:
+    if is_text and c.data.tokenizer == "bpe" and c.data.vocab_size < 257:
         refuse(f"config.data.vocab_size={c.data.vocab_size}: bpe needs at least 257")
-    if c.data.name == "text_folder" and not c.data.path:
-        refuse("config.data.path is empty; name the folder of text files")
+    if c.data.name in NEEDS_PATH and not c.data.path:
+        refuse(f"config.data.path is empty; name the {NEEDS_PATH[c.data.name]}")
     if c.train.steps_per_dispatch % c.train.log_every:
         refuse(
             f"config.train.log_every={c.train.log_every} should divide "

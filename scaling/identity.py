@@ -27,6 +27,21 @@ NOT_IN_RUN_HASH: dict[str, tuple[str, ...] | None] = {
 # Keys that came after the first runs were named, with the value that leaves a run what it was then:
 # at that value they are left out of the hashes, so that old runs keep their names.
 YOUNGER: dict[str, Any] = {
+    "data.field": "language",
+    "data.height": 0,
+    "data.width": 0,
+    "data.channels": 0,
+    "data.classes": 0,
+    "data.max_corrupt": 0.01,
+    "data.crop": 0,
+    "data.flip": False,
+    "data.mixup": 0.0,
+    "data.noise": 0.0,
+    "data.time_masks": 0,
+    "data.mask_frames": 0,
+    "data.band_masks": 0,
+    "data.mask_bands": 0,
+    "data.drop_items": 0.0,
     "optim.cooldown": "decay",
     "optim.merge_checkpoints": 8,
     "optim.merge_weights": "uniform",

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +16,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from scaling.data import sources
+from scaling.data import cache, sources
 from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
 from scaling.errors import UserError
 
 FORMAT = 1
 BATCH = 256  # documents per call of the tokenizer
-VERIFY_BELOW = 1 << 30  # bytes; larger token files are checked by their size alone
 
 
 @dataclass(frozen=True)
@@ -39,18 +36,13 @@ class TokenData:
     folder: Path
 
 
-def cache_root(data) -> Path:
-    chosen = data.cache_dir or os.environ.get("SCALING_CACHE") or "~/.cache/scaling"
-    return Path(chosen).expanduser()
-
-
 def prepare(data) -> TokenData:
     """The tokenised data of the config's `data` section, from the cache or made now.
 
     Raises UserError where documents are missing, their hash differs from `data.hash`, or the cache
     is damaged.
     """
-    root = cache_root(data)
+    root = cache.root(data)
     folder = root / "tokens" / f"{data.name.replace('/', '_')}-{_cache_key(data)}"
     if not (folder / "meta.json").is_file():
         _build(data, root, folder)
@@ -75,9 +67,7 @@ def _cache_key(data) -> str:
 
 def _build(data, root: Path, folder: Path) -> None:
     documents, held_out = sources.documents(data, root)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
-    try:
+    with cache.made_once(folder) as work:
         digest = hashlib.sha256()
         training_texts = (
             text
@@ -99,17 +89,10 @@ def _build(data, root: Path, folder: Path) -> None:
             "documents_hash": digest.hexdigest(),
             "tokenizer": tokenizer.fingerprint,
             "tokens": counts,
-            "sha256": {split: _file_hash(work / f"{split}.bin") for split in counts},
+            "sha256": {split: cache.file_hash(work / f"{split}.bin") for split in counts},
         }
         np.save(work / "byte_lengths.npy", tokenizer.byte_lengths())
         (work / "meta.json").write_text(json.dumps(meta, indent=1))
-        try:
-            work.rename(folder)
-        except OSError:
-            if not (folder / "meta.json").is_file():  # else another process was first
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _split(documents, held_out, fraction, digest) -> Iterator[tuple[bool, str]]:
@@ -176,24 +159,12 @@ def _dtype(tokenizer: Tokenizer) -> np.dtype:
     return np.min_scalar_type(tokenizer.vocab_size - 1)
 
 
-def _file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _load(data, folder: Path) -> TokenData:
     meta = json.loads((folder / "meta.json").read_text())
     dtype = np.dtype(meta["dtype"])
     for split, count in meta["tokens"].items():
-        path = folder / f"{split}.bin"
-        size = path.stat().st_size if path.is_file() else -1
-        intact = size == count * dtype.itemsize
-        if intact and size < VERIFY_BELOW:
-            intact = _file_hash(path) == meta["sha256"][split]
-        if not intact:
-            raise UserError(
-                f"{path}: damaged (hash or size differs); delete {folder} and run again"
-            )
+        size = count * dtype.itemsize
+        cache.check_file(folder / f"{split}.bin", size, meta["sha256"][split])
     if not meta["documents_hash"].startswith(data.hash):
         raise UserError(
             f"config.data.hash={data.hash}: the documents' SHA-256 begins "
