@@ -57,6 +57,8 @@ def get_config() -> ConfigDict:
     c.data.channels = 0  # vision: 1 or 3; speech: 1
     c.data.classes = 0  # vision, speech: number of labels
     c.data.max_corrupt = 0.01  # vision, speech: largest fraction of unreadable examples, skipped
+    c.data.columns = ("user", "item", "timestamp")  # recommend: names of these columns of a table
+    c.data.min_uses = 5  # recommend: users and items of fewer interactions are left out
     # augmentation of training examples, see scaling/data/augment.py
     c.data.crop = 0  # vision, speech: pixels or frames that examples are moved by at most
     c.data.flip = False  # vision: mirror half of the images

@@ -108,6 +108,7 @@ NOT_NEGATIVE = (
     "data.width",
     "data.channels",
     "data.classes",
+    "data.min_uses",
     "data.crop",
     "data.mixup",
     "data.noise",
@@ -286,6 +287,8 @@ def _check_combinations(c: Any, source: str) -> None:
         refuse(f"config.data.vocab_size={c.data.vocab_size}: bpe needs at least 257")
     if c.data.name in NEEDS_PATH and not c.data.path:
         refuse(f"config.data.path is empty; name the {NEEDS_PATH[c.data.name]}")
+    if len(c.data.columns) != 3 or not all(isinstance(name, str) for name in c.data.columns):
+        refuse(f"config.data.columns={c.data.columns} should be three names: user, item, timestamp")
     if c.train.steps_per_dispatch % c.train.log_every:
         refuse(
             f"config.train.log_every={c.train.log_every} should divide "

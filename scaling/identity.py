@@ -33,6 +33,8 @@ YOUNGER: dict[str, Any] = {
     "data.channels": 0,
     "data.classes": 0,
     "data.max_corrupt": 0.01,
+    "data.columns": ("user", "item", "timestamp"),
+    "data.min_uses": 5,
     "data.crop": 0,
     "data.flip": False,
     "data.mixup": 0.0,
