@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaling.data import vision
+from scaling.data import speech, vision
 from scaling.data.labelled import Source
 from scaling.errors import UserError
 
@@ -13,4 +13,6 @@ def source(data, cache_dir: Path) -> Source:
     """The source of the config's `data` section. Raises UserError where it is missing or empty."""
     if data.field == "vision":
         return vision.source(data, cache_dir)
+    if data.field == "speech":
+        return speech.source(data, cache_dir)
     raise UserError(f"config.data.field={data.field!r} has no labelled examples")

@@ -126,7 +126,7 @@ def test_the_embedded_table_is_rebuilt_from_the_embedded_corpus():
     assert np.diff(read.begins_U1).min() >= 5 and np.bincount(read.items_I)[1:].min() >= 5
 
 
-FINGERPRINT = "21b07bd89fb384e2"  # changing it changes every study of this table: say so in the commit
+FINGERPRINT = "21b07bd89fb384e2"  # changing it changes every study of this table
 
 
 @pytest.mark.parametrize(
