@@ -43,6 +43,13 @@ def get_config() -> ConfigDict:
     c.data.train_split = "train"  # TFDS: split to train on
     c.data.valid_split = ""  # TFDS: split to validate on; "" holds out documents of train_split
     c.data.valid_fraction = 0.05  # fraction of documents held out (by a hash of each document)
+    # language: what is done to documents before all else, see scaling/data/text_steps.py
+    c.data.clean = False  # Unicode NFC
+    c.data.min_chars = 0  # shorter documents are removed
+    c.data.max_chars = 0  # longer documents are removed; 0 = none is
+    c.data.min_letters = 0.0  # least share of letters, marks, digits and white space in a document
+    c.data.dedupe = "none"  # none | exact | near | split: keep near ones, on one side of the split
+    c.data.near_threshold = 0.8  # near, split: Jaccard index of runs of 5 words from which on
     c.data.tokenizer = "bytes"  # bytes | bpe
     c.data.tokenizer_path = ""  # bpe: a tokenizer.json to load; "" trains one on the train split
     c.data.vocab_size = 256  # bytes: 256; bpe: size to train, or of the loaded tokenizer

@@ -35,6 +35,7 @@ CHOICES = {
     "model.attention": ("auto", "plain", "chunked", "cudnn"),
     "data.field": ("language", "vision", "speech", "recommend"),
     "data.tokenizer": ("bytes", "bpe"),
+    "data.dedupe": ("none", "exact", "near", "split"),
     "optim.name": ("adamw",),
     "optim.schedule": ("cosine", "wsd", "constant"),
     "optim.cooldown": ("decay", "merge"),
@@ -68,6 +69,7 @@ NEEDS_PATH = {
     "interaction_table": "CSV or Parquet file of interactions",
 }
 POSITIVE = (
+    "data.near_threshold",
     "model.depth",
     "model.width",
     "model.head_dim",
@@ -108,6 +110,8 @@ NOT_NEGATIVE = (
     "data.width",
     "data.channels",
     "data.classes",
+    "data.min_chars",
+    "data.max_chars",
     "data.min_uses",
     "data.crop",
     "data.mixup",
@@ -129,6 +133,8 @@ NOT_NEGATIVE = (
 FRACTIONS = (
     "data.valid_fraction",
     "data.max_corrupt",
+    "data.min_letters",
+    "data.near_threshold",
     "data.drop_items",
     "optim.beta1",
     "optim.beta2",

@@ -28,6 +28,12 @@ NOT_IN_RUN_HASH: dict[str, tuple[str, ...] | None] = {
 # at that value they are left out of the hashes, so that old runs keep their names.
 YOUNGER: dict[str, Any] = {
     "data.field": "language",
+    "data.clean": False,
+    "data.min_chars": 0,
+    "data.max_chars": 0,
+    "data.min_letters": 0.0,
+    "data.dedupe": "none",
+    "data.near_threshold": 0.8,
     "data.height": 0,
     "data.width": 0,
     "data.channels": 0,

@@ -6,6 +6,7 @@ joined by the separator), `tokenizer.json` for BPE, and `meta.json`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from scaling.data import cache, sources
+from scaling.data import cache, sources, text_steps
 from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
 from scaling.errors import UserError
 
@@ -62,25 +63,27 @@ def _cache_key(data) -> str:
         "valid_fraction": data.valid_fraction,
         "tokenizer": tokenizer,
     }
+    if settings := text_steps.of(data).settings():
+        parts["steps"] = settings
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _build(data, root: Path, folder: Path) -> None:
     documents, held_out = sources.documents(data, root)
     with cache.made_once(folder) as work:
-        digest = hashlib.sha256()
-        training_texts = (
-            text
-            for is_valid, text in _split(documents, held_out, data.valid_fraction, hashlib.sha256())
-            if not is_valid
-        )
+        steps, plan = text_steps.of(data), None
+        if steps.settings():
+            plan = text_steps.plan(documents, held_out, data.valid_fraction, steps)
+        digest, unused = hashlib.sha256(), hashlib.sha256()
+        split = functools.partial(_split, documents, held_out, data.valid_fraction, steps, plan)
+        training_texts = (text for is_valid, text in split(unused) if not is_valid)
         tokenizer = _tokenizer(data, work, training_texts)
-        stream = _split(documents, held_out, data.valid_fraction, digest)
+        stream = split(digest)
         counts = _write_tokens(stream, tokenizer, work)
-        for split, count in counts.items():
+        for name, count in counts.items():
             if not count:
                 raise UserError(
-                    f"config.data: no document in the {split} split; change "
+                    f"config.data: no document in the {name} split; change "
                     f"config.data.valid_fraction={data.valid_fraction} or add documents"
                 )
         meta = {
@@ -89,22 +92,26 @@ def _build(data, root: Path, folder: Path) -> None:
             "documents_hash": digest.hexdigest(),
             "tokenizer": tokenizer.fingerprint,
             "tokens": counts,
-            "sha256": {split: cache.file_hash(work / f"{split}.bin") for split in counts},
+            "sha256": {name: cache.file_hash(work / f"{name}.bin") for name in counts},
         }
+        if plan:
+            meta["steps"] = {"settings": steps.settings(), "removed": dict(plan.removed)}
         np.save(work / "byte_lengths.npy", tokenizer.byte_lengths())
         (work / "meta.json").write_text(json.dumps(meta, indent=1))
 
 
-def _split(documents, held_out, fraction, digest) -> Iterator[tuple[bool, str]]:
-    """(is held out, document); a document is held out by its own hash, wherever it stands."""
-    for text in documents:
-        encoded = text.encode("utf-8")
-        digest.update(encoded)
-        draw = int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big") / 2**64
-        yield held_out is None and draw < fraction, text
-    for text in held_out or ():
+def _split(documents, held_out, fraction, steps, plan, digest) -> Iterator[tuple[bool, str]]:
+    """(is held out, document); a document is held out by its own hash, wherever it stands, or by plan."""
+    for number, text in enumerate(documents, plan.held_out if plan else 0):
         digest.update(text.encode("utf-8"))
-        yield True, text
+        if plan is None:
+            yield held_out is None and text_steps.draw(text) < fraction, text
+        elif plan.fates[number] != text_steps.REMOVED:
+            yield plan.fates[number] == text_steps.VALID, steps.apply(text)
+    for number, text in enumerate(held_out or ()):
+        digest.update(text.encode("utf-8"))
+        if plan is None or plan.fates[number] != text_steps.REMOVED:
+            yield True, steps.apply(text)
 
 
 def _tokenizer(data, work: Path, training_texts: Iterable[str]) -> Tokenizer:
@@ -171,7 +178,9 @@ def _load(data, folder: Path) -> TokenData:
             f"{meta['documents_hash'][:16]}; use the documents this study was made with, or set "
             "config.data.hash to accept these"
         )
-    parts = (meta["documents_hash"], meta["tokenizer"], *meta["sha256"].values())
+    parts = [meta["documents_hash"], meta["tokenizer"], *meta["sha256"].values()]
+    if "steps" in meta:
+        parts.append(json.dumps(meta["steps"], sort_keys=True))
     train: np.ndarray = np.memmap(folder / "train.bin", dtype, "r")
     if data.unique_tokens:
         if data.unique_tokens > len(train):
