@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.data import corpus, labelled
+from scaling.data import corpus, labelled, tfds_names
 from scaling.errors import UserError
 
 TOKEN = re.compile(
@@ -42,7 +42,7 @@ def table(data, cache_dir: Path) -> Table:
         return python_identifiers()
     if data.name == "interaction_table":
         return from_file(_path(data), data.columns)
-    raise UserError(f"config.data.name={data.name!r}: no such source of interactions")
+    return from_tfds(data, cache_dir)
 
 
 def identity(data) -> dict:
@@ -114,6 +114,23 @@ def from_file(path: Path, columns: tuple[str, str, str]) -> Table:
         time_I=times.to_numpy(zero_copy_only=False),
         names=[str(name) for name in item.dictionary.to_pylist()],
     )
+
+
+def from_tfds(data, cache_dir: Path) -> Table:
+    """The table of a data set of TFDS, whose features config.data.columns names."""
+    found = tfds_names.prepared(data.name, "recommend", cache_dir)
+    tfds_names.require(found, data.columns, data.name, f"config.data.columns={data.columns}")
+    codes: tuple[dict, dict] = {}, {}
+    user_I, item_I, time_I = [], [], []
+    source = tfds_names.records(found, data.train_split, data.name)
+    for i in range(len(source)):
+        record = source[i]
+        user, item, time = (record[name] for name in data.columns)
+        user_I.append(codes[0].setdefault(user, len(codes[0])))
+        item_I.append(codes[1].setdefault(item, len(codes[1])))
+        time_I.append(time)
+    names = [item.decode() if isinstance(item, bytes) else str(item) for item in codes[1]]
+    return Table(np.array(user_I, np.int64), np.array(item_I, np.int64), np.array(time_I), names)
 
 
 def _path(data) -> Path:

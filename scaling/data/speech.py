@@ -17,6 +17,7 @@ import numpy as np
 
 from scaling.data import labelled, mel
 from scaling.data.labelled import Corrupt, Example, Source
+from scaling.data.tfds_examples import TfdsSounds
 from scaling.errors import UserError
 
 FESTVOX_FOLDER = "/usr/share/festival/voices/russian/msu_ru_nsh_clunits"
@@ -47,7 +48,7 @@ def source(data, cache_dir: Path) -> Source:
         return FestvoxRu(data.path, shape)
     if data.name == "audio_folder":
         return AudioFolder(data.path, shape)
-    raise UserError(f"config.data.name={data.name!r}: no such source of speech")
+    return TfdsSounds(data, cache_dir)
 
 
 class FestvoxRu:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.data import idx, labelled
+from scaling.data import idx, images, labelled
 from scaling.data.labelled import Corrupt, Example, Source
+from scaling.data.tfds_examples import TfdsImages
 from scaling.errors import UserError
 
 DIGITS = "sklearn/datasets/data/digits.csv.gz"
@@ -26,7 +27,7 @@ FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def source(data, cache_dir: Path) -> Source:
@@ -37,7 +38,7 @@ def source(data, cache_dir: Path) -> Source:
         return FashionMnist(data.path)
     if data.name == "image_folder":
         return ImageFolder(data.path, (data.height, data.width, data.channels))
-    raise UserError(f"config.data.name={data.name!r}: no such source of images")
+    return TfdsImages(data, cache_dir)
 
 
 class Digits:
@@ -97,13 +98,13 @@ class FashionMnist:
         return {"files": labelled.stats(self._files())}
 
     def read(self, split: str) -> Iterator[Example]:
-        images, labels = self._pair(split)
-        x_NHW, y_N = idx.read(images), idx.read(labels)
+        file, labels = self._pair(split)
+        x_NHW, y_N = idx.read(file), idx.read(labels)
         if x_NHW.shape[1:] != self.shape[:2] or y_N.shape != x_NHW.shape[:1]:
             raise UserError(
-                f"{images}: {x_NHW.shape} with labels of {y_N.shape}, not as many 28 x 28 images as labels"
+                f"{file}: {x_NHW.shape} with labels of {y_N.shape}, not as many 28 x 28 images as labels"
             )
-        yield from _examples(x_NHW[..., None], y_N, str(images))
+        yield from _examples(x_NHW[..., None], y_N, str(file))
 
 
 class ImageFolder:
@@ -113,8 +114,8 @@ class ImageFolder:
     splits: tuple[str, ...] = ("train",)
 
     def __init__(self, path: str, shape: tuple[int, int, int]) -> None:
-        require_size(shape, "image_folder")
-        self.files = labelled.class_folders(path, IMAGES)
+        images.require_size(shape, "image_folder")
+        self.files = labelled.class_folders(path, SUFFIXES)
         self.classes, self.shape = tuple(self.files), shape
 
     def identity(self) -> dict:
@@ -129,33 +130,11 @@ class ImageFolder:
                 content = file.read_bytes()
                 try:
                     with Image.open(file) as image:
-                        x_HWC = fit(image, self.shape)
+                        x_HWC = images.fit(image, self.shape)
                 except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                     yield Corrupt(str(file), " ".join(str(error).split()))
                     continue
                 yield Example(x_HWC, label, content, content, str(file))
-
-
-def require_size(shape: tuple[int, int, int], name: str) -> None:
-    """Raises UserError where config.data does not say to what size images are brought."""
-    height, width, channels = shape
-    if height < 1 or width < 1 or channels not in (1, 3):
-        raise UserError(
-            f"config.data: height={height}, width={width}, channels={channels}: images of {name} are "
-            "resized to config.data.height and width, which should be positive, and "
-            "config.data.channels should be 1 or 3"
-        )
-
-
-def fit(image, shape: tuple[int, int, int]) -> np.ndarray:
-    """`x_HWC` uint8 of a Pillow image: its largest middle part of that aspect, resized (bilinear)."""
-    from PIL import Image, ImageOps
-
-    height, width, channels = shape
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8).reshape(shape)
 
 
 def _examples(x_NHWC: np.ndarray, y_N: np.ndarray, name: str) -> Iterator[Example]:

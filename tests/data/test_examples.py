@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from scaling import config as config_lib
-from scaling.data import examples, vision
+from scaling.data import examples, images, vision
 from scaling.errors import UserError
 
 SIZES = {"height": 28, "width": 28, "channels": 1, "classes": 10}
@@ -197,7 +197,7 @@ def test_unreadable_images_are_skipped_by_name_and_too_many_refused(pictures):
 def test_images_are_cut_in_the_middle_before_they_are_resized():
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 200
-    small = vision.fit(Image.fromarray(wide), (5, 5, 1))[..., 0]
+    small = images.fit(Image.fromarray(wide), (5, 5, 1))[..., 0]
     assert (small[:, 1:-1] == 200).all() and small.min() > 150
 
 
