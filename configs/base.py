@@ -33,13 +33,23 @@ def get_config() -> ConfigDict:
     c.model.attention = "auto"  # auto | plain | chunked | cudnn | splash, see docs/accelerators.md
 
     c.data = ConfigDict()
-    c.data.name = "embedded"  # embedded | text_folder | a TFDS name such as "c4/en"
-    c.data.path = ""  # text_folder: the folder, read recursively
+    c.data.field = "language"  # language | vision | speech | recommend
+    # embedded, a TFDS name such as "c4/en", or of language text_folder; of vision digits, debian/fashion_mnist,
+    # image_folder; of speech debian/festvox_ru, audio_folder; of recommend python_identifiers, interaction_table
+    c.data.name = "embedded"  # the source of the data
+    c.data.path = ""  # the folder or file of text_folder and its like, or of debian/... elsewhere
     c.data.pattern = "*.txt"  # text_folder: which files are documents
     c.data.text_key = "text"  # TFDS: the feature that holds the text
     c.data.train_split = "train"  # TFDS: split to train on
     c.data.valid_split = ""  # TFDS: split to validate on; "" holds out documents of train_split
     c.data.valid_fraction = 0.05  # fraction of documents held out (by a hash of each document)
+    # language: what is done to documents before all else, see scaling/data/text_steps.py
+    c.data.clean = False  # Unicode NFC
+    c.data.min_chars = 0  # shorter documents are removed
+    c.data.max_chars = 0  # longer documents are removed; 0 = none is
+    c.data.min_letters = 0.0  # least share of letters, marks, digits and white space in a document
+    c.data.dedupe = "none"  # none | exact | near | split: keep near ones, on one side of the split
+    c.data.near_threshold = 0.8  # near, split: Jaccard index of runs of 5 words from which on
     c.data.tokenizer = "bytes"  # bytes | bpe
     c.data.tokenizer_path = ""  # bpe: a tokenizer.json to load; "" trains one on the train split
     c.data.vocab_size = 256  # bytes: 256; bpe: size to train, or of the loaded tokenizer
@@ -48,6 +58,24 @@ def get_config() -> ConfigDict:
     c.data.hash = ""  # expected SHA-256 (or its first digits) of the documents; "" = only record it
     c.data.cache_dir = ""  # tokenised data; "" = $SCALING_CACHE, else ~/.cache/scaling
     c.data.prefetch = 2  # dispatches read ahead by a background thread
+    # sizes that the programs are built for; data of other sizes are refused, and the right ones named
+    c.data.height = 0  # vision: pixels; speech: frames of 10 ms
+    c.data.width = 0  # vision: pixels; speech: mel bands
+    c.data.channels = 0  # vision: 1 or 3; speech: 1
+    c.data.classes = 0  # vision, speech: number of labels
+    c.data.max_corrupt = 0.01  # vision, speech: largest fraction of unreadable examples, skipped
+    c.data.columns = ("user", "item", "timestamp")  # recommend: names of these columns of a table
+    c.data.min_uses = 5  # recommend: users and items of fewer interactions are left out
+    # augmentation of training examples, see scaling/data/augment.py
+    c.data.crop = 0  # vision, speech: pixels or frames that examples are moved by at most
+    c.data.flip = False  # vision: mirror half of the images
+    c.data.mixup = 0.0  # vision, speech: alpha of mixup's Beta(alpha, alpha)
+    c.data.noise = 0.0  # vision, speech: sd of Gaussian noise; images are 0 to 1, log-mel as it is
+    c.data.time_masks = 0  # speech: SpecAugment's masks over frames, each of at most ...
+    c.data.mask_frames = 0  # ... this many
+    c.data.band_masks = 0  # speech: SpecAugment's masks over mel bands, each of at most ...
+    c.data.mask_bands = 0  # ... this many
+    c.data.drop_items = 0.0  # recommend: probability that an item of a sequence is hidden
 
     c.optim = ConfigDict()
     c.optim.name = "adamw"  # adamw | lion | adafactor | muon | sgd, see scaling/optim.py

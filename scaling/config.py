@@ -33,7 +33,9 @@ CHOICES = {
     "model.remat": ("none", "block", "dots"),
     "model.matmul": ("auto", "plain", "flat"),
     "model.attention": ("auto", "plain", "chunked", "cudnn", "splash"),
+    "data.field": ("language", "vision", "speech", "recommend"),
     "data.tokenizer": ("bytes", "bpe"),
+    "data.dedupe": ("none", "exact", "near", "split"),
     "optim.name": ("adamw", "lion", "adafactor", "muon", "sgd"),
     "optim.schedule": ("cosine", "wsd", "constant"),
     "optim.cooldown": ("decay", "merge"),
@@ -61,7 +63,14 @@ CHOICES = {
         "flops_chinchilla",
     ),
 }
+NEEDS_PATH = {
+    "text_folder": "folder of text files",
+    "image_folder": "folder that has a folder of images per class",
+    "audio_folder": "folder that has a folder of .wav files per class",
+    "interaction_table": "CSV or Parquet file of interactions",
+}
 POSITIVE = (
+    "data.near_threshold",
     "model.depth",
     "model.width",
     "model.head_dim",
@@ -100,6 +109,20 @@ POSITIVE = (
 NOT_NEGATIVE = (
     "optim.z_loss",
     "optim.focal_gamma",
+    "data.height",
+    "data.width",
+    "data.channels",
+    "data.classes",
+    "data.min_chars",
+    "data.max_chars",
+    "data.min_uses",
+    "data.crop",
+    "data.mixup",
+    "data.noise",
+    "data.time_masks",
+    "data.mask_frames",
+    "data.band_masks",
+    "data.mask_bands",
     "parallel.device_memory_gb",
     "sweep.halving",
     "sweep.halving_tokens",
@@ -112,6 +135,10 @@ NOT_NEGATIVE = (
 )
 FRACTIONS = (
     "data.valid_fraction",
+    "data.max_corrupt",
+    "data.min_letters",
+    "data.near_threshold",
+    "data.drop_items",
     "optim.beta1",
     "optim.beta2",
     "optim.momentum",
@@ -264,12 +291,15 @@ def _check_combinations(c: Any, source: str) -> None:
         )
     if m.positions == "rotary" and m.head_dim % 2:
         refuse(f"config.model.head_dim={m.head_dim} must be even for rotary positions")
-    if c.data.tokenizer == "bytes" and c.data.vocab_size != 256:
+    is_text = c.data.field == "language"
+    if is_text and c.data.tokenizer == "bytes" and c.data.vocab_size != 256:
         refuse(f"config.data.vocab_size={c.data.vocab_size}: the byte tokenizer has 256")
-    if c.data.tokenizer == "bpe" and c.data.vocab_size < 257:
+    if is_text and c.data.tokenizer == "bpe" and c.data.vocab_size < 257:
         refuse(f"config.data.vocab_size={c.data.vocab_size}: bpe needs at least 257")
-    if c.data.name == "text_folder" and not c.data.path:
-        refuse("config.data.path is empty; name the folder of text files")
+    if c.data.name in NEEDS_PATH and not c.data.path:
+        refuse(f"config.data.path is empty; name the {NEEDS_PATH[c.data.name]}")
+    if len(c.data.columns) != 3 or not all(isinstance(name, str) for name in c.data.columns):
+        refuse(f"config.data.columns={c.data.columns} should be three names: user, item, timestamp")
     if c.train.steps_per_dispatch % c.train.log_every:
         refuse(
             f"config.train.log_every={c.train.log_every} should divide "
