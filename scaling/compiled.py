@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from scaling import accounting, collectives, footprint, optim, step, units
+from scaling import accounting, collectives, fields, footprint, optim, step, units
 from scaling import config as config_lib
 from scaling.collectives import Collective, Total
 from scaling.errors import UserError
@@ -75,13 +75,14 @@ def compiled(config: ConfigDict, runs: int = 1) -> Compiled:
 def arguments(config: ConfigDict, programs: Programs) -> tuple[Any, ...]:
     """What `programs.jitted` takes, as shapes; of packed runs with their axis in front."""
     c = config
-    tokens_KBT1 = jax.ShapeDtypeStruct(
-        (c.train.steps_per_dispatch, c.train.batch_size, c.data.seq_len + 1),
-        footprint.token_dtype(c),
+    lead = c.train.steps_per_dispatch, c.train.batch_size
+    batch_KB = jax.tree.map(
+        lambda row: jax.ShapeDtypeStruct((*lead, *row.shape), row.dtype),
+        fields.of(c.data.field).example(c),
     )
     hyper = {k: jax.ShapeDtypeStruct((), jnp.float32) for k in optim.hyperparameters(c)}
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    alone = programs.state_like, hyper, tokens_KBT1, number, number, number
+    alone = programs.state_like, hyper, batch_KB, number, number, number
     if programs.runs == 1:
         return alone
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((programs.runs, *x.shape), x.dtype), alone)

@@ -24,6 +24,7 @@ from scaling.identity import sweep_hash as sweep_hash
 from scaling.identity import without as without
 from scaling.schema import SCHEMA, refuse_newer
 
+SEQUENCES = ("language", "recommend")  # fields whose rows have a target at each position
 CHOICES = {
     "model.mlp": ("gelu", "swiglu", "relu2"),
     "model.norm": ("rmsnorm", "layernorm"),
@@ -352,8 +353,19 @@ def _check_combinations(c: Any, source: str) -> None:
         merge_steps(c)
 
 
+def targets_per_row(c: ConfigDict) -> int:
+    """Targets of one row of a batch: positions of a sequence, or the label of an example."""
+    return c.data.seq_len if c.data.field in SEQUENCES else 1
+
+
+def held_out_rows(c: ConfigDict) -> int:
+    """Rows of an evaluation where the validation split has as many: windows of text, else examples or users."""
+    return max(1, c.eval.tokens // (c.data.seq_len if c.data.field == "language" else 1))
+
+
 def tokens_per_step(c: ConfigDict) -> int:
-    return c.train.batch_size * c.data.seq_len
+    """In the unit of the field, see scaling/fields/."""
+    return c.train.batch_size * targets_per_row(c)
 
 
 def schedule_steps(c: ConfigDict) -> dict[str, int]:

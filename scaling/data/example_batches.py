@@ -14,8 +14,8 @@ from scaling.data.pipeline import Order
 class ExampleDispatches:
     """Random-access source: element k is the batch of the k-th dispatch.
 
-    A batch is {"x_KBHWC": as the examples, "y_KB": int32}, and with mixup "y2_KB", int32, the label of
-    the other example, and "mix_KB", float32, the weight of y. An epoch visits every example once.
+    A batch is {"x": as the examples, "y": int32}, and with mixup "y2", int32, the label of
+    the other example, and "mix", float32, the weight of y. An epoch visits every example once.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class ExampleDispatches:
     def __getitem__(self, k: int) -> dict[str, np.ndarray]:
         epoch_KB, index_KB = self.order[k]
         batch = {
-            "x_KBHWC": np.empty((*index_KB.shape, *self.x_NHWC.shape[1:]), self.x_NHWC.dtype),
-            "y_KB": self.y_N[index_KB],
+            "x": np.empty((*index_KB.shape, *self.x_NHWC.shape[1:]), self.x_NHWC.dtype),
+            "y": self.y_N[index_KB],
         }
         if self.augment.mixup:
-            batch["y2_KB"] = np.empty_like(batch["y_KB"])
-            batch["mix_KB"] = np.empty(index_KB.shape, np.float32)
+            batch["y2"] = np.empty_like(batch["y"])
+            batch["mix"] = np.empty(index_KB.shape, np.float32)
         for epoch in np.unique(epoch_KB):
             here = epoch_KB == epoch
             key, index_N = (self.order.seed, int(epoch)), index_KB[here]
@@ -55,9 +55,9 @@ class ExampleDispatches:
                 x_NHWC, partner_N, weight_N = self.augment.mix(
                     x_NHWC, index_N, key, len(self.y_N), self.x_NHWC.__getitem__
                 )
-                batch["y2_KB"][here] = self.y_N[partner_N]
-                batch["mix_KB"][here] = weight_N
-            batch["x_KBHWC"][here] = x_NHWC
+                batch["y2"][here] = self.y_N[partner_N]
+                batch["mix"][here] = weight_N
+            batch["x"][here] = x_NHWC
         return batch
 
 

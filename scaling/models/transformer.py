@@ -57,7 +57,27 @@ class Transformer(nnx.Module):
         """Cross-entropy of the targets, `[B, T]` in nats; of `chunk` positions at a time, with the gradient
         of the objective of `terms`, see `losses.py`."""
         x_BTD, head_DV = self._hidden(tokens_BT)
-        return losses.in_chunks(lambda x: self._logits(x, head_DV), x_BTD, targets_BT, chunk, terms)
+
+        def of(x_BCD, targets_BC):
+            return losses.trained_losses(self._logits(x_BCD, head_DV), targets_BC, terms)
+
+        return losses.in_chunks(of, x_BTD, targets_BT, chunk)
+
+    def losses_and_hits(self, tokens_BT, targets_BT, chunk: int = 0):
+        """(losses `[B, T]` as above, whether the target is the likeliest token `[B, T]`)."""
+        x_BTD, head_DV = self._hidden(tokens_BT)
+
+        def of(x_BCD, targets_BC):
+            logits_BCV = self._logits(x_BCD, head_DV)
+            hits_BC = logits_BCV.argmax(axis=-1) == targets_BC
+            return losses.token_losses(logits_BCV, targets_BC), hits_BC
+
+        return losses.in_chunks(of, x_BTD, targets_BT, chunk)
+
+    def last_logits(self, tokens_BT):
+        """`logits_BV` after the last position."""
+        x_BTD, head_DV = self._hidden(tokens_BT)
+        return self._logits(x_BTD[:, -1:], head_DV)[:, 0]
 
     def _hidden(self, tokens_BT):
         """What the head multiplies, and the head."""

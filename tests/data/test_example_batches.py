@@ -33,11 +33,11 @@ def assert_same(a, b):
 
 def test_without_augmentation_an_epoch_has_every_example_once_as_it_is():
     batch = source(batch_size=10, steps=5)[3]
-    assert batch.keys() == {"x_KBHWC", "y_KB"}
-    assert batch["x_KBHWC"].shape == (5, 10, 8, 6, 1) and batch["y_KB"].dtype == np.int32
-    index = batch["y_KB"].ravel()
+    assert batch.keys() == {"x", "y"}
+    assert batch["x"].shape == (5, 10, 8, 6, 1) and batch["y"].dtype == np.int32
+    index = batch["y"].ravel()
     assert sorted(index) == list(range(50))
-    np.testing.assert_array_equal(batch["x_KBHWC"].reshape(50, 8, 6, 1), X[index])
+    np.testing.assert_array_equal(batch["x"].reshape(50, 8, 6, 1), X[index])
 
 
 @pytest.mark.parametrize(("x", "how"), [(X, ALL), (GRID, SPEECH)], ids=["images", "grids"])
@@ -50,13 +50,13 @@ def test_sought_equals_read_through_and_hosts_and_steps_do_not_matter(x, how):
     assert_same({k: np.concatenate([p[k] for p in parts], axis=1) for k in parts[0]}, read[4])
     longer = source(x, augment=how, steps=6)[2]
     assert_same(longer, {k: np.concatenate([read[4][k], read[5][k]]) for k in longer})
-    assert longer["x_KBHWC"].dtype == x.dtype
+    assert longer["x"].dtype == x.dtype
 
 
 def test_an_example_is_augmented_anew_in_each_epoch_and_with_each_seed():
     def of(seed, epoch):
         batch = source(augment=ALL, batch_size=50, steps=1, seed=seed)[epoch]
-        return batch["x_KBHWC"][0, np.argsort(batch["y_KB"][0])]
+        return batch["x"][0, np.argsort(batch["y"][0])]
 
     np.testing.assert_array_equal(of(1, 0), of(1, 0))
     for other in (of(1, 1), of(2, 0)):
@@ -67,8 +67,8 @@ def test_an_example_is_augmented_anew_in_each_epoch_and_with_each_seed():
 def test_mixup_mixes_augmented_images_and_gives_both_labels_and_the_weight():
     how = Augment(flip=True, mixup=0.4)
     batch = source(augment=how)[0]
-    x = batch["x_KBHWC"].reshape(-1, 8, 6, 1)
-    y, y2, w = (batch[k].ravel() for k in ("y_KB", "y2_KB", "mix_KB"))
+    x = batch["x"].reshape(-1, 8, 6, 1)
+    y, y2, w = (batch[k].ravel() for k in ("y", "y2", "mix"))
     plain = Augment(flip=True)
     ours, theirs = plain(X[y], y, (5, 0)), plain(X[y2], y2, (5, 0))
     w4 = w[:, None, None, None]

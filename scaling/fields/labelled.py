@@ -1,0 +1,92 @@
+"""What vision and speech share: grids of numbers, one label each. A row is an example; D counts examples.
+
+Shapes: B examples, H rows, W columns, C channels, Y classes, N held-out examples.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.data import augment, example_batches, examples, pipeline
+from scaling.errors import UserError
+from scaling.fields.field import HeldOutRows, Prepared
+from scaling.metrics.classes import classification
+from scaling.models import losses
+
+
+def example(c, dtype):
+    row = {
+        "x": jax.ShapeDtypeStruct((c.data.height, c.data.width, c.data.channels), dtype),
+        "y": jax.ShapeDtypeStruct((), jnp.int32),
+    }
+    if c.data.mixup:
+        row |= {
+            "y2": jax.ShapeDtypeStruct((), jnp.int32),
+            "mix": jax.ShapeDtypeStruct((), jnp.float32),
+        }
+    return row
+
+
+def prepare(c, fill: float) -> Prepared:
+    """`fill` stands where a moved example ends."""
+    data = examples.prepare(c.data)
+    size = len(data.train_y_N)
+    count = c.data.unique_tokens or size
+    if count > size:
+        raise UserError(
+            f"config.data.unique_tokens={count}: the train split has {size} examples; 0 takes all of them"
+        )
+    x_NHWC, y_N = data.train_x_NHWC, data.train_y_N
+    if (
+        count < size
+    ):  # sources are often sorted by class; a smaller draw is a part of every larger one
+        drawn_N = np.sort(pipeline.permute(np.arange(count, dtype=np.uint64), size, (0, 0)))
+        x_NHWC, y_N = x_NHWC[drawn_N], y_N[drawn_N]
+
+    def dispatches(c, share):
+        return example_batches.ExampleDispatches(
+            x_NHWC,
+            y_N,
+            batch_size=c.train.batch_size,
+            steps=c.train.steps_per_dispatch,
+            seed=c.seed,
+            augment=augment.of(c.data, fill),
+            host=share[0],
+            hosts=share[1],
+        )
+
+    def held_out(c):
+        index_N = example_batches.held_out_examples(len(data.valid_y_N), c.eval.tokens)
+        batch = {
+            "x": np.asarray(data.valid_x_NHWC[index_N]),
+            "y": np.asarray(data.valid_y_N[index_N]),
+        }
+        return HeldOutRows(batch, 1, groups_N=data.groups[1][index_N], classes=data.classes)
+
+    return Prepared(data.fingerprint, count, count, dispatches, held_out)
+
+
+def loss(model, batch, terms):
+    """`model` maps the batch's "x" to logits."""
+    logits_BY = model(batch["x"])
+    value = losses.token_losses(logits_BY, batch["y"])
+    if "mix" in batch:
+        mixed = batch["y"], batch["y2"], batch["mix"]
+        value = losses.mixed_losses(logits_BY, *mixed)
+        objective = losses.mixed_losses(logits_BY, *mixed, terms)
+    else:
+        objective = losses.token_losses(logits_BY, batch["y"], terms)
+    return value.mean() if terms == losses.PLAIN else losses.followed(value, objective).mean()
+
+
+def readings(model, batch):
+    logits_BY = model(batch["x"])
+    return {"loss": losses.token_losses(logits_BY, batch["y"]), "logits": logits_BY}
+
+
+def metrics(readings_N, rows):
+    classes = readings_N["logits"].shape[-1]
+    ks = (5,) if classes > 5 else ()
+    return classification(readings_N["logits"], rows.batch["y"], rows.groups_N, ks=ks)

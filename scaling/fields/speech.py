@@ -1,0 +1,44 @@
+"""Speech: log-mel spectrograms to classes, by patches as in AST (Gong et al. 2021). A row is a segment; D counts them.
+
+Shapes: B segments, H frames, W mel bands, C = 1.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from scaling.data import mel
+from scaling.fields import labelled
+from scaling.models.grids import GridClassifier
+
+UNIT = "segments"
+
+
+def example(c):
+    return labelled.example(c, jnp.float32)
+
+
+def prepare(c):
+    return labelled.prepare(c, fill=mel.FLOOR)
+
+
+def model(c, rngs):
+    return GridClassifier(c.model, c.data, rngs=rngs)
+
+
+def loss(model, batch, chunk, terms):
+    return labelled.loss(lambda x_BHWC: model(scaled(x_BHWC)), batch, terms)
+
+
+def readings(model, batch, chunk):
+    return labelled.readings(lambda x_BHWC: model(scaled(x_BHWC)), batch)
+
+
+def scaled(x_BHWC):
+    """Each segment with mean 0 and variance 1, so that loudness tells nothing."""
+    centred_BHWC = x_BHWC - x_BHWC.mean(axis=(1, 2, 3), keepdims=True)
+    variance_B111 = jnp.square(centred_BHWC).mean(axis=(1, 2, 3), keepdims=True)
+    return centred_BHWC / jnp.sqrt(variance_B111 + 1e-5)
+
+
+metrics = labelled.metrics

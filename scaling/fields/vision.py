@@ -1,0 +1,42 @@
+"""Vision: images to classes, by patches as in ViT (Dosovitskiy et al. 2021). A row is an image; D counts images.
+
+Shapes: B images, H, W pixels, C channels.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from scaling.fields import labelled
+from scaling.models.grids import GridClassifier
+
+UNIT = "images"
+MIDDLE, SPREAD = 127.5, 63.75  # of the 256 levels, whatever the data set: inputs lie in [-2, 2]
+
+
+def example(c):
+    return labelled.example(c, jnp.uint8)
+
+
+def prepare(c):
+    return labelled.prepare(c, fill=0.0)
+
+
+def model(c, rngs):
+    return GridClassifier(c.model, c.data, rngs=rngs)
+
+
+def loss(model, batch, chunk, terms):
+    return labelled.loss(lambda x_BHWC: model(scaled(x_BHWC)), batch, terms)
+
+
+def readings(model, batch, chunk):
+    return labelled.readings(lambda x_BHWC: model(scaled(x_BHWC)), batch)
+
+
+def scaled(x_BHWC):
+    """Levels of a pixel as numbers around 0."""
+    return (x_BHWC.astype(jnp.float32) - MIDDLE) / SPREAD
+
+
+metrics = labelled.metrics
