@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     c.model.scan_layers = False  # scan over the blocks (compiles faster) or unroll (runs faster)
     c.model.matmul = "auto"  # auto | plain | flat, see scaling/models/ops.py
     c.model.loss_chunk = -1  # positions whose logits exist at a time; 0 = all, -1 = by vocab_size
-    c.model.attention = "auto"  # auto | plain | chunked | cudnn, see scaling/models/ops.py
+    c.model.attention = "auto"  # auto | plain | chunked | cudnn | splash, see docs/accelerators.md
 
     c.data = ConfigDict()
     c.data.field = "language"  # language | vision | speech | recommend
@@ -78,13 +78,18 @@ def get_config() -> ConfigDict:
     c.data.drop_items = 0.0  # recommend: probability that an item of a sequence is hidden
 
     c.optim = ConfigDict()
-    c.optim.name = "adamw"  # adamw
+    c.optim.name = "adamw"  # adamw | lion | adafactor | muon | sgd, see scaling/optim.py
     c.optim.lr = 3e-3  # peak learning rate
-    c.optim.beta1 = 0.9  # Adam's first moment decay
-    c.optim.beta2 = 0.95  # Adam's second moment decay
-    c.optim.eps = 1e-8  # Adam's denominator offset
+    c.optim.beta1 = 0.9  # adamw, lion, muon's Adam: first moment decay
+    c.optim.beta2 = 0.95  # adamw, lion, muon's Adam: second moment decay
+    c.optim.eps = 1e-8  # adamw, muon's Adam: denominator offset
+    c.optim.momentum = 0.95  # muon, sgd: decay of the momentum
     c.optim.weight_decay = 0.1  # decoupled, multiplied by the learning rate; matrices only
     c.optim.clip = 1.0  # global gradient norm is clipped to this
+    # what training adds to the cross-entropy, see scaling/models/losses.py; reported losses stay without
+    c.optim.label_smoothing = 0.0  # share of the target that is spread over all tokens
+    c.optim.z_loss = 0.0  # weight of log(Z)^2 of the softmax's total Z; 1e-4 in PaLM
+    c.optim.focal_gamma = 0.0  # weighs a loss by (1 - p)^gamma; 2 in Lin et al. 2017
     c.optim.schedule = "cosine"  # cosine | wsd | constant, all after a linear warm-up
     c.optim.warmup_tokens = 0  # linear warm-up; 0 = warmup_fraction of the run
     c.optim.warmup_fraction = 0.05  # warm-up as a fraction of the run, where warmup_tokens is 0
@@ -115,11 +120,13 @@ def get_config() -> ConfigDict:
     c.parallel.sequence = 1  # splits the positions of a sequence
     c.parallel.tensor = 1  # splits heads, MLP and vocabulary
     c.parallel.rules = ()  # other rules than scaling/sharding.py's: ((logical axis, mesh axis or ""), ...)
+    c.parallel.latency_hiding = "auto"  # auto | none: collectives run beside computation
     c.parallel.device_memory_gb = 0.0  # a run that needs more is refused; 0 = as the device says
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every_tokens = 4_000_000  # tokens between checkpoints; the last is always kept
     c.checkpoint.keep = 2  # newest checkpoints kept
+    c.checkpoint.asynchronous = True  # files are written beside training; False waits for them
 
     c.sweep = ConfigDict()
     # none | compute | params | data | ladder | hyper | grid | random | design, see scaling/sweep/kinds.py

@@ -28,10 +28,18 @@ class Checkpoints:
     """The checkpoints below one folder. Use as a context manager: leaving waits for pending saves.
 
     The newest `keep` stay, and those of `keep_steps`; with `keep` None nothing is ever deleted.
+    `asynchronous` saves are written by threads of their own.
     """
 
-    def __init__(self, folder: Path, keep: int | None, keep_steps: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        folder: Path,
+        keep: int | None,
+        keep_steps: tuple[int, ...] = (),
+        asynchronous: bool = True,
+    ):
         self.folder, self._keep, self._keep_steps = folder.absolute(), keep, keep_steps
+        self._asynchronous = asynchronous
 
     @functools.cached_property
     def _manager(self):
@@ -47,7 +55,7 @@ class Checkpoints:
         policies = [preservation.LatestN(self._keep), preservation.CustomSteps(self._keep_steps)]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation.AnyPreservationPolicy(policies),
-            enable_async_checkpointing=True,
+            enable_async_checkpointing=self._asynchronous,
             read_only=self._keep is None,
         )
         return ocp.CheckpointManager(self.folder, options=options)

@@ -33,11 +33,11 @@ CHOICES = {
     "model.param_dtype": ("float32", "bfloat16"),
     "model.remat": ("none", "block", "dots"),
     "model.matmul": ("auto", "plain", "flat"),
-    "model.attention": ("auto", "plain", "chunked", "cudnn"),
+    "model.attention": ("auto", "plain", "chunked", "cudnn", "splash"),
     "data.field": data_checks.FIELDS,
     "data.tokenizer": ("bytes", "bpe"),
     "data.dedupe": ("none", "exact", "near", "split"),
-    "optim.name": ("adamw",),
+    "optim.name": ("adamw", "lion", "adafactor", "muon", "sgd"),
     "optim.schedule": ("cosine", "wsd", "constant"),
     "optim.cooldown": ("decay", "merge"),
     "optim.merge_weights": ("uniform", "decay"),
@@ -52,6 +52,7 @@ CHOICES = {
         "random",
         "design",
     ),
+    "parallel.latency_hiding": ("auto", "none"),
     "launch.kind": ("local", "slurm", "ray"),
     "sweep.flops": ("exact", "appendix_f", "kaplan", "porian", "chinchilla"),
     "laws.n_params": ("n_params", "n_params_with_head", "n_params_total"),
@@ -101,6 +102,8 @@ POSITIVE = (
     "laws.smoothing",
 )
 NOT_NEGATIVE = (
+    "optim.z_loss",
+    "optim.focal_gamma",
     "data.height",
     "data.width",
     "data.channels",
@@ -133,6 +136,8 @@ FRACTIONS = (
     "data.drop_items",
     "optim.beta1",
     "optim.beta2",
+    "optim.momentum",
+    "optim.label_smoothing",
     "optim.warmup_fraction",
     "optim.decay_fraction",
     "optim.final_lr",
@@ -306,6 +311,8 @@ def _check_combinations(c: Any, source: str) -> None:
             f"config.optim.cooldown='merge' replaces the decay of config.optim.schedule='wsd'; "
             f"{c.optim.schedule!r} has none that could be"
         )
+    if c.optim.label_smoothing == 1:
+        refuse("config.optim.label_smoothing=1 leaves nothing of the target; choose below 1")
     if c.sweep.halving and c.sweep.kind not in ("none", "grid", "random", "hyper"):
         refuse(
             f"config.sweep.halving={c.sweep.halving}: a sweep of kind {c.sweep.kind!r} needs all of its "

@@ -53,6 +53,10 @@ YOUNGER: dict[str, Any] = {
     "optim.cooldown": "decay",
     "optim.merge_checkpoints": 8,
     "optim.merge_weights": "uniform",
+    "optim.momentum": 0.95,
+    "optim.label_smoothing": 0.0,
+    "optim.z_loss": 0.0,
+    "optim.focal_gamma": 0.0,
 }
 NOT_IN_SWEEP_HASH: dict[str, tuple[str, ...] | None] = {
     "parallel": None,

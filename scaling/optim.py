@@ -1,4 +1,14 @@
-"""The optimizer and its schedules. Hyperparameters are traced values: one compiled step serves all.
+"""The optimizers and their schedules. Hyperparameters are traced values: one compiled step serves all.
+
+Optimizers, each the step u of a parameter p <- p - lr (u + weight_decay p), after the gradient's global norm is
+clipped, where m and v are moments of the gradient g:
+  adamw      m / (sqrt(v) + eps), bias corrected (Loshchilov & Hutter 2019)
+  lion       sign(beta1 m + (1 - beta1) g), m <- beta2 m + (1 - beta2) g (Chen et al. 2023)
+  adafactor  max(1e-3, rms(p)) u / max(1, rms(u)), u = g / sqrt(v), v with decay 1 - t^-0.8 and for two axes of 128 or
+             more from their row and column means (Shazeer & Stern 2018): lr is relative to a parameter's size
+  muon       matrices: 0.2 sqrt(max(rows, columns)) NewtonSchulz(m), Nesterov's m with decay `momentum` (Jordan et al.
+             2024), scaled so that lr is what it would be for AdamW (Liu et al. 2025); all else: adamw
+  sgd        m <- momentum m + g (heavy ball; Sutskever et al. 2013)
 
 Schedules are functions of the step s of a run of S steps with warm-up W and decay E (all traced):
   constant  lr min(1, (s + 1) / W)
@@ -10,6 +20,7 @@ with f the final fraction. The last step of cosine and wsd ends at f, not one st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,10 +28,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
+from optax import contrib
 
 from scaling import config as config_lib
+from scaling.models.matrices import matrix_axes
 
 Hyper = Mapping[str, Any]  # traced scalars, or floats outside a program
+MUON_RMS = 0.2  # root mean square of a matrix's step, that of AdamW's (Liu et al. 2025)
+STACK = "blocks"  # the parameters whose first axis is the layers
 
 
 def hyperparameters(config: ConfigDict) -> dict[str, float]:
@@ -58,15 +73,94 @@ def learning_rate(schedule: str, step: jax.Array, hyper: Hyper) -> jax.Array:
 
 
 def optimizer(optim, hyper: Hyper) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019) with clipping of the global norm, before the learning rate.
+    """The step of `optim.name` with clipping of the global norm and weight decay, before the learning rate.
 
     `optim` is the config's section; `hyper` may hold tracers. Weight decay leaves norm scales alone.
     """
     return optax.chain(
         optax.clip_by_global_norm(optim.clip),
-        optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.eps),
+        STEPS[optim.name](optim),
         optax.add_decayed_weights(hyper["weight_decay"], mask=decayed),
     )
+
+
+def _adam(optim) -> optax.GradientTransformation:
+    return optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.eps)
+
+
+def _adafactor(optim) -> optax.GradientTransformation:
+    return of_each_layer(
+        optax.chain(
+            optax.scale_by_factored_rms(),
+            optax.clip_by_block_rms(1.0),
+            optax.scale_by_param_block_rms(),
+        )
+    )
+
+
+def _muon(optim) -> optax.GradientTransformation:
+    return optax.partition(
+        {
+            "matrix": optax.chain(
+                contrib.scale_by_muon(beta=optim.momentum, weight_dimension_numbers=matrices),
+                optax.stateless(_like_adam),
+            ),
+            "other": _adam(optim),
+        },
+        lambda params: jax.tree.map(
+            lambda dims: "other" if dims is None else "matrix",
+            matrices(params),
+            is_leaf=lambda x: x is None or isinstance(x, contrib.MuonDimensionNumbers),
+        ),
+    )
+
+
+STEPS = {
+    "adamw": _adam,
+    "lion": lambda optim: optax.scale_by_lion(b1=optim.beta1, b2=optim.beta2),
+    "adafactor": _adafactor,
+    "muon": _muon,
+    "sgd": lambda optim: optax.trace(decay=optim.momentum),
+}
+
+
+def matrices(params):
+    """At every leaf the axes of its matrices, None where it is none."""
+
+    def dims(path, _):
+        axes = matrix_axes(path[-1].key)
+        return axes and contrib.MuonDimensionNumbers(*axes)
+
+    return jax.tree_util.tree_map_with_path(dims, params)
+
+
+def _like_adam(updates, _):
+    """Orthogonal steps, scaled to the size of AdamW's whatever the shape of their matrix."""
+
+    def scaled(path, u):
+        size = max(math.prod(u.shape[i] for i in axes) for axes in matrix_axes(path[-1].key) or ())
+        return MUON_RMS * math.sqrt(size) * u
+
+    return jax.tree_util.tree_map_with_path(scaled, updates)
+
+
+def of_each_layer(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`inner`, which looks at whole arrays, on each layer of the stacked blocks by itself."""
+
+    def parted(tree):
+        return {k: v for k, v in tree.items() if k != STACK}, {STACK: tree[STACK]}
+
+    def init(params):
+        rest, stack = parted(params)
+        return {"rest": inner.init(rest), STACK: jax.vmap(inner.init)(stack)}
+
+    def update(updates, state, params=None):
+        (rest, stack), (rest_p, stack_p) = parted(updates), parted(params)
+        rest, rest_state = inner.update(rest, state["rest"], rest_p)
+        stack, stack_state = jax.vmap(inner.update)(stack, state[STACK], stack_p)
+        return {**rest, **stack}, {"rest": rest_state, STACK: stack_state}
+
+    return optax.GradientTransformation(init, update)
 
 
 def decayed(params) -> object:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from scaling import compiled, roofline, step, units
+from scaling import accelerator, compiled, roofline, step, units
 from scaling.compiled import Compiled
 from scaling.errors import UserError
 from scaling.roofline import Estimate, Speeds
@@ -51,6 +52,7 @@ def run(runs: Sequence[PlannedRun], given: dict[str, float], simulated: bool) ->
             bar.update()
     for line in lines(found, at, simulated):
         print(line)
+    print(choices(found))
     refused = [line for _, served in found if (line := compiled.refusal(served[0].config))]
     if refused:
         more = f" (and {len(refused) - 1} programs more)" if len(refused) > 1 else ""
@@ -74,6 +76,15 @@ def lines(
         _largest([program for program, _ in found]),
         *_times(found, at),
     ]
+
+
+def choices(found: Sequence[tuple[Compiled, Sequence[PlannedRun]]]) -> str:
+    """What "auto" stands for in these programs."""
+    counted = Counter(
+        str(accelerator.choose(runs[0].config, program.mesh)) for program, runs in found
+    )
+    parts = [f"{made} ({n} of {len(found)} programs)" for made, n in counted.items()]
+    return f"Chosen: {'; '.join(parts if len(counted) > 1 else counted)}."
 
 
 def _row(program: Compiled, served: Sequence[PlannedRun], at: Speeds) -> str:

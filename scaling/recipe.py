@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from scaling.results import RunResult
 
+TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside the cross-entropy
 COUNTED = {
     "n_params": "N counts neither embeddings nor head",
     "n_params_with_head": "N counts the head, not the embedding",
@@ -27,6 +28,7 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
     """
     return {
         "optimizer": config.optim.name,
+        "objective": {key: config.optim[key] for key in TERMS if config.optim[key]},
         "lr": _span([r.lr for r in rows]),
         "schedule": sorted({r.schedule for r in rows}),
         "warmup_fraction": _span([r.warmup_tokens / r.tokens for r in rows]),
@@ -46,8 +48,9 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
 def in_words(recipe: dict[str, Any]) -> str:
     """The recipe as the line under a picture."""
     seeds = recipe["seeds"]
+    terms = [f", {key.replace('_', ' ')} {value:g}" for key, value in recipe["objective"].items()]
     parts = [
-        f"{recipe['optimizer']}, lr {_short(recipe['lr'])}",
+        f"{recipe['optimizer']}, lr {_short(recipe['lr'])}{''.join(terms)}",
         f"warm-up {_percent(recipe['warmup_fraction'])}, {' and '.join(recipe['schedule'])} decay over "
         f"{_percent(recipe['decay_fraction'])} of a run",
         f"{_short(recipe['batch_tokens'])} tokens per step, context {_short(recipe['seq_len'])}, "

@@ -93,7 +93,10 @@ class ActiveRun:
             for name in ROWS:  # a worker that had the run before may have been stopped, not killed
                 files.renew(folder / name)
         self._checkpoints = Checkpoints(
-            folder / "checkpoints", c.checkpoint.keep, (*self.spec.keep_steps, *self.merge_steps)
+            folder / "checkpoints",
+            c.checkpoint.keep,
+            (*self.spec.keep_steps, *self.merge_steps),
+            c.checkpoint.asynchronous,
         )
         self._events = events.Curves(folder / "tensorboard")
         machine.peak_flops()  # measured now, while the device is idle, for `log` and `finish`

@@ -179,6 +179,24 @@ def param_shardings(model_state: nnx.State, mesh: Mesh, by: Mapping[str, str | N
     return jax.tree.map(of, model_state, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
+def moments(state, params, shardings, otherwise: NamedSharding):
+    """A tree of shardings in the shape of an optimizer's `state`.
+
+    An array that has the place and the shape of a parameter in a tree like `params` lies as that parameter, by
+    `shardings`; all else, counters and factors of moments, lies as `otherwise`.
+    """
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    places = dict(zip((path for path, _ in paths), jax.tree.leaves(shardings), strict=True))
+    shapes = {path: leaf.shape for path, leaf in paths}
+
+    def of(path, leaf) -> NamedSharding:
+        ends = (path[i:] for i in range(len(path)))  # the longest first
+        param = next((end for end in ends if end in shapes), None)
+        return places[param] if param and shapes[param] == leaf.shape else otherwise
+
+    return jax.tree_util.tree_map_with_path(of, state)
+
+
 def needs_placing(mesh: Mesh) -> bool:
     """Whether anything but the batch is split: then activations are told where they lie."""
     return any(mesh.shape[a] > 1 for a in AXES if a not in ("replica", "data"))

@@ -23,10 +23,10 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from ml_collections import ConfigDict
 
+from scaling import accelerator, optim, sharding
 from scaling import mesh as meshes
-from scaling import optim, sharding
 from scaling.flat import flatten
-from scaling.models import axes, losses, ops
+from scaling.models import axes, losses
 from scaling.models.transformer import Transformer
 
 # What the compiled programs depend on: sections or single keys of the config.
@@ -34,10 +34,15 @@ PROGRAM_KEYS = (
     "model",
     "data.vocab_size",
     "data.seq_len",
+    "optim.name",
     "optim.beta1",
     "optim.beta2",
     "optim.eps",
+    "optim.momentum",
     "optim.clip",
+    "optim.label_smoothing",
+    "optim.z_loss",
+    "optim.focal_gamma",
     "optim.schedule",
     "train.batch_size",
     "train.steps_per_dispatch",
@@ -108,19 +113,15 @@ def _functions(
 ) -> _Functions:
     """`place` lays out what the mesh splits besides the batch, see `models/axes.py`; `apart` wraps the
     sum over micro-batches, see `sharding.apart`."""
-    backend = jax.default_backend()
-    with c.unlocked():
-        for kind in ("matmul", "attention"):
-            c.model[kind] = ops.pick(
-                c.model[kind], kind=kind, backend=backend, sequence_shards=sequence_shards
-            )
-
     chunk = losses.pick_chunk(
         c.model.loss_chunk,
         vocab_size=c.data.vocab_size,
         seq_len=c.data.seq_len,
         sequence_shards=sequence_shards,
     )
+
+    o = c.optim
+    terms = losses.Terms(o.label_smoothing, o.z_loss, o.focal_gamma)
 
     def build(seed) -> Transformer:
         with nnx.use_eager_sharding(False):
@@ -145,13 +146,13 @@ def _functions(
         params = nnx.to_pure_dict(nnx.state(build(seed), nnx.Param))
         return {"params": params, "opt": init_opt(params)}
 
-    def losses_BT(params, tokens_BT1):
+    def losses_BT(params, tokens_BT1, terms=losses.PLAIN):
         with axes.placed_by(place):
             tokens_BT1 = tokens_BT1.astype(jnp.int32)
-            return as_model(params).losses(tokens_BT1[:, :-1], tokens_BT1[:, 1:], chunk)
+            return as_model(params).losses(tokens_BT1[:, :-1], tokens_BT1[:, 1:], chunk, terms)
 
     def loss(params, tokens_BT1):
-        return losses_BT(params, tokens_BT1).mean()
+        return losses_BT(params, tokens_BT1, terms).mean()
 
     def loss_and_grads(params, tokens_BT1):
         if c.train.accumulate == 1:
@@ -198,6 +199,14 @@ def _functions(
     return _Functions(init, init_opt, train, sequence_losses, abstract)
 
 
+def _chosen(key: str, mesh: Mesh) -> tuple[ConfigDict, accelerator.Choice]:
+    """The config of a program with what "auto" stands for on this mesh."""
+    c = _config_of(key)
+    choice = accelerator.choose(c, mesh.shape)
+    c.model.attention, c.model.matmul = choice.attention, choice.matmul
+    return c, choice
+
+
 def _config_of(key: str) -> ConfigDict:
     nested: dict[str, Any] = {}
     for name, value in json.loads(key).items():
@@ -213,29 +222,25 @@ def _quick() -> dict[str, int] | None:
 
 @functools.lru_cache(maxsize=64)
 def _programs(key: str) -> Programs:
-    c = _config_of(key)
-    mesh = meshes.make_mesh(c.parallel)
+    mesh = meshes.make_mesh(_config_of(key).parallel)
+    c, choice = _chosen(key, mesh)
     by = sharding.rules(c.parallel)
     sharding.check_divides(c, by, mesh)
 
     place = functools.partial(sharding.place, by=by, mesh=mesh)
+    # the splash kernel has to be told where its rows lie; the rest the compiler splits by rows on its own
+    placed = sharding.needs_placing(mesh) or (choice.attention == "splash" and mesh.size > 1)
     f = _functions(
         c,
-        place if sharding.needs_placing(mesh) else None,
+        place if placed else None,
         mesh.shape["sequence"],
         functools.partial(sharding.apart, mesh=mesh),
     )
     param_shardings = nnx.to_pure_dict(sharding.param_shardings(f.abstract, mesh, by))
     everywhere = sharding.replicated(mesh)
     shapes = jax.eval_shape(f.init, 0)
-    # Optimizer moments lie where their parameters lie; its scalars are replicated.
-    opt_shardings = optax.tree_map_params(
-        f.init_opt,
-        lambda _, place: place,
-        shapes["opt"],
-        param_shardings,
-        transform_non_params=lambda _: everywhere,
-    )
+    # Optimizer moments lie where their parameters lie; all else of its state is replicated.
+    opt_shardings = sharding.moments(shapes["opt"], shapes["params"], param_shardings, everywhere)
     state_shardings = {"params": param_shardings, "opt": opt_shardings}
     state_like = jax.tree.map(
         lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
@@ -248,6 +253,7 @@ def _programs(key: str) -> Programs:
         donate_argnums=0,
         in_shardings=(state_shardings, everywhere, batch_sharding, *(everywhere,) * 3),
         out_shardings=(state_shardings, everywhere),
+        compiler_options=choice.options or None,
     )
     sequence_losses = jax.jit(
         f.sequence_losses,
@@ -284,11 +290,12 @@ def _programs(key: str) -> Programs:
 
 @functools.lru_cache(maxsize=16)
 def _packed(key: str, runs: int) -> Programs:
-    f, devices = _functions(_config_of(key)), jax.local_devices()
+    devices = jax.local_devices()
     if runs % len(devices):
         raise ValueError(f"{runs} runs do not spread evenly over {len(devices)} devices")
     mesh = Mesh(np.asarray(devices), ("run",), axis_types=(AxisType.Auto,))
     by_run, everywhere = (NamedSharding(mesh, PartitionSpec(*a)) for a in (("run",), ()))
+    f = _functions(_chosen(key, mesh)[0])  # runs send each other nothing that could be hidden
     axis = RUN_AXIS.get(jax.default_backend(), "vmap")
 
     def over_runs(function, shared: int = 0):

@@ -198,6 +198,7 @@ def test_plan_compiles_each_program_once(capsys, monkeypatch):
     assert [row.split()[3:5] for row in table[1:7]] == [["1", "3"]] * 6  # n_params, runs
     assert "2 ms compute" in table[1] and "none (data 2)" in table[1]
     assert "compiled by the CPU backend for 2 devices." in out
+    assert "Chosen: attention chunked, matrix products flat, latency hiding as XLA has it." in out
     steps = sum(run.steps for run in plan.plan(config_lib.load("configs/mini.py")))
     assert "0 GFLOP/s (2 devices as stated)" in out
     assert f"all runs one after another take at least {units.duration(2e-3 * steps)}." in out

@@ -86,9 +86,9 @@ def test_a_study_that_adds_a_key_is_refused(tmp_path):
     study = tmp_path / "study.py"
     study.write_text(
         "from configs import base\ndef get_config():\n"
-        "    c = base.get_config()\n    c.optim.momentum = 0.9\n    return c\n"
+        "    c = base.get_config()\n    c.optim.nesterov = True\n    return c\n"
     )
-    with pytest.raises(UserError, match=r"study\.py.*momentum"):
+    with pytest.raises(UserError, match=r"study\.py.*nesterov"):
         config_lib.load(str(study))
 
 

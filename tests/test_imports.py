@@ -11,6 +11,17 @@ from tests.conftest import ROOT, run_python
 FORBIDDEN = {
     "scaling/laws": ("models", "data", "train", "sweep", "checkpoint", "step", "config", "results"),
     "scaling/models": ("data", "train", "sweep", "config", "files", "cli", "step", "results"),
+    "scaling/metrics": (
+        "models",
+        "data",
+        "train",
+        "sweep",
+        "step",
+        "config",
+        "results",
+        "laws",
+        "optim",
+    ),
     "scaling/data": ("models", "train", "sweep", "step", "laws"),
     "scaling/train.py": ("sweep", "laws", "curves", "study", "cli"),
     "scaling/step.py": ("sweep", "laws", "data", "train", "checkpoint"),

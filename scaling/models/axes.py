@@ -32,6 +32,28 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     return x if place is None else jax.lax.with_sharding_constraint(x, place(names))
 
 
+def by_device(
+    function: Callable[..., jax.Array], *arrays: jax.Array, names: Sequence[str | None]
+) -> jax.Array:
+    """`function` of each device's own part of `arrays`, whose axes and the result's have these names.
+
+    For kernels that the compiler cannot split; axes without a name are whole on every device.
+    """
+    place = _place.get()
+    if place is None:
+        return function(*arrays)
+    where = place(names)
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    return jax.shard_map(
+        function,
+        mesh=where.mesh,
+        axis_names=set(where.mesh.axis_names).difference(manual),
+        in_specs=(where.spec,) * len(arrays),
+        out_specs=where.spec,
+        check_vma=False,  # a kernel does not say how its result varies over devices
+    )(*arrays)
+
+
 def gathered(w: jax.Array, *names: str) -> jax.Array:
     """A parameter where it is used: whole along "embed", so that weights move and not activations."""
     return constrain(w, *("width" if name == "embed" else name for name in names))

@@ -79,7 +79,8 @@ class Attention(nnx.Module):
         qkv_BTHXK = axes.constrain(
             qkv.reshape(B, T, *w_DHXK.shape[1:]), "batch", "sequence", "heads", "qkv", "head_dim"
         )
-        q_BTHK, k_BTHK, v_BTHK = (qkv_BTHXK[:, :, :, i] for i in range(3))
+        # lax.split, because its transpose is one concatenation and not a sum of padded slices
+        q_BTHK, k_BTHK, v_BTHK = (a[:, :, :, 0] for a in jax.lax.split(qkv_BTHXK, (1, 1, 1), 3))
         if self.q_norm is not None and self.k_norm is not None:
             q_BTHK, k_BTHK = self.q_norm(q_BTHK), self.k_norm(k_BTHK)
         if self.rope_base is not None:

@@ -1,11 +1,19 @@
 """Cross-entropy of every token, with the logits of all positions at once or of a chunk of them at a time.
 
-Shapes: B batch, T positions, C positions of a chunk, N chunks, D model width, V vocabulary.
+Training may follow another objective than the cross-entropy -log p_y of logits with total Z = sum exp:
+
+  L(y) = sum_v q_v (1 - p_v)^gamma (-log p_v) + z (log Z)^2,   q_v = (1 - eps) [v = y] + eps / V
+
+with label smoothing eps (Szegedy et al. 2016), focal gamma (Lin et al. 2017) and z-loss z (PaLM; Chowdhery et al.
+2022). It is linear in the target q, so that two labels mixed are their objectives mixed (mixup; Zhang et al. 2018).
+
+Shapes: B batch, T positions, C positions of a chunk, N chunks, D model width, V vocabulary or classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +25,23 @@ LARGE = 8192  # vocabulary from which on "auto" takes chunks: smaller logits are
 CHUNK = 128  # positions of a chunk, at most
 
 
-def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
-    """Cross-entropy in nats, `[B, T]` float32; no device needs logits of a part of V that is another's."""
+@dataclass(frozen=True)
+class Terms:
+    """What training adds to the cross-entropy: eps, z and gamma of the equation above, each 0 for none."""
+
+    label_smoothing: float
+    z_loss: float
+    focal_gamma: float
+
+
+PLAIN = Terms(0.0, 0.0, 0.0)
+
+
+def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array, terms: Terms = PLAIN) -> jax.Array:
+    """Cross-entropy, or the objective of `terms`, in nats, `[B, T]` float32, or of any leading axes `[...]`.
+
+    No device needs logits of a part of V that is another's.
+    """
     logits_BTV = logits_BTV.astype(jnp.float32)
     log_total_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
     if axes.splits("vocab"):
@@ -26,24 +49,65 @@ def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
         picked_BT = jnp.where(here_BTV, logits_BTV, 0.0).sum(axis=-1)
     else:
         picked_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
-    return log_total_BT - picked_BT
+    losses_BT = log_total_BT - picked_BT
+    if terms.focal_gamma:
+        losses_BT = focal(losses_BT, terms.focal_gamma)
+    if terms.label_smoothing:
+        losses_BTV = log_total_BT[..., None] - logits_BTV
+        if terms.focal_gamma:
+            losses_BTV = focal(losses_BTV, terms.focal_gamma)
+        eps = terms.label_smoothing
+        losses_BT = (1 - eps) * losses_BT + eps * losses_BTV.mean(axis=-1)
+    if terms.z_loss:
+        losses_BT = losses_BT + terms.z_loss * jnp.square(log_total_BT)
+    return losses_BT
+
+
+def focal(losses: jax.Array, gamma: float) -> jax.Array:
+    """(1 - p)^gamma (-log p) of losses -log p."""
+    # rounding may leave p above 1, and a power below 1 has no slope at 0
+    away = jnp.maximum(-jnp.expm1(-losses), jnp.finfo(losses.dtype).tiny)
+    return away**gamma * losses
+
+
+def mixed_losses(logits_NV, y_N, y2_N, mix_N, terms: Terms = PLAIN) -> jax.Array:
+    """`token_losses` of the soft targets mix [v = y] + (1 - mix) [v = y2], `[N]` (mixup; Zhang et al. 2018)."""
+    first_N, second_N = (token_losses(logits_NV, y, terms) for y in (y_N, y2_N))
+    return mix_N * first_N + (1 - mix_N) * second_N
+
+
+def followed(losses_BT: jax.Array, objective_BT: jax.Array) -> jax.Array:
+    """The values of `losses_BT` with the gradient of `objective_BT`: what training logs stays cross-entropy."""
+    return objective_BT + jax.lax.stop_gradient(losses_BT - objective_BT)
 
 
 def in_chunks(
-    logits_of: Callable[[jax.Array], jax.Array], x_BTD: jax.Array, targets_BT: jax.Array, chunk: int
+    logits_of: Callable[[jax.Array], jax.Array],
+    x_BTD: jax.Array,
+    targets_BT: jax.Array,
+    chunk: int,
+    terms: Terms = PLAIN,
 ) -> jax.Array:
     """`token_losses(logits_of(x_BTD), targets_BT)`, `chunk` positions after another; 0 takes all at once.
 
-    The backward pass computes the logits of each chunk again, so that those of one exist at any time.
+    With `terms` the gradient is their objective's. The backward pass computes the logits of each chunk again, so
+    that those of one exist at any time.
     """
     B, T = targets_BT.shape
+
+    def of(x_BCD, targets_BC):
+        logits_BCV = logits_of(x_BCD)
+        losses_BC = token_losses(logits_BCV, targets_BC)
+        if terms == PLAIN:
+            return losses_BC
+        return followed(losses_BC, token_losses(logits_BCV, targets_BC, terms))
+
     if not chunk or chunk >= T:
-        return token_losses(logits_of(x_BTD), targets_BT)
+        return of(x_BTD, targets_BT)
 
     @jax.checkpoint
     def one(part):
-        x_BCD, targets_BC = part
-        return token_losses(logits_of(x_BCD), targets_BC)
+        return of(*part)
 
     x_NBCD = jnp.moveaxis(x_BTD.reshape(B, T // chunk, chunk, -1), 1, 0)
     targets_NBC = jnp.moveaxis(targets_BT.reshape(B, T // chunk, chunk), 1, 0)

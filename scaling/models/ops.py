@@ -4,31 +4,46 @@ Shapes: B batch, T query positions, S key positions, D model width, H heads, K h
 F any output size, C positions of one query chunk.
 
 The fast forms compute the same numbers up to the order of float additions; `tests/models/test_ops.py`
-compares them. `pick` is the one place where a backend decides between them.
+compares them. `pick` is the one place where a backend decides between them; `fused.py` has what accelerators bring.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from scaling.errors import UserError
+from scaling.models import axes, fused
 
 MATMULS = ("auto", "plain", "flat")
-ATTENTIONS = ("auto", "plain", "chunked", "cudnn")
+ATTENTIONS = ("auto", "plain", "chunked", "cudnn", "splash")
+# what "auto" takes where the kernel has no objection; everywhere else "plain"
+FASTEST = {
+    "matmul": {"cpu": "flat"},
+    "attention": {"cpu": "chunked", "gpu": "cudnn", "tpu": "splash"},
+}
 # (longest T, chunk): of 16, 32, 64 and 128 the fastest at T = 128, D = 16 to 128, and at T = 256, D = 128 and 384,
 # on two CPU cores
 QUERY_CHUNKS = ((128, 32), (math.inf, 64))
 
 
-def pick(choice: str, *, kind: str, backend: str, sequence_shards: int = 1) -> str:
+def pick(
+    choice: str,
+    *,
+    kind: str,
+    backend: str,
+    sequence_shards: int = 1,
+    refusal: Callable[[str], str] = lambda how: "",
+) -> str:
     """Resolve "auto" for `kind` ("matmul" or "attention") on `backend` ("cpu", "gpu", "tpu").
 
-    Where positions are split over devices the plain forms are the ones whose shapes stay split. Raises UserError
-    where the config asks for another.
+    `refusal` says why a form does not take the model, see `fused.py`. Where positions are split over devices
+    the plain forms are the ones whose shapes stay split. Raises UserError where the config asks for another
+    there, or for a form that refuses.
     """
     if sequence_shards > 1:
         if choice not in ("auto", "plain"):
@@ -38,9 +53,11 @@ def pick(choice: str, *, kind: str, backend: str, sequence_shards: int = 1) -> s
             )
         return "plain"
     if choice != "auto":
+        if reason := refusal(choice):
+            raise UserError(reason)
         return choice
-    on_cpu = {"matmul": "flat", "attention": "chunked"}
-    return on_cpu[kind] if backend == "cpu" else "plain"
+    fastest = FASTEST[kind].get(backend, "plain")
+    return "plain" if refusal(fastest) else fastest
 
 
 def matmul(x: jax.Array, w_DF: jax.Array, how: str) -> jax.Array:
@@ -67,7 +84,12 @@ def _flat_matmul_backward(saved, g):
     x, w_DF = saved
     g_NF = g.reshape(-1, g.shape[-1])
     x_ND = x.reshape(-1, x.shape[-1])
-    return (g_NF @ w_DF.T).reshape(x.shape), x_ND.T @ g_NF
+    if w_DF.shape[0] > w_DF.shape[1]:
+        # Eigen is up to twice as fast at short and wide products; without the barrier XLA turns it back
+        dw_DF = jax.lax.optimization_barrier(g_NF.T @ x_ND).T
+    else:
+        dw_DF = x_ND.T @ g_NF
+    return (g_NF @ w_DF.T).reshape(x.shape), dw_DF
 
 
 flat_matmul.defvjp(_flat_matmul_forward, _flat_matmul_backward)
@@ -77,6 +99,9 @@ def causal_attention(q_BTHK, k_BTHK, v_BTHK, how: str) -> jax.Array:
     """Softmax attention over earlier positions; returns `o_BTHK` in the dtype of the inputs."""
     if how == "chunked":
         return chunked_attention(q_BTHK, k_BTHK, v_BTHK)
+    if how == "splash":
+        names = ("batch", None, "heads", None)
+        return axes.by_device(fused.splash_attention, q_BTHK, k_BTHK, v_BTHK, names=names)
     return jax.nn.dot_product_attention(
         q_BTHK,
         k_BTHK,
@@ -86,34 +111,71 @@ def causal_attention(q_BTHK, k_BTHK, v_BTHK, how: str) -> jax.Array:
     )
 
 
-@functools.partial(jax.jit, static_argnames="chunk")
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def chunked_attention(q_BTHK, k_BTHK, v_BTHK, chunk: int = 0) -> jax.Array:
     """Causal attention in static chunks of queries, 0 = by QUERY_CHUNKS.
 
     Each chunk sees only the keys up to its own end, so about half of the products that the mask
-    would discard are never computed; the softmax is normalised after the product with the values.
+    would discard are never computed; the softmax is normalised after the product with the values. The
+    gradient is written out: it sums the shares of a key in one pass, where the compiler pads each to all keys.
     """
+    return _chunked_forward(q_BTHK, k_BTHK, v_BTHK, chunk)[0]
+
+
+_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def _chunked_forward(q_BTHK, k_BTHK, v_BTHK, chunk):
     T, K = q_BTHK.shape[1], q_BTHK.shape[3]
-    chunk = chunk or next(c for longest, c in QUERY_CHUNKS if longest >= T)
     q_BHTK = jnp.swapaxes(q_BTHK, 1, 2) * jnp.asarray(1 / math.sqrt(K), q_BTHK.dtype)
-    k_BHTK = jnp.swapaxes(k_BTHK, 1, 2)
-    v_BHTK = jnp.swapaxes(v_BTHK, 1, 2)
-    outputs = []
-    for start in range(0, T, chunk):
-        end = min(start + chunk, T)
-        logits_BHCS = jnp.einsum(
-            "bhck,bhsk->bhcs",
-            q_BHTK[:, :, start:end],
-            k_BHTK[:, :, :end],
-            preferred_element_type=jnp.float32,
-        )
+    k_BHTK, v_BHTK = jnp.swapaxes(k_BTHK, 1, 2), jnp.swapaxes(v_BTHK, 1, 2)
+    outputs, weights = [], []
+    for start, end in _spans(T, chunk):
+        logits_BHCS = _product("bhck,bhsk->bhcs", q_BHTK[:, :, start:end], k_BHTK[:, :, :end])
         visible_CS = jnp.arange(end)[None, :] <= jnp.arange(start, end)[:, None]
         logits_BHCS = jnp.where(visible_CS, logits_BHCS, -1e30)
-        peak_BHC1 = jax.lax.stop_gradient(logits_BHCS.max(axis=-1, keepdims=True))
-        weights_BHCS = jnp.exp(logits_BHCS - peak_BHC1)
-        total_BHC1 = weights_BHCS.sum(axis=-1, keepdims=True)
-        o_BHCK = jnp.einsum(
-            "bhcs,bhsk->bhck", weights_BHCS.astype(v_BHTK.dtype), v_BHTK[:, :, :end]
+        w_BHCS = jnp.exp(logits_BHCS - logits_BHCS.max(axis=-1, keepdims=True))
+        scale_BHC1 = 1 / w_BHCS.sum(axis=-1, keepdims=True)
+        w_BHCS = w_BHCS.astype(v_BHTK.dtype)
+        outputs.append(_product("bhcs,bhsk->bhck", w_BHCS, v_BHTK[:, :, :end]) * scale_BHC1)
+        weights.append((w_BHCS, scale_BHC1))
+    o_BHTK = jnp.concatenate(outputs, axis=2).astype(q_BTHK.dtype)
+    return jnp.swapaxes(o_BHTK, 1, 2), (q_BHTK, k_BHTK, v_BHTK, o_BHTK, weights)
+
+
+def _chunked_backward(chunk, saved, g_BTHK):
+    """With P the softmax: dV = P'G, dP = GV', dS = P (dP - rowsum(G O)), dQ = dS K, dK = dS'Q."""
+    q_BHTK, k_BHTK, v_BHTK, o_BHTK, weights = saved
+    dtype, T, K = q_BHTK.dtype, q_BHTK.shape[2], q_BHTK.shape[3]
+    g_BHTK = jnp.swapaxes(g_BTHK, 1, 2).astype(jnp.float32)
+    dq, dk, dv = [], [], []
+    for (start, end), (w_BHCS, scale_BHC1) in zip(_spans(T, chunk), weights, strict=True):
+        g32_BHCK = g_BHTK[:, :, start:end] * scale_BHC1  # the weights are not normalised: g is
+        mean_BHC1 = (g32_BHCK * o_BHTK[:, :, start:end]).sum(axis=-1, keepdims=True)
+        g_BHCK = g32_BHCK.astype(dtype)
+        dw_BHCS = _product("bhck,bhsk->bhcs", g_BHCK, v_BHTK[:, :, :end]) - mean_BHC1
+        ds_BHCS = (w_BHCS * dw_BHCS).astype(dtype)
+        dv.append(_product("bhcs,bhck->bhsk", w_BHCS, g_BHCK))
+        dq.append(_product("bhcs,bhsk->bhck", ds_BHCS, k_BHTK[:, :, :end]))
+        dk.append(_product("bhcs,bhck->bhsk", ds_BHCS, q_BHTK[:, :, start:end]))
+
+    def summed(parts):
+        """The sum of parts that hold the first keys of all."""
+        spans = enumerate(_spans(T, chunk))
+        return jnp.concatenate(
+            [sum(p[:, :, a:b] for p in parts[i:]) for i, (a, b) in spans], axis=2
         )
-        outputs.append((o_BHCK / total_BHC1).astype(q_BTHK.dtype))
-    return jnp.swapaxes(jnp.concatenate(outputs, axis=2), 1, 2)
+
+    dq_BHTK = jnp.concatenate(dq, axis=2) * (1 / math.sqrt(K))
+    return tuple(
+        jnp.swapaxes(d_BHTK, 1, 2).astype(dtype) for d_BHTK in (dq_BHTK, summed(dk), summed(dv))
+    )
+
+
+def _spans(T: int, chunk: int) -> list[tuple[int, int]]:
+    """(start, end) of each chunk of queries."""
+    chunk = chunk or next(c for longest, c in QUERY_CHUNKS if longest >= T)
+    return [(start, min(start + chunk, T)) for start in range(0, T, chunk)]
+
+
+chunked_attention.defvjp(_chunked_forward, _chunked_backward)

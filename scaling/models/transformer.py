@@ -53,10 +53,11 @@ class Transformer(nnx.Module):
         x_BTD, head_DV = self._hidden(tokens_BT)
         return self._logits(x_BTD, head_DV)
 
-    def losses(self, tokens_BT, targets_BT, chunk: int = 0):
-        """Cross-entropy of the targets, `[B, T]` in nats; of `chunk` positions at a time, see `losses.py`."""
+    def losses(self, tokens_BT, targets_BT, chunk: int = 0, terms: losses.Terms = losses.PLAIN):
+        """Cross-entropy of the targets, `[B, T]` in nats; of `chunk` positions at a time, with the gradient
+        of the objective of `terms`, see `losses.py`."""
         x_BTD, head_DV = self._hidden(tokens_BT)
-        return losses.in_chunks(lambda x: self._logits(x, head_DV), x_BTD, targets_BT, chunk)
+        return losses.in_chunks(lambda x: self._logits(x, head_DV), x_BTD, targets_BT, chunk, terms)
 
     def _hidden(self, tokens_BT):
         """What the head multiplies, and the head."""

@@ -108,6 +108,7 @@ def test_no_finished_run_is_refused_with_reasons(config, tmp_path):
 
 
 def test_a_curve_states_its_recipe_below_the_picture_too(config, tmp_path):
+    config = config_lib.with_values(config, {"optim.name": "muon", "optim.z_loss": 1e-4})
     registry.write(one_variable.params(of_sizes(0.01), tmp_path, config), tmp_path, config)
     law = json.loads((tmp_path / "curves" / "loss_of_n_params.json").read_text())
     for key in (
@@ -118,4 +119,4 @@ def test_a_curve_states_its_recipe_below_the_picture_too(config, tmp_path):
     assert law["recipe"]["lr"] == [0.01] and law["recipe"]["warmup_fraction"] == [0.05]
     assert law["recipe"]["head"] == "tied to the embedding"
     svg = (tmp_path / "curves" / "loss_of_n_params.svg").read_text()
-    assert "1,024 tokens per step" in svg
+    assert "1,024 tokens per step" in svg and "muon, lr 0.01, z loss 0.0001;" in svg

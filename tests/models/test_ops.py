@@ -14,9 +14,10 @@ def normal(seed, shape, dtype=jnp.float32):
     return jax.random.normal(jax.random.key(seed), shape).astype(dtype)
 
 
+@pytest.mark.parametrize("F", [11, 3])  # wider and narrower than D = 7
 @pytest.mark.parametrize("shape", [(3, 5, 7), (4, 7), (2, 3, 5, 7)])
-def test_flat_matmul_and_its_gradient(shape):
-    x, w_DF = normal(0, shape), normal(1, (7, 11))
+def test_flat_matmul_and_its_gradient(shape, F):
+    x, w_DF = normal(0, shape), normal(1, (7, F))
 
     def total(how):
         return lambda x, w: jnp.sum(jnp.sin(ops.matmul(x, w, how)))
@@ -43,6 +44,22 @@ def test_chunked_attention_and_its_gradient(T):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
+def test_chunked_attention_in_bfloat16_is_as_near_as_plain():
+    q, k, v, g = (normal(i, (2, 96, 3, 8)) for i in range(4))
+
+    def gradients(how, dtype):
+        at = [a.astype(dtype) for a in (q, k, v)]
+        out, pull = jax.vjp(lambda *qkv: ops.causal_attention(*qkv, how), *at)
+        return [np.asarray(a, np.float32) for a in (out, *pull(g.astype(dtype)))]
+
+    exact = gradients("plain", jnp.float32)
+    off = {
+        how: [np.abs(a - b).max() for a, b in zip(gradients(how, jnp.bfloat16), exact, strict=True)]
+        for how in ("plain", "chunked")
+    }
+    assert all(c < 2 * p < 0.5 for c, p in zip(off["chunked"], off["plain"], strict=True)), off
+
+
 def test_chunked_attention_survives_large_logits():
     q = 100 * normal(0, (1, 40, 1, 8))
     assert np.isfinite(ops.causal_attention(q, q, q, "chunked")).all()
@@ -50,5 +67,7 @@ def test_chunked_attention_survives_large_logits():
 
 def test_auto_is_resolved_by_backend():
     assert ops.pick("auto", kind="matmul", backend="cpu") == "flat"
-    assert ops.pick("auto", kind="attention", backend="gpu") == "plain"
+    assert ops.pick("auto", kind="attention", backend="gpu") == "cudnn"
+    assert ops.pick("auto", kind="attention", backend="gpu", refusal=lambda how: "no") == "plain"
+    assert ops.pick("auto", kind="attention", backend="rocket") == "plain"
     assert ops.pick("chunked", kind="attention", backend="tpu") == "chunked"
