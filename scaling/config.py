@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from scaling import data_checks
 from scaling.errors import UserError
 from scaling.flat import flatten, nested, typed, view
 from scaling.identity import NOT_IN_RUN_HASH as NOT_IN_RUN_HASH
@@ -34,7 +35,7 @@ CHOICES = {
     "model.remat": ("none", "block", "dots"),
     "model.matmul": ("auto", "plain", "flat"),
     "model.attention": ("auto", "plain", "chunked", "cudnn", "splash"),
-    "data.field": ("language", "vision", "speech", "recommend"),
+    "data.field": data_checks.FIELDS,
     "data.tokenizer": ("bytes", "bpe"),
     "data.dedupe": ("none", "exact", "near", "split"),
     "optim.name": ("adamw", "lion", "adafactor", "muon", "sgd"),
@@ -63,12 +64,6 @@ CHOICES = {
         "flops_porian",
         "flops_chinchilla",
     ),
-}
-NEEDS_PATH = {
-    "text_folder": "folder of text files",
-    "image_folder": "folder that has a folder of images per class",
-    "audio_folder": "folder that has a folder of .wav files per class",
-    "interaction_table": "CSV or Parquet file of interactions",
 }
 POSITIVE = (
     "data.near_threshold",
@@ -292,15 +287,8 @@ def _check_combinations(c: Any, source: str) -> None:
         )
     if m.positions == "rotary" and m.head_dim % 2:
         refuse(f"config.model.head_dim={m.head_dim} must be even for rotary positions")
-    is_text = c.data.field == "language"
-    if is_text and c.data.tokenizer == "bytes" and c.data.vocab_size != 256:
-        refuse(f"config.data.vocab_size={c.data.vocab_size}: the byte tokenizer has 256")
-    if is_text and c.data.tokenizer == "bpe" and c.data.vocab_size < 257:
-        refuse(f"config.data.vocab_size={c.data.vocab_size}: bpe needs at least 257")
-    if c.data.name in NEEDS_PATH and not c.data.path:
-        refuse(f"config.data.path is empty; name the {NEEDS_PATH[c.data.name]}")
-    if len(c.data.columns) != 3 or not all(isinstance(name, str) for name in c.data.columns):
-        refuse(f"config.data.columns={c.data.columns} should be three names: user, item, timestamp")
+    if said := data_checks.problem(c.data, _defaults()):
+        refuse(said)
     if c.train.steps_per_dispatch % c.train.log_every:
         refuse(
             f"config.train.log_every={c.train.log_every} should divide "

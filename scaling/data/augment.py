@@ -12,19 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.data import pipeline
-from scaling.errors import UserError
 
 Key = tuple[int, int]
-# config key -> the fields it is for
-FIELDS = {
-    "crop": ("vision", "speech"),
-    "flip": ("vision",),
-    "mixup": ("vision", "speech"),
-    "noise": ("vision", "speech"),
-    "time_masks": ("speech",),
-    "band_masks": ("speech",),
-    "drop_items": ("recommend",),
-}
 
 
 @dataclass(frozen=True)
@@ -81,23 +70,7 @@ class Augment:
 
 
 def of(data, fill: float) -> Augment:
-    """The augmentation of the config's `data` section. Raises UserError for one that its field has not,
-    or a mask that is wider than the examples."""
-    for key, fields in FIELDS.items():
-        if getattr(data, key) and data.field not in fields:
-            raise UserError(
-                f"config.data.{key}={getattr(data, key)} is for {' and '.join(fields)}, not for "
-                f"config.data.field={data.field!r}"
-            )
-    for count, most, side in (
-        ("time_masks", "mask_frames", "height"),
-        ("band_masks", "mask_bands", "width"),
-    ):
-        if getattr(data, count) and not 0 < getattr(data, most) <= getattr(data, side):
-            raise UserError(
-                f"config.data.{most}={getattr(data, most)} should be from 1 to "
-                f"config.data.{side}={getattr(data, side)} where config.data.{count} is on"
-            )
+    """The augmentation of the config's `data` section; `fill` is black, or the silence of mel.py."""
     names = [name for name in Augment.__dataclass_fields__ if name != "fill"]
     return Augment(**{name: getattr(data, name) for name in names}, fill=fill)
 

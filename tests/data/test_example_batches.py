@@ -138,15 +138,23 @@ def test_drop_hides_items_but_never_the_last():
     ("values", "said"),
     [
         ({"field": "speech", "flip": True}, "config.data.flip=True is for vision, not"),
+        ({"field": "vision", "dedupe": "near"}, "config.data.dedupe='near' is for language"),
         ({"field": "vision", "time_masks": 1}, "config.data.time_masks=1 is for speech"),
         ({"field": "language", "mixup": 0.2}, "for vision and speech, not"),
         ({"field": "speech", "height": 8, "time_masks": 1, "mask_frames": 9}, "from 1 to"),
     ],
 )
-def test_augmentation_of_another_field_is_refused(values, said):
+def test_keys_of_another_field_are_refused(values, said):
     flat = {f"data.{k}": v for k, v in values.items()}
     with pytest.raises(UserError, match=said):
-        augment.of(config_lib.with_values(config_lib.base_config(), flat).data, 0.0)
+        config_lib.with_values(config_lib.base_config(), flat)
+
+
+def test_augmentation_is_that_of_the_config():
+    values = {"data.field": "vision", "data.crop": 4, "data.flip": True, "data.mixup": 0.2}
+    data = config_lib.with_values(config_lib.base_config(), values).data
+    assert augment.of(data, 0.0) == Augment(crop=4, flip=True, mixup=0.2)
+    assert augment.of(config_lib.base_config().data, 0.0) == Augment()
 
 
 def test_held_out_examples_are_spread_evenly():
