@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     c.data.tokenizer_path = ""  # bpe: a tokenizer.json to load; "" trains one on the train split
     c.data.vocab_size = 256  # bytes: 256; bpe: size to train, or of the loaded tokenizer
     c.data.seq_len = 128  # tokens of context T
-    c.data.unique_tokens = 0  # train on only the first this many tokens; 0 = all of them
+    c.data.unique_tokens = 0  # train on only this many tokens, or examples; 0 = all of them
     c.data.hash = ""  # expected SHA-256 (or its first digits) of the documents; "" = only record it
     c.data.cache_dir = ""  # tokenised data; "" = $SCALING_CACHE, else ~/.cache/scaling
     c.data.prefetch = 2  # dispatches read ahead by a background thread

@@ -15,7 +15,7 @@ ONLY_FOR = {
     "min_letters": LANGUAGE,
     "dedupe": LANGUAGE,
     "near_threshold": LANGUAGE,
-    "unique_tokens": LANGUAGE,
+    "unique_tokens": (*LANGUAGE, *LABELLED),
     "tokenizer_path": LANGUAGE,
     "height": LABELLED,
     "width": LABELLED,

@@ -330,7 +330,7 @@ class ActiveRun:
 
 def _columns(metrics: Mapping[str, Metric]) -> dict[str, float]:
     """Each metric and its standard error; what is not finite has no column."""
-    found = {}
+    found: dict[str, float] = {}
     for name, metric in metrics.items():
         found |= {name: metric.value, f"{name}_se": metric.se}
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -70,6 +71,14 @@ class Order:
         return epoch_KB, index_KB
 
 
+class Source(Protocol):
+    """Random access to dispatches: element k is a pure function of (seed, k)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, k: int) -> Any: ...
+
+
 class Dispatches:
     """Random-access source: element k is the `tokens_KBT1` of the k-th dispatch."""
 
@@ -104,7 +113,7 @@ class Dispatches:
         return self.tokens[offsets]
 
 
-def iterate(source: Dispatches, start: int, prefetch: int) -> Iterator[np.ndarray]:
+def iterate(source: Source, start: int, prefetch: int) -> Iterator[Any]:
     """Elements start, start + 1, ... read ahead by a grain thread; costs the same for any start."""
     import grain  # takes as long to import as a small step takes to train: not before the first one
 

@@ -14,16 +14,9 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from scaling.data.pipeline import Source
 from scaling.metrics.metric import Metric
 from scaling.models.losses import Terms
-
-
-class Source(Protocol):
-    """Random access to dispatches: element k is a pure function of (seed, k)."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, k: int) -> Any: ...
 
 
 @dataclass(frozen=True)
