@@ -25,6 +25,13 @@ from scaling.identity import sweep_hash as sweep_hash
 from scaling.identity import without as without
 from scaling.schema import SCHEMA, refuse_newer
 
+# What D, and every column and duration named tokens, counts in each field.
+UNITS = {
+    "language": "tokens",
+    "vision": "images",
+    "speech": "segments",
+    "recommend": "positions",
+}
 SEQUENCES = ("language", "recommend")  # fields whose rows have a target at each position
 CHOICES = {
     "model.mlp": ("gelu", "swiglu", "relu2"),

@@ -26,6 +26,7 @@ class HeldOut:
     bits_per_byte: float | None  # of text
     tokens: int  # targets
     metrics: dict[str, Metric] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)  # for evaluation.json
 
 
 def evaluate(
@@ -64,4 +65,5 @@ def _held_out(readings_N: dict[str, np.ndarray], rows: HeldOutRows, of: Field) -
         bits_per_byte=bits,
         tokens=count * rows.targets,
         metrics=of.metrics(readings_N, rows) if math.isfinite(loss) else {},
+        details=of.details(readings_N, rows) if math.isfinite(loss) else {},
     )

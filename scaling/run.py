@@ -323,6 +323,10 @@ class ActiveRun:
             metrics=_columns(final.metrics) if final else {},
         )
         if self.writer:
+            if final:
+                metrics = {name: dataclasses.asdict(m) for name, m in final.metrics.items()}
+                evaluation = {"metrics": metrics, **final.details}
+                files.write_json(self.spec.folder / "evaluation.json", evaluation)
             results.write(self.spec.folder / "result.json", result)
             (self.spec.folder / "failure.json").unlink(missing_ok=True)
         return result
@@ -337,5 +341,5 @@ def _columns(metrics: Mapping[str, Metric]) -> dict[str, float]:
 
 
 def _as_row(found: HeldOut) -> dict[str, Any]:
-    known = {k: v for k, v in dataclasses.asdict(found).items() if k != "metrics"}
+    known = {k: v for k, v in dataclasses.asdict(found).items() if k not in ("metrics", "details")}
     return {k: v for k, v in known.items() if v is not None} | _columns(found.metrics)

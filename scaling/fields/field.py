@@ -44,8 +44,6 @@ class Prepared:
 class Field(Protocol):
     """What `scaling/fields/<name>.py` holds; `c` is a whole config."""
 
-    UNIT: str  # what columns and durations named tokens count
-
     def example(self, c: ConfigDict) -> Any:
         """One row of a batch as a tree of jax.ShapeDtypeStruct."""
 
@@ -61,6 +59,8 @@ class Field(Protocol):
     def readings(self, model: Any, batch: Any, chunk: int) -> dict[str, Any]:
         """Of each row what the metrics need, "loss" among it: the sum over the row's targets that count."""
 
-    def metrics(
-        self, readings_N: Mapping[str, np.ndarray], rows: HeldOutRows
-    ) -> dict[str, Metric]: ...
+    def metrics(self, readings_N: Mapping[str, np.ndarray], rows: HeldOutRows) -> dict[str, Metric]:
+        """Of the readings of all rows, in their order."""
+
+    def details(self, readings_N: Mapping[str, np.ndarray], rows: HeldOutRows) -> dict[str, Any]:
+        """What else the run's evaluation.json holds, such as a confusion matrix."""

@@ -12,7 +12,7 @@ import numpy as np
 from scaling.data import augment, example_batches, examples, pipeline
 from scaling.errors import UserError
 from scaling.fields.field import HeldOutRows, Prepared
-from scaling.metrics.classes import classification
+from scaling.metrics.classes import classification, confusion
 from scaling.models import losses
 
 
@@ -90,3 +90,10 @@ def metrics(readings_N, rows):
     classes = readings_N["logits"].shape[-1]
     ks = (5,) if classes > 5 else ()
     return classification(readings_N["logits"], rows.batch["y"], rows.groups_N, ks=ks)
+
+
+def details(readings_N, rows):
+    """The confusion matrix, rows are labels and columns what was predicted."""
+    logits_NY = readings_N["logits"]
+    matrix_YY = confusion(logits_NY.argmax(axis=-1), rows.batch["y"], logits_NY.shape[-1])
+    return {"classes": list(rows.classes), "confusion": matrix_YY.tolist()}

@@ -15,8 +15,6 @@ from scaling.fields.field import HeldOutRows, Prepared
 from scaling.metrics.tokens import language
 from scaling.models.transformer import Transformer
 
-UNIT = "tokens"
-
 
 def example(c):
     return jax.ShapeDtypeStruct((c.data.seq_len + 1,), np.min_scalar_type(c.data.vocab_size - 1))
@@ -67,3 +65,7 @@ def metrics(readings_N, rows):
         readings_N["loss"], tokens_N, rows.bytes_N, readings_N["correct"], rows.groups_N
     )
     return {k: v for k, v in found.items() if k not in ("loss", "bits_per_byte")}  # columns anyway
+
+
+def details(readings_N, rows):
+    return {}

@@ -16,8 +16,6 @@ from scaling.fields.field import HeldOutRows, Prepared
 from scaling.metrics.items import ranking
 from scaling.models.transformer import Transformer
 
-UNIT = "positions"
-
 
 def example(c):
     return jax.ShapeDtypeStruct((c.data.seq_len + 1,), jnp.int32)
@@ -77,3 +75,7 @@ def readings(model, tokens_BT1, chunk):
 
 def metrics(readings_N, rows):
     return ranking(readings_N["rank"], rows.groups_N)
+
+
+def details(readings_N, rows):
+    return {}

@@ -11,8 +11,6 @@ from scaling.data import mel
 from scaling.fields import labelled
 from scaling.models.grids import GridClassifier
 
-UNIT = "segments"
-
 
 def example(c):
     return labelled.example(c, jnp.float32)
@@ -41,4 +39,4 @@ def scaled(x_BHWC):
     return centred_BHWC / jnp.sqrt(variance_B111 + 1e-5)
 
 
-metrics = labelled.metrics
+metrics, details = labelled.metrics, labelled.details

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from scaling.fields import labelled
 from scaling.models.grids import GridClassifier
 
-UNIT = "images"
 MIDDLE, SPREAD = 127.5, 63.75  # of the 256 levels, whatever the data set: inputs lie in [-2, 2]
 
 
@@ -39,4 +38,4 @@ def scaled(x_BHWC):
     return (x_BHWC.astype(jnp.float32) - MIDDLE) / SPREAD
 
 
-metrics = labelled.metrics
+metrics, details = labelled.metrics, labelled.details
