@@ -20,6 +20,8 @@ def get_config() -> ConfigDict:
     c.model.mlp = "relu2"  # gelu | swiglu | relu2
     c.model.norm = "rmsnorm"  # rmsnorm | layernorm (without bias)
     c.model.norm_eps = 1e-6  # added to the variance inside the norms
+    c.model.patch_height = 4  # vision, speech: pixels or frames of a patch
+    c.model.patch_width = 4  # vision, speech: pixels or mel bands of a patch
     c.model.positions = "rotary"  # rotary | learned
     c.model.rope_base = 10000.0  # base of the rotary frequencies
     c.model.qk_norm = False  # RMSNorm on queries and keys, per head

@@ -78,6 +78,8 @@ POSITIVE = (
     "model.width",
     "model.head_dim",
     "model.mlp_width",
+    "model.patch_height",
+    "model.patch_width",
     "data.vocab_size",
     "data.seq_len",
     "optim.lr",

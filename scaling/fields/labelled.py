@@ -14,6 +14,8 @@ from scaling.errors import UserError
 from scaling.fields.field import HeldOutRows, Prepared
 from scaling.metrics.classes import classification, confusion
 from scaling.models import losses
+from scaling.models.grids import LabelHead, Patches, patch_of
+from scaling.models.transformer import Transformer
 
 
 def example(c, dtype):
@@ -68,21 +70,19 @@ def prepare(c, fill: float) -> Prepared:
     return Prepared(data.fingerprint, count, count, dispatches, held_out)
 
 
-def loss(model, batch, terms):
-    """`model` maps the batch's "x" to logits."""
-    logits_BY = model(batch["x"])
-    value = losses.token_losses(logits_BY, batch["y"])
-    if "mix" in batch:
-        mixed = batch["y"], batch["y2"], batch["mix"]
-        value = losses.mixed_losses(logits_BY, *mixed)
-        objective = losses.mixed_losses(logits_BY, *mixed, terms)
-    else:
-        objective = losses.token_losses(logits_BY, batch["y"], terms)
-    return value.mean() if terms == losses.PLAIN else losses.followed(value, objective).mean()
+def model(c, rngs) -> Transformer:
+    d = c.data
+    inputs = Patches((d.height, d.width, d.channels), patch_of(c.model, d))
+    return Transformer(c.model, inputs=inputs, outputs=LabelHead(d.classes), rngs=rngs)
 
 
-def readings(model, batch):
-    logits_BY = model(batch["x"])
+def loss(model, x_BHWC, batch, terms):
+    targets = tuple(batch[name] for name in ("y", "y2", "mix") if name in batch)
+    return model.losses(x_BHWC, targets, 0, terms).mean()
+
+
+def readings(model, x_BHWC, batch):
+    logits_BY = model(x_BHWC)
     return {"loss": losses.token_losses(logits_BY, batch["y"]), "logits": logits_BY}
 
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from scaling.data import mel
 from scaling.fields import labelled
-from scaling.models.grids import GridClassifier
 
 
 def example(c):
@@ -20,16 +19,12 @@ def prepare(c):
     return labelled.prepare(c, fill=mel.FLOOR)
 
 
-def model(c, rngs):
-    return GridClassifier(c.model, c.data, rngs=rngs)
-
-
 def loss(model, batch, chunk, terms):
-    return labelled.loss(lambda x_BHWC: model(scaled(x_BHWC)), batch, terms)
+    return labelled.loss(model, scaled(batch["x"]), batch, terms)
 
 
 def readings(model, batch, chunk):
-    return labelled.readings(lambda x_BHWC: model(scaled(x_BHWC)), batch)
+    return labelled.readings(model, scaled(batch["x"]), batch)
 
 
 def scaled(x_BHWC):
@@ -39,4 +34,5 @@ def scaled(x_BHWC):
     return centred_BHWC / jnp.sqrt(variance_B111 + 1e-5)
 
 
+model = labelled.model
 metrics, details = labelled.metrics, labelled.details

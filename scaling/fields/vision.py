@@ -8,7 +8,6 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from scaling.fields import labelled
-from scaling.models.grids import GridClassifier
 
 MIDDLE, SPREAD = 127.5, 63.75  # of the 256 levels, whatever the data set: inputs lie in [-2, 2]
 
@@ -21,16 +20,12 @@ def prepare(c):
     return labelled.prepare(c, fill=0.0)
 
 
-def model(c, rngs):
-    return GridClassifier(c.model, c.data, rngs=rngs)
-
-
 def loss(model, batch, chunk, terms):
-    return labelled.loss(lambda x_BHWC: model(scaled(x_BHWC)), batch, terms)
+    return labelled.loss(model, scaled(batch["x"]), batch, terms)
 
 
 def readings(model, batch, chunk):
-    return labelled.readings(lambda x_BHWC: model(scaled(x_BHWC)), batch)
+    return labelled.readings(model, scaled(batch["x"]), batch)
 
 
 def scaled(x_BHWC):
@@ -38,4 +33,5 @@ def scaled(x_BHWC):
     return (x_BHWC.astype(jnp.float32) - MIDDLE) / SPREAD
 
 
+model = labelled.model
 metrics, details = labelled.metrics, labelled.details
