@@ -5,9 +5,11 @@ No data are read and nothing is allocated. One step is one optimizer step; all n
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +88,20 @@ def arguments(config: ConfigDict, programs: Programs) -> tuple[Any, ...]:
     if programs.runs == 1:
         return alone
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((programs.runs, *x.shape), x.dtype), alone)
+
+
+@contextlib.contextmanager
+def ahead(config: ConfigDict, programs: Programs) -> Iterator[None]:
+    """The training program is compiled in a thread while the body runs; done where the body is left.
+
+    The first call of `programs.train` finds it compiled. Only the compiler runs beside the body, for as
+    long as it holds no lock of Python's; tracing is done before.
+    """
+    lowered = programs.jitted.lower(*arguments(config, programs))
+    with ThreadPoolExecutor(1) as pool:
+        compiling = pool.submit(lowered.compile)
+        yield
+        compiling.result()
 
 
 def _compile(config: ConfigDict, programs: Programs) -> Compiled:

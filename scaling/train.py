@@ -120,9 +120,10 @@ def train_runs(
         agree = distributed.Agreement(before_writing)
 
         # ---- restore
-        states = [
-            runs[i].restore(programs) if i in runs else programs.init(0) for i in range(seats)
-        ]
+        with compiled.ahead(config, programs):  # initialisation, too, takes as long as its compiler
+            states = [
+                runs[i].restore(programs) if i in runs else programs.init(0) for i in range(seats)
+            ]
         state = programs.join(states)
         del states
         hyper_of = {i: run.hyper for i, run in runs.items()}
