@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from scaling import model_checks
 from scaling.errors import UserError
 from scaling.flat import flatten, nested, typed, view
 from scaling.identity import NOT_IN_RUN_HASH as NOT_IN_RUN_HASH
@@ -25,6 +26,7 @@ from scaling.identity import without as without
 from scaling.schema import SCHEMA, refuse_newer
 
 CHOICES = {
+    "model.kind": ("transformer", "mlp", "cnn", "lstm", "lru"),
     "model.mlp": ("gelu", "swiglu", "relu2"),
     "model.norm": ("rmsnorm", "layernorm"),
     "model.positions": ("rotary", "learned"),
@@ -52,7 +54,7 @@ CHOICES = {
     "parallel.latency_hiding": ("auto", "none"),
     "launch.kind": ("local", "slurm", "ray"),
     "sweep.flops": ("exact", "appendix_f", "kaplan", "porian", "chinchilla"),
-    "laws.n_params": ("n_params", "n_params_with_head", "n_params_total"),
+    "laws.n_params": ("n_params", "n_params_active", "n_params_with_head", "n_params_total"),
     "laws.flops": (
         "flops_exact",
         "flops_appendix_f",
@@ -66,6 +68,9 @@ POSITIVE = (
     "model.width",
     "model.head_dim",
     "model.mlp_width",
+    "model.experts_per_token",
+    "model.kernel",
+    "model.window",
     "data.vocab_size",
     "data.seq_len",
     "optim.lr",
@@ -98,6 +103,8 @@ POSITIVE = (
     "laws.smoothing",
 )
 NOT_NEGATIVE = (
+    "model.experts",
+    "model.balance",
     "optim.z_loss",
     "optim.focal_gamma",
     "parallel.device_memory_gb",
@@ -258,12 +265,7 @@ def _check_combinations(c: Any, source: str) -> None:
         raise UserError(f"{source}: {message}")
 
     m = c.model
-    if m.width % m.head_dim:
-        refuse(
-            f"config.model.width={m.width} is not a multiple of config.model.head_dim={m.head_dim}"
-        )
-    if m.positions == "rotary" and m.head_dim % 2:
-        refuse(f"config.model.head_dim={m.head_dim} must be even for rotary positions")
+    model_checks.check(c, refuse)
     if c.data.tokenizer == "bytes" and c.data.vocab_size != 256:
         refuse(f"config.data.vocab_size={c.data.vocab_size}: the byte tokenizer has 256")
     if c.data.tokenizer == "bpe" and c.data.vocab_size < 257:
@@ -276,7 +278,8 @@ def _check_combinations(c: Any, source: str) -> None:
             f"config.train.steps_per_dispatch={c.train.steps_per_dispatch}"
         )
     on_ladder = ("compute", "params", "ladder", "hyper", "design")
-    if c.sweep.kind in on_ladder and c.sweep.width_multiple % (c.sweep.heads or m.head_dim):
+    heads = m.kind == "transformer" and c.sweep.kind in on_ladder
+    if heads and c.sweep.width_multiple % (c.sweep.heads or m.head_dim):
         refuse(
             f"config.sweep.width_multiple={c.sweep.width_multiple} should be a multiple of "
             f"config.sweep.heads={c.sweep.heads}, or where that is 0 of "

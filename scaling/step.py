@@ -27,7 +27,7 @@ from scaling import accelerator, optim, sharding
 from scaling import mesh as meshes
 from scaling.flat import flatten
 from scaling.models import axes, losses
-from scaling.models.transformer import Transformer
+from scaling.models.transformer import Transformer, language
 
 # What the compiled programs depend on: sections or single keys of the config.
 PROGRAM_KEYS = (
@@ -121,11 +121,12 @@ def _functions(
     )
 
     o = c.optim
-    terms = losses.Terms(o.label_smoothing, o.z_loss, o.focal_gamma)
+    balance = c.model.balance if c.model.experts else 0.0
+    terms = losses.Terms(o.label_smoothing, o.z_loss, o.focal_gamma, balance)
 
     def build(seed) -> Transformer:
         with nnx.use_eager_sharding(False):
-            return Transformer(
+            return language(
                 c.model,
                 vocab_size=c.data.vocab_size,
                 seq_len=c.data.seq_len,
@@ -228,8 +229,9 @@ def _programs(key: str) -> Programs:
     sharding.check_divides(c, by, mesh)
 
     place = functools.partial(sharding.place, by=by, mesh=mesh)
-    # the splash kernel has to be told where its rows lie; the rest the compiler splits by rows on its own
-    placed = sharding.needs_placing(mesh) or (choice.attention == "splash" and mesh.size > 1)
+    # the splash kernel and experts have to be told where rows lie; the rest the compiler splits by rows on its own
+    told = choice.attention == "splash" or c.model.experts
+    placed = sharding.needs_placing(mesh) or (told and mesh.size > 1)
     f = _functions(
         c,
         place if placed else None,
