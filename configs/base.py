@@ -13,18 +13,24 @@ def get_config() -> ConfigDict:
     c.seed = 0  # seeds parameters and data order of a run
 
     c.model = ConfigDict()
+    c.model.kind = "transformer"  # transformer | mlp | cnn | lstm | lru, see models/block.py
     c.model.depth = 2  # number of blocks
-    c.model.width = 64  # model width D, a multiple of head_dim
-    c.model.head_dim = 16  # size of one attention head; even where positions are rotary
+    c.model.width = 64  # model width D, of a transformer a multiple of head_dim
+    c.model.head_dim = 16  # transformer: size of a head; even where positions are rotary
     c.model.mlp_width = 256  # hidden width F of the MLP (per matrix, also for swiglu)
     c.model.mlp = "relu2"  # gelu | swiglu | relu2
+    c.model.experts = 0  # mixture of that many MLPs in place of each; 0 = one MLP, dense
+    c.model.experts_per_token = 2  # of these, the number that a token goes through
+    c.model.balance = 0.01  # weight of the experts' load-balance loss, see models/experts.py
+    c.model.kernel = 7  # cnn: taps of the convolution along each axis; odd
+    c.model.window = 8  # mlp on sequences: tokens that a position sees
     c.model.norm = "rmsnorm"  # rmsnorm | layernorm (without bias)
     c.model.norm_eps = 1e-6  # added to the variance inside the norms
     c.model.patch_height = 4  # vision, speech: pixels or frames of a patch
     c.model.patch_width = 4  # vision, speech: pixels or mel bands of a patch
-    c.model.positions = "rotary"  # rotary | learned
+    c.model.positions = "rotary"  # rotary (in attention; other kinds then have none) | learned
     c.model.rope_base = 10000.0  # base of the rotary frequencies
-    c.model.qk_norm = False  # RMSNorm on queries and keys, per head
+    c.model.qk_norm = False  # transformer: RMSNorm on queries and keys, per head
     c.model.tied_head = False  # the head is the transposed embedding
     c.model.dtype = "float32"  # float32 | bfloat16, of activations and matrix products
     c.model.param_dtype = "float32"  # float32 | bfloat16, of parameters and optimizer state
@@ -187,7 +193,9 @@ def get_config() -> ConfigDict:
     c.launch.resources = ()  # ray: custom resources per worker, e.g. (("TPU", 4),)
 
     c.laws = ConfigDict()
-    c.laws.n_params = "n_params"  # size column: n_params | n_params_with_head | n_params_total
+    c.laws.n_params = (
+        "n_params"  # size column: n_params | n_params_active | n_params_with_head | n_params_total
+    )
     c.laws.flops = "flops_exact"  # compute column
     c.laws.huber_delta = 1e-3  # threshold of the Huber loss on log loss (Hoffmann et al. 2022)
     c.laws.min_steps = 150  # runs of fewer optimizer steps are left out of L(N, D), and listed

@@ -1,7 +1,20 @@
-"""Parameters, FLOPs and tokens of a Transformer, from its shape alone.
+"""Parameters, FLOPs and tokens of a model, from its shape alone.
 
 Letters: D model width, H heads, K head size, F MLP width, G MLP input matrices (2 for SwiGLU),
-V vocabulary, T context, L layers.
+V vocabulary, T context, L layers, E experts, k of them for each token, J taps of a kernel or tokens of a window.
+
+Parameters and forward FLOPs of one token in one block, of its mixer by kind and of its MLP:
+
+    transformer   4 D^2               8 D^2 + 4 T D + 3 H T
+    lstm          9 D^2               18 D^2               gates from input and state, output
+    lru           5 D^2 + 2 D         10 D^2 + 8 D         two complex products and a gate, the recurrence
+    cnn           J D, on grids J^2 D     2 J D, 2 J^2 D
+    mlp           none                none                 (once, for its window: J D^2 and 2 J D^2)
+    MLP           (G + 1) D F         2 (G + 1) D F
+    experts       E (G + 1) D F + D E     2 k (G + 1) D F + 2 D E
+
+`n_params_active` counts k experts in place of E: those that a token uses. So do the FLOPs, in every convention; what
+fills up the blocks of scaling/models/experts.py is not counted.
 
 Causal attention is counted as if every position saw the whole context (T^2, not T^2 / 2), as in
 Hoffmann et al. 2022 and most published counts; the chunked CPU attention does about half of it.
@@ -18,6 +31,7 @@ from ml_collections import ConfigDict
 from scaling.errors import UserError
 
 # Training FLOPs per token by convention.
+# N with k of a layer's E experts, as FLOPs are.
 #   kaplan      6 N                 N without embeddings and head  (Kaplan et al. 2020)
 #   porian      6 (N + head)        adds the head's product        (Porian et al. 2024)
 #   chinchilla  6 N_total           every parameter, the short form (Hoffmann et al. 2022)
@@ -40,6 +54,12 @@ class Shape:
     learned_positions: bool
     qk_norm: bool
     tied_head: bool
+    kind: str = "transformer"
+    kernel: int = 0  # cnn: taps along each axis
+    window: int = 0  # mlp: tokens that a position sees
+    grid: bool = False  # positions of an image
+    experts: int = 0  # 0 = dense
+    experts_per_token: int = 0
 
 
 def shape_of(config: ConfigDict) -> Shape:
@@ -55,33 +75,56 @@ def shape_of(config: ConfigDict) -> Shape:
         learned_positions=m.positions == "learned",
         qk_norm=m.qk_norm,
         tied_head=m.tied_head,
+        kind=m.kind,
+        kernel=m.kernel if m.kind == "cnn" else 0,
+        window=m.window if m.kind == "mlp" else 0,
+        experts=m.experts,
+        experts_per_token=m.experts_per_token if m.experts else 0,
     )
+
+
+def _mixer(s: Shape) -> int:
+    """Parameters of one block's mixer."""
+    D = s.width
+    return {
+        "transformer": 4 * D * D,
+        "lstm": 9 * D * D,
+        "lru": 5 * D * D + 2 * D,
+        "cnn": s.kernel ** (2 if s.grid else 1) * D,
+        "mlp": 0,
+    }[s.kind]
 
 
 def param_groups(s: Shape) -> dict[str, int]:
     """Parameters by group; `tests/test_accounting.py` asserts the sum against the real tree."""
     D, F, L = s.width, s.mlp_width, s.depth
     qk_scales = 2 * s.head_dim * L if s.qk_norm else 0
+    halves = 1 if s.kind == "mlp" else 2  # of a block, each with its norm
     return {
         "embedding": s.vocab_size * D,
         "positions": s.seq_len * D if s.learned_positions else 0,
-        "attention": 4 * D * D * L,
-        "mlp": (s.mlp_inputs + 1) * D * F * L,
-        "norms": (2 * L + 1) * D + qk_scales,
+        "window": s.window * D * D,
+        "mixer": _mixer(s) * L,
+        "mlp": (s.mlp_inputs + 1) * D * F * L * max(1, s.experts),
+        "router": D * s.experts * L,
+        "norms": (halves * L + 1) * D + qk_scales,
         "head": 0 if s.tied_head else D * s.vocab_size,
     }
 
 
 def param_counts(s: Shape) -> dict[str, int]:
-    """`n_params` (no embeddings, positions or head), with the head's matrix, and all there are.
+    """`n_params` (no embeddings, positions or head), those of them that a token uses, with the head's matrix, and all
+    there are.
 
     A tied head counts in `n_params_with_head`, since its product is computed, but only once in
     `n_params_total`.
     """
     groups = param_groups(s)
-    n_params = groups["attention"] + groups["mlp"] + groups["norms"]
+    n_params = sum(groups[name] for name in ("window", "mixer", "mlp", "router", "norms"))
+    unused = groups["mlp"] * (s.experts - s.experts_per_token) // max(1, s.experts)
     return {
         "n_params": n_params,
+        "n_params_active": n_params - unused,
         "n_params_with_head": n_params + s.width * s.vocab_size,
         "n_params_total": sum(groups.values()),
     }
@@ -93,15 +136,23 @@ def forward_flops_per_token(s: Shape, lookup_as_product: bool = False) -> dict[s
     A multiplication and an addition count as two; norms, activations and rotations are left out.
     """
     D, F, L, T, V = s.width, s.mlp_width, s.depth, s.seq_len, s.vocab_size
-    heads = D // s.head_dim
+    if s.kind == "transformer":
+        mixer = {
+            "qkv": L * 2 * 3 * D * D,
+            "attention_logits": L * 2 * T * D,
+            "attention_softmax": L * 3 * (D // s.head_dim) * T,
+            "attention_values": L * 2 * T * D,
+            "attention_output": L * 2 * D * D,
+        }
+    elif s.kind == "lru":
+        mixer = {"mixer": L * 2 * 5 * D * D, "recurrence": L * 8 * D}
+    else:
+        mixer = {"window": 2 * s.window * D * D, "mixer": L * 2 * _mixer(s)}
     return {
         "embedding": 2 * V * D if lookup_as_product else 0,
-        "qkv": L * 2 * 3 * D * D,
-        "attention_logits": L * 2 * T * D,
-        "attention_softmax": L * 3 * heads * T,
-        "attention_values": L * 2 * T * D,
-        "attention_output": L * 2 * D * D,
-        "mlp": L * 2 * (s.mlp_inputs + 1) * D * F,
+        **mixer,
+        "router": L * 2 * D * s.experts,
+        "mlp": L * 2 * (s.mlp_inputs + 1) * D * F * (s.experts_per_token if s.experts else 1),
         "head": 2 * D * V,
     }
 
@@ -109,12 +160,13 @@ def forward_flops_per_token(s: Shape, lookup_as_product: bool = False) -> dict[s
 def flops_per_token(s: Shape, convention: str) -> int:
     """Training FLOPs (forward and backward) per token by one of `CONVENTIONS`."""
     n = param_counts(s)
+    unused = n["n_params"] - n["n_params_active"]
     if convention == "kaplan":
-        return 6 * n["n_params"]
+        return 6 * n["n_params_active"]
     if convention == "porian":
-        return 6 * n["n_params_with_head"]
+        return 6 * (n["n_params_with_head"] - unused)
     if convention == "chinchilla":
-        return 6 * n["n_params_total"]
+        return 6 * (n["n_params_total"] - unused)
     if convention in ("exact", "appendix_f"):
         return 3 * sum(forward_flops_per_token(s, convention == "appendix_f").values())
     raise ValueError(f"unknown FLOP convention {convention!r}; choose one of {CONVENTIONS}")

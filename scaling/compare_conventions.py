@@ -97,7 +97,10 @@ def of_study(config: ConfigDict, workdir: Path, args, problems: list[str]) -> No
     found, damaged = results.read_table(workdir / "runs.csv")
     problems.extend(damaged)
     cases = []
+    dense = all(row.n_params_active == row.n_params for row in found)
     for n_params in config_lib.CHOICES["laws.n_params"]:
+        if dense and n_params == "n_params_active":
+            continue  # it would repeat `n_params`
         for convention in accounting.CONVENTIONS:
             priced = config_lib.with_values(
                 config, {"laws.n_params": n_params, "laws.flops": f"flops_{convention}"}

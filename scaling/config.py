@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from scaling import data_checks
+from scaling import data_checks, model_checks
 from scaling.errors import UserError
 from scaling.flat import flatten, nested, typed, view
 from scaling.identity import NOT_IN_RUN_HASH as NOT_IN_RUN_HASH
@@ -34,6 +34,7 @@ UNITS = {
 }
 SEQUENCES = ("language", "recommend")  # fields whose rows have a target at each position
 CHOICES = {
+    "model.kind": ("transformer", "mlp", "cnn", "lstm", "lru"),
     "model.mlp": ("gelu", "swiglu", "relu2"),
     "model.norm": ("rmsnorm", "layernorm"),
     "model.positions": ("rotary", "learned"),
@@ -63,7 +64,7 @@ CHOICES = {
     "parallel.latency_hiding": ("auto", "none"),
     "launch.kind": ("local", "slurm", "ray"),
     "sweep.flops": ("exact", "appendix_f", "kaplan", "porian", "chinchilla"),
-    "laws.n_params": ("n_params", "n_params_with_head", "n_params_total"),
+    "laws.n_params": ("n_params", "n_params_active", "n_params_with_head", "n_params_total"),
     "laws.flops": (
         "flops_exact",
         "flops_appendix_f",
@@ -80,6 +81,9 @@ POSITIVE = (
     "model.mlp_width",
     "model.patch_height",
     "model.patch_width",
+    "model.experts_per_token",
+    "model.kernel",
+    "model.window",
     "data.vocab_size",
     "data.seq_len",
     "optim.lr",
@@ -112,6 +116,8 @@ POSITIVE = (
     "laws.smoothing",
 )
 NOT_NEGATIVE = (
+    "model.experts",
+    "model.balance",
     "optim.z_loss",
     "optim.focal_gamma",
     "data.height",
@@ -290,12 +296,7 @@ def _check_combinations(c: Any, source: str) -> None:
         raise UserError(f"{source}: {message}")
 
     m = c.model
-    if m.width % m.head_dim:
-        refuse(
-            f"config.model.width={m.width} is not a multiple of config.model.head_dim={m.head_dim}"
-        )
-    if m.positions == "rotary" and m.head_dim % 2:
-        refuse(f"config.model.head_dim={m.head_dim} must be even for rotary positions")
+    model_checks.check(c, refuse)
     if said := data_checks.problem(c.data, _defaults()):
         refuse(said)
     if c.train.steps_per_dispatch % c.train.log_every:
@@ -304,7 +305,8 @@ def _check_combinations(c: Any, source: str) -> None:
             f"config.train.steps_per_dispatch={c.train.steps_per_dispatch}"
         )
     on_ladder = ("compute", "params", "ladder", "hyper", "design")
-    if c.sweep.kind in on_ladder and c.sweep.width_multiple % (c.sweep.heads or m.head_dim):
+    heads = m.kind == "transformer" and c.sweep.kind in on_ladder
+    if heads and c.sweep.width_multiple % (c.sweep.heads or m.head_dim):
         refuse(
             f"config.sweep.width_multiple={c.sweep.width_multiple} should be a multiple of "
             f"config.sweep.heads={c.sweep.heads}, or where that is 0 of "

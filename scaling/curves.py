@@ -23,6 +23,7 @@ from scaling.laws.table import CannotFit, Table, make_table
 FRONTIER_POINTS = 41
 SIZES = {  # what the axes call N, by config.laws.n_params
     "n_params": "size N, parameters without embeddings",
+    "n_params_active": "size N, parameters that a token uses, without embeddings",
     "n_params_with_head": "size N, parameters with the head",
     "n_params_total": "size N, all parameters",
 }

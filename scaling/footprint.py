@@ -1,13 +1,16 @@
 """Memory of training per device, worked out from shapes alone: nothing is compiled or allocated.
 
-Letters: D model width, F MLP width, G MLP input matrices, H heads, T context, V vocabulary, L blocks,
+Letters: D model width, F MLP width, G MLP input matrices, H heads, T context, V vocabulary, L blocks, k experts of a token,
 N tokens of one micro-batch on one device; "tensor" splits H, F and V over its devices.
 
 What the backward pass needs of a block, in numbers per token, is counted as
 
-    4 D                               inputs of its two halves, and these normed
-  + (4 D + (G + 1) F) / tensor        query, key, value and their mix; the MLP's hidden layer
-  + H T / tensor                      attention weights (float32), none with "cudnn"
+    4 D                               inputs of its two halves, and these normed; 2 D where it has no mixer
+  + (G + 1) F / tensor                the MLP's hidden layer; of experts k of them, and 2 k D for the rows sent there
+  + of the mixer by kind
+    transformer  (4 D + H T) / tensor query, key, value and their mix; attention weights (float32), none with "cudnn"
+    lstm         D + 5 D              its output; cell and gates (float32)
+    lru          (5 D + 3 D) / tensor inputs, gated states; gate and states (float32)
 
 for all L blocks; with `model.remat` "block" it is D for each of L blocks and the rest for one of them, with "dots"
 each block keeps its matrix products, 3 D + (3 D + G F) / tensor. Under "sequence" a device has its part of T.
@@ -43,15 +46,18 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
     tokens = config.train.batch_size * shape.seq_len / shards
     micro = tokens / config.train.accumulate
 
-    split = 4 * shape.width + (shape.mlp_inputs + 1) * shape.mlp_width
-    weights = 0 if m.attention == "cudnn" else 4 * shape.width / shape.head_dim * shape.seq_len
-    block = number * (4 * shape.width + split / tensor) + weights / tensor
+    sent = max(1, shape.experts_per_token)  # MLPs that a token goes through
+    hidden = sent * (shape.mlp_inputs + 1) * shape.mlp_width
+    rows = 2 * sent * shape.width if shape.experts else 0
+    halves = (2 if shape.kind == "mlp" else 4) * shape.width
+    block = number * (halves + rows + hidden / tensor) + _mixer(config, shape, tensor)
     trunk = block * shape.depth
     groups = accounting.param_groups(shape)
-    blocks = groups["attention"] + groups["mlp"]
+    blocks = groups["mixer"] + groups["mlp"]
     gathered: float = blocks + groups["head"]
     if m.remat != "none":
-        products = 2 * shape.width + (3 * shape.width + shape.mlp_inputs * shape.mlp_width) / tensor
+        qkv = {"transformer": 3, "lstm": 4, "lru": 3}.get(shape.kind, 0) * shape.width
+        products = 2 * shape.width + (qkv + sent * shape.mlp_inputs * shape.mlp_width) / tensor
         kept = shape.width + (products if m.remat == "dots" else 0)
         trunk = block + number * kept * shape.depth
         gathered = max(blocks / shape.depth, groups["head"])
@@ -75,6 +81,17 @@ def _batch(config: ConfigDict, programs: Programs) -> float:
         lead = sharding.batch_sharding(programs.mesh, leading=1).shard_shape(lead)
     rows = jax.tree.leaves(fields.of(config.data.field).example(config))
     return float(sum(math.prod((*lead, *row.shape)) * row.dtype.itemsize for row in rows))
+
+
+def _mixer(config: ConfigDict, shape: accounting.Shape, tensor: int) -> float:
+    """Bytes per token that a block's mixer keeps."""
+    D, number = shape.width, jnp.dtype(config.model.dtype).itemsize
+    if shape.kind == "transformer":
+        weights = 0 if config.model.attention == "cudnn" else 4 * D / shape.head_dim * shape.seq_len
+        return (number * 4 * D + weights) / tensor
+    if shape.kind == "lstm":
+        return number * D + 4 * 5 * D
+    return (number * 5 * D + 4 * 3 * D) / tensor if shape.kind == "lru" else 0.0
 
 
 def _logits(config: ConfigDict, programs: Programs, tokens: float) -> float:

@@ -59,6 +59,12 @@ YOUNGER: dict[str, Any] = {
     "optim.label_smoothing": 0.0,
     "optim.z_loss": 0.0,
     "optim.focal_gamma": 0.0,
+    "model.kind": "transformer",
+    "model.kernel": 7,
+    "model.window": 8,
+    "model.experts": 0,
+    "model.experts_per_token": 2,
+    "model.balance": 0.01,
 }
 NOT_IN_SWEEP_HASH: dict[str, tuple[str, ...] | None] = {
     "parallel": None,

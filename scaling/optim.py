@@ -35,6 +35,7 @@ from scaling.models.matrices import matrix_axes
 
 Hyper = Mapping[str, Any]  # traced scalars, or floats outside a program
 MUON_RMS = 0.2  # root mean square of a matrix's step, that of AdamW's (Liu et al. 2025)
+NOT_DECAYED = ("scale", "nu_S", "theta_S")  # of norms, and an LRU's eigenvalues
 STACK = "blocks"  # the parameters whose first axis is the layers
 
 
@@ -75,7 +76,7 @@ def learning_rate(schedule: str, step: jax.Array, hyper: Hyper) -> jax.Array:
 def optimizer(optim, hyper: Hyper) -> optax.GradientTransformation:
     """The step of `optim.name` with clipping of the global norm and weight decay, before the learning rate.
 
-    `optim` is the config's section; `hyper` may hold tracers. Weight decay leaves norm scales alone.
+    `optim` is the config's section; `hyper` may hold tracers. Weight decay leaves NOT_DECAYED alone.
     """
     return optax.chain(
         optax.clip_by_global_norm(optim.clip),
@@ -164,10 +165,10 @@ def of_each_layer(inner: optax.GradientTransformation) -> optax.GradientTransfor
 
 
 def decayed(params) -> object:
-    """True at every leaf that weight decay applies to: all but the norms' scales."""
+    """True at every leaf that weight decay applies to."""
 
     def is_matrix(path, _):
-        return path[-1].key != "scale" if hasattr(path[-1], "key") else True
+        return path[-1].key not in NOT_DECAYED if hasattr(path[-1], "key") else True
 
     return jax.tree_util.tree_map_with_path(is_matrix, params)
 

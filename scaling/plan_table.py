@@ -11,6 +11,13 @@ from scaling.flat import view
 from scaling.sweep import halving, jobs
 
 
+def _architecture(model) -> str:
+    """What of it is not the dense Transformer, "" for that."""
+    kind = "" if model.kind == "transformer" else model.kind
+    routed = f"{model.experts_per_token} of {model.experts} experts" if model.experts else ""
+    return ", ".join(filter(None, (kind, routed)))
+
+
 def run(args, config: ConfigDict, workdir: Path | None) -> int:
     """Print the table; with --compile the programs', with --measure the measured costs, and with --budget
     refuse what exceeds it."""
@@ -36,7 +43,7 @@ def run(args, config: ConfigDict, workdir: Path | None) -> int:
         counts = accounting.param_counts(accounting.shape_of(c))
         asked = f"{r.budget:9.2e}" if r.budget else f"{'-':>9}"
         fork = f"forks from {part.trunk} at step {part.fork_step:,}" if part.trunk else ""
-        note = "; ".join(filter(None, (r.note, fork)))
+        note = "; ".join(filter(None, (_architecture(c.model), r.note, fork)))
         print(
             f"{asked} {c.model.width:5} {c.model.depth:5} {r.n_params:11,} "
             f"{counts['n_params_total']:11,} {r.tokens:13,} {r.steps:7,} {c.train.batch_size:5} "

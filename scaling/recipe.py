@@ -17,6 +17,7 @@ from scaling.results import RunResult
 TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside the cross-entropy
 COUNTED = {
     "n_params": "N counts neither embeddings nor head",
+    "n_params_active": "N counts neither embeddings nor head, and of experts those that a token uses",
     "n_params_with_head": "N counts the head, not the embedding",
     "n_params_total": "N counts all parameters",
 }

@@ -44,6 +44,9 @@ class RunResult:
     vocab_size: int
     seq_len: int
     n_params: int  # without embeddings and head
+    n_params_active: (
+        int  # those of them that a token uses: k of a layer's experts, all of a dense model
+    )
     n_params_with_head: int
     n_params_total: int
     n_params_head: int
@@ -91,6 +94,7 @@ YOUNGER: dict[str, Callable[[dict], Any]] = {
     "flops_spent": lambda row: row["flops_exact"],
     "packed": lambda row: 1,
     "field": lambda row: "language",
+    "n_params_active": lambda row: row["n_params"],
 }
 FIELDS = [f.name for f in dataclasses.fields(RunResult) if f.name != "metrics"]
 

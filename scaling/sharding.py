@@ -29,10 +29,27 @@ RULES: dict[str, str | None] = {
     "head_dim": None,
     "qkv": None,
     "gate": None,
+    "state": "tensor",  # of a linear recurrence, whose channels do not meet
+    "cell": None,  # of an LSTM, whose do at every step
+    "experts": None,
+    "gates": None,
+    "parts": None,
+    "taps": None,
+    "window": None,
     # activations; the batch is split by all of BATCH_AXES
     "width": None,
     "sequence": "sequence",
     "keys": None,  # positions that all queries see
+}
+
+
+# Axes that only models of one kind have.
+OF_KIND: dict[str, tuple[str, ...]] = {
+    "transformer": ("heads", "head_dim", "qkv"),
+    "lstm": ("cell", "gates"),
+    "lru": ("state", "parts"),
+    "cnn": ("taps",),
+    "mlp": ("window",),
 }
 
 
@@ -97,11 +114,15 @@ def check_divides(config, by: Mapping[str, str | None], mesh: Mesh) -> None:
     for key in ("train.batch_size", "eval.batch_size"):
         _divides(key, config[key.split(".")[0]].batch_size, rows, f"{named} of config.parallel")
 
-    context, heads = ("data.seq_len", config.data.seq_len), m.width // m.head_dim
+    context = "data.seq_len", config.data.seq_len
+    width = "model.width", m.width
     sizes = {
-        "embed": ("model.width", m.width),
-        "width": ("model.width", m.width),
-        "heads": ("model.width / model.head_dim", heads),
+        "embed": width,
+        "width": width,
+        "heads": ("model.width / model.head_dim", m.width // m.head_dim),
+        "state": width,
+        "cell": width,
+        "experts": ("model.experts", m.experts),
         "mlp": ("model.mlp_width", m.mlp_width),
         "vocab": ("data.vocab_size", config.data.vocab_size),
         "sequence": context,
@@ -110,16 +131,19 @@ def check_divides(config, by: Mapping[str, str | None], mesh: Mesh) -> None:
         "layers": ("model.depth", m.depth),
         "head_dim": ("model.head_dim", m.head_dim),
     }
+    absent = {axis for kind, axes in OF_KIND.items() if kind != m.kind for axis in axes}
+    if not m.experts:
+        absent.add("experts")
     for name, axis in by.items():
-        if axis is None or mesh.shape[axis] == 1:
+        if axis is None or mesh.shape[axis] == 1 or name in absent:
             continue
-        if name not in sizes:  # query, key, value; gate and input
+        if name not in sizes:  # such as query, key, value; gate and input
             raise UserError(
                 f"config.parallel.rules: {(name, axis)}: {axis}={mesh.shape[axis]} cannot split the few of "
                 f"{name!r}; leave it whole, {(name, '')}"
             )
         key, value = sizes[name]
-        multiple = m.head_dim if key == "model.width" else 1
+        multiple = m.head_dim if key == "model.width" and m.kind == "transformer" else 1
         over = f"{_sizes(mesh, [axis])} of config.parallel"
         _divides(key, value, mesh.shape[axis], over, multiple)
 

@@ -129,7 +129,8 @@ def _functions(
     )
 
     o = c.optim
-    terms = losses.Terms(o.label_smoothing, o.z_loss, o.focal_gamma)
+    balance = c.model.balance if c.model.experts else 0.0
+    terms = losses.Terms(o.label_smoothing, o.z_loss, o.focal_gamma, balance)
 
     field = fields.of(c.data.field)
 
@@ -233,8 +234,9 @@ def _programs(key: str) -> Programs:
     sharding.check_divides(c, by, mesh)
 
     place = functools.partial(sharding.place, by=by, mesh=mesh)
-    # the splash kernel has to be told where its rows lie; the rest the compiler splits by rows on its own
-    placed = sharding.needs_placing(mesh) or (choice.attention == "splash" and mesh.size > 1)
+    # the splash kernel and experts have to be told where rows lie; the rest the compiler splits by rows on its own
+    told = choice.attention == "splash" or c.model.experts
+    placed = sharding.needs_placing(mesh) or (told and mesh.size > 1)
     f = _functions(
         c,
         place if placed else None,

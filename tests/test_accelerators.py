@@ -123,7 +123,7 @@ def test_splash_attention_and_its_gradient(T):
         return jax.jit(lambda *a: (attention(*a), jax.vjp(attention, *a)[1](g)))(q, k, v)
 
     found = graded(lambda *a: fused.splash_attention(*a, interpret=True))
-    expected = graded(lambda *a: ops.causal_attention(*a, "plain"))
+    expected = graded(lambda *a: ops.attention(*a, "plain"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-5), found, expected)
 
 
@@ -236,7 +236,7 @@ def test_chunked_attention_in_bfloat16_is_as_near_to_float32_as_the_plain_form()
 
     def graded(how, dtype):
         *qkv, g = (a.astype(dtype) for a in args)
-        attention = functools.partial(ops.causal_attention, how=how)
+        attention = functools.partial(ops.attention, how=how)
         both = jax.jit(lambda *qkv: (attention(*qkv), *jax.vjp(attention, *qkv)[1](g)))
         return [np.asarray(x, np.float32) for x in both(*qkv)]
 

@@ -60,7 +60,7 @@ def test_flops_agree_with_the_compiler_within_five_percent(width, depth, mlp):
     from flax import nnx
 
     from scaling.models.losses import token_losses
-    from scaling.models.transformer import Transformer
+    from scaling.models.transformer import language
 
     config = sized(
         model__width=width, model__depth=depth, model__mlp=mlp, model__head_dim=64,
@@ -69,7 +69,7 @@ def test_flops_agree_with_the_compiler_within_five_percent(width, depth, mlp):
     T, B = config.data.seq_len, 2
     with nnx.use_eager_sharding(False):
         model = nnx.eval_shape(
-            lambda: Transformer(config.model, vocab_size=256, seq_len=T, rngs=nnx.Rngs(0))
+            lambda: language(config.model, vocab_size=256, seq_len=T, rngs=nnx.Rngs(0))
         )
     graph, params = nnx.split(model)
 

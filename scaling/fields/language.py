@@ -13,7 +13,7 @@ from scaling.data import pipeline
 from scaling.data import prepare as documents
 from scaling.fields.field import HeldOutRows, Prepared
 from scaling.metrics.tokens import language
-from scaling.models.transformer import Transformer
+from scaling.models import transformer
 
 
 def example(c):
@@ -44,8 +44,9 @@ def prepare(c) -> Prepared:
     return Prepared(data.fingerprint, len(data.train), len(data.train), dispatches, held_out)
 
 
-def model(c, rngs) -> Transformer:
-    return Transformer(c.model, vocab_size=c.data.vocab_size, seq_len=c.data.seq_len, rngs=rngs)
+def model(c, rngs) -> transformer.Transformer:
+    d = c.data
+    return transformer.language(c.model, vocab_size=d.vocab_size, seq_len=d.seq_len, rngs=rngs)
 
 
 def loss(model, tokens_BT1, chunk, terms):

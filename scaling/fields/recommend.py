@@ -14,7 +14,7 @@ from scaling.data import interactions, sequence_batches
 from scaling.errors import UserError
 from scaling.fields.field import HeldOutRows, Prepared
 from scaling.metrics.items import ranking
-from scaling.models.transformer import Transformer
+from scaling.models import transformer
 
 
 def example(c):
@@ -51,8 +51,9 @@ def prepare(c) -> Prepared:
     return Prepared(data.fingerprint, targets, windows * c.data.seq_len, dispatches, held_out)
 
 
-def model(c, rngs) -> Transformer:
-    return Transformer(c.model, vocab_size=c.data.vocab_size, seq_len=c.data.seq_len, rngs=rngs)
+def model(c, rngs) -> transformer.Transformer:
+    d = c.data
+    return transformer.language(c.model, vocab_size=d.vocab_size, seq_len=d.seq_len, rngs=rngs)
 
 
 def loss(model, tokens_BT1, chunk, terms):

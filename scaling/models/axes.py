@@ -54,6 +54,33 @@ def by_device(
     )(*arrays)
 
 
+def by_rows(
+    function: Callable[..., jax.Array], rows: Sequence[jax.Array], shared: Sequence[jax.Array]
+) -> jax.Array:
+    """`function(*rows, *shared)` of each device's own part of `rows`, whose first axes are batch and positions, as
+    the result's are; its products may still be split along the axes of `shared`.
+
+    For what mixes tokens only to put them in another order, which the compiler would do over all devices.
+    """
+    place = _place.get()
+    if place is None:
+        return function(*rows, *shared)
+    where = place(("batch", "sequence", None))
+    axes = [(a,) if isinstance(a, str) else a or () for a in where.spec]
+    split = {name for group in axes for name in group if where.mesh.shape[name] > 1}
+    if not split:
+        return function(*rows, *shared)
+    whole = jax.sharding.PartitionSpec()
+    return jax.shard_map(
+        function,
+        mesh=where.mesh,
+        axis_names=split,
+        in_specs=(where.spec,) * len(rows) + (whole,) * len(shared),
+        out_specs=where.spec,
+        check_vma=False,  # as above
+    )(*rows, *shared)
+
+
 def gathered(w: jax.Array, *names: str) -> jax.Array:
     """A parameter where it is used: whole along "embed", so that weights move and not activations."""
     return constrain(w, *("width" if name == "embed" else name for name in names))

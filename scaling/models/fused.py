@@ -59,10 +59,12 @@ def refusal(
     return ""
 
 
-def splash_attention(q_BTHK, k_BTHK, v_BTHK, interpret: bool = False) -> jax.Array:
-    """Causal flash attention by jax's splash kernel for TPUs, `o_BTHK` in the dtype of the inputs.
+def splash_attention(
+    q_BTHK, k_BTHK, v_BTHK, interpret: bool = False, causal: bool = True
+) -> jax.Array:
+    """Flash attention by jax's splash kernel for TPUs, causal or not, `o_BTHK` in the dtype of the inputs.
 
-    Blocks above the diagonal are left out; logits, softmax and sums are float32, as in FlashAttention
+    Of a causal one blocks above the diagonal are left out; logits, softmax and sums are float32, as in FlashAttention
     (Dao et al. 2022). It sees one device's arrays: over several it must stand in a `shard_map`.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
@@ -76,7 +78,7 @@ def splash_attention(q_BTHK, k_BTHK, v_BTHK, interpret: bool = False) -> jax.Arr
         block_q_dq=block, block_kv_dq=block,
     )  # fmt: skip
     kernel = splash.make_splash_mha(
-        masks.MultiHeadMask([masks.CausalMask((T, T))] * H),
+        masks.MultiHeadMask([(masks.CausalMask if causal else masks.FullMask)((T, T))] * H),
         block_sizes=sizes,
         head_shards=1,
         q_seq_shards=1,

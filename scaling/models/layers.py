@@ -1,4 +1,4 @@
-"""The layers of the Transformer. Every parameter names its logical axes; `sharding.py` maps them.
+"""Norms, attention and the MLP. Every parameter names its logical axes; `sharding.py` maps them.
 
 Shapes: B batch, T positions, D model width, H heads, K head size, X the three of query, key and
 value, F hidden width of the MLP, G number of MLP input matrices (2 for SwiGLU, else 1).
@@ -10,6 +10,7 @@ by sqrt(2 * depth) besides (GPT-2), so that its variance does not grow with dept
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -54,12 +55,12 @@ def rotate(x_BTHK, base: float):
 
 
 class Attention(nnx.Module):
-    """Causal multi-head self-attention without biases; optional QK-norm (Dehghani et al. 2023)."""
+    """Multi-head self-attention without biases, causal or not; optional QK-norm (Dehghani et al. 2023)."""
 
     W_IN = ("embed", "heads", "qkv", "head_dim")
     W_OUT = ("heads", "head_dim", "embed")
 
-    def __init__(self, model, *, rngs: nnx.Rngs):
+    def __init__(self, model, *, causal: bool = True, rngs: nnx.Rngs):
         D, H, K = model.width, model.width // model.head_dim, model.head_dim
         dtype = jnp.dtype(model.param_dtype)
         out_std = 1 / math.sqrt(D) / math.sqrt(2 * model.depth)
@@ -69,7 +70,7 @@ class Attention(nnx.Module):
         self.q_norm = Norm(K, "head_dim", **norm) if model.qk_norm else None
         self.k_norm = Norm(K, "head_dim", **norm) if model.qk_norm else None
         self.rope_base = model.rope_base if model.positions == "rotary" else None
-        self.matmul, self.attention = model.matmul, model.attention
+        self.matmul, self.attention, self.causal = model.matmul, model.attention, causal
 
     def __call__(self, x_BTD):
         B, T, D = x_BTD.shape
@@ -88,9 +89,18 @@ class Attention(nnx.Module):
         k_BTHK, v_BTHK = (
             axes.constrain(a, "batch", "keys", "heads", "head_dim") for a in (k_BTHK, v_BTHK)
         )
-        o_BTHK = ops.causal_attention(q_BTHK, k_BTHK, v_BTHK, self.attention)
+        o_BTHK = ops.attention(q_BTHK, k_BTHK, v_BTHK, self.attention, self.causal)
         o_BTHK = axes.constrain(o_BTHK, "batch", "sequence", "heads", "head_dim")
         return ops.matmul(o_BTHK.reshape(B, T, -1), w_HKD.reshape(-1, D), self.matmul)
+
+
+def activation(kind: str, h: Sequence[jax.Array]) -> jax.Array:
+    """The hidden layer of an MLP from its G input products `h_..F`."""
+    if kind == "swiglu":
+        return jax.nn.silu(h[0]) * h[1]
+    if kind == "relu2":
+        return jnp.square(jax.nn.relu(h[0]))
+    return jax.nn.gelu(h[0])
 
 
 class MLP(nnx.Module):
@@ -112,31 +122,5 @@ class MLP(nnx.Module):
         w_DGF = axes.gathered(self.w_DGF[...].astype(x_BTD.dtype), *self.W_IN)
         w_FD = axes.gathered(self.w_FD[...].astype(x_BTD.dtype), *self.W_OUT)
         h = [ops.matmul(x_BTD, w_DGF[:, g], self.matmul) for g in range(w_DGF.shape[1])]
-        if self.kind == "swiglu":
-            h_BTF = jax.nn.silu(h[0]) * h[1]
-        elif self.kind == "relu2":
-            h_BTF = jnp.square(jax.nn.relu(h[0]))
-        else:
-            h_BTF = jax.nn.gelu(h[0])
-        h_BTF = axes.constrain(h_BTF, "batch", "sequence", "mlp")
+        h_BTF = axes.constrain(activation(self.kind, h), "batch", "sequence", "mlp")
         return ops.matmul(h_BTF, w_FD, self.matmul)
-
-
-class Block(nnx.Module):
-    """Pre-norm residual block: x + attention(norm(x)), then x + mlp(norm(x))."""
-
-    def __init__(self, model, *, rngs: nnx.Rngs):
-        norm = dict(kind=model.norm, eps=model.norm_eps, dtype=jnp.dtype(model.param_dtype))
-        self.attention_norm = Norm(model.width, "embed", **norm)
-        self.attention = Attention(model, rngs=rngs)
-        self.mlp_norm = Norm(model.width, "embed", **norm)
-        self.mlp = MLP(model, rngs=rngs)
-
-    def __call__(self, x_BTD):
-        x_BTD = x_BTD + _stream(self.attention(self.attention_norm(x_BTD)))
-        return x_BTD + _stream(self.mlp(self.mlp_norm(x_BTD)))
-
-
-def _stream(x_BTD):
-    """What is added to the residual stream, whole in width."""
-    return axes.constrain(x_BTD, "batch", "sequence", "width")

@@ -31,11 +31,12 @@ SMALL = (
 
 @dataclass(frozen=True)
 class Terms:
-    """What training adds to the cross-entropy: eps, z and gamma of the equation above, each 0 for none."""
+    """What training adds to the cross-entropy: eps, z and gamma of the equation above, each 0 for none, and one of the model."""
 
     label_smoothing: float
     z_loss: float
     focal_gamma: float
+    balance: float = 0.0  # weight of the load-balance loss of experts, see `experts.py`: of a batch, not of a token
 
 
 PLAIN = Terms(0.0, 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""Matrix products and causal attention, each in a plain form and in a form that is fast on CPUs.
+"""Matrix products and attention, each in a plain form and in a form that is fast on CPUs.
 
 Shapes: B batch, T query positions, S key positions, D model width, H heads, K head size,
 F any output size, C positions of one query chunk.
@@ -95,20 +95,33 @@ def _flat_matmul_backward(saved, g):
 flat_matmul.defvjp(_flat_matmul_forward, _flat_matmul_backward)
 
 
-def causal_attention(q_BTHK, k_BTHK, v_BTHK, how: str) -> jax.Array:
-    """Softmax attention over earlier positions; returns `o_BTHK` in the dtype of the inputs."""
+def attention(q_BTHK, k_BTHK, v_BTHK, how: str, causal: bool = True) -> jax.Array:
+    """Softmax attention over all positions or, where `causal`, earlier ones; `o_BTHK` in the dtype of the inputs."""
     if how == "chunked":
-        return chunked_attention(q_BTHK, k_BTHK, v_BTHK)
+        return (chunked_attention if causal else full_attention)(q_BTHK, k_BTHK, v_BTHK)
     if how == "splash":
+        splash = functools.partial(fused.splash_attention, causal=causal)
         names = ("batch", None, "heads", None)
-        return axes.by_device(fused.splash_attention, q_BTHK, k_BTHK, v_BTHK, names=names)
+        return axes.by_device(splash, q_BTHK, k_BTHK, v_BTHK, names=names)
     return jax.nn.dot_product_attention(
         q_BTHK,
         k_BTHK,
         v_BTHK,
-        is_causal=True,
+        is_causal=causal,
         implementation="cudnn" if how == "cudnn" else "xla",
     )
+
+
+def full_attention(q_BTHK, k_BTHK, v_BTHK) -> jax.Array:
+    """Attention of every position to all, its products batched over B and H; softmax as in `chunked_attention`."""
+    dtype, K = q_BTHK.dtype, q_BTHK.shape[3]
+    q_BHTK, k_BHSK, v_BHSK = (jnp.swapaxes(a, 1, 2) for a in (q_BTHK, k_BTHK, v_BTHK))
+    logits_BHTS = _product("bhtk,bhsk->bhts", q_BHTK * jnp.asarray(1 / math.sqrt(K), dtype), k_BHSK)
+    largest_BHT1 = jax.lax.stop_gradient(logits_BHTS.max(axis=-1, keepdims=True))
+    w_BHTS = jnp.exp(logits_BHTS - largest_BHT1)
+    o_BHTK = _product("bhts,bhsk->bhtk", w_BHTS.astype(dtype), v_BHSK)
+    o_BHTK = o_BHTK / w_BHTS.sum(axis=-1, keepdims=True)
+    return jnp.swapaxes(o_BHTK, 1, 2).astype(dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

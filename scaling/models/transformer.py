@@ -1,4 +1,4 @@
-"""The decoder-only Transformer.
+"""The trunk of every architecture: input part, residual blocks, final norm, output part.
 
 Shapes: B batch, T positions, D model width, V vocabulary, L layers.
 
@@ -8,14 +8,16 @@ scanned or unrolled: one set of arrays, one checkpoint layout, and the same init
 
 from __future__ import annotations
 
-import math
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import axes, losses, ops
-from scaling.models.layers import Block, Norm, normal_param
+from scaling.models import losses
+from scaling.models.block import Block
+from scaling.models.layers import Norm
+from scaling.models.parts import InputPart, OutputPart, TokenHead, Tokens
 
 # What of a block is kept for the backward pass; the rest is computed again.
 REMAT = {
@@ -24,80 +26,67 @@ REMAT = {
 }
 
 
-class Transformer(nnx.Module):
-    """Maps `tokens_BT` (integers below `vocab_size`) to float32 `logits_BTV`.
+def language(model, *, vocab_size: int, seq_len: int, rngs: nnx.Rngs) -> Transformer:
+    """The model of `tokens_BT` (integers below `vocab_size`) whose float32 `logits_BTV` are of the next token.
 
     `model` is the config's `model` section with `matmul` and `attention` resolved, `seq_len` bounds T.
     """
+    window = model.window if model.kind == "mlp" else 0
+    inputs, outputs = Tokens(vocab_size, seq_len, window), TokenHead(vocab_size)
+    return Transformer(model, inputs=inputs, outputs=outputs, rngs=rngs)
 
-    def __init__(self, model, *, vocab_size: int, seq_len: int, rngs: nnx.Rngs):
-        D, V = model.width, vocab_size
+
+class Transformer(nnx.Module):
+    """Maps what `inputs` takes to the logits of `outputs`, see `parts.py`; of any `model.kind`, see `block.py`."""
+
+    def __init__(self, model, *, inputs: InputPart, outputs: OutputPart, rngs: nnx.Rngs):
         dtype = jnp.dtype(model.param_dtype)
-        std = 1 / math.sqrt(D)
-        self.embedding_VD = normal_param(rngs, (V, D), std, ("vocab", "embed"), dtype)
-        self.positions_TD = (
-            normal_param(rngs, (seq_len, D), std, ("positions", "embed"), dtype)
-            if model.positions == "learned"
-            else None
+        self.inputs, self.outputs = inputs, outputs
+        self._own(inputs.params(model, rngs))
+        self.blocks = _stacked_blocks(model, inputs.grid, rngs)
+        self.final_norm = Norm(
+            model.width, "embed", kind=model.norm, eps=model.norm_eps, dtype=dtype
         )
-        self.blocks = _stacked_blocks(model, rngs)
-        self.final_norm = Norm(D, "embed", kind=model.norm, eps=model.norm_eps, dtype=dtype)
-        self.head_DV = (
-            None if model.tied_head else normal_param(rngs, (D, V), std, ("embed", "vocab"), dtype)
-        )
+        self._own(outputs.params(model, rngs))
         self.depth, self.scan, self.remat = model.depth, model.scan_layers, model.remat
         self.compute_dtype = model.dtype
         self.matmul = model.matmul
 
-    def __call__(self, tokens_BT):
-        x_BTD, head_DV = self._hidden(tokens_BT)
-        return self._logits(x_BTD, head_DV)
+    def __call__(self, inputs):
+        x_BTD, shared, _ = self._hidden(inputs)
+        return self.outputs(self, x_BTD, shared)
 
-    def losses(self, tokens_BT, targets_BT, chunk: int = 0, terms: losses.Terms = losses.PLAIN):
-        """Cross-entropy of the targets, `[B, T]` in nats; of `chunk` positions at a time, with the gradient
-        of the objective of `terms`, see `losses.py`."""
-        x_BTD, head_DV = self._hidden(tokens_BT)
+    def losses(self, inputs, targets, chunk: int = 0, terms: losses.Terms = losses.PLAIN):
+        """Cross-entropy of the targets in nats, one for each; where `chunk` is not 0 of that many positions at a
+        time, with the gradient of the objective of `terms`, see `losses.py`."""
+        x_BTD, shared, balance = self._hidden(inputs)
+        each = dataclasses.replace(terms, balance=0.0)
+        found = self.outputs.losses(self, x_BTD, shared, targets, chunk, each)
+        if terms.balance and balance is not None:
+            # added to the loss of every target, and so once to their mean
+            return losses.followed(found, found + terms.balance * balance)
+        return found
 
-        def of(x_BCD, targets_BC):
-            return losses.trained_losses(self._logits(x_BCD, head_DV), targets_BC, terms)
+    def losses_and_hits(self, inputs, targets, chunk: int = 0):
+        """(losses as above, whether the target is the likeliest), one for each target."""
+        x_BTD, shared, _ = self._hidden(inputs)
+        return self.outputs.losses_and_hits(self, x_BTD, shared, targets, chunk)
 
-        return losses.in_chunks(of, x_BTD, targets_BT, chunk)
+    def last_logits(self, inputs):
+        """Logits after the last position."""
+        x_BTD, shared, _ = self._hidden(inputs)
+        return self.outputs(self, x_BTD[:, -1:], shared)[:, 0]
 
-    def losses_and_hits(self, tokens_BT, targets_BT, chunk: int = 0):
-        """(losses `[B, T]` as above, whether the target is the likeliest token `[B, T]`)."""
-        x_BTD, head_DV = self._hidden(tokens_BT)
+    def _own(self, params):
+        for name, param in params.items():
+            setattr(self, name, param)
 
-        def of(x_BCD, targets_BC):
-            logits_BCV = self._logits(x_BCD, head_DV)
-            hits_BC = logits_BCV.argmax(axis=-1) == targets_BC
-            return losses.token_losses(logits_BCV, targets_BC), hits_BC
-
-        return losses.in_chunks(of, x_BTD, targets_BT, chunk)
-
-    def last_logits(self, tokens_BT):
-        """`logits_BV` after the last position."""
-        x_BTD, head_DV = self._hidden(tokens_BT)
-        return self._logits(x_BTD[:, -1:], head_DV)[:, 0]
-
-    def _hidden(self, tokens_BT):
-        """What the head multiplies, and the head."""
-        dtype = jnp.dtype(self.compute_dtype)
-        embedding_VD = axes.gathered(self.embedding_VD[...].astype(dtype), "vocab", "embed")
-        x_BTD = embedding_VD[tokens_BT]
-        if self.positions_TD is not None:
-            positions_TD = axes.gathered(self.positions_TD[...].astype(dtype), "positions", "embed")
-            x_BTD = x_BTD + positions_TD[: tokens_BT.shape[1]]
-        x_BTD = axes.constrain(x_BTD, "batch", "sequence", "width")
-        x_BTD = self.final_norm(self._trunk(x_BTD))
-        if self.head_DV is None:
-            head_DV = embedding_VD.T
-        else:
-            head_DV = axes.gathered(self.head_DV[...].astype(dtype), "embed", "vocab")
-        return x_BTD, head_DV
-
-    def _logits(self, x_BTD, head_DV):
-        logits_BTV = ops.matmul(x_BTD, head_DV, self.matmul)
-        return axes.constrain(logits_BTV, "batch", "sequence", "vocab").astype(jnp.float32)
+    def _hidden(self, inputs):
+        """What the output part gets, and the load-balance loss of all blocks or None."""
+        x_BTD, shared = self.inputs(self, inputs)
+        x_BTD, balance_L = self._trunk(x_BTD)
+        balance = None if balance_L is None else balance_L.sum()
+        return self.final_norm(x_BTD), shared, balance
 
     def _trunk(self, x_BTD):
         graph, stacked = nnx.split(self.blocks)
@@ -108,19 +97,21 @@ class Transformer(nnx.Module):
         if self.remat != "none":
             apply = jax.checkpoint(apply, policy=REMAT[self.remat])
         if self.scan:
-            return jax.lax.scan(lambda x, layer: (apply(x, layer), None), x_BTD, stacked)[0]
+            return jax.lax.scan(apply, x_BTD, stacked)
         leaves, tree = jax.tree.flatten(stacked)
         # lax.split, because its transpose is one concatenation and not a sum of padded slices
         split = [jax.lax.split(leaf, (1,) * self.depth, axis=0) for leaf in leaves]
+        balances = []
         for layer in zip(*split, strict=True):
-            x_BTD = apply(x_BTD, jax.tree.unflatten(tree, [leaf[0] for leaf in layer]))
-        return x_BTD
+            x_BTD, balance = apply(x_BTD, jax.tree.unflatten(tree, [leaf[0] for leaf in layer]))
+            balances.append(balance)
+        return x_BTD, None if balances[0] is None else jnp.stack(balances)
 
 
-def _stacked_blocks(model, rngs: nnx.Rngs) -> Block:
+def _stacked_blocks(model, grid: tuple[int, int] | None, rngs: nnx.Rngs) -> Block:
     @nnx.split_rngs(splits=model.depth)
     @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: "layers"})
     def build(rngs):
-        return Block(model, rngs=rngs)
+        return Block(model, grid, rngs=rngs)
 
     return build(rngs)

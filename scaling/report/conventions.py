@@ -17,6 +17,7 @@ from scaling.report.style import BLUE, GREEN, GREY, ORANGE
 PUBLISHED = {"Hoffmann 2022": (0.50, GREEN), "Kaplan 2020": (0.73, GREY)}  # a; et al. each
 WORDS = {
     "n_params": "N without embeddings and head",
+    "n_params_active": "N that a token uses",
     "n_params_with_head": "N with head",
     "n_params_total": "N with embeddings and head",
 }

@@ -34,9 +34,9 @@ def test_chunked_attention_and_its_gradient(T):
     q, k, v = (normal(i, (2, T, 3, 8)) for i in range(3))
 
     def total(how):
-        return lambda *qkv: jnp.sum(jnp.sin(ops.causal_attention(*qkv, how)))
+        return lambda *qkv: jnp.sum(jnp.sin(ops.attention(*qkv, how)))
 
-    plain, chunked = (ops.causal_attention(q, k, v, how) for how in ("plain", "chunked"))
+    plain, chunked = (ops.attention(q, k, v, how) for how in ("plain", "chunked"))
     np.testing.assert_allclose(plain, chunked, rtol=2e-5, atol=2e-5)
     ours = jax.grad(total("chunked"), argnums=(0, 1, 2))(q, k, v)
     theirs = jax.grad(total("plain"), argnums=(0, 1, 2))(q, k, v)
@@ -49,7 +49,7 @@ def test_chunked_attention_in_bfloat16_is_as_near_as_plain():
 
     def gradients(how, dtype):
         at = [a.astype(dtype) for a in (q, k, v)]
-        out, pull = jax.vjp(lambda *qkv: ops.causal_attention(*qkv, how), *at)
+        out, pull = jax.vjp(lambda *qkv: ops.attention(*qkv, how), *at)
         return [np.asarray(a, np.float32) for a in (out, *pull(g.astype(dtype)))]
 
     exact = gradients("plain", jnp.float32)
@@ -62,7 +62,7 @@ def test_chunked_attention_in_bfloat16_is_as_near_as_plain():
 
 def test_chunked_attention_survives_large_logits():
     q = 100 * normal(0, (1, 40, 1, 8))
-    assert np.isfinite(ops.causal_attention(q, q, q, "chunked")).all()
+    assert np.isfinite(ops.attention(q, q, q, "chunked")).all()
 
 
 def test_auto_is_resolved_by_backend():

@@ -11,7 +11,7 @@ from flax import nnx
 from scaling import config as config_lib
 from scaling import sharding
 from scaling.models.losses import token_losses
-from scaling.models.transformer import Transformer
+from scaling.models.transformer import language
 
 T, V = 24, 256
 ARCHITECTURES = [
@@ -28,7 +28,7 @@ def build(values):
     }  # fmt: skip
     config = config_lib.with_values(config_lib.load("configs/base.py"), values)
     with nnx.use_eager_sharding(False):
-        return Transformer(config.model, vocab_size=V, seq_len=T, rngs=nnx.Rngs(params=3))
+        return language(config.model, vocab_size=V, seq_len=T, rngs=nnx.Rngs(params=3))
 
 
 def tokens(batch=2):

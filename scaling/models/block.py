@@ -1,0 +1,66 @@
+"""One residual block of any architecture: a mixer over positions, then an MLP or a mixture of experts.
+
+Shapes: B batch, T positions, D model width.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling.models import axes
+from scaling.models.conv import DepthwiseConv
+from scaling.models.experts import Experts
+from scaling.models.layers import MLP, Attention, Norm
+from scaling.models.recurrent import LRU, LSTM
+
+
+class Block(nnx.Module):
+    """Pre-norm: x + mixer(norm(x)), then x + mlp(norm(x)).
+
+    The mixer by `model.kind`: transformer, attention; cnn, a depthwise convolution; lstm and lru, that recurrence;
+    mlp, none and its half is left out. Positions are a causal sequence, or with `grid` the (rows, columns) of an
+    image, row by row: there attention sees all of them and a convolution both axes.
+    """
+
+    def __init__(self, model, grid: tuple[int, int] | None = None, *, rngs: nnx.Rngs):
+        def norm() -> Norm:
+            dtype = jnp.dtype(model.param_dtype)
+            return Norm(model.width, "embed", kind=model.norm, eps=model.norm_eps, dtype=dtype)
+
+        self.kind = model.kind
+        if self.kind == "transformer":
+            self.attention_norm = norm()
+            self.attention = Attention(model, causal=grid is None, rngs=rngs)
+        elif self.kind != "mlp":
+            self.mixer_norm = norm()
+            self.mixer = _mixer(model, grid, rngs)
+        self.mlp_norm = norm()
+        self.routed = model.experts > 0
+        if self.routed:
+            self.experts = Experts(model, rngs=rngs)
+        else:
+            self.mlp = MLP(model, rngs=rngs)
+
+    def __call__(self, x_BTD) -> tuple[jax.Array, jax.Array | None]:
+        """(x_BTD, the load-balance loss of its experts or None)."""
+        if self.kind == "transformer":
+            x_BTD = x_BTD + _stream(self.attention(self.attention_norm(x_BTD)))
+        elif self.kind != "mlp":
+            x_BTD = x_BTD + _stream(self.mixer(self.mixer_norm(x_BTD)))
+        if not self.routed:
+            return x_BTD + _stream(self.mlp(self.mlp_norm(x_BTD))), None
+        y_BTD, balance = self.experts(self.mlp_norm(x_BTD))
+        return x_BTD + _stream(y_BTD), balance
+
+
+def _mixer(model, grid, rngs: nnx.Rngs) -> nnx.Module:
+    if model.kind == "cnn":
+        return DepthwiseConv(model, grid, rngs=rngs)
+    return {"lstm": LSTM, "lru": LRU}[model.kind](model, rngs=rngs)
+
+
+def _stream(x_BTD):
+    """What is added to the residual stream, whole in width."""
+    return axes.constrain(x_BTD, "batch", "sequence", "width")
