@@ -140,9 +140,8 @@ def main(argv: list[str]) -> int:
     baseline, *others = families
     gains = {}
     for name in others:
-        tables = [out / f"{n}.csv" for n in (baseline, name)]
         flags = [f"--bootstrap={args.bootstrap}"]
-        found = gain_of(*tables, out / f"gain_{name}", flags)
+        found = gain_of(out / f"{baseline}.csv", out / f"{name}.csv", out / f"gain_{name}", flags)
         complete &= bool(found)
         if found:
             gains[name] = found

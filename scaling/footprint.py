@@ -96,7 +96,10 @@ def _mixer(config: ConfigDict, shape: accounting.Shape, tensor: int) -> float:
 
 def _logits(config: ConfigDict, programs: Programs, tokens: float) -> float:
     """Bytes of the logits and their gradient, of one chunk of them where they come in chunks."""
-    context, vocab = config.data.seq_len, config.data.vocab_size
+    shape = accounting.shape_of(config)
+    context, vocab = shape.seq_len, shape.vocab_size
+    if shape.grid:  # one row of logits for all positions
+        return tokens / context * 2 * 4 * vocab
     chunk = losses.pick_chunk(
         config.model.loss_chunk,
         vocab_size=vocab,

@@ -22,6 +22,22 @@ def check(c: Any, refuse: Callable[[str], None]) -> None:
             f"config.model.kernel={m.kernel} should be odd, so that it has a middle; "
             f"{m.kernel - 1} and {m.kernel + 1} are nearest"
         )
+    if c.data.field in ("vision", "speech"):
+        if m.tied_head:
+            refuse(
+                f"config.model.tied_head=True: {c.data.field} has no embedding to tie the head to"
+            )
+        if m.kind != "mlp":
+            for key, patch in (("height", m.patch_height), ("width", m.patch_width)):
+                if getattr(c.data, key) % patch:
+                    refuse(
+                        f"config.model.patch_{key}={patch} does not divide config.data.{key}={getattr(c.data, key)}"
+                    )
+    if c.data.field == "recommend" and c.train.accumulate > 1:
+        refuse(
+            f"config.train.accumulate={c.train.accumulate} would weigh micro-batches by their padding and change the "
+            "numbers; choose 1 for config.data.field='recommend'"
+        )
     if m.experts and m.experts_per_token > m.experts:
         refuse(
             f"config.model.experts_per_token={m.experts_per_token} is more than config.model.experts={m.experts}; "

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling import accounting
 from scaling.data import augment, example_batches, examples, pipeline
 from scaling.errors import UserError
 from scaling.fields.field import HeldOutRows, Prepared
 from scaling.metrics.classes import classification, confusion
 from scaling.models import losses
-from scaling.models.grids import LabelHead, Patches, patch_of
+from scaling.models.grids import LabelHead, Patches
 from scaling.models.transformer import Transformer
 
 
@@ -72,13 +73,12 @@ def prepare(c, fill: float) -> Prepared:
 
 def model(c, rngs) -> Transformer:
     d = c.data
-    inputs = Patches((d.height, d.width, d.channels), patch_of(c.model, d))
+    inputs = Patches((d.height, d.width, d.channels), accounting.patch_of(c))
     return Transformer(c.model, inputs=inputs, outputs=LabelHead(d.classes), rngs=rngs)
 
 
 def loss(model, x_BHWC, batch, terms):
-    targets = tuple(batch[name] for name in ("y", "y2", "mix") if name in batch)
-    return model.losses(x_BHWC, targets, 0, terms).mean()
+    return model.losses(x_BHWC, batch, 0, terms).mean()
 
 
 def readings(model, x_BHWC, batch):

@@ -75,7 +75,7 @@ def readings(model, tokens_BT1, chunk):
 
 
 def metrics(readings_N, rows):
-    return ranking(readings_N["rank"], rows.groups_N)
+    return ranking(readings_N["rank"], groups_N=rows.groups_N)
 
 
 def details(readings_N, rows):

@@ -17,13 +17,6 @@ from scaling.models.layers import normal_param
 from scaling.models.parts import Params
 
 
-def patch_of(model, data) -> tuple[int, int]:
-    """(rows, columns) of a patch: the config's, or the whole grid where positions are not mixed (`mlp`)."""
-    if model.kind == "mlp":
-        return data.height, data.width
-    return model.patch_height, model.patch_width
-
-
 @dataclass(frozen=True)
 class Patches:
     """`x_BHWC` cut into patches, each multiplied by one matrix, plus positions where they are learned."""
@@ -77,9 +70,12 @@ class LabelHead:
         return ops.matmul(x_BD, head_DY, net.matmul).astype(jnp.float32)
 
     def losses(self, net, x_BTD, shared, targets, chunk: int, terms: losses.Terms) -> jax.Array:
-        """`[B]` of targets `(y_B,)`, or `(y_B, y2_B, mix_B)` of mixup, whose loss is of both labels."""
+        """`[B]` of targets `{"y": [B]}`, or with "y2" and "mix" those of mixup, whose loss is of both labels."""
         logits_BY = self(net, x_BTD, shared)
-        if len(targets) == 1:
-            return losses.trained_losses(logits_BY, *targets, terms)
-        found_B = losses.mixed_losses(logits_BY, *targets)
-        return losses.followed(found_B, losses.mixed_losses(logits_BY, *targets, terms))
+        if "mix" not in targets:
+            return losses.trained_losses(logits_BY, targets["y"], terms)
+        mixed = targets["y"], targets["y2"], targets["mix"]
+        found_B = losses.mixed_losses(logits_BY, *mixed)
+        if terms == losses.PLAIN:
+            return found_B
+        return losses.followed(found_B, losses.mixed_losses(logits_BY, *mixed, terms))

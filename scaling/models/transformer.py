@@ -69,6 +69,7 @@ class Transformer(nnx.Module):
 
     def losses_and_hits(self, inputs, targets, chunk: int = 0):
         """(losses as above, whether the target is the likeliest), one for each target."""
+        assert isinstance(self.outputs, TokenHead), "labels have their logits, see `__call__`"
         x_BTD, shared, _ = self._hidden(inputs)
         return self.outputs.losses_and_hits(self, x_BTD, shared, targets, chunk)
 

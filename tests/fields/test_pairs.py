@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import jax
 import pytest
 
 from scaling import config as config_lib
@@ -83,8 +84,18 @@ def config_of(field: str, **values):
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> dict[tuple[str, str, int], results.RunResult]:
     """(field, kind, experts) -> the result of its run, all of them in one workdir."""
+    # as many programs as runs, each run once: their time is their compilation
+    optimised = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        return _trained(tmp_path_factory.mktemp("pairs"))
+    finally:
+        jax.config.update("jax_disable_most_optimizations", optimised)
+
+
+def _trained(workdir: Path) -> dict[tuple[str, str, int], results.RunResult]:
     required = os.environ.get("SCALING_REQUIRE_DEBIAN_DATA") == "1"
-    workdir, found = tmp_path_factory.mktemp("pairs"), {}
+    found = {}
     for field in FIELDS:
         if field == "speech" and not Path(speech.FESTVOX_FOLDER).is_dir() and not required:
             continue  # apt-get install festvox-ru
