@@ -85,7 +85,7 @@ def config_of(field: str, **values):
 def rows(tmp_path_factory) -> dict[tuple[str, str, int], results.RunResult]:
     """(field, kind, experts) -> the result of its run, all of them in one workdir."""
     # as many programs as runs, each run once: their time is their compilation
-    optimised = jax.config.jax_disable_most_optimizations
+    optimised = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         return _trained(tmp_path_factory.mktemp("pairs"))
