@@ -15,9 +15,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from scaling import accounting, collectives, fields, footprint, optim, step, units
+from scaling import accounting, collectives, fields, footprint, optim, sharding, step, units
 from scaling import config as config_lib
 from scaling.collectives import Collective, Total
 from scaling.errors import UserError
@@ -75,19 +76,31 @@ def compiled(config: ConfigDict, runs: int = 1) -> Compiled:
 
 
 def arguments(config: ConfigDict, programs: Programs) -> tuple[Any, ...]:
-    """What `programs.jitted` takes, as shapes; of packed runs with their axis in front."""
-    c = config
+    """What `programs.jitted` takes, as shapes; of packed runs with their axis in front.
+
+    What a run hands over lies on the mesh in the same way, so that its first call finds the program of these.
+    """
+    c, runs = config, programs.runs
+    if runs == 1:
+        on_mesh = sharding.batch_sharding(programs.mesh, leading=1)
+    else:
+        on_mesh = NamedSharding(programs.mesh, PartitionSpec("run"))
     lead = c.train.steps_per_dispatch, c.train.batch_size
     batch_KB = jax.tree.map(
-        lambda row: jax.ShapeDtypeStruct((*lead, *row.shape), row.dtype),
+        lambda row: jax.ShapeDtypeStruct((*lead, *row.shape), row.dtype, sharding=on_mesh),
         fields.of(c.data.field).example(c),
     )
     hyper = {k: jax.ShapeDtypeStruct((), jnp.float32) for k in optim.hyperparameters(c)}
     number = jax.ShapeDtypeStruct((), jnp.int32)
     alone = programs.state_like, hyper, batch_KB, number, number, number
-    if programs.runs == 1:
+    if runs == 1:
         return alone
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((programs.runs, *x.shape), x.dtype), alone)
+
+    def packed(x):  # numbers come from the host and lie nowhere yet
+        place = on_mesh if x.sharding else None
+        return jax.ShapeDtypeStruct((runs, *x.shape), x.dtype, sharding=place)
+
+    return jax.tree.map(packed, alone)
 
 
 @contextlib.contextmanager
