@@ -57,7 +57,7 @@ def test_a_run_compiles_its_training_program_once(config, tmp_path, caplog):
     config = config_lib.with_values(
         config, {"optim.beta1": 0.87, "train.tokens": 1280}
     )  # a new one
-    for runs, made in ((1, {"train": 1, "sequence_losses": 1}), (2, {"apply": 2})):  # packed: both
+    for runs, made in ((1, {"train": 1, "readings": 1}), (2, {"apply": 2})):  # packed: both
         configs = [config_lib.with_values(config, {"seed": seed}) for seed in range(runs)]
         folders = [tmp_path / f"{runs}-{seed}" for seed in range(runs)]
         caplog.clear()
