@@ -67,8 +67,8 @@ def by_rows(
         return function(*rows, *shared)
     where = place(("batch", "sequence", None))
     axes = [(a,) if isinstance(a, str) else a or () for a in where.spec]
-    split = {name for group in axes for name in group if where.mesh.shape[name] > 1}
-    if not split:
+    split = {name for group in axes for name in group}
+    if all(where.mesh.shape[name] == 1 for name in split):
         return function(*rows, *shared)
     whole = jax.sharding.PartitionSpec()
     return jax.shard_map(
