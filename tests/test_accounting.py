@@ -33,7 +33,7 @@ def test_groups_add_up_to_the_real_tree(values):
     assert sum(groups.values()) == sum(x.size for x in jax.tree.leaves(tree))
     assert groups["embedding"] == tree["embedding_VD"].size
     attention = sum(x.size for n, x in tree["blocks"]["attention"].items() if n.startswith("w_"))
-    assert groups["attention"] == attention
+    assert groups["mixer"] == attention
     assert groups["mlp"] == sum(x.size for x in jax.tree.leaves(tree["blocks"]["mlp"]))
 
 

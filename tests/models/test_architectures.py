@@ -1,0 +1,171 @@
+"""Every kind of model: causal, the same by every switch, counted, trained, and what makes no model is refused."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from scaling import accounting, identity, optim, sharding, step
+from scaling import config as config_lib
+from scaling.errors import UserError
+from scaling.flat import flatten
+from scaling.models import losses
+from scaling.models.block import Block
+from scaling.models.matrices import matrix_axes
+from tests.models.test_transformer import T, V, build, loss_and_grads, tokens
+
+KINDS = {
+    "mlp": {"model.kind": "mlp", "model.positions": "learned"},
+    "cnn": {"model.kind": "cnn"},
+    "lstm": {"model.kind": "lstm", "model.mlp": "swiglu"},
+    "lru": {"model.kind": "lru", "model.tied_head": True},
+    "experts": {"model.experts": 4, "model.mlp": "swiglu"},
+    "switch": {"model.kind": "lstm", "model.experts": 3, "model.experts_per_token": 1},
+}
+SHARED = {"model.scan_layers": True, "model.remat": "block", "model.matmul": "flat"}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_position_sees_a_later_one(name):
+    model = build(KINDS[name])
+    apply = jax.jit(lambda tokens_BT: model(tokens_BT))
+    first = tokens()[:, :-1]
+    second = first.at[:, 10:].set((first[:, 10:] + 1) % V)
+    a, b = apply(first), apply(second)
+    np.testing.assert_allclose(a[:, :10], b[:, :10], rtol=1e-5, atol=1e-5)
+    assert np.abs(a[:, 10:] - b[:, 10:]).max() > 1e-3
+    # and the last of them sees more than itself
+    third = first.at[:, T - 5].set((first[:, T - 5] + 1) % V)
+    assert np.abs(apply(third)[:, -1] - a[:, -1]).max() > 1e-5
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_scanned_and_unrolled_blocks_are_equal(name):
+    plain_loss, plain_grads = loss_and_grads(build(KINDS[name]))
+    loss, grads = loss_and_grads(build({**KINDS[name], **SHARED}))
+    np.testing.assert_allclose(loss, plain_loss, rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(plain_grads), jax.tree.leaves(grads), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_parameter_is_counted_and_names_its_axes_and_matrices(name):
+    model = build(KINDS[name])
+    config = config_lib.with_values(config_lib.load("configs/base.py"), {
+        "model.depth": 3, "model.width": 32, "model.mlp_width": 64, "data.seq_len": T, **KINDS[name],
+    })  # fmt: skip
+    counted = accounting.param_groups(accounting.shape_of(config))
+    found = dict.fromkeys(counted, 0)
+    owners = {"embedding_VD": "embedding", "positions_TD": "positions", "head_DV": "head",
+              "w_JDD": "window", "w_DE": "router", "scale": "norms"}  # fmt: skip
+    inner = {"mlp": "mlp", "experts": "mlp", "attention": "mixer", "mixer": "mixer"}
+    for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        axes = variable.get_metadata("out_sharding")
+        assert len(axes) == variable[...].ndim, path
+        assert set(axes) <= set(sharding.RULES), path
+        matrix_axes(path[-1])  # raises where it does not know the weight
+        found[owners.get(path[-1]) or inner[path[1]]] += variable[...].size
+    assert found == counted
+
+
+def trained(config, values):
+    """(programs, losses of 16 steps on sequences that count upwards) from seed 0."""
+    ours = config_lib.with_values(config, {
+        "model.depth": 1, "train.batch_size": 8, "eval.batch_size": 8, "optim.lr": 0.01, **values,
+    })  # fmt: skip
+    programs = step.programs(ours)
+    hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(ours).items()}
+    batch, zero_R = programs.batch(counting()), np.zeros(1, np.int32)
+    metrics = programs.train(programs.init(0), hyper_R, batch, zero_R, zero_R, zero_R + 16)[1]
+    return programs, np.asarray(metrics["loss"])
+
+
+def counting():
+    starts = np.random.default_rng(0).integers(0, V, (1, 16, 8, 1))
+    return ((starts + np.arange(33)) % V).astype(np.uint8)
+
+
+def test_all_kinds_train_and_report_their_loss_without_what_balances_experts(config):
+    found = {name: trained(config, values) for name, values in KINDS.items()}
+    for name, (_, losses_K) in found.items():
+        assert losses_K[-1] < losses_K[0] - 1, (name, losses_K)
+    heavy, heavy_K = trained(config, {**KINDS["experts"], "model.balance": 10.0})
+    plain, plain_K = found["experts"]
+    np.testing.assert_allclose(heavy_K[0], plain_K[0], rtol=1e-6)
+    assert abs(heavy_K[-1] - plain_K[-1]) > 1e-3, "it changes the training"
+    params, tokens_BT1 = plain.init(0)["params"], counting()[0, 0]
+    held_out, same = (p.sequence_losses(params, tokens_BT1) for p in (plain, heavy))
+    np.testing.assert_array_equal(held_out, same)
+
+
+def test_the_balance_is_in_the_gradient_once():
+    model = build(KINDS["experts"])
+    graph, params = nnx.split(model, nnx.Param)
+    tokens_BT1 = tokens()
+
+    def mean(params, terms):
+        whole = nnx.merge(graph, params)
+        return whole.losses(tokens_BT1[:, :-1], tokens_BT1[:, 1:], terms=terms).mean()
+
+    def balance(params):
+        return nnx.merge(graph, params)._hidden(tokens_BT1[:, :-1])[2]
+
+    weight = 3.0
+    grad = jax.jit(jax.grad(mean), static_argnums=1)
+    plain, both = grad(params, losses.PLAIN), grad(params, losses.Terms(0.0, 0.0, 0.0, weight))
+    extra = jax.jit(jax.grad(balance))(params)
+    assert max(jnp.abs(x).max() for x in jax.tree.leaves(extra)) > 1e-4
+    for a, b, c in zip(*map(jax.tree.leaves, (plain, both, extra)), strict=True):
+        np.testing.assert_allclose(b, a + weight * c, rtol=1e-4, atol=1e-6)
+
+
+def test_on_a_grid_attention_and_convolution_see_both_sides():
+    config = config_lib.with_values(config_lib.load("configs/base.py"), {"model.width": 16})
+    config.unlock()
+    config.model.matmul = config.model.attention = "plain"
+    rows, columns = 4, 3
+    x_BTD = jax.random.normal(jax.random.key(0), (1, rows * columns, 16))
+    for kind, kernel, seen in (("transformer", 3, range(12)), ("cnn", 3, (1, 2, 4, 5, 7, 8))):
+        config.model.kind, config.model.kernel = kind, kernel
+        with nnx.use_eager_sharding(False):
+            block = Block(config.model, (rows, columns), rngs=nnx.Rngs(params=0))
+        other = block(x_BTD.at[:, 5].add(1.0))[0]  # row 1, column 2
+        changed = np.flatnonzero(np.abs(other - block(x_BTD)[0]).max(axis=(0, 2)) > 1e-6)
+        assert list(changed) == list(seen), kind
+
+
+def test_new_keys_leave_old_runs_their_names(config):
+    routed = config_lib.with_values(config, {"model.experts": 8})
+    changed = {
+        "model.kind": "lru", "model.kernel": 9, "model.window": 4, "model.experts": 4,
+        "model.experts_per_token": 1, "model.balance": 0.0,
+    }  # fmt: skip
+    old = {k: v for k, v in flatten(config).items() if k not in changed}
+    assert identity.run_hash(old) == identity.run_hash(config)
+    hashes = {identity.run_hash(config_lib.with_values(routed, {k: v})) for k, v in changed.items()}
+    assert len(hashes | {identity.run_hash(config), identity.run_hash(routed)}) == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model.kind": "rnn"}, "model.kind='rnn': choose one of transformer, mlp, cnn, lstm, lru"),
+        ({"model.kind": "cnn", "model.kernel": 4}, "model.kernel=4 should be odd.* 3 and 5"),
+        ({"model.experts": 2, "model.experts_per_token": 3}, "experts_per_token=3 is more than .*=2"),
+        ({"model.experts": -1}, "model.experts=-1 should be 0 or more"),
+        ({"model.kind": "lru", "model.qk_norm": True}, "model.qk_norm=True: .*'lru' has no queries"),
+        ({"model.experts": 4, "train.accumulate": 2}, "train.accumulate=2 .* choose 1, or .*balance=0"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_model(config, values, said):
+    with pytest.raises(UserError, match=said):
+        config_lib.with_values(config, values)
+
+
+def test_a_width_needs_heads_only_where_there_are_some(config):
+    config_lib.with_values(config, {"model.kind": "cnn", "model.width": 20})
+    with pytest.raises(UserError, match="width=20 is not a multiple"):
+        config_lib.with_values(config, {"model.width": 20})
