@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from ml_collections import ConfigDict
 
 from scaling.errors import UserError
+from scaling.limits import LABELLED
 
 # Training FLOPs per token by convention.
 # N with k of a layer's E experts, as FLOPs are.
@@ -65,7 +66,7 @@ class Shape:
 
 def shape_of(config: ConfigDict) -> Shape:
     m, d = config.model, config.data
-    grid = d.field in ("vision", "speech")
+    grid = d.field in LABELLED
     rows, columns = patch_of(config) if grid else (1, 1)
     if grid and not (d.height and d.width and d.channels and d.classes):
         raise UserError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FIELDS = ("language", "vision", "speech", "recommend")
-LANGUAGE, LABELLED = ("language",), ("vision", "speech")
+from scaling.limits import LABELLED
+
+LANGUAGE = ("language",)
 # Keys that only these fields use; elsewhere they stay at their default.
 ONLY_FOR = {
     "clean": LANGUAGE,

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import accounting, fields, machine, optim, step
+from scaling import accounting, fields, limits, machine, optim, step
 from scaling import config as config_lib
 from scaling.checkpoint import Checkpoints
 
@@ -107,7 +107,7 @@ def measure(config: ConfigDict, runs: int = 1) -> Size:
 def _random(config: ConfigDict, lead: tuple[int, ...]) -> Any:
     """A batch with the axes `lead` in front, of random ids, labels, pixels or numbers."""
     rng, d = np.random.default_rng(0), config.data
-    labelled = d.field not in config_lib.SEQUENCES
+    labelled = d.field in limits.LABELLED
 
     def draw(row):
         if not np.issubdtype(row.dtype, np.integer):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from scaling.limits import LABELLED
+
 
 def check(c: Any, refuse: Callable[[str], None]) -> None:
     """Calls `refuse` with the line to say at the first; `c` has a config's attributes."""
@@ -22,7 +24,7 @@ def check(c: Any, refuse: Callable[[str], None]) -> None:
             f"config.model.kernel={m.kernel} should be odd, so that it has a middle; "
             f"{m.kernel - 1} and {m.kernel + 1} are nearest"
         )
-    if c.data.field in ("vision", "speech"):
+    if c.data.field in LABELLED:
         if m.tied_head:
             refuse(
                 f"config.model.tied_head=True: {c.data.field} has no embedding to tie the head to"

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from scaling import config as config_lib
+from scaling import limits
 from scaling.results import RunResult
 
 TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside the cross-entropy
@@ -41,7 +41,7 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
         "vocab_size": _span([r.vocab_size for r in rows]),
         "seeds": sorted({r.seed for r in rows}),
         "eval_tokens": _span([r.eval_tokens for r in rows if r.eval_tokens is not None]),
-        "unit": config_lib.UNITS[config.data.field],
+        "unit": limits.UNITS[config.data.field],
         "embedding": COUNTED[config.laws.n_params],
         "head": "tied to the embedding" if config.model.tied_head else "a matrix of its own",
         "flops": config.laws.flops,

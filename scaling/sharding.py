@@ -16,6 +16,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from scaling import accounting
 from scaling.errors import UserError
+from scaling.limits import LABELLED
 from scaling.mesh import AXES, BATCH_AXES
 
 RULES: dict[str, str | None] = {
@@ -118,7 +119,7 @@ def check_divides(config, by: Mapping[str, str | None], mesh: Mesh) -> None:
         _divides(key, config[key.split(".")[0]].batch_size, rows, f"{named} of config.parallel")
 
     context = ("data.seq_len", config.data.seq_len)
-    if config.data.field in ("vision", "speech"):
+    if config.data.field in LABELLED:
         context = ("data.height x width in patches", accounting.shape_of(config).seq_len)
     width = "model.width", m.width
     sizes = {
@@ -139,7 +140,7 @@ def check_divides(config, by: Mapping[str, str | None], mesh: Mesh) -> None:
     absent = {axis for kind, axes in OF_KIND.items() if kind != m.kind for axis in axes}
     if not m.experts:
         absent.add("experts")
-    if config.data.field in ("vision", "speech"):
+    if config.data.field in LABELLED:
         absent.add("vocab")
     for name, axis in by.items():
         if axis is None or mesh.shape[axis] == 1 or name in absent:

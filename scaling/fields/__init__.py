@@ -6,12 +6,11 @@ import importlib
 from typing import cast
 
 from scaling.fields.field import Field
-
-NAMES = ("language", "vision", "speech", "recommend")  # config.data.field
+from scaling.limits import UNITS
 
 
 def of(name: str) -> Field:
     """The field of `config.data.field`, imported on first use."""
-    if name not in NAMES:
-        raise ValueError(f"unknown field {name!r}; choose one of {NAMES}")
+    if name not in UNITS:
+        raise ValueError(f"unknown field {name!r}; choose one of {', '.join(UNITS)}")
     return cast(Field, importlib.import_module(f"scaling.fields.{name}"))
