@@ -20,9 +20,12 @@ KINDS = {
     "experts": {"model.experts": 4, "model.mlp": "swiglu"},
 }
 MESHES = {
-    "fsdp 4 x tensor 2": {"parallel.data": 1, "parallel.fsdp": -1, "parallel.tensor": 2},
-    "data 4 x tensor 2": {"parallel.tensor": 2},
-    "data 2 x sequence 4": {"parallel.sequence": 4},
+    "fsdp, sequence and tensor": {
+        "parallel.data": 1,
+        "parallel.fsdp": -1,
+        "parallel.sequence": 2,
+        "parallel.tensor": 2,
+    },
     "experts over tensor": {"parallel.tensor": 4, "parallel.rules": (("experts", "tensor"),)},
 }
 
@@ -36,7 +39,12 @@ def trained(values) -> tuple[list[float], dict[str, int]]:
 
     config = config_lib.with_values(
         config_lib.load("configs/mini.py"),
-        {**on_devices.VALUES, "parallel.cpu_devices": jax.device_count(), **values},
+        {
+            **on_devices.VALUES,
+            "model.depth": 1,
+            "parallel.cpu_devices": jax.device_count(),
+            **values,
+        },
     )
     hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(config).items()}
     programs = step.programs(config)

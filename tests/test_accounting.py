@@ -53,20 +53,14 @@ def test_llama_block_parameter_for_parameter():
     assert accounting.param_counts(s)["n_params_total"] == expected
 
 
-@pytest.mark.parametrize(
-    ("width", "depth", "mlp"), [(256, 2, "gelu"), (384, 3, "swiglu"), (512, 2, "relu2")]
-)
-def test_flops_agree_with_the_compiler_within_five_percent(width, depth, mlp):
+def compiled_flops(config, B: int) -> float:
+    """FLOPs of the loss and its gradient of B sequences as XLA counts them, loops once."""
     from flax import nnx
 
     from scaling.models.losses import token_losses
     from scaling.models.transformer import language
 
-    config = sized(
-        model__width=width, model__depth=depth, model__mlp=mlp, model__head_dim=64,
-        model__mlp_width=4 * width, model__matmul="plain", model__attention="plain",
-    )  # fmt: skip
-    T, B = config.data.seq_len, 2
+    T = config.data.seq_len
     with nnx.use_eager_sharding(False):
         model = nnx.eval_shape(
             lambda: language(config.model, vocab_size=256, seq_len=T, rngs=nnx.Rngs(0))
@@ -78,9 +72,85 @@ def test_flops_agree_with_the_compiler_within_five_percent(width, depth, mlp):
         return token_losses(logits_BTV, tokens_BT1[:, 1:]).mean()
 
     tokens = jax.ShapeDtypeStruct((B, T + 1), jnp.int32)
-    counted = jax.jit(jax.grad(loss)).lower(params, tokens).cost_analysis()["flops"]
-    ours = accounting.flops_per_token(accounting.shape_of(config), "exact") * B * T
-    assert counted == pytest.approx(ours, rel=0.05)
+    return jax.jit(jax.grad(loss)).lower(params, tokens).cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "mlp"), [(256, 2, "gelu"), (384, 3, "swiglu"), (512, 2, "relu2")]
+)
+def test_flops_agree_with_the_compiler_within_five_percent(width, depth, mlp):
+    config = sized(
+        model__width=width, model__depth=depth, model__mlp=mlp, model__head_dim=64,
+        model__mlp_width=4 * width, model__matmul="plain", model__attention="plain",
+    )  # fmt: skip
+    ours = (
+        accounting.flops_per_token(accounting.shape_of(config), "exact") * 2 * config.data.seq_len
+    )
+    assert compiled_flops(config, 2) == pytest.approx(ours, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model.kind": "mlp"},
+        {"model.kind": "cnn"},
+        {"model.kind": "lstm"},
+        {"model.kind": "lru"},
+        {"model.kind": "mlp", "model.experts": 8, "model.mlp": "swiglu"},
+    ],
+    ids=str,
+)
+def test_flops_of_every_kind_agree_with_the_compiler_within_five_percent(values, monkeypatch):
+    from scaling.models import experts, recurrent
+
+    T, B = 32, 64
+    # the compiler counts a loop's body once: loops over time and over blocks are written out
+    scan = jax.lax.scan
+    everything = lambda f, init, xs, **kw: scan(f, init, xs, **{**kw, "unroll": True})  # noqa: E731
+    monkeypatch.setattr(jax.lax, "scan", everything)
+    monkeypatch.setattr(
+        jax.lax, "map", lambda f, xs: everything(lambda _, x: (None, f(x)), None, xs)[1]
+    )
+    config = config_lib.with_values(config_lib.load("configs/base.py"), {
+        "model.width": 256, "model.depth": 1, "model.mlp_width": 512, "data.seq_len": T,
+        "model.matmul": "plain", "model.attention": "plain", **values,
+    })  # fmt: skip
+    shape = accounting.shape_of(config)
+    ours = accounting.flops_per_token(shape, "exact") * B * T
+    if shape.experts:  # the rows that fill up blocks
+        M = B * T * shape.experts_per_token
+        C = experts.block_rows(M, shape.experts)
+        ours += 3 * accounting.forward_flops_per_token(shape)["mlp"] * B * T * shape.experts * C / M
+    if shape.kind == "lru":
+        assert recurrent.chunk(T) == 4
+    assert compiled_flops(config, B) == pytest.approx(ours, rel=0.05)
+
+
+def test_experts_count_where_a_token_uses_them():
+    dense, routed = (
+        accounting.shape_of(sized(model__experts=e, model__experts_per_token=2)) for e in (0, 8)
+    )
+    d, r = accounting.param_counts(dense), accounting.param_counts(routed)
+    assert d["n_params_active"] == d["n_params"]
+    mlp, router = accounting.param_groups(dense)["mlp"], dense.depth * dense.width * 8
+    assert r["n_params"] == d["n_params"] + 7 * mlp + router
+    assert r["n_params_active"] == d["n_params"] + mlp + router
+    for convention, n in (("kaplan", "n_params"), ("chinchilla", "n_params_total")):
+        per_token = accounting.flops_per_token(routed, convention)
+        assert per_token == 6 * (d[n] + mlp + router), convention
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "lstm", "lru"])
+def test_every_kind_has_a_ladder(kind):
+    from scaling.sweep import ladder
+
+    config = config_lib.with_values(
+        config_lib.load("configs/quickstart.py"), {"model.kind": kind, "model.experts": 4}
+    )
+    rungs = ladder.ladder(config)
+    assert len(rungs) > 3
+    assert [r.n_params for r in rungs] == sorted({r.n_params for r in rungs})
+    assert all(r.shape.kind == kind and r.shape.experts == 4 for r in rungs)
 
 
 def test_appendix_f_written_out_for_one_sequence():

@@ -13,8 +13,8 @@ import pytest
 from scaling import config as config_lib
 from scaling import mesh, results, sharding
 from scaling.errors import UserError
-from tests import on_devices
-from tests.conftest import ROOT, run_cli
+from tests import kinds_on_devices, on_devices
+from tests.conftest import ROOT, run_cli, run_python
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +184,42 @@ def test_whole_sequences_are_not_asked_of_a_split_one(config):
 
     with pytest.raises(UserError, match=r"model.attention='chunked' .* choose 'plain' or 'auto'"):
         ops.pick("chunked", kind="attention", backend="cpu", sequence_shards=4)
+
+
+def test_every_kind_of_model_trains_alike_on_every_mesh(cache):
+    """On 8 devices, 2 x 2 x 2 by fsdp, sequence and tensor or by experts, against the 2 of this process."""
+    done = run_python("from tests import kinds_on_devices; kinds_on_devices.main()", timeout=500)
+    assert done.returncode == 0, done.stderr
+    many = json.loads(done.stdout.splitlines()[-1])
+    for kind, values in kinds_on_devices.KINDS.items():
+        losses = kinds_on_devices.trained(values)[0]
+        assert losses[-1] < losses[0] - 1, kind
+        for name in (name for name in many if name.startswith(kind)):
+            # a token between two experts may go to the other one where sums are rounded otherwise
+            near = 1e-3 if kind == "experts" else 1e-4
+            np.testing.assert_allclose(many[name][0], losses, rtol=near, err_msg=name)
+    lru, lstm, routed = (
+        many[f"{kind}, fsdp, sequence and tensor"][1] for kind in ("lru", "lstm", "experts")
+    )
+    assert lru["['blocks']['mixer']['w_DPS']"] == lru["['blocks']['mixer']['w_PSD']"] == 4
+    assert lstm["['blocks']['mixer']['w_SZS']"] == 2, "whole over tensor"
+    assert routed["['blocks']['experts']['w_EDGF']"] == 4
+    by_rule = many["experts, experts over tensor"][1]
+    assert by_rule["['blocks']['experts']['w_DE']"] == 4
+
+
+def test_a_mesh_divides_what_the_kind_has(config):
+    heads = config_lib.with_values(config, {"train.batch_size": 8, "eval.batch_size": 8})
+    by, grid = sharding.rules(config.parallel), Grid(tensor=4)
+    for kind in ("lstm", "cnn", "mlp"):  # its 2 heads would not divide
+        whole = config_lib.with_values(heads, {"model.kind": kind, "model.width": 18})
+        sharding.check_divides(whole, by, grid)
+    with pytest.raises(UserError, match=r"model.width=18 .* tensor=4 .* is 16$"):
+        whole = config_lib.with_values(heads, {"model.kind": "lru", "model.width": 18})
+        sharding.check_divides(whole, by, grid)
+    with pytest.raises(UserError, match=r"model.experts=6 .* tensor=4 .* is 8$"):
+        rules = (("experts", "tensor"),)
+        routed = sized(
+            config_lib.with_values(heads, {"model.experts": 6, "model.width": 32}), rules=rules
+        )
+        sharding.check_divides(routed, sharding.rules(routed.parallel), grid)
