@@ -53,11 +53,11 @@ def on_text():
 
 def on_images():
     c = vision_quickstart.get_config()
-    c.sweep.tokens = (15_360, 30_720, 61_440, 122_880)
+    c.sweep.tokens = (7_680, 15_360, 30_720, 61_440)
     return c
 
 
-def get_config(name):
+def get_config(name="text.transformer"):
     question, _, family = name.partition(".")
     if question not in QUESTIONS or family not in QUESTIONS[question][1]:
         known = (f"{q}.{f}" for q, (_, families) in QUESTIONS.items() for f in families)
@@ -66,7 +66,7 @@ def get_config(name):
     c = {"text": on_text, "images": on_images}[field]()
     c.name = f"algorithms-{question}-{family}"
     c.sweep.kind = "hyper"
-    c.sweep.rungs, c.sweep.width_ratio = 4, 1.5
+    c.sweep.rungs, c.sweep.width_ratio = 4, 1.7
     c.sweep.lr_factors = (0.3, 1.0, 3.0)
     c.laws.holdout_factor = 0.0
     families[family](c)

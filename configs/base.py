@@ -193,9 +193,8 @@ def get_config() -> ConfigDict:
     c.launch.resources = ()  # ray: custom resources per worker, e.g. (("TPU", 4),)
 
     c.laws = ConfigDict()
-    c.laws.n_params = (
-        "n_params"  # size column: n_params | n_params_active | n_params_with_head | n_params_total
-    )
+    # size column: n_params | n_params_active | n_params_with_head | n_params_total
+    c.laws.n_params = "n_params"  # which parameters N counts
     c.laws.flops = "flops_exact"  # compute column
     c.laws.huber_delta = 1e-3  # threshold of the Huber loss on log loss (Hoffmann et al. 2022)
     c.laws.min_steps = 150  # runs of fewer optimizer steps are left out of L(N, D), and listed

@@ -14,7 +14,7 @@ FIELDS = {
     "speech": speech_quickstart,
     "recommend": recommend_quickstart,
 }
-LENGTH = {"vision": 120_000, "speech": 120_000, "recommend": 500_000}  # of every size, in units
+LENGTH = {"vision": 60_000, "speech": 120_000, "recommend": 500_000}  # of every size, in units
 
 
 def params(c, length):
@@ -37,7 +37,7 @@ def data(c, length):
 SWEEPS = {"params": params, "data": data}
 
 
-def get_config(name):
+def get_config(name="vision.params"):
     field, _, kind = name.partition(".")
     if field not in FIELDS or kind not in SWEEPS:
         known = ", ".join(f"{f}.{k}" for f in FIELDS for k in SWEEPS)

@@ -19,6 +19,7 @@ SIZES = {"height": 28, "width": 28, "channels": 1, "classes": 10}
 
 def section(**values):
     flat = {f"data.{k}": v for k, v in values.items()}
+    flat |= {"model.patch_height": 1, "model.patch_width": 1}  # which divide all sizes
     return config_lib.with_values(config_lib.load("configs/base.py"), flat).data
 
 

@@ -21,6 +21,7 @@ RATE = 8000
 
 def section(**values):
     flat = {f"data.{k}": v for k, v in values.items()}
+    flat |= {"model.patch_height": 1, "model.patch_width": 1}  # which divide all sizes
     return config_lib.with_values(config_lib.base_config(), flat).data
 
 
