@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from scaling import flags, plan_flags
+from scaling import flags, limits, plan_flags
 from scaling.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCOMPLETE,
@@ -223,13 +223,21 @@ def _train(config, workdir: Path, trace: int) -> int:
     if result.status != "done":
         print(f"error: {result.run_id} {result.status}: {result.reason}", file=sys.stderr)
         return EXIT_INCOMPLETE
-    print(
-        f"{result.run_id}: loss {result.loss:.4f} +- {result.loss_se:.4f} nats/token, "
-        f"{result.bits_per_byte:.4f} bits per byte, {result.flops_exact:.3g} FLOPs"
-    )
+    print(_in_words(result))
     if trace:
         print(profile.found(folder))
     return 0
+
+
+def _in_words(result) -> str:
+    target = limits.UNITS[result.field].removesuffix("s")
+    bits = "" if result.bits_per_byte is None else f"{result.bits_per_byte:.4f} bits per byte, "
+    accuracy = result.metrics.get("accuracy")
+    right = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
+    return (
+        f"{result.run_id}: loss {result.loss:.4f} +- {result.loss_se:.4f} nats/{target}, "
+        f"{bits}{right}{result.flops_exact:.3g} FLOPs"
+    )
 
 
 def _trained(config, workdir: Path):

@@ -16,6 +16,10 @@ import numpy as np
 from scaling.fields.field import Field, HeldOutRows
 from scaling.metrics.metric import Metric
 
+# Evaluation steps that may be queued. On CPUs one: steps do not wait for each other, and a collective of one may hold
+# the thread that its other half needs while that of the next step runs (a deadlock of jax 0.10 on two busy cores).
+IN_FLIGHT = {"cpu": 1}
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -39,16 +43,24 @@ def evaluate(
     targets, as independent draws.
     """
     count = len(jax.tree.leaves(rows.batch)[0])
-    pending = []
+    in_flight = IN_FLIGHT.get(jax.default_backend(), 2)
+    parts, pending = [], []
     for start in range(0, count, batch):
         part = jax.tree.map(lambda x, i=start: x[i : i + batch], rows.batch)
         padded = jax.tree.map(lambda x: np.resize(x, (batch, *x.shape[1:])), part)
         pending.append((readings(padded), min(batch, count - start)))
-    parts = [{k: np.asarray(v)[:, :n] for k, v in found.items()} for found, n in pending]
+        if len(pending) == in_flight:
+            parts.append(_on_host(*pending.pop(0)))
+    parts += [_on_host(*one) for one in pending]
     found = {k: np.concatenate([part[k] for part in parts], axis=1) for k in parts[0]}
     return [
         _held_out({k: v[r] for k, v in found.items()}, rows, of) for r in range(len(found["loss"]))
     ]
+
+
+def _on_host(found: dict[str, Any], rows: int) -> dict[str, np.ndarray]:
+    """Readings of the first `rows`, waited for."""
+    return {name: np.asarray(x_RB)[:, :rows] for name, x_RB in found.items()}
 
 
 def _held_out(readings_N: dict[str, np.ndarray], rows: HeldOutRows, of: Field) -> HeldOut:

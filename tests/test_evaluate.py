@@ -40,3 +40,24 @@ def test_mean_error_and_bits_per_byte_with_a_partial_batch():
     assert found.loss_se == pytest.approx(np.std([1, 2, 3, 4, 5], ddof=1) / math.sqrt(5))
     assert found.bits_per_byte == pytest.approx(3.0 / 2 / math.log(2))
     assert found.tokens == 15
+
+
+def test_no_step_is_queued_behind_one_that_was_not_read():
+    """Two CPU devices can deadlock over the collectives of two steps."""
+    unread = []
+
+    class Reading:
+        def __init__(self, values):
+            self.values = values
+            unread.append(self)
+
+        def __array__(self, dtype=None, copy=None):
+            unread.remove(self)
+            return self.values
+
+    def readings(batch):
+        assert not unread
+        return {"loss": Reading(batch[None, :, 0] * 1.0), "correct": np.zeros((1, 2))}
+
+    rows = HeldOutRows(np.ones((7, 4), np.uint8), 3)
+    assert evaluate(readings, rows, fields.of("language"), batch=2)[0].loss == pytest.approx(1 / 3)
