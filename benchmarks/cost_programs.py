@@ -42,23 +42,18 @@ class Program:
         return self.row | found
 
 
-def build(config, compilations: int) -> Program:
-    """Compile a program `compilations` times, take the fastest, and train its first step."""
+def build(config) -> Program:
+    """Compile a program and train its first steps."""
     programs = step.programs(config)
     arguments = compiled.arguments(config, programs)
     lowered = programs.jitted.lower(*arguments)
-    walls, cpus = [], []
-    for i in range(compilations):
-        start, cpu = time.perf_counter(), time.process_time()
-        # given options, even none, compile anew; without, what is compiled stays for the call
-        program = lowered.compile(compiler_options={} if i else None)
-        walls.append(time.perf_counter() - start)
-        cpus.append(time.process_time() - cpu)
-    memory = program.memory_analysis()
+    start, cpu = time.perf_counter(), time.process_time()
+    memory = lowered.compile().memory_analysis()
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     shape = accounting.shape_of(config)
     row = {
-        "compile_wall": min(walls),
-        "compile_cpu": min(cpus),
+        "compile_wall": wall,
+        "compile_cpu": cpu,
         "operations": lowered.as_text().count(" = "),
         "flops": accounting.flops_per_token(shape, "exact") * config_lib.tokens_per_step(config),
         "memory": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**20,

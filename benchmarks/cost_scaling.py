@@ -67,9 +67,7 @@ def wanted(quick: bool) -> dict[Key, dict[str, Any]]:
     return found
 
 
-def measured(
-    wanted: dict[Key, dict[str, Any]], rounds: int, compilations: int
-) -> dict[Key, dict[str, float]]:
+def measured(wanted: dict[Key, dict[str, Any]], rounds: int) -> dict[Key, dict[str, float]]:
     """What each program costs. Equal ones, as S itself in all series, are measured once."""
     programs: dict[str, Program] = {}
     key_of = {}
@@ -77,7 +75,7 @@ def measured(
         config = config_of("S", **values, **{"train.steps_per_dispatch": STEPS})
         key_of[key] = step.program_key(config)
         if key_of[key] not in programs:
-            programs[key_of[key]] = build(config, compilations)
+            programs[key_of[key]] = build(config)
             seconds = programs[key_of[key]].row["compile_wall"]
             print(f"{key[0]} {key[1]}: compiled in {seconds:.1f} s", flush=True)
     for _ in range(rounds):
@@ -124,8 +122,30 @@ def draw(columns: Columns):
         one.minorticks_off()
         low, high = one.get_ylim()
         one.set_ylim(low, high * (high / low) ** 0.5)  # room for the legend
+        style.log_ticks(one, "y")
         one.legend(fontsize=6.5, loc="upper left")
     return figure
+
+
+def table(rows: dict[Key, dict[str, float]], fitted: dict[str, dict[str, Any]]) -> list[str]:
+    """The exponents, then what each program costs, those with remat last."""
+    lines = [f"{'exponent of':16}" + "".join(f"{cost:>32}" for cost in EXPONENTS)]
+    for name, by_cost in fitted.items():
+        cells = [
+            f"{f['fitted']:.2f} ± {f['se']:.2f}, counted {f['counted']:.2f}{' !' if f['far'] else '  '}"
+            for f in by_cost.values()
+        ]
+        lines.append(f"{name:16}" + "".join(f"{cell:>32}" for cell in cells))
+    lines += [f"! further than {FAR} and two standard errors from what counting gives", ""]
+    titles = ("compile s", "of CPU", "step ms", "of CPU", "memory MiB", "temporary")
+    lines.append(f"{'':24}" + "".join(f"{title:>12}" for title in titles))
+    for (name, at), row in rows.items():
+        label = f"{name} {at}" if name.startswith("remat") else f"{name} {at * UNITS[name]:g}"
+        lines.append(
+            f"{label:24}{row['compile_wall']:12.2f}{row['compile_cpu']:12.2f}{1e3 * row['step_wall']:12.1f}"
+            f"{1e3 * row['step_cpu']:12.1f}{row['memory']:12.1f}{row['temporary']:12.1f}"
+        )
+    return lines
 
 
 def main(argv: list[str]) -> int:
@@ -143,8 +163,8 @@ def main(argv: list[str]) -> int:
     import jax
 
     jax.config.update("jax_enable_compilation_cache", False)
-    rounds, compilations = (1, 1) if args.quick else (args.rounds, 2)
-    rows = measured(wanted(args.quick), rounds, compilations)
+    rounds = 1 if args.quick else args.rounds
+    rows = measured(wanted(args.quick), rounds)
     points = {
         name: [
             {"multiple": m, "size": m * UNITS[name], **rows[name, m]}
@@ -155,23 +175,7 @@ def main(argv: list[str]) -> int:
     }
     columns = stacked({n: {k: [p[k] for p in ps] for k in ps[0]} for n, ps in points.items()})
     fitted = exponents(columns)
-    lines = [f"{'exponent of':16}" + "".join(f"{cost:>32}" for cost in EXPONENTS)]
-    for name, by_cost in fitted.items():
-        cells = [
-            f"{f['fitted']:.2f} ± {f['se']:.2f}, counted {f['counted']:.2f}{' !' if f['far'] else '  '}"
-            for f in by_cost.values()
-        ]
-        lines.append(f"{name:16}" + "".join(f"{cell:>32}" for cell in cells))
-    lines += [f"! further than {FAR} and two standard errors from what counting gives", ""]
-    lines.append(
-        f"{'S with remat':24} {'step CPU s':>10} {'wall s':>8} {'temporary MiB':>14} {'compile s':>10}"
-    )
-    for (name, policy), row in rows.items():
-        if name.startswith("remat"):
-            lines.append(
-                f"{name.replace('remat', str(policy)):24} {row['step_cpu']:10.3f} {row['step_wall']:8.3f} "
-                f"{row['temporary']:14.1f} {row['compile_wall']:10.2f}"
-            )
+    lines = table(rows, fitted)
     print(*lines, sep="\n")
     remat = [{"layers": n, "policy": p, **row} for (n, p), row in rows.items() if n[:5] == "remat"]
     caption = (
