@@ -13,21 +13,15 @@ def get_config() -> ConfigDict:
     c.seed = 0  # seeds parameters and data order of a run
 
     c.model = ConfigDict()
-    c.model.kind = (
-        "transformer"  # transformer | mlp | cnn | lstm | lru, see scaling/models/block.py
-    )
+    c.model.kind = "transformer"  # transformer | mlp | cnn | lstm | lru, see scaling/models/
     c.model.depth = 2  # number of blocks
     c.model.width = 64  # model width D, of a transformer a multiple of head_dim
-    c.model.head_dim = (
-        16  # transformer: size of one attention head; even where positions are rotary
-    )
+    c.model.head_dim = 16  # transformer: size of one attention head; even for rotary positions
     c.model.mlp_width = 256  # hidden width F of the MLP (per matrix, also for swiglu)
     c.model.mlp = "relu2"  # gelu | swiglu | relu2
     c.model.experts = 0  # mixture of that many MLPs in place of each; 0 = one MLP, dense
     c.model.experts_per_token = 2  # of these, the number that a token goes through
-    c.model.balance = (
-        0.01  # weight of the experts' load-balance loss, see scaling/models/experts.py
-    )
+    c.model.balance = 0.01  # weight of the experts' load-balance loss (Fedus et al. 2021)
     c.model.kernel = 7  # cnn: taps of the convolution along each axis; odd
     c.model.window = 8  # mlp on sequences: tokens that a position sees
     c.model.norm = "rmsnorm"  # rmsnorm | layernorm (without bias)
@@ -169,9 +163,7 @@ def get_config() -> ConfigDict:
     c.launch.resources = ()  # ray: custom resources per worker, e.g. (("TPU", 4),)
 
     c.laws = ConfigDict()
-    c.laws.n_params = (
-        "n_params"  # size column: n_params | n_params_active | n_params_with_head | n_params_total
-    )
+    c.laws.n_params = "n_params"  # size column: n_params[_active | _with_head | _total]
     c.laws.flops = "flops_exact"  # compute column
     c.laws.huber_delta = 1e-3  # threshold of the Huber loss on log loss (Hoffmann et al. 2022)
     c.laws.min_steps = 150  # runs of fewer optimizer steps are left out of L(N, D), and listed
