@@ -29,14 +29,15 @@ format: .venv/ready-dev
 
 # The quick set, under five minutes on two idle cores. `make torch bench` has the torch rows, too.
 bench: .venv/ready-dev
-	$(BIN)/python -m benchmarks.training_step --rounds=3 --seconds=2 --torch_python=$(TORCH_PYTHON)
+	$(BIN)/python -m benchmarks.training_step --ways=quick --rounds=3 --seconds=2 --torch_python=$(TORCH_PYTHON)
 	$(BIN)/python -m benchmarks.start --repeats=2
 
 bench-full: .venv/ready-dev
 	$(BIN)/python -m benchmarks.training_step --torch_python=$(TORCH_PYTHON)
 	$(BIN)/python -m benchmarks.start
-	$(BIN)/python -m benchmarks.sweep --out=results/bench/sweep_XS.json
-	$(BIN)/python -m benchmarks.sweep --size=S --out=results/bench/sweep_S.json
+	$(BIN)/python -m benchmarks.sweep --torch_python=$(TORCH_PYTHON)
+	$(BIN)/python -m benchmarks.sweep --size=S --ways=quick --torch_python=$(TORCH_PYTHON)
+	$(BIN)/python -m benchmarks.cost_scaling
 	$(BIN)/python -m benchmarks.data_overhead
 
 torch: .venv-torch/ready

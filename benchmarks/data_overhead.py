@@ -1,9 +1,11 @@
-"""What does reading cost? Step time on real batches over step time on one constant batch.
+"""What does reading cost? Steps on real batches beside steps on one constant batch, and the way back to a step.
 
-    python -m benchmarks.data_overhead --config=configs/quickstart.py
+    python -m benchmarks.data_overhead [--sizes=XS,S,M] [--rounds=6] [--out=results/bench/data_overhead.json]
 
-Interleaves both, takes medians, and prints one row per size of the sweep's plan; the bar is 1.05. Writes
-`results/bench/data_overhead.json` with the machine and versions.
+Both train the same program in turns of several dispatches; real batches are read ahead and placed on the
+mesh as in a run, the constant one lies there already. Medians over rounds of milliseconds per step, of the
+clock and of CPU in all threads, and of the ratio within a round; the bar is 1.02 on S. Resuming is the
+time from a fresh iterator at a step to its first batch.
 """
 
 from __future__ import annotations
@@ -16,77 +18,98 @@ import time
 import numpy as np
 
 from benchmarks import common
-from scaling import config as config_lib
-from scaling import machine, sharding
+from benchmarks.peers.ours import config_of
+from benchmarks.sizes import SIZES
+from scaling import machine, optim, step
+from scaling.data import pipeline, prepare
 
-REPEATS = 6
+TURN = 2.0  # seconds, at least
+RESUMED = (10, 10**6)  # steps
+SEEKS = 21  # repeats
 
 
-def measure(config) -> dict[str, float]:
-    """Median milliseconds per step, constant and real, and their ratio, for one size."""
-    import jax
-
-    from scaling import optim, step
-    from scaling.data import pipeline, prepare
-
-    programs = step.programs(config)
-    data = prepare.prepare(config.data)
-    K = config.train.steps_per_dispatch
-    source = pipeline.Dispatches(
-        data.train,
+def source_of(config) -> pipeline.Dispatches:
+    return pipeline.Dispatches(
+        prepare.prepare(config.data).train,
         seq_len=config.data.seq_len,
         batch_size=config.train.batch_size,
-        steps=K,
+        steps=config.train.steps_per_dispatch,
         seed=0,
     )
-    place = sharding.batch_sharding(programs.mesh, leading=1)
-    constant = jax.make_array_from_process_local_data(place, source[0])
+
+
+def measure(config, rounds: int) -> dict[str, float]:
+    """Milliseconds per step by kind of batch, and real over constant."""
+    programs, source = step.programs(config), source_of(config)
+    K = config.train.steps_per_dispatch
     stream = pipeline.iterate(source, 0, config.data.prefetch)
     hyper = {k: np.float32(v) for k, v in optim.hyperparameters(config).items()}
-    state = programs.init(0)
-    times: dict[str, list[float]] = {"constant": [], "real": []}
-    for repeat in range(REPEATS + 1):
-        for kind in ("constant", "real"):
+    state, constant = programs.init(0), programs.batch(source[0][None])
+
+    def turn(kind: str, dispatches: int) -> tuple[float, float]:
+        nonlocal state
+        start, cpu = time.perf_counter(), time.process_time()
+        for _ in range(dispatches):
+            batch = constant if kind == "constant" else programs.batch(next(stream)[None])
+            state, metrics = programs.jitted(
+                state, hyper, batch, np.int32(0), np.int32(0), np.int32(K)
+            )
+        metrics["loss"].block_until_ready()
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        return wall / (dispatches * K) * 1e3, cpu / (dispatches * K) * 1e3
+
+    turn("real", 1)  # compiles
+    dispatches = max(2, round(TURN / (turn("real", 1)[0] * K / 1e3)))
+    found: dict[str, list[tuple[float, float]]] = {"constant": [], "real": []}
+    for i in range(rounds):
+        for kind in sorted(found, reverse=i % 2 == 0):  # whichever comes first has no advantage
+            found[kind].append(turn(kind, dispatches))
+    pairs = list(zip(found["real"], found["constant"], strict=True))
+    row = {}
+    for which, name in enumerate(("", "cpu_")):
+        for kind, turns in found.items():
+            row[f"{kind}_{name}ms"] = statistics.median(t[which] for t in turns)
+        row[f"{name}ratio"] = statistics.median(real[which] / same[which] for real, same in pairs)
+    return row
+
+
+def resume(config) -> dict[int, float]:
+    """Step -> median milliseconds to the first batch after it; the steps take turns."""
+    source, K = source_of(config), config.train.steps_per_dispatch
+    times: dict[int, list[float]] = {at: [] for at in RESUMED}
+    for _ in range(SEEKS):
+        for at in RESUMED:
             start = time.perf_counter()
-            for _ in range(4):
-                batch = (
-                    constant
-                    if kind == "constant"
-                    else jax.make_array_from_process_local_data(place, next(stream))
-                )
-                state, metrics = programs.jitted(
-                    state, hyper, batch, np.int32(0), np.int32(0), np.int32(K)
-                )
-            metrics["loss"].block_until_ready()
-            if repeat:  # the first holds the compilation
-                times[kind].append((time.perf_counter() - start) / (4 * K) * 1e3)
-    constant_ms, real_ms = (statistics.median(times[k]) for k in ("constant", "real"))
-    return {"constant_ms": constant_ms, "real_ms": real_ms, "ratio": real_ms / constant_ms}
+            next(pipeline.iterate(source, at // K, config.data.prefetch))
+            times[at].append((time.perf_counter() - start) * 1e3)
+    return {at: statistics.median(values[1:]) for at, values in times.items()}  # one imports grain
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="configs/quickstart.py")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--sizes", default=",".join(SIZES), help="of " + ", ".join(SIZES))
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--out", default="results/bench/data_overhead.json")
-    args, overrides = parser.parse_known_args(argv)
-    config = config_lib.load(args.config, overrides)
-    machine.start_jax(config.parallel.cpu_devices)
-    from scaling.sweep import plan
-
-    rows = []
-    sizes = {run.n_params: run for run in plan.plan(config)}
-    print(f"{'width':>5} {'n_params':>9} {'constant':>10} {'real':>10} {'ratio':>7}")
-    for n_params, run in sizes.items():
-        row = {"width": run.config.model.width, "n_params": n_params, **measure(run.config)}
-        rows.append(row)
-        print(
-            f"{row['width']:5} {n_params:9,} {row['constant_ms']:8.3f}ms {row['real_ms']:8.3f}ms "
-            f"{row['ratio']:7.3f}",
-            flush=True,
+    args = parser.parse_args(argv)
+    if unknown := [size for size in args.sizes.split(",") if size not in SIZES]:
+        parser.error(f"--sizes={args.sizes}: {unknown[0]} is none of {', '.join(SIZES)}")
+    machine.start_jax(2)
+    lines = [f"{'ms per step':12} {'constant':>9} {'real':>9} {'ratio':>7} {'of CPU':>7}"]
+    lines[0] += "".join(f"{f'resume at {at:,}':>20}" for at in RESUMED)
+    print(lines[0])
+    found = {}
+    for size in args.sizes.split(","):
+        config = config_of(size)
+        row, seek = measure(config, args.rounds), resume(config)
+        found[size] = {**row, "resume_ms": seek}
+        lines.append(
+            f"{size:12} {row['constant_ms']:9.3f} {row['real_ms']:9.3f} {row['ratio']:7.3f} "
+            f"{row['cpu_ratio']:7.3f}" + "".join(f"{ms:17.2f} ms" for ms in seek.values())
         )
-    median = statistics.median(row["ratio"] for row in rows)
-    print(f"median ratio {median:.3f}: reading costs {median - 1:+.1%} of a step")
-    common.write_report(args.out, {"config": config.name, "rows": rows, "median_ratio": median})
+        print(lines[-1], flush=True)
+    common.write_report(args.out, {"rounds": args.rounds, "sizes": found}, lines)
     return 0
 
 

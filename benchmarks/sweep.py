@@ -1,10 +1,15 @@
 """What a sweep saves: eight runs that differ in learning rate, as one sweep and as eight processes.
 
-    python -m benchmarks.sweep [--repeats=3] [--steps=200] [--size=XS] [--out=sweep.json]
+    python -m benchmarks.sweep [--repeats=3] [--steps=200] [--size=XS] [--ways=all]
+        [--torch_python=PYTHON] [--torch_mode=MODE] [--out=results/bench/sweep_XS.json]
 
-All ways train the same eight runs with a warm compilation cache, each in fresh processes, in turn;
-medians of wall time, and how busy they kept the machine (CPU seconds of all processes over wall time
-times cores)."""
+All ways train the same eight runs in fresh processes, in turn. Eight processes come one after another, each
+with both cores, and compile as their own program has it: `scaling train` from its filled compilation cache,
+torch from its own, plain JAX anew. Ours evaluate and save at the end, which the peers leave out. torch
+is nanoGPT's block (benchmarks/peers) in the mode whose process of these steps ends first: each is tried, or
+`--torch_mode` names it. Medians of wall time, ratios within a round, and how busy the machine was kept
+(CPU seconds of all processes over wall time times cores).
+"""
 
 from __future__ import annotations
 
@@ -18,58 +23,111 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import write_report
 from benchmarks.sizes import SIZES
+from benchmarks.training_step import ROOT, corpus, missing
+from benchmarks.training_step import WAYS as PEERS
 
 RATES = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 1.2e-2)
+MODES = [mode for module, mode in PEERS.values() if module == "torch_gpt"]
+SWEEPS = {  # one command for all eight
+    "as scheduled": (),
+    "one by one, batch shared": ("--config.launch.pack=1",),
+    "packed": ("--config.launch.pack=8",),
+    "2 workers": ("--config.launch.workers=2",),
+}
+OURS = next(iter(SWEEPS))
+WAYS = (*SWEEPS, "8 x scaling train", "8 x torch", "8 x plain JAX")
+QUICK = (OURS, "8 x scaling train", "8 x torch")
+
+Command = list[str]
 
 
-def flags(size: str, steps: int) -> list[str]:
+def flags(size: str, steps: int) -> Command:
     values = {
-        "sweep.kind": "grid",
         **SIZES[size].overrides(),
         "train.tokens": steps * SIZES[size].tokens_per_step,
         "eval.tokens": 65_536,
         "laws.holdout_factor": 0.0,
     }
-    return [
-        "--config=configs/quickstart.py",
-        *(f"--config.{k}={v}" for k, v in values.items()),
-    ]
+    return ["--config=configs/quickstart.py", *(f"--config.{k}={v}" for k, v in values.items())]
 
 
-def sweep(size: str, steps: int, workdir: Path, *more: str) -> list[list[str]]:
-    """One command: the grid."""
-    return [
-        [
-            "sweep",
-            *flags(size, steps),
-            "--config.sweep.grid_keys=('optim.lr',)",
-            f"--config.sweep.grid_values=({RATES},)",
-            f"--workdir={workdir}",
-            *more,
-        ]
-    ]
+def peer(module: str, python: str, args, tokens: Path, lr: float, *more: str) -> Command:
+    """A process of `benchmarks.peers` that trains one run and ends."""
+    what = [f"--size={args.size}", f"--steps={args.steps}", f"--tokens={tokens}", f"--lr={lr}"]
+    return [python, "-m", f"benchmarks.peers.{module}", *what, *more]
 
 
-def separate(size: str, steps: int, workdir: Path) -> list[list[str]]:
-    """Eight commands, one after another."""
-    common = [f.replace("kind=grid", "kind=none") for f in flags(size, steps)]
-    return [["train", *common, f"--config.optim.lr={lr}", f"--workdir={workdir}"] for lr in RATES]
+def commands(way: str, args, tokens: Path, workdir: Path) -> list[Command]:
+    """What is run, one after another."""
+    scaling, common = [sys.executable, "-m", "scaling"], flags(args.size, args.steps)
+    place = f"--workdir={workdir}"
+    if way in SWEEPS:
+        grid = ["--config.sweep.kind=grid", "--config.sweep.grid_keys=('optim.lr',)"]
+        grid.append(f"--config.sweep.grid_values=({RATES},)")
+        return [[*scaling, "sweep", *common, *grid, place, *SWEEPS[way]]]
+    if way == "8 x scaling train":
+        alone = [*scaling, "train", *common, "--config.sweep.kind=none", place]
+        return [[*alone, f"--config.optim.lr={lr}"] for lr in RATES]
+    if way == "8 x plain JAX":
+        return [peer("plain_jax", sys.executable, args, tokens, lr) for lr in RATES]
+    mode = f"--mode={args.torch_mode}"
+    return [peer("torch_gpt", args.torch_python, args, tokens, lr, mode) for lr in RATES]
 
 
-def timed(commands: list[list[str]]) -> tuple[float, float]:
+def timed(commands: list[Command]) -> tuple[float, float]:
     """(wall seconds, share of all cores that was busy)."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     for command in commands:
-        subprocess.run(
-            [sys.executable, "-m", "scaling", *command], check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return wall, cpu / wall / (os.cpu_count() or 1)
+
+
+def tried(args, tokens: Path) -> dict[str, float]:
+    """Wall seconds of one process in each of torch's modes, the second time that it is run."""
+    seconds = {}
+    for mode in MODES:
+        one = [peer("torch_gpt", args.torch_python, args, tokens, RATES[0], f"--mode={mode}")]
+        timed(one)  # fills torch's cache of compiled code
+        seconds[mode] = timed(one)[0]
+        print(f"one process of torch {mode:15} {seconds[mode]:6.1f} s", flush=True)
+    return seconds
+
+
+def measure(args, ways: list[str], tokens: Path) -> dict[str, Any]:
+    """Rows: way -> wall seconds, how busy the cores were, and its time over that of our sweep."""
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for repeat in range(args.repeats + 1):  # the first round of ours fills the compilation cache
+        for way in ways:
+            if not repeat and way.endswith(("torch", "JAX")):
+                continue
+            folder = Path(tempfile.mkdtemp(prefix="scaling-sweep-"))
+            try:
+                result = timed(commands(way, args, tokens, folder))
+            finally:
+                shutil.rmtree(folder)
+            if repeat:
+                found[way].append(result)
+                print(f"round {repeat}: {way:26} {result[0]:6.1f} s", flush=True)
+    ours = [wall for wall, _ in found[OURS]]
+    return {
+        way: {
+            "seconds": statistics.median(wall for wall, _ in results),
+            "lowest": min(wall for wall, _ in results),
+            "highest": max(wall for wall, _ in results),
+            "over_ours": statistics.median(
+                wall / our for (wall, _), our in zip(results, ours, strict=True)
+            ),
+            "busy": statistics.median(busy for _, busy in results),
+        }
+        for way, results in found.items()
+    }
 
 
 def main(argv: list[str]) -> int:
@@ -79,42 +137,37 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--size", choices=SIZES, default="XS")
-    parser.add_argument("--out", default="", help="JSON of the figures")
+    parser.add_argument("--ways", default="all", help="all, quick, or some of: " + "; ".join(WAYS))
+    parser.add_argument("--torch_python", default=sys.executable, help="a python that has torch")
+    parser.add_argument("--torch_mode", choices=MODES, default="", help="the fastest, if not named")
+    parser.add_argument("--out", default="", help="default results/bench/sweep_<size>.json")
     args = parser.parse_args(argv)
-    ways = {
-        "8 x scaling train": lambda w: separate(args.size, args.steps, w),
-        "one by one, batch shared": lambda w: sweep(
-            args.size, args.steps, w, "--config.launch.pack=1"
-        ),
-        "packed": lambda w: sweep(args.size, args.steps, w, "--config.launch.pack=8"),
-        "2 workers": lambda w: sweep(args.size, args.steps, w, "--config.launch.workers=2"),
-        "as scheduled": lambda w: sweep(args.size, args.steps, w),
-    }
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for repeat in range(args.repeats + 1):  # the first round fills the caches
-        for name, commands in ways.items():
-            folder = Path(tempfile.mkdtemp(prefix="scaling-sweep-"))
-            try:
-                result = timed(commands(folder))
-            finally:
-                shutil.rmtree(folder)
-            if repeat:
-                found[name].append(result)
-    base = statistics.median(wall for wall, _ in found["8 x scaling train"])
-    rows = {
-        name: {
-            "seconds": statistics.median(w for w, _ in results),
-            "ratio": statistics.median(w for w, _ in results) / base,
-            "busy": statistics.median(b for _, b in results),
-        }
-        for name, results in found.items()
-    }
-    for name, row in rows.items():
-        print(
-            f"{name:26} {row['seconds']:6.1f} s  {row['ratio']:5.2f}  cores busy {row['busy']:.0%}"
-        )
-    if args.out:
-        write_report(args.out, {"size": args.size, "steps": args.steps, "ways": rows})
+    asked = {"all": WAYS, "quick": QUICK}.get(args.ways) or args.ways.split(";")
+    if unknown := [way for way in asked if way not in WAYS]:
+        parser.error(f"--ways={args.ways}: {unknown[0]!r} is none of {'; '.join(WAYS)}")
+    ways = [way for way in WAYS if way in asked or way == OURS]
+    why = missing(args.torch_python) if "8 x torch" in ways else ""
+    ways = [way for way in ways if not (why and "torch" in way)]
+    left = [way for way in WAYS if way not in ways]
+    lines = [f"left out: {', '.join(left)}"] * bool(left) + [why] * bool(why)
+    with corpus() as tokens:
+        modes = {}
+        if "8 x torch" in ways and not args.torch_mode:
+            modes = tried(args, tokens)
+            args.torch_mode = min(modes, key=lambda mode: modes[mode])
+        rows = measure(args, ways, tokens)
+    if "8 x torch" in rows:
+        lines.append(f"torch: {args.torch_mode}")
+    lines += [
+        f"{args.size}, 8 runs of {args.steps} steps, {args.repeats} rounds",
+        f"{'':26} {'seconds':>8} {'over ours':>10} {'cores busy':>11}",
+    ]
+    for way, row in rows.items():
+        lines.append(f"{way:26} {row['seconds']:8.1f} {row['over_ours']:9.2f}x {row['busy']:11.0%}")
+    print(*lines, sep="\n")
+    report = {"size": args.size, "steps": args.steps, "repeats": args.repeats, "ways": rows}
+    report |= {"torch_mode": args.torch_mode, "torch_modes_tried": modes}
+    write_report(args.out or f"results/bench/sweep_{args.size}.json", report, lines)
     return 0
 
 

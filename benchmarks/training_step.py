@@ -1,13 +1,13 @@
 """How fast is a training step against that of others? Tokens per second, same block, same batch, fp32.
 
-    python -m benchmarks.training_step [--sizes=XS,S,M] [--rounds=5] [--seconds=4]
+    python -m benchmarks.training_step [--sizes=XS,S,M] [--ways=all] [--rounds=5] [--seconds=4]
         [--torch_python=PYTHON] [--out=results/bench/training_step.json]
 
 Ours is the run that `scaling train` makes: NNX model, optax, metrics, data pipeline. The others are in
 benchmarks/peers. Every way has a process of its own; they take turns of a few seconds, round by round,
 while the others wait; medians over rounds, ratios of ours to theirs, and each one's share of this
-machine's matrix peak, measured in every round, too. torch may live in another environment
-(`pip install torch` there): name its python.
+machine's matrix peak, measured in every round, too. torch's rows have the optimizer that nanoGPT takes on
+CPUs, or the fused one. torch may live in another environment (`pip install torch` there): name its python.
 """
 
 from __future__ import annotations
@@ -36,8 +36,15 @@ WAYS = {  # name -> (module, mode)
     "Linen": ("linen", ""),
     "torch eager": ("torch_gpt", "eager"),
     "torch compiled": ("torch_gpt", "compiled"),
+    "torch eager fused": ("torch_gpt", "eager fused"),
+    "torch compiled fused": ("torch_gpt", "compiled fused"),
 }
-TORCH = ", ".join(way for way in WAYS if way.startswith("torch"))
+# without Linen and the fused mode that is the slower on most sizes
+QUICK = [way for way in WAYS if way not in ("Linen", "torch eager fused")]
+OPTIMIZER = (
+    "torch eager, torch compiled: torch.optim.AdamW as nanoGPT calls it on CPUs, not fused; "
+    "... fused: with fused=True, which nanoGPT sets on CUDA only"
+)
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -91,14 +98,53 @@ class Worker:
 
 
 def missing(python: str) -> str:
-    """One line about torch where `python` cannot import it, else ""."""
+    """Why `python` cannot run torch's rows, in one line; "" where it can."""
     try:
         code = subprocess.run([python, "-c", "import torch, numpy"], capture_output=True).returncode
     except OSError as error:
-        return f"--torch_python={python}: {error.strerror}; rows left out: {TORCH}"
+        return f"--torch_python={python}: {error.strerror}"
     if code == 0:
         return ""
-    return f"torch is missing in {python}, name another by --torch_python; rows left out: {TORCH}"
+    return f"torch is missing in {python}, name another by --torch_python"
+
+
+def chosen(ways: str, python: str) -> tuple[list[str], list[str]]:
+    """(the ways to measure, one line per reason why others are left out). Raises UserError on others."""
+    asked = {"all": list(WAYS), "quick": QUICK}.get(ways) or ways.split(",")
+    if unknown := [way for way in asked if way not in WAYS]:
+        raise UserError(f"--ways: {unknown[0]!r} is none of all, quick, {', '.join(WAYS)}")
+    if "scaling" not in asked:
+        raise UserError(f"--ways={ways}: add scaling, which the others are compared with")
+    lines = []
+    if rest := [way for way in WAYS if way not in asked]:
+        lines.append(f"left out by --ways={ways}: {', '.join(rest)}")
+    torch = [way for way in asked if way.startswith("torch")]
+    if torch and (why := missing(python)):
+        lines.append(f"{why}; rows left out: {', '.join(torch)}")
+        asked = [way for way in asked if way not in torch]
+    return asked, lines
+
+
+def floor(runtime: str, python: str) -> float:
+    """Peak resident MiB of a process that imports `runtime` and does next to nothing."""
+    done = subprocess.run(
+        [python, "-m", "benchmarks.peers.floor", f"--runtime={runtime}"],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)["peak_rss"] / 2**20
+
+
+def memory(found: dict[str, Any], floors: dict[str, float]) -> list[str]:
+    """Our peak resident memory beside the bar: torch's plus what the JAX runtime takes alone."""
+    rows = {way: row["peak_rss_mib"] for way, row in found["rows"].items()}
+    torch = [mib for way, mib in rows.items() if way.startswith("torch")]
+    if not torch:
+        return []
+    bar = min(torch) + floors["jax"]
+    return [
+        f"  memory: scaling {rows['scaling']:,.0f} MiB; bar {bar:,.0f} MiB, the least of torch's ways "
+        f"({min(torch):,.0f}) and the JAX runtime ({floors['jax']:,.0f})"
+    ]
 
 
 @contextlib.contextmanager
@@ -156,11 +202,11 @@ def measure(size: str, ways: list[str], args, tokens: Path) -> dict[str, Any]:
 def table(size: str, found: dict[str, Any]) -> list[str]:
     lines = [
         f"{size}: matrix peak {found['peak_gflops']:.0f} GFLOP/s",
-        f"  {'':15} {'tokens/s':>9} {'scaling is':>10} {'of peak':>8} {'memory':>9} {'loss':>6}",
+        f"  {'':20} {'tokens/s':>9} {'scaling is':>10} {'of peak':>8} {'memory':>9} {'loss':>6}",
     ]
     for way, row in found["rows"].items():
         lines.append(
-            f"  {way:15} {row['tokens_per_second']:9,.0f} {row['scaling_over_this']:9.2f}x "
+            f"  {way:20} {row['tokens_per_second']:9,.0f} {row['scaling_over_this']:9.2f}x "
             f"{row['share_of_peak']:8.0%} {row['peak_rss_mib']:5,.0f} MiB {row['last_loss']:6.2f}"
         )
     return lines
@@ -171,6 +217,7 @@ def main(argv: list[str]) -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--sizes", default="XS,S,M", help="of " + ", ".join(SIZES))
+    parser.add_argument("--ways", default="all", help="all, quick, or some of " + ", ".join(WAYS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one turn")
     parser.add_argument("--torch_python", default=sys.executable, help="a python that has torch")
@@ -179,21 +226,27 @@ def main(argv: list[str]) -> int:
     sizes = args.sizes.split(",")
     if unknown := [size for size in sizes if size not in SIZES]:
         parser.error(f"--sizes={args.sizes}: {unknown[0]} is none of {', '.join(SIZES)}")
-    without = missing(args.torch_python)
-    if without:
-        print(without, file=sys.stderr)
-    ways = [way for way in WAYS if not (without and "torch" in way)]
-    found, lines = {}, [without] if without else []
+    ways, without = chosen(args.ways, args.torch_python)
+    floors = {"jax": floor("jax", sys.executable)}
+    if any(way.startswith("torch") for way in ways):
+        floors["torch"] = floor("torch", args.torch_python)
+    taken = ", ".join(f"{runtime} {mib:,.0f} MiB" for runtime, mib in floors.items())
+    found, lines = {}, [*without, OPTIMIZER, f"a runtime alone takes: {taken}"]
+    print(*lines, sep="\n", flush=True)
     with corpus() as tokens:
         for size in sizes:
             found[size] = measure(size, ways, args, tokens)
-            rows = table(size, found[size])
+            rows = [*table(size, found[size]), *memory(found[size], floors)]
             print(*rows, sep="\n", flush=True)
             lines += rows
     settings = {"rounds": args.rounds, "seconds": args.seconds, "left_out": without}
+    settings |= {"optimizer": OPTIMIZER, "floor_mib": floors}
     write_report(args.out, {**settings, "sizes": found}, lines)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        sys.exit(f"error: {error}")

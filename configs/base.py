@@ -13,19 +13,21 @@ def get_config() -> ConfigDict:
     c.seed = 0  # seeds parameters and data order of a run
 
     c.model = ConfigDict()
-    c.model.kind = "transformer"  # transformer | mlp | cnn | lstm | lru, see scaling/models/
+    c.model.kind = "transformer"  # transformer | mlp | cnn | lstm | lru, see models/block.py
     c.model.depth = 2  # number of blocks
     c.model.width = 64  # model width D, of a transformer a multiple of head_dim
-    c.model.head_dim = 16  # transformer: size of one attention head; even for rotary positions
+    c.model.head_dim = 16  # transformer: size of a head; even where positions are rotary
     c.model.mlp_width = 256  # hidden width F of the MLP (per matrix, also for swiglu)
     c.model.mlp = "relu2"  # gelu | swiglu | relu2
     c.model.experts = 0  # mixture of that many MLPs in place of each; 0 = one MLP, dense
     c.model.experts_per_token = 2  # of these, the number that a token goes through
-    c.model.balance = 0.01  # weight of the experts' load-balance loss (Fedus et al. 2021)
+    c.model.balance = 0.01  # weight of the experts' load-balance loss, see models/experts.py
     c.model.kernel = 7  # cnn: taps of the convolution along each axis; odd
     c.model.window = 8  # mlp on sequences: tokens that a position sees
     c.model.norm = "rmsnorm"  # rmsnorm | layernorm (without bias)
     c.model.norm_eps = 1e-6  # added to the variance inside the norms
+    c.model.patch_height = 4  # vision, speech: pixels or frames of a patch
+    c.model.patch_width = 4  # vision, speech: pixels or mel bands of a patch
     c.model.positions = "rotary"  # rotary (in attention; other kinds then have none) | learned
     c.model.rope_base = 10000.0  # base of the rotary frequencies
     c.model.qk_norm = False  # transformer: RMSNorm on queries and keys, per head
@@ -39,21 +41,49 @@ def get_config() -> ConfigDict:
     c.model.attention = "auto"  # auto | plain | chunked | cudnn | splash, see docs/accelerators.md
 
     c.data = ConfigDict()
-    c.data.name = "embedded"  # embedded | text_folder | a TFDS name such as "c4/en"
-    c.data.path = ""  # text_folder: the folder, read recursively
+    c.data.field = "language"  # language | vision | speech | recommend
+    # embedded, a TFDS name such as "c4/en", or of language text_folder; of vision digits, debian/fashion_mnist,
+    # image_folder; of speech debian/festvox_ru, audio_folder; of recommend python_identifiers, interaction_table
+    c.data.name = "embedded"  # the source of the data
+    c.data.path = ""  # the folder or file of text_folder and its like, or of debian/... elsewhere
     c.data.pattern = "*.txt"  # text_folder: which files are documents
     c.data.text_key = "text"  # TFDS: the feature that holds the text
     c.data.train_split = "train"  # TFDS: split to train on
     c.data.valid_split = ""  # TFDS: split to validate on; "" holds out documents of train_split
     c.data.valid_fraction = 0.05  # fraction of documents held out (by a hash of each document)
+    # language: what is done to documents before all else, see scaling/data/text_steps.py
+    c.data.clean = False  # Unicode NFC
+    c.data.min_chars = 0  # shorter documents are removed
+    c.data.max_chars = 0  # longer documents are removed; 0 = none is
+    c.data.min_letters = 0.0  # least share of letters, marks, digits and white space in a document
+    c.data.dedupe = "none"  # none | exact | near | split: keep near ones, on one side of the split
+    c.data.near_threshold = 0.8  # near, split: Jaccard index of runs of 5 words from which on
     c.data.tokenizer = "bytes"  # bytes | bpe
     c.data.tokenizer_path = ""  # bpe: a tokenizer.json to load; "" trains one on the train split
     c.data.vocab_size = 256  # bytes: 256; bpe: size to train, or of the loaded tokenizer
     c.data.seq_len = 128  # tokens of context T
-    c.data.unique_tokens = 0  # train on only the first this many tokens; 0 = all of them
+    c.data.unique_tokens = 0  # train on only this many tokens, or examples; 0 = all of them
     c.data.hash = ""  # expected SHA-256 (or its first digits) of the documents; "" = only record it
     c.data.cache_dir = ""  # tokenised data; "" = $SCALING_CACHE, else ~/.cache/scaling
     c.data.prefetch = 2  # dispatches read ahead by a background thread
+    # sizes that the programs are built for; data of other sizes are refused, and the right ones named
+    c.data.height = 0  # vision: pixels; speech: frames of 10 ms
+    c.data.width = 0  # vision: pixels; speech: mel bands
+    c.data.channels = 0  # vision: 1 or 3; speech: 1
+    c.data.classes = 0  # vision, speech: number of labels
+    c.data.max_corrupt = 0.01  # vision, speech: largest fraction of unreadable examples, skipped
+    c.data.columns = ("user", "item", "timestamp")  # recommend: names of these columns of a table
+    c.data.min_uses = 5  # recommend: users and items of fewer interactions are left out
+    # augmentation of training examples, see scaling/data/augment.py
+    c.data.crop = 0  # vision, speech: pixels or frames that examples are moved by at most
+    c.data.flip = False  # vision: mirror half of the images
+    c.data.mixup = 0.0  # vision, speech: alpha of mixup's Beta(alpha, alpha)
+    c.data.noise = 0.0  # vision, speech: sd of Gaussian noise; images are 0 to 1, log-mel as it is
+    c.data.time_masks = 0  # speech: SpecAugment's masks over frames, each of at most ...
+    c.data.mask_frames = 0  # ... this many
+    c.data.band_masks = 0  # speech: SpecAugment's masks over mel bands, each of at most ...
+    c.data.mask_bands = 0  # ... this many
+    c.data.drop_items = 0.0  # recommend: probability that an item of a sequence is hidden
 
     c.optim = ConfigDict()
     c.optim.name = "adamw"  # adamw | lion | adafactor | muon | sgd, see scaling/optim.py
@@ -163,7 +193,8 @@ def get_config() -> ConfigDict:
     c.launch.resources = ()  # ray: custom resources per worker, e.g. (("TPU", 4),)
 
     c.laws = ConfigDict()
-    c.laws.n_params = "n_params"  # size column: n_params[_active | _with_head | _total]
+    # size column: n_params | n_params_active | n_params_with_head | n_params_total
+    c.laws.n_params = "n_params"  # which parameters N counts
     c.laws.flops = "flops_exact"  # compute column
     c.laws.huber_delta = 1e-3  # threshold of the Huber loss on log loss (Hoffmann et al. 2022)
     c.laws.min_steps = 150  # runs of fewer optimizer steps are left out of L(N, D), and listed

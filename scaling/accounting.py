@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from ml_collections import ConfigDict
 
 from scaling.errors import UserError
+from scaling.limits import LABELLED
 
 # Training FLOPs per token by convention.
 # N with k of a layer's E experts, as FLOPs are.
@@ -57,30 +58,46 @@ class Shape:
     kind: str = "transformer"
     kernel: int = 0  # cnn: taps along each axis
     window: int = 0  # mlp: tokens that a position sees
-    grid: bool = False  # positions of an image
+    grid: bool = False  # positions are patches of an image, and vocab_size counts classes
+    patch_size: int = 0  # numbers of a patch; 0 where inputs are ids
     experts: int = 0  # 0 = dense
     experts_per_token: int = 0
 
 
 def shape_of(config: ConfigDict) -> Shape:
-    m = config.model
+    m, d = config.model, config.data
+    grid = d.field in LABELLED
+    rows, columns = patch_of(config) if grid else (1, 1)
+    if grid and not (d.height and d.width and d.channels and d.classes):
+        raise UserError(
+            f"config.data: height={d.height}, width={d.width}, channels={d.channels}, classes={d.classes}: give the "
+            f"sizes of the examples of {d.name} and the number of its classes"
+        )
     return Shape(
         depth=m.depth,
         width=m.width,
         head_dim=m.head_dim,
         mlp_width=m.mlp_width,
         mlp_inputs=2 if m.mlp == "swiglu" else 1,
-        vocab_size=config.data.vocab_size,
-        seq_len=config.data.seq_len,
+        vocab_size=d.classes if grid else d.vocab_size,
+        seq_len=(d.height // rows) * (d.width // columns) if grid else d.seq_len,
         learned_positions=m.positions == "learned",
         qk_norm=m.qk_norm,
         tied_head=m.tied_head,
         kind=m.kind,
         kernel=m.kernel if m.kind == "cnn" else 0,
-        window=m.window if m.kind == "mlp" else 0,
+        window=m.window if m.kind == "mlp" and not grid else 0,
+        grid=grid,
+        patch_size=rows * columns * d.channels if grid else 0,
         experts=m.experts,
         experts_per_token=m.experts_per_token if m.experts else 0,
     )
+
+
+def patch_of(config: ConfigDict) -> tuple[int, int]:
+    """(rows, columns) of a patch of a grid: the config's, or all of it where positions are not mixed (`mlp`)."""
+    m, d = config.model, config.data
+    return (d.height, d.width) if m.kind == "mlp" else (m.patch_height, m.patch_width)
 
 
 def _mixer(s: Shape) -> int:
@@ -101,7 +118,7 @@ def param_groups(s: Shape) -> dict[str, int]:
     qk_scales = 2 * s.head_dim * L if s.qk_norm else 0
     halves = 1 if s.kind == "mlp" else 2  # of a block, each with its norm
     return {
-        "embedding": s.vocab_size * D,
+        "embedding": (s.patch_size or s.vocab_size) * D,
         "positions": s.seq_len * D if s.learned_positions else 0,
         "window": s.window * D * D,
         "mixer": _mixer(s) * L,
@@ -131,7 +148,7 @@ def param_counts(s: Shape) -> dict[str, int]:
 
 
 def forward_flops_per_token(s: Shape, lookup_as_product: bool = False) -> dict[str, int]:
-    """FLOPs of one token's forward pass by part (Hoffmann et al. 2022, appendix F).
+    """FLOPs of one token's forward pass by part (Hoffmann et al. 2022, appendix F); of a grid, of all of its positions.
 
     A multiplication and an addition count as two; norms, activations and rotations are left out.
     """
@@ -148,25 +165,31 @@ def forward_flops_per_token(s: Shape, lookup_as_product: bool = False) -> dict[s
         mixer = {"mixer": L * 2 * 5 * D * D, "recurrence": L * 8 * D}
     else:
         mixer = {"window": 2 * s.window * D * D, "mixer": L * 2 * _mixer(s)}
-    return {
-        "embedding": 2 * V * D if lookup_as_product else 0,
+    trunk = {
+        "embedding": 2 * s.patch_size * D or (2 * V * D if lookup_as_product else 0),
         **mixer,
         "router": L * 2 * D * s.experts,
         "mlp": L * 2 * (s.mlp_inputs + 1) * D * F * (s.experts_per_token if s.experts else 1),
-        "head": 2 * D * V,
     }
+    per_unit = T if s.grid else 1
+    return {name: per_unit * flops for name, flops in trunk.items()} | {"head": 2 * D * V}
 
 
 def flops_per_token(s: Shape, convention: str) -> int:
-    """Training FLOPs (forward and backward) per token by one of `CONVENTIONS`."""
+    """Training FLOPs (forward and backward) per token, or grid, by one of `CONVENTIONS`.
+
+    The conventions that are multiples of parameters count a grid's head once and all else at every position.
+    """
     n = param_counts(s)
     unused = n["n_params"] - n["n_params_active"]
+    positions, head = (s.seq_len if s.grid else 1), s.width * s.vocab_size
     if convention == "kaplan":
-        return 6 * n["n_params_active"]
+        return 6 * positions * n["n_params_active"]
     if convention == "porian":
-        return 6 * (n["n_params_with_head"] - unused)
+        return 6 * (positions * n["n_params_active"] + head)
     if convention == "chinchilla":
-        return 6 * (n["n_params_total"] - unused)
+        heads = 0 if s.tied_head else head
+        return 6 * (positions * (n["n_params_total"] - unused - heads) + heads)
     if convention in ("exact", "appendix_f"):
         return 3 * sum(forward_flops_per_token(s, convention == "appendix_f").values())
     raise ValueError(f"unknown FLOP convention {convention!r}; choose one of {CONVENTIONS}")

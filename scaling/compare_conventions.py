@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from scaling import accounting, curves, files, laws, machine, results
+from scaling import accounting, curves, files, laws, limits, machine, results
 from scaling import config as config_lib
 from scaling.errors import EXIT_INCOMPLETE, UserError
 from scaling.laws import conventions
@@ -98,7 +98,7 @@ def of_study(config: ConfigDict, workdir: Path, args, problems: list[str]) -> No
     problems.extend(damaged)
     cases = []
     dense = all(row.n_params_active == row.n_params for row in found)
-    for n_params in config_lib.CHOICES["laws.n_params"]:
+    for n_params in limits.CHOICES["laws.n_params"]:
         if dense and n_params == "n_params_active":
             continue  # it would repeat `n_params`
         for convention in accounting.CONVENTIONS:

@@ -5,17 +5,20 @@ No data are read and nothing is allocated. One step is one optimizer step; all n
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from scaling import accounting, collectives, footprint, optim, step, units
+from scaling import accounting, collectives, fields, footprint, optim, sharding, step, units
 from scaling import config as config_lib
 from scaling.collectives import Collective, Total
 from scaling.errors import UserError
@@ -73,18 +76,45 @@ def compiled(config: ConfigDict, runs: int = 1) -> Compiled:
 
 
 def arguments(config: ConfigDict, programs: Programs) -> tuple[Any, ...]:
-    """What `programs.jitted` takes, as shapes; of packed runs with their axis in front."""
-    c = config
-    tokens_KBT1 = jax.ShapeDtypeStruct(
-        (c.train.steps_per_dispatch, c.train.batch_size, c.data.seq_len + 1),
-        footprint.token_dtype(c),
+    """What `programs.jitted` takes, as shapes; of packed runs with their axis in front.
+
+    What a run hands over lies on the mesh in the same way, so that its first call finds the program of these.
+    """
+    c, runs = config, programs.runs
+    if runs == 1:
+        on_mesh = sharding.batch_sharding(programs.mesh, leading=1)
+    else:
+        on_mesh = NamedSharding(programs.mesh, PartitionSpec("run"))
+    lead = c.train.steps_per_dispatch, c.train.batch_size
+    batch_KB = jax.tree.map(
+        lambda row: jax.ShapeDtypeStruct((*lead, *row.shape), row.dtype, sharding=on_mesh),
+        fields.of(c.data.field).example(c),
     )
     hyper = {k: jax.ShapeDtypeStruct((), jnp.float32) for k in optim.hyperparameters(c)}
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    alone = programs.state_like, hyper, tokens_KBT1, number, number, number
-    if programs.runs == 1:
+    alone = programs.state_like, hyper, batch_KB, number, number, number
+    if runs == 1:
         return alone
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((programs.runs, *x.shape), x.dtype), alone)
+
+    def packed(x):  # numbers come from the host and lie nowhere yet
+        place = on_mesh if x.sharding else None
+        return jax.ShapeDtypeStruct((runs, *x.shape), x.dtype, sharding=place)
+
+    return jax.tree.map(packed, alone)
+
+
+@contextlib.contextmanager
+def ahead(config: ConfigDict, programs: Programs) -> Iterator[None]:
+    """The training program is compiled in a thread while the body runs; done where the body is left.
+
+    The first call of `programs.train` finds it compiled. Only the compiler runs beside the body, for as
+    long as it holds no lock of Python's; tracing is done before.
+    """
+    lowered = programs.jitted.lower(*arguments(config, programs))
+    with ThreadPoolExecutor(1) as pool:
+        compiling = pool.submit(lowered.compile)
+        yield
+        compiling.result()
 
 
 def _compile(config: ConfigDict, programs: Programs) -> Compiled:

@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from scaling import model_checks
+from scaling import data_checks, model_checks
 from scaling.errors import UserError
 from scaling.flat import flatten, nested, typed, view
 from scaling.identity import NOT_IN_RUN_HASH as NOT_IN_RUN_HASH
@@ -23,123 +23,16 @@ from scaling.identity import run_hash as run_hash
 from scaling.identity import run_id as run_id
 from scaling.identity import sweep_hash as sweep_hash
 from scaling.identity import without as without
+from scaling.limits import (
+    CHOICES,
+    FRACTIONS,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_LISTS,
+    SEQUENCES,
+    WHOLE_LISTS,
+)
 from scaling.schema import SCHEMA, refuse_newer
-
-CHOICES = {
-    "model.kind": ("transformer", "mlp", "cnn", "lstm", "lru"),
-    "model.mlp": ("gelu", "swiglu", "relu2"),
-    "model.norm": ("rmsnorm", "layernorm"),
-    "model.positions": ("rotary", "learned"),
-    "model.dtype": ("float32", "bfloat16"),
-    "model.param_dtype": ("float32", "bfloat16"),
-    "model.remat": ("none", "block", "dots"),
-    "model.matmul": ("auto", "plain", "flat"),
-    "model.attention": ("auto", "plain", "chunked", "cudnn", "splash"),
-    "data.tokenizer": ("bytes", "bpe"),
-    "optim.name": ("adamw", "lion", "adafactor", "muon", "sgd"),
-    "optim.schedule": ("cosine", "wsd", "constant"),
-    "optim.cooldown": ("decay", "merge"),
-    "optim.merge_weights": ("uniform", "decay"),
-    "sweep.kind": (
-        "none",
-        "compute",
-        "params",
-        "data",
-        "ladder",
-        "hyper",
-        "grid",
-        "random",
-        "design",
-    ),
-    "parallel.latency_hiding": ("auto", "none"),
-    "launch.kind": ("local", "slurm", "ray"),
-    "sweep.flops": ("exact", "appendix_f", "kaplan", "porian", "chinchilla"),
-    "laws.n_params": ("n_params", "n_params_active", "n_params_with_head", "n_params_total"),
-    "laws.flops": (
-        "flops_exact",
-        "flops_appendix_f",
-        "flops_kaplan",
-        "flops_porian",
-        "flops_chinchilla",
-    ),
-}
-POSITIVE = (
-    "model.depth",
-    "model.width",
-    "model.head_dim",
-    "model.mlp_width",
-    "model.experts_per_token",
-    "model.kernel",
-    "model.window",
-    "data.vocab_size",
-    "data.seq_len",
-    "optim.lr",
-    "optim.merge_checkpoints",
-    "train.tokens",
-    "train.batch_size",
-    "train.steps_per_dispatch",
-    "train.log_every",
-    "train.accumulate",
-    "eval.tokens",
-    "eval.batch_size",
-    "parallel.cpu_devices",
-    "checkpoint.every_tokens",
-    "checkpoint.keep",
-    "sweep.sizes_per_budget",
-    "sweep.optimum_guess",
-    "sweep.min_width",
-    "sweep.width_multiple",
-    "sweep.rungs",
-    "sweep.aspect_ratio",
-    "sweep.min_depth",
-    "sweep.mlp_ratio",
-    "sweep.random_count",
-    "launch.heartbeat_seconds",
-    "launch.stale_seconds",
-    "launch.nodes",
-    "launch.minutes",
-    "laws.huber_delta",
-    "laws.bootstrap",
-    "laws.smoothing",
-)
-NOT_NEGATIVE = (
-    "model.experts",
-    "model.balance",
-    "optim.z_loss",
-    "optim.focal_gamma",
-    "parallel.device_memory_gb",
-    "sweep.halving",
-    "sweep.halving_tokens",
-    "launch.workers",
-    "launch.pack",
-    "launch.cores",
-    "launch.gpus",
-    "launch.memory_gb",
-    "launch.price_per_device_hour",
-)
-FRACTIONS = (
-    "data.valid_fraction",
-    "optim.beta1",
-    "optim.beta2",
-    "optim.momentum",
-    "optim.label_smoothing",
-    "optim.warmup_fraction",
-    "optim.decay_fraction",
-    "optim.final_lr",
-    "laws.confidence",
-    "sweep.assumed_mfu",
-)
-# Lists of positive numbers, and those of whole numbers.
-POSITIVE_LISTS = (
-    "sweep.budgets",
-    "sweep.tokens",
-    "sweep.tokens_per_param",
-    "sweep.unique_tokens",
-    "sweep.lr_factors",
-    "sweep.lr_values",
-    "sweep.batch_sizes",
-)
-WHOLE_LISTS = ("sweep.tokens", "sweep.unique_tokens", "sweep.batch_sizes", "sweep.seeds")
 
 
 def base_config() -> ConfigDict:
@@ -266,12 +159,8 @@ def _check_combinations(c: Any, source: str) -> None:
 
     m = c.model
     model_checks.check(c, refuse)
-    if c.data.tokenizer == "bytes" and c.data.vocab_size != 256:
-        refuse(f"config.data.vocab_size={c.data.vocab_size}: the byte tokenizer has 256")
-    if c.data.tokenizer == "bpe" and c.data.vocab_size < 257:
-        refuse(f"config.data.vocab_size={c.data.vocab_size}: bpe needs at least 257")
-    if c.data.name == "text_folder" and not c.data.path:
-        refuse("config.data.path is empty; name the folder of text files")
+    if said := data_checks.problem(c.data, _defaults()):
+        refuse(said)
     if c.train.steps_per_dispatch % c.train.log_every:
         refuse(
             f"config.train.log_every={c.train.log_every} should divide "
@@ -325,8 +214,19 @@ def _check_combinations(c: Any, source: str) -> None:
         merge_steps(c)
 
 
+def targets_per_row(c: ConfigDict) -> int:
+    """Targets of one row of a batch: positions of a sequence, or the label of an example."""
+    return c.data.seq_len if c.data.field in SEQUENCES else 1
+
+
+def held_out_rows(c: ConfigDict) -> int:
+    """Rows of an evaluation where the validation split has as many: windows of text, else examples or users."""
+    return max(1, c.eval.tokens // (c.data.seq_len if c.data.field == "language" else 1))
+
+
 def tokens_per_step(c: ConfigDict) -> int:
-    return c.train.batch_size * c.data.seq_len
+    """In the unit of the field, see scaling/fields/."""
+    return c.train.batch_size * targets_per_row(c)
 
 
 def schedule_steps(c: ConfigDict) -> dict[str, int]:

@@ -1,54 +1,69 @@
-"""Held-out loss: the same tokens for every run of a sweep, with a standard error.
+"""Held-out loss and metrics: the same rows for every run of a sweep, with standard errors.
 
-Shapes: R runs evaluated at once, N sequences, B sequences per evaluation step, T positions.
+Shapes: R runs evaluated at once, N held-out rows, B rows per evaluation step.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
+import jax
 import numpy as np
+
+from scaling.fields.field import Field, HeldOutRows
+from scaling.metrics.metric import Metric
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out loss of one set of parameters."""
+    """Held-out loss and metrics of one set of parameters."""
 
-    loss: float  # mean nats per token
-    loss_se: float  # standard error of that mean, over sequences
-    bits_per_byte: float
-    tokens: int
+    loss: float  # mean nats per target
+    loss_se: float  # standard error of that mean, over rows
+    bits_per_byte: float | None  # of text
+    tokens: int  # targets
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)  # for evaluation.json
 
 
 def evaluate(
-    sequence_losses, tokens_NT1: np.ndarray, byte_lengths: np.ndarray, batch: int
+    readings: Callable[[Any], dict[str, Any]], rows: HeldOutRows, of: Field, batch: int
 ) -> list[HeldOut]:
-    """Mean loss over all targets of `tokens_NT1`, for each of R runs.
+    """Mean loss over all targets of `rows` and the metrics of the field `of`, for each of R runs.
 
-    `sequence_losses` maps `[batch, T + 1]` tokens to the summed loss of each sequence `[R, batch]`; a
-    last partial batch is padded and its padding dropped. The standard error treats sequences, not
-    tokens, as independent draws.
+    `readings` maps a batch of rows to arrays `[R, batch, ...]`, "loss" among them, summed over a row's targets; a
+    last partial batch is padded and its padding dropped. The standard error treats rows, not
+    targets, as independent draws.
     """
-    count, width = len(tokens_NT1), tokens_NT1.shape[1] - 1
+    count = len(jax.tree.leaves(rows.batch)[0])
     pending = []
     for start in range(0, count, batch):
-        part = tokens_NT1[start : start + batch]
-        padded = np.resize(part, (batch, width + 1))
-        pending.append((sequence_losses(padded), len(part)))
-    parts = [np.asarray(x, np.float64)[:, :n] for x, n in pending]
-    n_bytes = int(byte_lengths[tokens_NT1[:, 1:]].sum())
+        part = jax.tree.map(lambda x, i=start: x[i : i + batch], rows.batch)
+        padded = jax.tree.map(lambda x: np.resize(x, (batch, *x.shape[1:])), part)
+        pending.append((readings(padded), min(batch, count - start)))
+    parts = [{k: np.asarray(v)[:, :n] for k, v in found.items()} for found, n in pending]
+    found = {k: np.concatenate([part[k] for part in parts], axis=1) for k in parts[0]}
     return [
-        _held_out(losses_N, n_bytes, width) for losses_N in np.concatenate(parts, axis=1) / width
+        _held_out({k: v[r] for k, v in found.items()}, rows, of) for r in range(len(found["loss"]))
     ]
 
 
-def _held_out(losses_N: np.ndarray, n_bytes: int, width: int) -> HeldOut:
+def _held_out(readings_N: dict[str, np.ndarray], rows: HeldOutRows, of: Field) -> HeldOut:
+    sums_N = readings_N["loss"].astype(np.float64)
+    losses_N = sums_N / rows.targets
     count, loss = len(losses_N), float(losses_N.mean())
     spread = float(losses_N.std(ddof=1)) if count > 1 else math.nan
+    bits = None
+    if rows.bytes_N is not None:
+        bits = loss * count * rows.targets / int(rows.bytes_N.sum()) / math.log(2)
     return HeldOut(
         loss=loss,
         loss_se=spread / math.sqrt(count),
-        bits_per_byte=loss * count * width / n_bytes / math.log(2),
-        tokens=count * width,
+        bits_per_byte=bits,
+        tokens=count * rows.targets,
+        metrics=of.metrics(readings_N, rows) if math.isfinite(loss) else {},
+        details=of.details(readings_N, rows) if math.isfinite(loss) else {},
     )

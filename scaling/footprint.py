@@ -28,10 +28,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import accounting, sharding
+from scaling import accounting, fields, sharding
 from scaling.models import losses
 from scaling.step import Programs
 
@@ -62,13 +61,6 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
         kept = shape.width + (products if m.remat == "dots" else 0)
         trunk = block + number * kept * shape.depth
         gathered = max(blocks / shape.depth, groups["head"])
-    tokens_KBT1: tuple[int, ...] = (
-        config.train.steps_per_dispatch,
-        config.train.batch_size,
-        shape.seq_len + 1,
-    )
-    if programs.runs == 1:
-        tokens_KBT1 = sharding.batch_sharding(programs.mesh, leading=1).shard_shape(tokens_KBT1)
     found = {
         "params": params,
         "optimizer": shard_bytes(programs.state_like["opt"]),
@@ -76,10 +68,19 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
         "gathered weights": number * gathered / tensor if axis(programs, "fsdp") > 1 else 0.0,
         "activations": micro * trunk,
         "logits": _logits(config, programs, micro) / tensor,
-        "batch": float(math.prod(tokens_KBT1) * token_dtype(config).itemsize),
+        "batch": _batch(config, programs),
     }
     seats = programs.runs / programs.mesh.size if programs.runs > 1 else 1
     return {name: n_bytes * seats for name, n_bytes in found.items()}
+
+
+def _batch(config: ConfigDict, programs: Programs) -> float:
+    """Bytes of a dispatch's rows."""
+    lead: tuple[int, ...] = (config.train.steps_per_dispatch, config.train.batch_size)
+    if programs.runs == 1:
+        lead = sharding.batch_sharding(programs.mesh, leading=1).shard_shape(lead)
+    rows = jax.tree.leaves(fields.of(config.data.field).example(config))
+    return float(sum(math.prod((*lead, *row.shape)) * row.dtype.itemsize for row in rows))
 
 
 def _mixer(config: ConfigDict, shape: accounting.Shape, tensor: int) -> float:
@@ -95,7 +96,10 @@ def _mixer(config: ConfigDict, shape: accounting.Shape, tensor: int) -> float:
 
 def _logits(config: ConfigDict, programs: Programs, tokens: float) -> float:
     """Bytes of the logits and their gradient, of one chunk of them where they come in chunks."""
-    context, vocab = config.data.seq_len, config.data.vocab_size
+    shape = accounting.shape_of(config)
+    context, vocab = shape.seq_len, shape.vocab_size
+    if shape.grid:  # one row of logits for all positions
+        return tokens / context * 2 * 4 * vocab
     chunk = losses.pick_chunk(
         config.model.loss_chunk,
         vocab_size=vocab,
@@ -145,8 +149,3 @@ def shard_bytes(tree: Any) -> float:
             for x in jax.tree.leaves(tree)
         )
     )
-
-
-def token_dtype(config: ConfigDict) -> np.dtype:
-    """As scaling/data/prepare.py stores tokens."""
-    return np.dtype(np.min_scalar_type(config.data.vocab_size - 1))

@@ -81,7 +81,7 @@ def device_count() -> int:
 def peak_flops() -> float:
     """FLOP/s of all devices: measured on CPUs (fp32 matrix product), a data sheet's elsewhere."""
     import jax
-    import jax.numpy as jnp
+    import numpy as np
 
     devices = jax.devices()
     if devices[0].platform != "cpu":
@@ -90,7 +90,7 @@ def peak_flops() -> float:
         # the longest, since "TPU v5" is part of "TPU v5 lite"
         return PEAKS[max(known, key=len)] * len(devices) if known else float("nan")
     size = 1536
-    x = jnp.ones((size, size), jnp.float32)
+    x = jax.device_put(np.ones((size, size), np.float32))
     product = jax.jit(lambda x: x @ x)
     product(x).block_until_ready()
     best = float("inf")

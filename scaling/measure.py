@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import accounting, machine, optim, step
+from scaling import accounting, fields, limits, machine, optim, step
 from scaling import config as config_lib
 from scaling.checkpoint import Checkpoints
 
@@ -46,28 +47,26 @@ def measure(config: ConfigDict, runs: int = 1) -> Size:
 
     Raises UserError where the mesh does not fit the machine or the config.
     """
-    K, B, T = config.train.steps_per_dispatch, config.train.batch_size, config.data.seq_len
-    rng, vocab = np.random.default_rng(0), config.data.vocab_size
-    dtype = np.min_scalar_type(vocab - 1)  # as scaling/data/prepare.py stores tokens
-    tokens_KBT1 = rng.integers(0, vocab, (K, B, T + 1), dtype)
-    held_out_BT1 = rng.integers(0, vocab, (config.eval.batch_size, T + 1), dtype)
+    K = config.train.steps_per_dispatch
+    batch_KB = _random(config, (K, config.train.batch_size))
+    held_out_B = _random(config, (config.eval.batch_size,))
     hyper_R = {k: np.full(runs, v, np.float32) for k, v in optim.hyperparameters(config).items()}
 
     started = time.perf_counter()
     programs = step.programs(config, runs)
     state = programs.join([programs.init(config.seed + r) for r in range(runs)])
-    tokens = programs.batch(np.stack([tokens_KBT1] * runs))
+    batch = programs.batch(jax.tree.map(lambda x: np.stack([x] * runs), batch_KB))
     zeros_R = np.zeros(runs, np.int32)
 
     def train(state, count: int):
         state, metrics = programs.train(
-            state, hyper_R, tokens, zeros_R, zeros_R, zeros_R + np.int32(count)
+            state, hyper_R, batch, zeros_R, zeros_R, zeros_R + np.int32(count)
         )
         np.asarray(metrics["loss"])  # what a run waits for, too
         return state
 
     def evaluate() -> None:
-        np.asarray(programs.sequence_losses(state["params"], held_out_BT1))
+        np.asarray(programs.readings(state["params"], held_out_B)["loss"])
 
     state = train(state, 1)
     evaluate()
@@ -85,9 +84,9 @@ def measure(config: ConfigDict, runs: int = 1) -> Size:
     count = 1
     count = max(1, min(K, round(SECONDS / timed(dispatch))))
     per_step = statistics.median(timed(dispatch) for _ in range(REPEATS)) / (count * runs)
-    batches = -(-max(1, config.eval.tokens // T) // config.eval.batch_size)
+    batches = -(-config_lib.held_out_rows(config) // config.eval.batch_size)
     shape = accounting.shape_of(config)
-    speed = B * T / per_step
+    speed = config_lib.tokens_per_step(config) / per_step
     seconds, n_bytes = _checkpoint(programs.split(state)[0])
     return Size(
         width=shape.width,
@@ -103,6 +102,20 @@ def measure(config: ConfigDict, runs: int = 1) -> Size:
         checkpoint_seconds=seconds,
         checkpoint_bytes=n_bytes,
     )
+
+
+def _random(config: ConfigDict, lead: tuple[int, ...]) -> Any:
+    """A batch with the axes `lead` in front, of random ids, labels, pixels or numbers."""
+    rng, d = np.random.default_rng(0), config.data
+    labelled = d.field in limits.LABELLED
+
+    def draw(row):
+        if not np.issubdtype(row.dtype, np.integer):
+            return rng.random((*lead, *row.shape)).astype(row.dtype)
+        most = d.vocab_size if not labelled else 256 if row.shape else d.classes
+        return rng.integers(0, most, (*lead, *row.shape), row.dtype)
+
+    return jax.tree.map(draw, fields.of(d.field).example(config))
 
 
 def _checkpoint(state: Any) -> tuple[float, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from scaling.limits import LABELLED
+
 
 def check(c: Any, refuse: Callable[[str], None]) -> None:
     """Calls `refuse` with the line to say at the first; `c` has a config's attributes."""
@@ -21,6 +23,22 @@ def check(c: Any, refuse: Callable[[str], None]) -> None:
         refuse(
             f"config.model.kernel={m.kernel} should be odd, so that it has a middle; "
             f"{m.kernel - 1} and {m.kernel + 1} are nearest"
+        )
+    if c.data.field in LABELLED:
+        if m.tied_head:
+            refuse(
+                f"config.model.tied_head=True: {c.data.field} has no embedding to tie the head to"
+            )
+        if m.kind != "mlp":
+            for key, patch in (("height", m.patch_height), ("width", m.patch_width)):
+                if getattr(c.data, key) % patch:
+                    refuse(
+                        f"config.model.patch_{key}={patch} does not divide config.data.{key}={getattr(c.data, key)}"
+                    )
+    if c.data.field == "recommend" and c.train.accumulate > 1:
+        refuse(
+            f"config.train.accumulate={c.train.accumulate} would weigh micro-batches by their padding and change the "
+            "numbers; choose 1 for config.data.field='recommend'"
         )
     if m.experts and m.experts_per_token > m.experts:
         refuse(

@@ -11,6 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from scaling import limits
 from scaling.results import RunResult
 
 TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside the cross-entropy
@@ -40,6 +41,7 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
         "vocab_size": _span([r.vocab_size for r in rows]),
         "seeds": sorted({r.seed for r in rows}),
         "eval_tokens": _span([r.eval_tokens for r in rows if r.eval_tokens is not None]),
+        "unit": limits.UNITS[config.data.field],
         "embedding": COUNTED[config.laws.n_params],
         "head": "tied to the embedding" if config.model.tied_head else "a matrix of its own",
         "flops": config.laws.flops,
@@ -54,7 +56,7 @@ def in_words(recipe: dict[str, Any]) -> str:
         f"{recipe['optimizer']}, lr {_short(recipe['lr'])}{''.join(terms)}",
         f"warm-up {_percent(recipe['warmup_fraction'])}, {' and '.join(recipe['schedule'])} decay over "
         f"{_percent(recipe['decay_fraction'])} of a run",
-        f"{_short(recipe['batch_tokens'])} tokens per step, context {_short(recipe['seq_len'])}, "
+        f"{_short(recipe['batch_tokens'])} {recipe['unit']} per step, context {_short(recipe['seq_len'])}, "
         f"weight decay {_short(recipe['weight_decay'])}",
         f"{recipe['embedding']}; head {recipe['head']}",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(s) for s in seeds[:6])}"

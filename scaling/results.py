@@ -83,21 +83,28 @@ class RunResult:
     commit: str
     versions: str
     device: str
+    field: str  # language | vision | speech | recommend; its unit is what "tokens" counts
+    metrics: dict[str, float] = dataclasses.field(
+        default_factory=dict
+    )  # columns, "_se" beside each
 
 
 # Columns younger than the first tables, and what they held before they had a name.
 YOUNGER: dict[str, Callable[[dict], Any]] = {
     "flops_spent": lambda row: row["flops_exact"],
     "packed": lambda row: 1,
+    "field": lambda row: "language",
     "n_params_active": lambda row: row["n_params"],
 }
-FIELDS = [f.name for f in dataclasses.fields(RunResult)]
+FIELDS = [f.name for f in dataclasses.fields(RunResult) if f.name != "metrics"]
 
 
 def _kinds() -> dict[str, tuple[type, bool]]:
     """column -> (type of its values, whether it may be empty); once, since tables have many rows."""
     kinds = {}
     for name, kind in typing.get_type_hints(RunResult).items():
+        if name == "metrics":
+            continue
         inner = [t for t in typing.get_args(kind) if t is not type(None)]
         kinds[name] = (inner[0], True) if inner else (kind, False)
     return kinds
@@ -155,7 +162,19 @@ def from_row(row: Any) -> RunResult:
             values[name] = kind(value)
         except (TypeError, ValueError) as error:
             raise DamagedResult(f"column {name}={value!r} is no {kind.__name__}") from error
-    return RunResult(**values)
+    return RunResult(**values, metrics=_metrics(row))
+
+
+def _metrics(row: dict[str, Any]) -> dict[str, float]:
+    """Those of a result file, or the columns of a table that are no fields."""
+    found = row.get("metrics")
+    if found is None:
+        known = {*_KINDS, "schema"}
+        found = {k: v for k, v in row.items() if k not in known and v not in (None, "")}
+    try:
+        return {name: float(value) for name, value in found.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DamagedResult(f"metrics {found!r} are no names and numbers") from error
 
 
 def collect(workdir: Path) -> tuple[list[RunResult], list[str]]:
@@ -199,7 +218,9 @@ def write_table(workdir: Path, results: list[RunResult]) -> None:
         pa.array([getattr(r, name) for r in results], kinds[kind])
         for name, (kind, _) in _KINDS.items()
     ]
-    table = pa.Table.from_arrays(columns, names=list(_KINDS))
+    metrics = sorted({name for r in results for name in r.metrics})
+    columns += [pa.array([r.metrics.get(name) for r in results], pa.float64()) for name in metrics]
+    table = pa.Table.from_arrays(columns, names=[*_KINDS, *metrics])
     for name, write_to in (("runs.csv", csv.write_csv), ("runs.parquet", parquet.write_table)):
         buffer = io.BytesIO()
         write_to(table, buffer)

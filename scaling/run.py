@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,10 @@ import numpy as np
 from scaling import accounting, distributed, events, files, machine, merge, optim, results
 from scaling import config as config_lib
 from scaling.checkpoint import Checkpoints
-from scaling.data import pipeline, prepare
+from scaling.data import pipeline
 from scaling.evaluate import HeldOut
+from scaling.fields.field import Prepared
+from scaling.metrics.metric import Metric
 from scaling.run_spec import RunSpec, claim, claim_data, describe
 from scaling.step import Programs
 
@@ -41,9 +43,7 @@ class ActiveRun:
     Raises UserError where the folder belongs to another run or to other data.
     """
 
-    def __init__(
-        self, spec: RunSpec, data: prepare.TokenData, packed: int, share: tuple[int, int] = (0, 1)
-    ):
+    def __init__(self, spec: RunSpec, data: Prepared, packed: int, share: tuple[int, int] = (0, 1)):
         c = spec.config
         self.spec, self.data, self.packed = spec, data, packed
         self.writer = distributed.writer()  # others train along and write nothing but their shards
@@ -75,17 +75,9 @@ class ActiveRun:
         self.last_loss: float | None = None
         self.last_mfu: float | None = None  # of the newest dispatch; None where no peak is known
         self.speeds: list[float] = []  # tokens per second of each dispatch
-        self._source = pipeline.Dispatches(
-            data.train,
-            seq_len=c.data.seq_len,
-            batch_size=c.train.batch_size,
-            steps=self.K,
-            seed=c.seed,
-            host=share[0],
-            hosts=share[1],
-        )
-        self._tokens: tuple[int, np.ndarray] | None = None  # (dispatch, its tokens_KBT1)
-        self._dispatches: Iterator[np.ndarray] | None = None
+        self._source = data.dispatches(c, share)
+        self._batch: tuple[int, Any] | None = None  # (dispatch, its batch_KB)
+        self._dispatches: Iterator[Any] | None = None
 
     def __enter__(self) -> ActiveRun:
         c, folder = self.spec.config, self.spec.folder
@@ -183,18 +175,18 @@ class ActiveRun:
         stop = next(s for s in self.stops if s > self.done)
         return Window(k * self.K, begin, min(self.K, stop - k * self.K))
 
-    def tokens(self, window: Window) -> np.ndarray:
-        """`tokens_KBT1` of the window's dispatch, read ahead in the background."""
+    def batch(self, window: Window) -> Any:
+        """`batch_KB` of the window's dispatch, read ahead in the background."""
         k = window.first // self.K
         if window.end == window.begin:
-            return self._tokens[1] if self._tokens else self._source[k]
-        if self._tokens is None:  # the first begins at once; from then on they are read ahead
-            self._tokens = (k, self._source[k])
-        elif self._tokens[0] != k:
+            return self._batch[1] if self._batch else self._source[k]
+        if self._batch is None:  # the first begins at once; from then on they are read ahead
+            self._batch = (k, self._source[k])
+        elif self._batch[0] != k:
             if self._dispatches is None:
                 self._dispatches = pipeline.iterate(self._source, k, self.spec.config.data.prefetch)
-            self._tokens = (k, next(self._dispatches))
-        return self._tokens[1]
+            self._batch = (k, next(self._dispatches))
+        return self._batch[1]
 
     def advance(self, window: Window) -> None:
         self.done += window.end - window.begin
@@ -297,7 +289,7 @@ class ActiveRun:
         row: dict[str, Any] = {
             "step": self.done,
             "tokens": self.done * self.per_step,
-            **dataclasses.asdict(found),
+            **_as_row(found),
         }
         if self.paused:
             row["elapsed"] = self.seconds
@@ -328,8 +320,26 @@ class ActiveRun:
             eval_tokens=final.tokens if final else None,
             tokens_per_second=speed,
             mfu=self._mfu(speed) if speed else None,
+            metrics=_columns(final.metrics) if final else {},
         )
         if self.writer:
+            if final:
+                metrics = {name: dataclasses.asdict(m) for name, m in final.metrics.items()}
+                evaluation = {"metrics": metrics, **final.details}
+                files.write_json(self.spec.folder / "evaluation.json", evaluation)
             results.write(self.spec.folder / "result.json", result)
             (self.spec.folder / "failure.json").unlink(missing_ok=True)
         return result
+
+
+def _columns(metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Each metric and its standard error; what is not finite has no column."""
+    found: dict[str, float] = {}
+    for name, metric in metrics.items():
+        found |= {name: metric.value, f"{name}_se": metric.se}
+    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def _as_row(found: HeldOut) -> dict[str, Any]:
+    known = {k: v for k, v in dataclasses.asdict(found).items() if k not in ("metrics", "details")}
+    return {k: v for k, v in known.items() if v is not None} | _columns(found.metrics)

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from scaling import accounting, files, identity, machine, results
 from scaling import config as config_lib
-from scaling.data import prepare
 from scaling.errors import UserError
+from scaling.fields.field import Prepared
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RunSpec:
     until: int = 0  # pause, saved and evaluated, at this step; 0 = train to the end
 
 
-def describe(spec: RunSpec, data: prepare.TokenData) -> results.RunResult:
+def describe(spec: RunSpec, data: Prepared) -> results.RunResult:
     """A result's row with everything that is known before training, status "failed"."""
     config = spec.config
     shape = accounting.shape_of(config)
@@ -59,8 +59,8 @@ def describe(spec: RunSpec, data: prepare.TokenData) -> results.RunResult:
         n_params_head=groups["head"],
         n_params_embedding=groups["embedding"] + groups["positions"],
         tokens=tokens,
-        unique_tokens=len(data.train),
-        epochs=tokens / len(data.train),
+        unique_tokens=data.unique,
+        epochs=tokens / data.per_epoch,
         budget=float(spec.budget),
         flops_spent=0.0,
         lr=config.optim.lr,
@@ -85,6 +85,7 @@ def describe(spec: RunSpec, data: prepare.TokenData) -> results.RunResult:
         commit=machine.commit(),
         versions=machine.versions(),
         device=machine.device_name(),
+        field=config.data.field,
     )
 
 
@@ -102,7 +103,7 @@ def claim(config: ConfigDict, folder: Path) -> None:
     files.write_json(path, config_lib.to_json(config))
 
 
-def claim_data(data: prepare.TokenData, folder: Path) -> None:
+def claim_data(data: Prepared, folder: Path) -> None:
     """Write the run's data.json, or check that it was begun on the same tokens."""
     path = folder / "data.json"
     if not path.is_file():

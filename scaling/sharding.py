@@ -14,13 +14,17 @@ import jax
 from flax import nnx
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
+from scaling import accounting
 from scaling.errors import UserError
+from scaling.limits import LABELLED
 from scaling.mesh import AXES, BATCH_AXES
 
 RULES: dict[str, str | None] = {
     # parameters; "embed" is their model width, gathered where they are used
     "embed": "fsdp",
     "positions": None,
+    "patch": None,
+    "classes": None,
     "layers": None,
     # parameters and activations
     "heads": "tensor",
@@ -114,7 +118,9 @@ def check_divides(config, by: Mapping[str, str | None], mesh: Mesh) -> None:
     for key in ("train.batch_size", "eval.batch_size"):
         _divides(key, config[key.split(".")[0]].batch_size, rows, f"{named} of config.parallel")
 
-    context = "data.seq_len", config.data.seq_len
+    context = ("data.seq_len", config.data.seq_len)
+    if config.data.field in LABELLED:
+        context = ("data.height x width in patches", accounting.shape_of(config).seq_len)
     width = "model.width", m.width
     sizes = {
         "embed": width,
@@ -134,6 +140,8 @@ def check_divides(config, by: Mapping[str, str | None], mesh: Mesh) -> None:
     absent = {axis for kind, axes in OF_KIND.items() if kind != m.kind for axis in axes}
     if not m.experts:
         absent.add("experts")
+    if config.data.field in LABELLED:
+        absent.add("vocab")
     for name, axis in by.items():
         if axis is None or mesh.shape[axis] == 1 or name in absent:
             continue

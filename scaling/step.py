@@ -1,6 +1,7 @@
 """The compiled programs of a run: initial state, several training steps per call, evaluation.
 
-Shapes: R runs of one program, K steps of one dispatch, B sequences per step, T positions, V vocabulary.
+Shapes: R runs of one program, K steps of one dispatch, B rows per step. A batch is a tree of arrays
+[K, B, ...], for language the one array `tokens_KBT1`; scaling/fields/ says what a row is.
 
 Programs depend on shapes and static choices alone. Learning rate, weight decay, warm-up, horizon and
 seed are traced values, so that one compiled program serves every run of one size, and several runs of
@@ -23,17 +24,22 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from ml_collections import ConfigDict
 
-from scaling import accelerator, optim, sharding
+from scaling import accelerator, fields, optim, sharding
 from scaling import mesh as meshes
 from scaling.flat import flatten
 from scaling.models import axes, losses
-from scaling.models.transformer import Transformer, language
 
 # What the compiled programs depend on: sections or single keys of the config.
 PROGRAM_KEYS = (
     "model",
+    "data.field",
     "data.vocab_size",
     "data.seq_len",
+    "data.height",
+    "data.width",
+    "data.channels",
+    "data.classes",
+    "data.mixup",
     "optim.name",
     "optim.beta1",
     "optim.beta2",
@@ -67,11 +73,13 @@ class Programs:
     runs: int  # R, 1 where the program trains one run alone
     state_like: Any  # the state of one run as jax.ShapeDtypeStruct with shardings
     init: Any  # seed -> state of one run
-    train: Any  # (state, hyper_R, tokens_RKBT1, first_R, begin_R, end_R) -> (state, metrics_RK)
-    sequence_losses: Any  # (params, tokens_BT1) -> summed loss of each sequence [R, B]
+    train: Any  # (state, hyper_R, batch_RKB, first_R, begin_R, end_R) -> (state, metrics_RK)
+    readings: (
+        Any  # (params, batch_B) -> {"loss": summed over each row's targets, ...}, each [R, B, ...]
+    )
     join: Callable[[Sequence[Any]], Any]  # states of R runs -> the state that `train` takes
     split: Callable[[Any], list[Any]]  # its inverse
-    batch: Callable[[np.ndarray], jax.Array]  # this process's tokens_RKBT1 onto the mesh
+    batch: Callable[[Any], Any]  # this process's batch_RKB onto the mesh
     share: tuple[int, int]  # (k, n): they are the k-th of n parts of the batch
     jitted: Any  # the jitted function behind `train`
 
@@ -100,8 +108,8 @@ class _Functions:
 
     init: Callable  # seed -> state
     init_opt: Callable  # params -> opt
-    train: Callable  # (state, hyper, tokens_KBT1, first, begin, end) -> (state, metrics_K)
-    sequence_losses: Callable  # (params, tokens_BT1) -> [B]
+    train: Callable  # (state, hyper, batch_KB, first, begin, end) -> (state, metrics_K)
+    readings: Callable  # (params, batch_B) -> {name: [B, ...]}
     abstract: Any  # the model's nnx.State as shapes
 
 
@@ -124,18 +132,15 @@ def _functions(
     balance = c.model.balance if c.model.experts else 0.0
     terms = losses.Terms(o.label_smoothing, o.z_loss, o.focal_gamma, balance)
 
-    def build(seed) -> Transformer:
+    field = fields.of(c.data.field)
+
+    def build(seed) -> nnx.Module:
         with nnx.use_eager_sharding(False):
-            return language(
-                c.model,
-                vocab_size=c.data.vocab_size,
-                seq_len=c.data.seq_len,
-                rngs=nnx.Rngs(params=jax.random.key(seed)),
-            )
+            return field.model(c, nnx.Rngs(params=jax.random.key(seed)))
 
     graph, abstract = nnx.split(nnx.eval_shape(lambda: build(0)))
 
-    def as_model(params) -> Transformer:
+    def as_model(params) -> nnx.Module:
         model_state = jax.tree.map(lambda x: x, abstract)  # a copy; the next line writes into it
         nnx.replace_by_pure_dict(model_state, params)
         return nnx.merge(graph, model_state)
@@ -147,34 +152,36 @@ def _functions(
         params = nnx.to_pure_dict(nnx.state(build(seed), nnx.Param))
         return {"params": params, "opt": init_opt(params)}
 
-    def losses_BT(params, tokens_BT1, terms=losses.PLAIN):
+    def loss(params, batch_B):
         with axes.placed_by(place):
-            tokens_BT1 = tokens_BT1.astype(jnp.int32)
-            return as_model(params).losses(tokens_BT1[:, :-1], tokens_BT1[:, 1:], chunk, terms)
+            return field.loss(as_model(params), batch_B, chunk, terms)
 
-    def loss(params, tokens_BT1):
-        return losses_BT(params, tokens_BT1, terms).mean()
+    def readings(params, batch_B):
+        with axes.placed_by(place):
+            return field.readings(as_model(params), batch_B, chunk)
 
-    def loss_and_grads(params, tokens_BT1):
+    def loss_and_grads(params, batch_B):
         if c.train.accumulate == 1:
-            return jax.value_and_grad(loss)(params, tokens_BT1)
-        return apart(micro_batches)(params, tokens_BT1)
+            return jax.value_and_grad(loss)(params, batch_B)
+        return apart(micro_batches)(params, batch_B)
 
-    def micro_batches(params, tokens_BT1):
+    def micro_batches(params, batch_B):
         """Means over A micro-batches, one after another; each has rows of all devices."""
         A = c.train.accumulate
-        tokens_ABT1 = jnp.moveaxis(tokens_BT1.reshape(-1, A, tokens_BT1.shape[-1]), 1, 0)
+        batch_AB = jax.tree.map(
+            lambda x: jnp.moveaxis(x.reshape(-1, A, *x.shape[1:]), 1, 0), batch_B
+        )
 
-        def add(total, tokens_BT1):
-            found = jax.value_and_grad(loss)(params, tokens_BT1)
+        def add(total, batch_B):
+            found = jax.value_and_grad(loss)(params, batch_B)
             return jax.tree.map(lambda t, x: t + x.astype(jnp.float32), total, found), None
 
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (jnp.zeros(()), params))
-        value, grads = jax.tree.map(lambda x: x / A, jax.lax.scan(add, zeros, tokens_ABT1)[0])
+        value, grads = jax.tree.map(lambda x: x / A, jax.lax.scan(add, zeros, batch_AB)[0])
         return value, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
 
-    def one_step(state, hyper, tokens_BT1, step):
-        value, grads = loss_and_grads(state["params"], tokens_BT1)
+    def one_step(state, hyper, batch_B, step):
+        value, grads = loss_and_grads(state["params"], batch_B)
         transform = optim.optimizer(c.optim, hyper)
         updates, opt = transform.update(grads, state["opt"], state["params"])
         lr = optim.learning_rate(c.optim.schedule, step, hyper)
@@ -182,22 +189,20 @@ def _functions(
         metrics = {"loss": value, "grad_norm": optax.global_norm(grads), "lr": lr}
         return {"params": params, "opt": opt}, metrics
 
-    def train(state, hyper, tokens_KBT1, first, begin, end):
+    def train(state, hyper, batch_KB, first, begin, end):
         """Steps [begin, end) of a dispatch whose step 0 is the run's step `first`."""
-        K = tokens_KBT1.shape[0]
+        K = len(jax.tree.leaves(batch_KB)[0])
         zeros_K = {name: jnp.zeros(K, jnp.float32) for name in ("loss", "grad_norm", "lr")}
 
         def body(i, carry):
             state, metrics_K = carry
-            state, metrics = one_step(state, hyper, tokens_KBT1[i], first + i)
+            batch_B = jax.tree.map(lambda x_KB: x_KB[i], batch_KB)
+            state, metrics = one_step(state, hyper, batch_B, first + i)
             return state, {k: v.at[i].set(metrics[k]) for k, v in metrics_K.items()}
 
         return jax.lax.fori_loop(begin, end, body, (state, zeros_K))
 
-    def sequence_losses(params, tokens_BT1):
-        return losses_BT(params, tokens_BT1).sum(axis=-1)
-
-    return _Functions(init, init_opt, train, sequence_losses, abstract)
+    return _Functions(init, init_opt, train, readings, abstract)
 
 
 def _chosen(key: str, mesh: Mesh) -> tuple[ConfigDict, accelerator.Choice]:
@@ -257,21 +262,26 @@ def _programs(key: str) -> Programs:
         out_shardings=(state_shardings, everywhere),
         compiler_options=choice.options or None,
     )
-    sequence_losses = jax.jit(
-        f.sequence_losses,
+    readings = jax.jit(
+        f.readings,
         in_shardings=(param_shardings, sharding.batch_sharding(mesh)),
         out_shardings=everywhere,
     )
 
-    def whole(tokens_BT1):
+    def whole(batch_B):
         """A batch that every process holds, each handing over its own rows."""
-        return jax.make_array_from_callback(
-            tokens_BT1.shape, sharding.batch_sharding(mesh), lambda rows: tokens_BT1[rows]
+        rows = sharding.batch_sharding(mesh)
+        return jax.tree.map(
+            lambda x_B: jax.make_array_from_callback(x_B.shape, rows, lambda part: x_B[part]),
+            batch_B,
         )
 
-    def train_one(state, hyper_R, tokens_KBT1, first_R, begin_R, end_R):
+    def one_run(params, batch_B):
+        return jax.tree.map(lambda x_B: x_B[None], readings(params, whole(batch_B)))
+
+    def train_one(state, hyper_R, batch_KB, first_R, begin_R, end_R):
         hyper = {k: v[0] for k, v in hyper_R.items()}
-        return train(state, hyper, tokens_KBT1, first_R[0], begin_R[0], end_R[0])
+        return train(state, hyper, batch_KB, first_R[0], begin_R[0], end_R[0])
 
     return Programs(
         mesh=mesh,
@@ -279,11 +289,11 @@ def _programs(key: str) -> Programs:
         state_like=state_like,
         init=jax.jit(f.init, out_shardings=state_shardings, compiler_options=_quick()),
         train=train_one,
-        sequence_losses=lambda params, tokens_BT1: sequence_losses(params, whole(tokens_BT1))[None],
+        readings=one_run,
         join=lambda states: states[0],
         split=lambda state: [state],
-        batch=lambda tokens_RKBT1: jax.make_array_from_process_local_data(
-            batch_sharding, tokens_RKBT1[0]
+        batch=lambda batch_RKB: jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(batch_sharding, x[0]), batch_RKB
         ),
         share=sharding.batch_share(mesh),
         jitted=train,
@@ -342,14 +352,14 @@ def _packed(key: str, runs: int) -> Programs:
         state_like=state_like,
         init=jax.jit(f.init, out_shardings=alone, compiler_options=_quick()),
         train=train,
-        sequence_losses=jax.jit(
-            over_runs(f.sequence_losses, shared=1),
+        readings=jax.jit(
+            over_runs(f.readings, shared=1),
             in_shardings=(by_run, everywhere),
             out_shardings=by_run,
         ),
         join=join,
         split=split,
-        batch=lambda tokens_RKBT1: jax.device_put(tokens_RKBT1, by_run),
+        batch=lambda batch_RKB: jax.device_put(batch_RKB, by_run),
         share=(0, 1),
         jitted=train,
     )

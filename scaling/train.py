@@ -16,8 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import bar, compiled, distributed, profile, results, step
-from scaling.data import pipeline, prepare
+from scaling import bar, compiled, distributed, fields, profile, results, step
 from scaling.errors import Preempted
 from scaling.evaluate import HeldOut, evaluate
 from scaling.identity import run_id
@@ -89,10 +88,9 @@ def train_runs(
     seats = 1 if alone else -(-len(specs) // devices) * devices  # some may stay empty
     with distributed.together():
         compiled.insist_fits(config, seats)
-        data = prepare.prepare(config.data)
-        held_out = pipeline.held_out_windows(
-            data.valid, seq_len=config.data.seq_len, count=config.eval.tokens
-        )
+        field = fields.of(config.data.field)
+        data = field.prepare(config)
+        held_out = data.held_out(config)
     distributed.same("data", data.fingerprint)
     programs = step.programs(config, seats)
     with contextlib.ExitStack() as stack:
@@ -122,9 +120,10 @@ def train_runs(
         agree = distributed.Agreement(before_writing)
 
         # ---- restore
-        states = [
-            runs[i].restore(programs) if i in runs else programs.init(0) for i in range(seats)
-        ]
+        with compiled.ahead(config, programs):  # initialisation, too, takes as long as its compiler
+            states = [
+                runs[i].restore(programs) if i in runs else programs.init(0) for i in range(seats)
+            ]
         state = programs.join(states)
         del states
         hyper_of = {i: run.hyper for i, run in runs.items()}
@@ -152,17 +151,18 @@ def train_runs(
             line.set_postfix(bar.figures(runs.values()), refresh=False)
 
         def evaluated() -> list[HeldOut]:
-            def losses(tokens_BT1):
-                return programs.sequence_losses(state["params"], tokens_BT1)
+            def readings(batch_B):
+                return programs.readings(state["params"], batch_B)
 
-            return evaluate(losses, held_out, data.byte_lengths, config.eval.batch_size)
+            return evaluate(readings, held_out, field, config.eval.batch_size)
 
         # ---- step, log, save
         pending = None
         while any(run.training for run in runs.values()):
             windows = {i: run.window() for i, run in runs.items()}
-            tokens = {i: runs[i].tokens(w) for i, w in windows.items()}
-            filler = next(iter(tokens.values()))
+            batches = {i: runs[i].batch(w) for i, w in windows.items()}
+            filler = next(iter(batches.values()))
+            of_seats = [batches.get(i, filler) for i in range(seats)]
             begin_R, end_R, first_R = (
                 np.array(
                     [getattr(windows[i], k) if i in runs else 0 for i in range(seats)], np.int32
@@ -172,7 +172,7 @@ def train_runs(
             state, metrics = programs.train(
                 state,
                 hyper_R,
-                programs.batch(np.stack([tokens.get(i, filler) for i in range(seats)])),
+                programs.batch(jax.tree.map(lambda *x_KB: np.stack(x_KB), *of_seats)),
                 first_R,
                 begin_R,
                 end_R,

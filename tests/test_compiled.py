@@ -52,6 +52,22 @@ def test_the_state_is_updated_in_place(config):
         assert program.memory_analysis().alias_size_in_bytes >= state, runs
 
 
+def test_a_run_compiles_its_training_program_once(config, tmp_path, caplog):
+    """Ahead, in a thread; the first call finds just that program."""
+    config = config_lib.with_values(
+        config, {"optim.beta1": 0.87, "train.tokens": 1280}
+    )  # a new one
+    for runs, made in ((1, {"train": 1, "readings": 1}), (2, {"apply": 2})):  # packed: both
+        configs = [config_lib.with_values(config, {"seed": seed}) for seed in range(runs)]
+        folders = [tmp_path / f"{runs}-{seed}" for seed in range(runs)]
+        caplog.clear()
+        with jax.log_compiles():
+            train_lib.train_runs([RunSpec(*one) for one in zip(configs, folders, strict=True)])
+        for name, times in made.items():
+            lowered = [m for m in caplog.messages if m.startswith(f"Compiling jit({name}) ")]
+            assert len(lowered) == times, (runs, name)
+
+
 def test_flops_are_those_of_the_compiler_where_it_counts_right(eight):
     flops = accounting.flops_per_token(accounting.shape_of(config_of("dp")), "exact") * 8 * 48 / 8
     for name in ORDINARY:

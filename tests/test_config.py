@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from configs import sweeps
+from configs import algorithms, fields, sweeps
 from scaling import accounting
 from scaling import config as config_lib
 from scaling.errors import UserError
@@ -14,6 +14,23 @@ from scaling.sweep import plan
 from tests.conftest import ROOT
 
 CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.py") if p.name != "__init__.py")
+
+
+@pytest.mark.parametrize("study", [f"{f}.{k}" for f in fields.FIELDS for k in fields.SWEEPS])
+def test_every_study_of_a_field_plans(study):
+    runs = plan.plan(config_lib.load(f"{ROOT}/configs/fields.py:{study}"))
+    n_params, tokens = ({getattr(run, name) for run in runs} for name in ("n_params", "tokens"))
+    swept = n_params if study.endswith("params") else tokens
+    assert max(swept) / min(swept) > 10**1.5
+    assert sum(run.flops for run in runs) < 1e13
+
+
+@pytest.mark.parametrize(
+    "family", [f"{q}.{f}" for q, (_, families) in algorithms.QUESTIONS.items() for f in families]
+)
+def test_every_family_plans_the_same_computes(family):
+    runs = plan.plan(config_lib.load(f"{ROOT}/configs/algorithms.py:{family}"))
+    assert len(runs) == 4 * 4 * 3 and sum(run.flops for run in runs) < 1.5e13
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scaling import fields
 from scaling.evaluate import evaluate
+from scaling.fields.field import HeldOutRows
 from scaling.models.losses import token_losses
 
 
@@ -23,11 +25,16 @@ def test_mean_error_and_bits_per_byte_with_a_partial_batch():
     tokens[:, 0] = [1, 2, 3, 4, 5]  # the loss of a sequence: three targets, its number each
     byte_lengths = np.full(256, 2)
 
-    def sequence_losses(batch):
+    def readings(batch):
         assert batch.shape == (2, 4)
-        return np.stack([3.0 * batch[:, 0], 6.0 * batch[:, 0]])
+        loss_RB = np.stack([3.0 * batch[:, 0], 6.0 * batch[:, 0]])
+        return {"loss": loss_RB, "correct": np.stack([batch[:, 0] > 3, batch[:, 0] > 9])}
 
-    found, other = evaluate(sequence_losses, tokens, byte_lengths, batch=2)
+    rows = HeldOutRows(tokens, 3, bytes_N=byte_lengths[tokens[:, 1:]].sum(axis=1))
+    found, other = evaluate(readings, rows, fields.of("language"), batch=2)
+    assert found.metrics["accuracy"].value == pytest.approx(2 / 15)
+    assert found.metrics["perplexity"].value == pytest.approx(math.exp(3.0))
+    assert other.metrics["accuracy"].value == 0
     assert other.loss == pytest.approx(6.0)
     assert found.loss == pytest.approx(3.0)
     assert found.loss_se == pytest.approx(np.std([1, 2, 3, 4, 5], ddof=1) / math.sqrt(5))

@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
         params = model.init(key, jnp.zeros((1, size.seq_len), jnp.int32))["params"]
         transform = optax.chain(
             optax.clip_by_global_norm(turns.CLIP),
-            optax.adamw(turns.LR, *turns.BETAS, turns.EPS, weight_decay=turns.WEIGHT_DECAY),
+            optax.adamw(args.lr, *turns.BETAS, turns.EPS, weight_decay=turns.WEIGHT_DECAY),
         )
         return TrainState.create(apply_fn=model.apply, params=params, tx=transform)
 
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
             before = metrics
         return float(np.asarray(metrics["loss"]))
 
-    return turns.serve(train)
+    return turns.serve(train, args.steps)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     transform = optax.chain(
         optax.clip_by_global_norm(turns.CLIP),
         optax.adamw(
-            turns.LR, *turns.BETAS, turns.EPS, weight_decay=turns.WEIGHT_DECAY,
+            args.lr, *turns.BETAS, turns.EPS, weight_decay=turns.WEIGHT_DECAY,
             mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
         ),
     )  # fmt: skip
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
             *state, value = step(*state, next(stream))
         return float(value)
 
-    return turns.serve(train)
+    return turns.serve(train, args.steps)
 
 
 if __name__ == "__main__":

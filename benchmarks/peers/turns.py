@@ -2,7 +2,8 @@
 
 It prints one JSON line when it has compiled and trained its first steps. For every line of its standard
 input, a number of steps, it trains that many and prints what it took. It ends with its input. Between
-turns it waits for input and leaves the cores to the others. Needs nothing but numpy.
+turns it waits for input and leaves the cores to the others. With `--steps` it trains those and ends, as a
+run of its own. Needs nothing but numpy.
 
 Shapes: B sequences, T positions.
 """
@@ -25,11 +26,13 @@ LR, BETAS, EPS, WEIGHT_DECAY, CLIP = 1e-3, (0.9, 0.95), 1e-8, 0.1, 1.0
 
 
 def arguments(argv: list[str], modes: tuple[str, ...] = ("",)) -> argparse.Namespace:
-    """`--size`, `--tokens` (a .npy of bytes) and `--mode`."""
+    """`--size`, `--tokens` (a .npy of bytes), `--mode`, `--lr` and `--steps`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, required=True)
     parser.add_argument("--tokens", required=True, help=".npy of uint8 tokens to train on")
     parser.add_argument("--mode", choices=modes, default=modes[0])
+    parser.add_argument("--lr", type=float, default=LR)
+    parser.add_argument("--steps", type=int, default=0, help="train these and end; 0: take turns")
     return parser.parse_args(argv)
 
 
@@ -54,9 +57,14 @@ def asked() -> Iterator[int]:
         yield int(line)
 
 
-def serve(train: Callable[[int], float], first_steps: int = 2) -> int:
-    """Train in turns. `train` takes steps, and returns the last loss when all of them are done."""
-    say(loss=train(first_steps))
+def serve(train: Callable[[int], float], steps: int) -> int:
+    """Train `steps` and end; in turns where they are 0, after two first steps.
+
+    `train` takes steps, and returns the last loss when all of them are done.
+    """
+    say(loss=train(steps or 2))
+    if steps:
+        return 0
     for steps in asked():
         start = time.perf_counter()
         loss = train(steps)

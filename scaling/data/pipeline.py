@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,13 +31,13 @@ def permute(index: np.ndarray, size: int, key: tuple[int, int]) -> np.ndarray:
     while outside.any():  # fewer than three of four fall outside, so a few turns
         left, right = out[outside] >> half, out[outside] & mask
         for r in range(ROUNDS):
-            left, right = right, left ^ (_mix(right, key, r) & mask)
+            left, right = right, left ^ (mix(right, key, r) & mask)
         out[outside] = (left << half) | right
         outside = out >= np.uint64(size)
     return out
 
 
-def _mix(x: np.ndarray, key: tuple[int, int], r: int) -> np.ndarray:
+def mix(x: np.ndarray, key: tuple[int, int], r: int | str) -> np.ndarray:
     """splitmix64 (Steele et al. 2014) of the value, the key and the round."""
     salt = int.from_bytes(hashlib.sha256(f"{key[0]}/{key[1]}/{r}".encode()).digest()[:8], "big")
     with np.errstate(over="ignore"):
@@ -44,6 +45,38 @@ def _mix(x: np.ndarray, key: tuple[int, int], r: int) -> np.ndarray:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
+
+
+class Order:
+    """Which of `size` things stand in each row of dispatch k: all once per epoch, in a new order each.
+
+    This host has rows host * B / hosts and on of the B rows of a step.
+    """
+
+    def __init__(self, size: int, *, batch_size: int, steps: int, seed: int, host=0, hosts=1):
+        self.size, self.batch_size, self.steps, self.seed = size, batch_size, steps, seed
+        share = batch_size // hosts
+        self.rows = slice(host * share, (host + 1) * share)
+
+    def __getitem__(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(epoch_KB, index_KB), int64."""
+        per_dispatch = self.steps * self.batch_size
+        position = k * per_dispatch + np.arange(per_dispatch, dtype=np.int64)
+        position_KB = position.reshape(self.steps, self.batch_size)[:, self.rows]
+        epoch_KB, place_KB = np.divmod(position_KB, self.size)
+        index_KB = np.empty_like(place_KB)
+        for e in np.unique(epoch_KB):
+            here = epoch_KB == e
+            index_KB[here] = permute(place_KB[here], self.size, (self.seed, int(e)))
+        return epoch_KB, index_KB
+
+
+class Source(Protocol):
+    """Random access to dispatches: element k is a pure function of (seed, k)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, k: int) -> Any: ...
 
 
 class Dispatches:
@@ -60,34 +93,27 @@ class Dispatches:
         host: int = 0,
         hosts: int = 1,
     ):
-        self.tokens, self.seed = tokens, seed
-        self.seq_len, self.batch_size, self.steps = seq_len, batch_size, steps
+        self.tokens, self.seq_len = tokens, seq_len
         self.windows = (len(tokens) - 1) // seq_len
         if self.windows < 1:
             raise UserError(
                 f"config.data: {len(tokens)} training tokens do not fill one sequence of "
                 f"config.data.seq_len={seq_len}; add documents"
             )
-        share = batch_size // hosts
-        self.rows = slice(host * share, (host + 1) * share)
+        self.order = Order(
+            self.windows, batch_size=batch_size, steps=steps, seed=seed, host=host, hosts=hosts
+        )
 
     def __len__(self) -> int:
         return 1 << 40
 
     def __getitem__(self, k: int) -> np.ndarray:
-        per_dispatch = self.steps * self.batch_size
-        position = k * per_dispatch + np.arange(per_dispatch, dtype=np.int64)
-        position_KB = position.reshape(self.steps, self.batch_size)[:, self.rows]
-        epoch, place = np.divmod(position_KB.ravel(), self.windows)
-        window = np.empty(len(place), np.int64)
-        for e in np.unique(epoch):
-            here = epoch == e
-            window[here] = permute(place[here], self.windows, (self.seed, int(e)))
-        offsets = window[:, None] * self.seq_len + np.arange(self.seq_len + 1)
-        return self.tokens[offsets].reshape(*position_KB.shape, self.seq_len + 1)
+        _, window_KB = self.order[k]
+        offsets = window_KB[..., None] * self.seq_len + np.arange(self.seq_len + 1)
+        return self.tokens[offsets]
 
 
-def iterate(source: Dispatches, start: int, prefetch: int) -> Iterator[np.ndarray]:
+def iterate(source: Source, start: int, prefetch: int) -> Iterator[Any]:
     """Elements start, start + 1, ... read ahead by a grain thread; costs the same for any start."""
     import grain  # takes as long to import as a small step takes to train: not before the first one
 

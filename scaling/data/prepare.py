@@ -6,11 +6,10 @@ joined by the separator), `tokenizer.json` for BPE, and `meta.json`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from scaling.data import sources
+from scaling.data import cache, sources, text_steps
 from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
 from scaling.errors import UserError
 
 FORMAT = 1
 BATCH = 256  # documents per call of the tokenizer
-VERIFY_BELOW = 1 << 30  # bytes; larger token files are checked by their size alone
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,13 @@ class TokenData:
     folder: Path
 
 
-def cache_root(data) -> Path:
-    chosen = data.cache_dir or os.environ.get("SCALING_CACHE") or "~/.cache/scaling"
-    return Path(chosen).expanduser()
-
-
 def prepare(data) -> TokenData:
     """The tokenised data of the config's `data` section, from the cache or made now.
 
     Raises UserError where documents are missing, their hash differs from `data.hash`, or the cache
     is damaged.
     """
-    root = cache_root(data)
+    root = cache.root(data)
     folder = root / "tokens" / f"{data.name.replace('/', '_')}-{_cache_key(data)}"
     if not (folder / "meta.json").is_file():
         _build(data, root, folder)
@@ -70,27 +63,27 @@ def _cache_key(data) -> str:
         "valid_fraction": data.valid_fraction,
         "tokenizer": tokenizer,
     }
+    if settings := text_steps.of(data).settings():
+        parts["steps"] = settings
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _build(data, root: Path, folder: Path) -> None:
     documents, held_out = sources.documents(data, root)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
-    try:
-        digest = hashlib.sha256()
-        training_texts = (
-            text
-            for is_valid, text in _split(documents, held_out, data.valid_fraction, hashlib.sha256())
-            if not is_valid
-        )
+    with cache.made_once(folder) as work:
+        steps, plan = text_steps.of(data), None
+        if steps.settings():
+            plan = text_steps.plan(documents, held_out, data.valid_fraction, steps)
+        digest, unused = hashlib.sha256(), hashlib.sha256()
+        split = functools.partial(_split, documents, held_out, data.valid_fraction, steps, plan)
+        training_texts = (text for is_valid, text in split(unused) if not is_valid)
         tokenizer = _tokenizer(data, work, training_texts)
-        stream = _split(documents, held_out, data.valid_fraction, digest)
+        stream = split(digest)
         counts = _write_tokens(stream, tokenizer, work)
-        for split, count in counts.items():
+        for name, count in counts.items():
             if not count:
                 raise UserError(
-                    f"config.data: no document in the {split} split; change "
+                    f"config.data: no document in the {name} split; change "
                     f"config.data.valid_fraction={data.valid_fraction} or add documents"
                 )
         meta = {
@@ -99,29 +92,26 @@ def _build(data, root: Path, folder: Path) -> None:
             "documents_hash": digest.hexdigest(),
             "tokenizer": tokenizer.fingerprint,
             "tokens": counts,
-            "sha256": {split: _file_hash(work / f"{split}.bin") for split in counts},
+            "sha256": {name: cache.file_hash(work / f"{name}.bin") for name in counts},
         }
+        if plan:
+            meta["steps"] = {"settings": steps.settings(), "removed": dict(plan.removed)}
         np.save(work / "byte_lengths.npy", tokenizer.byte_lengths())
         (work / "meta.json").write_text(json.dumps(meta, indent=1))
-        try:
-            work.rename(folder)
-        except OSError:
-            if not (folder / "meta.json").is_file():  # else another process was first
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
-def _split(documents, held_out, fraction, digest) -> Iterator[tuple[bool, str]]:
-    """(is held out, document); a document is held out by its own hash, wherever it stands."""
-    for text in documents:
-        encoded = text.encode("utf-8")
-        digest.update(encoded)
-        draw = int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big") / 2**64
-        yield held_out is None and draw < fraction, text
-    for text in held_out or ():
+def _split(documents, held_out, fraction, steps, plan, digest) -> Iterator[tuple[bool, str]]:
+    """(is held out, document); a document is held out by its own hash, wherever it stands, or by plan."""
+    for number, text in enumerate(documents, plan.held_out if plan else 0):
         digest.update(text.encode("utf-8"))
-        yield True, text
+        if plan is None:
+            yield held_out is None and text_steps.draw(text) < fraction, text
+        elif plan.fates[number] != text_steps.REMOVED:
+            yield plan.fates[number] == text_steps.VALID, steps.apply(text)
+    for number, text in enumerate(held_out or ()):
+        digest.update(text.encode("utf-8"))
+        if plan is None or plan.fates[number] != text_steps.REMOVED:
+            yield True, steps.apply(text)
 
 
 def _tokenizer(data, work: Path, training_texts: Iterable[str]) -> Tokenizer:
@@ -176,31 +166,21 @@ def _dtype(tokenizer: Tokenizer) -> np.dtype:
     return np.min_scalar_type(tokenizer.vocab_size - 1)
 
 
-def _file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _load(data, folder: Path) -> TokenData:
     meta = json.loads((folder / "meta.json").read_text())
     dtype = np.dtype(meta["dtype"])
     for split, count in meta["tokens"].items():
-        path = folder / f"{split}.bin"
-        size = path.stat().st_size if path.is_file() else -1
-        intact = size == count * dtype.itemsize
-        if intact and size < VERIFY_BELOW:
-            intact = _file_hash(path) == meta["sha256"][split]
-        if not intact:
-            raise UserError(
-                f"{path}: damaged (hash or size differs); delete {folder} and run again"
-            )
+        size = count * dtype.itemsize
+        cache.check_file(folder / f"{split}.bin", size, meta["sha256"][split])
     if not meta["documents_hash"].startswith(data.hash):
         raise UserError(
             f"config.data.hash={data.hash}: the documents' SHA-256 begins "
             f"{meta['documents_hash'][:16]}; use the documents this study was made with, or set "
             "config.data.hash to accept these"
         )
-    parts = (meta["documents_hash"], meta["tokenizer"], *meta["sha256"].values())
+    parts = [meta["documents_hash"], meta["tokenizer"], *meta["sha256"].values()]
+    if "steps" in meta:
+        parts.append(json.dumps(meta["steps"], sort_keys=True))
     train: np.ndarray = np.memmap(folder / "train.bin", dtype, "r")
     if data.unique_tokens:
         if data.unique_tokens > len(train):

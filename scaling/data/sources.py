@@ -84,33 +84,8 @@ class TfdsDocuments:
 
 
 def _tfds_documents(name: str, split: str, data, cache_dir: Path) -> TfdsDocuments:
-    import tensorflow_datasets as tfds
-    import tensorflow_datasets.text
+    from scaling.data import corpus, tfds_names  # noqa: F401  corpus registers python_sources
 
-    from scaling.data import corpus  # noqa: F401  registers python_sources
-
-    tfds.disable_progress_bar()
-    data_dir = cache_dir / "tfds"
-    try:
-        builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
-        builder.download_and_prepare()
-        source = builder.as_data_source(split=split)
-    except UserError:
-        raise
-    except tfds.core.DatasetNotFoundError as error:
-        raise UserError(
-            f"config.data.name={name!r}: TFDS knows no such data set; see `embedded`, "
-            "`text_folder`, or a name of the TFDS catalogue"
-        ) from error
-    except Exception as error:  # download, disk and Beam errors come in many types
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"config.data.name={name!r} could not be prepared in {data_dir}: {reason}; prepare it "
-            "once with `tfds build --file_format=array_record` where there is a network"
-        ) from error
-    features = builder.info.features
-    if data.text_key not in features:
-        raise UserError(
-            f"config.data.text_key={data.text_key!r}: {name} has {', '.join(sorted(features))}"
-        )
-    return TfdsDocuments(source, data.text_key)
+    found = tfds_names.prepared(name, "language", cache_dir)
+    tfds_names.require(found, (data.text_key,), name, f"config.data.text_key={data.text_key!r}")
+    return TfdsDocuments(tfds_names.records(found, split, name), data.text_key)

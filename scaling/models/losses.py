@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,9 @@ from scaling.models import axes
 
 LARGE = 8192  # vocabulary from which on "auto" takes chunks: smaller logits are smaller than activations
 CHUNK = 128  # positions of a chunk, at most
+SMALL = (
+    16  # a context whose divisors are all smaller is taken whole: that many loops would take longer
+)
 
 
 @dataclass(frozen=True)
@@ -82,26 +86,22 @@ def followed(losses_BT: jax.Array, objective_BT: jax.Array) -> jax.Array:
     return objective_BT + jax.lax.stop_gradient(losses_BT - objective_BT)
 
 
-def in_chunks(
-    logits_of: Callable[[jax.Array], jax.Array],
-    x_BTD: jax.Array,
-    targets_BT: jax.Array,
-    chunk: int,
-    terms: Terms = PLAIN,
-) -> jax.Array:
-    """`token_losses(logits_of(x_BTD), targets_BT)`, `chunk` positions after another; 0 takes all at once.
+def trained_losses(logits_BTV: jax.Array, targets_BT: jax.Array, terms: Terms) -> jax.Array:
+    """`token_losses(logits_BTV, targets_BT)` with the gradient of the objective of `terms`."""
+    losses_BT = token_losses(logits_BTV, targets_BT)
+    if terms == PLAIN:
+        return losses_BT
+    return followed(losses_BT, token_losses(logits_BTV, targets_BT, terms))
 
-    With `terms` the gradient is their objective's. The backward pass computes the logits of each chunk again, so
-    that those of one exist at any time.
+
+def in_chunks(
+    of: Callable[[jax.Array, jax.Array], Any], x_BTD: jax.Array, targets_BT: jax.Array, chunk: int
+) -> Any:
+    """`of(x_BTD, targets_BT)`, a tree of `[B, T]`, `chunk` positions after another; 0 takes all at once.
+
+    The backward pass computes what `of` needs, the logits of each chunk, again, so that those of one exist at any time.
     """
     B, T = targets_BT.shape
-
-    def of(x_BCD, targets_BC):
-        logits_BCV = logits_of(x_BCD)
-        losses_BC = token_losses(logits_BCV, targets_BC)
-        if terms == PLAIN:
-            return losses_BC
-        return followed(losses_BC, token_losses(logits_BCV, targets_BC, terms))
 
     if not chunk or chunk >= T:
         return of(x_BTD, targets_BT)
@@ -112,18 +112,20 @@ def in_chunks(
 
     x_NBCD = jnp.moveaxis(x_BTD.reshape(B, T // chunk, chunk, -1), 1, 0)
     targets_NBC = jnp.moveaxis(targets_BT.reshape(B, T // chunk, chunk), 1, 0)
-    return jnp.moveaxis(jax.lax.map(one, (x_NBCD, targets_NBC)), 0, 1).reshape(B, T)
+    found = jax.lax.map(one, (x_NBCD, targets_NBC))
+    return jax.tree.map(lambda y_NBC: jnp.moveaxis(y_NBC, 0, 1).reshape(B, T), found)
 
 
 def pick_chunk(choice: int, *, vocab_size: int, seq_len: int, sequence_shards: int = 1) -> int:
     """Resolve config.model.loss_chunk: positions of a chunk, 0 for all at once.
 
-    -1 takes chunks of CHUNK where the vocabulary is LARGE and positions are not split over devices. Raises
+    -1 takes chunks of at most CHUNK where the vocabulary is LARGE and positions are not split over devices. Raises
     UserError where a chunk does not divide the context, or where positions are split.
     """
     if choice == -1:
         whole = vocab_size < LARGE or sequence_shards > 1
-        return 0 if whole else max(d for d in range(1, CHUNK + 1) if seq_len % d == 0)
+        best = max(d for d in range(1, CHUNK + 1) if seq_len % d == 0)
+        return 0 if whole or best < SMALL else best
     if choice and sequence_shards > 1:
         raise UserError(
             f"config.model.loss_chunk={choice} cuts positions that config.parallel.sequence={sequence_shards} "

@@ -127,7 +127,22 @@ class TokenHead:
     ) -> jax.Array:
         """`[B, T]`, of `chunk` positions at a time, see `losses.in_chunks`."""
         head_DV = self._head(net, shared)
-        return losses.in_chunks(lambda x: _logits(net, x, head_DV), x_BTD, targets_BT, chunk, terms)
+
+        def of(x_BCD, targets_BC):
+            return losses.trained_losses(_logits(net, x_BCD, head_DV), targets_BC, terms)
+
+        return losses.in_chunks(of, x_BTD, targets_BT, chunk)
+
+    def losses_and_hits(self, net, x_BTD, shared, targets_BT, chunk: int = 0):
+        """(losses, whether the target is the likeliest token), each `[B, T]`."""
+        head_DV = self._head(net, shared)
+
+        def of(x_BCD, targets_BC):
+            logits_BCV = _logits(net, x_BCD, head_DV)
+            hits_BC = logits_BCV.argmax(axis=-1) == targets_BC
+            return losses.token_losses(logits_BCV, targets_BC), hits_BC
+
+        return losses.in_chunks(of, x_BTD, targets_BT, chunk)
 
     def _head(self, net, embedding_VD) -> jax.Array:
         if net.head_DV is None:

@@ -67,6 +67,17 @@ class Transformer(nnx.Module):
             return losses.followed(found, found + terms.balance * balance)
         return found
 
+    def losses_and_hits(self, inputs, targets, chunk: int = 0):
+        """(losses as above, whether the target is the likeliest), one for each target."""
+        assert isinstance(self.outputs, TokenHead), "labels have their logits, see `__call__`"
+        x_BTD, shared, _ = self._hidden(inputs)
+        return self.outputs.losses_and_hits(self, x_BTD, shared, targets, chunk)
+
+    def last_logits(self, inputs):
+        """Logits after the last position."""
+        x_BTD, shared, _ = self._hidden(inputs)
+        return self.outputs(self, x_BTD[:, -1:], shared)[:, 0]
+
     def _own(self, params):
         for name, param in params.items():
             setattr(self, name, param)

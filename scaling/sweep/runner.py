@@ -221,10 +221,10 @@ def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
 
     Raises UserError; also where a run of this plan has a result on other tokens.
     """
-    from scaling import compiled, mesh, sharding
-    from scaling.data import prepare
+    from scaling import compiled, fields, mesh, sharding
 
-    fingerprint = prepare.prepare(runs[0].config.data).fingerprint
+    config = runs[0].config
+    fingerprint = fields.of(config.data.field).prepare(config).fingerprint
     planned = {
         run.run_id
         for run in runs

@@ -239,11 +239,10 @@ class Worker:
 
     def _stop(self, part: Part, turn: Turn) -> results.RunResult:
         """Write the result of a run that successive halving ended."""
-        from scaling import run_spec
-        from scaling.data import prepare
+        from scaling import fields, run_spec
 
         spec = part.spec(self.workdir, self.role)
-        described = run_spec.describe(spec, prepare.prepare(spec.config.data))
+        described = run_spec.describe(spec, fields.of(spec.config.data.field).prepare(spec.config))
         row = self.halving.row(described, part.run, turn)
         results.write(spec.folder / "result.json", row)
         (spec.folder / "failure.json").unlink(missing_ok=True)
@@ -251,15 +250,17 @@ class Worker:
 
     def _fail(self, part: Part, reason: str) -> None:
         """The run's row with its reason, kept until a later launch tries it again."""
-        from scaling import run_spec
-        from scaling.data import prepare
+        from scaling import fields, run_spec
 
         self.problems.append(f"{part.run.run_id}: {reason}")
         if not distributed.writer():
             return
         spec = part.spec(self.workdir, self.role)
         try:
-            row = replace(run_spec.describe(spec, prepare.prepare(spec.config.data)), reason=reason)
+            row = replace(
+                run_spec.describe(spec, fields.of(spec.config.data.field).prepare(spec.config)),
+                reason=reason,
+            )
             files.write_json(
                 spec.folder / "failure.json", {**results.to_json(row), "launch": self.launch}
             )

@@ -23,7 +23,10 @@ def test_chunks_give_the_losses_and_gradients_of_all_at_once(chunk):
 
     def weighted(chunk):
         def total(x_BTD, head_DV):
-            found_BT = losses.in_chunks(lambda x: x @ head_DV, x_BTD, targets_BT, chunk)
+            def of(x, y):
+                return losses.token_losses(x @ head_DV, y)
+
+            found_BT = losses.in_chunks(of, x_BTD, targets_BT, chunk)
             return (found_BT * jnp.arange(B * T).reshape(B, T)).sum(), found_BT
 
         return jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))(x_BTD, head_DV)
@@ -113,7 +116,10 @@ def test_training_follows_the_objective_and_reports_the_cross_entropy(chunk):
     terms = TERMS["all"]
 
     def trained(head_DV):
-        return losses.in_chunks(lambda x: x @ head_DV, x_BTD, targets_BT, chunk, terms).mean()
+        def of(x, y):
+            return losses.trained_losses(x @ head_DV, y, terms)
+
+        return losses.in_chunks(of, x_BTD, targets_BT, chunk).mean()
 
     value, slope_DV = jax.value_and_grad(trained)(head_DV)
     plain = losses.token_losses(x_BTD @ head_DV, targets_BT).mean()
@@ -149,7 +155,7 @@ def test_terms_train_alike_on_a_split_vocabulary_and_leave_the_held_out_loss(con
     }.items():
         programs = step.programs(config_lib.with_values(config, chosen))
         state = programs.init(0)
-        held_out = np.asarray(programs.sequence_losses(state["params"], tokens_KBT1[0]))
+        held_out = np.asarray(programs.readings(state["params"], tokens_KBT1[0])["loss"])
         batch = programs.batch(tokens_KBT1[None])
         _, metrics = programs.train(state, hyper_R, batch, zero_R, zero_R, zero_R + 8)
         found[name] = held_out, *(np.asarray(metrics[k])[:8] for k in ("loss", "grad_norm"))

@@ -32,7 +32,9 @@ STALE = 60.0
 def row(name: str, **values) -> results.RunResult:
     """A done run of 1e6 tokens and 6e9 FLOPs: 10 s of training and 2 s beside it."""
     kinds = {"int": 1, "float": 1.0, "str": "x", "float | None": 1.0, "int | None": 1}
-    made = {f.name: kinds[f.type] for f in dataclasses.fields(results.RunResult)}
+    made = {
+        f.name: kinds[f.type] for f in dataclasses.fields(results.RunResult) if f.name != "metrics"
+    }
     made |= dict(run_id=name, status="done", reason="", role="sweep", loss=3.0, n_params=1000)
     made |= dict(tokens=1_000_000, flops_exact=6e9, tokens_per_second=1e5, wall_time=12.0)
     return results.RunResult(**made | values)

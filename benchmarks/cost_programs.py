@@ -1,0 +1,84 @@
+"""One training program of `cost_scaling`: what it takes to compile, to hold, and to train a step."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+
+from scaling import accounting, compiled, footprint, optim, step
+from scaling import config as config_lib
+
+STEPS = 8  # of one dispatch, at most
+TURN = 0.4  # seconds of one, at least
+
+
+@dataclass
+class Program:
+    """A compiled training program, its state, and what it has cost so far."""
+
+    row: dict[str, float]
+    call: Callable[[int], None]  # train so many steps
+    steps: int = 1  # of one turn
+    walls: list[float] = field(default_factory=list)  # seconds per step of each turn
+    cpus: list[float] = field(default_factory=list)
+
+    def turn(self) -> None:
+        start, cpu = time.perf_counter(), time.process_time()
+        self.call(self.steps)
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        self.walls.append(wall / self.steps)
+        self.cpus.append(cpu / self.steps)
+
+    def finished(self) -> dict[str, float]:
+        found = {
+            "step_wall": statistics.median(self.walls),
+            "step_cpu": statistics.median(self.cpus),
+        }
+        return self.row | found
+
+
+def build(config, compilations: int) -> Program:
+    """Compile a program `compilations` times, take the fastest, and train its first step."""
+    programs = step.programs(config)
+    arguments = compiled.arguments(config, programs)
+    lowered = programs.jitted.lower(*arguments)
+    walls, cpus = [], []
+    for i in range(compilations):
+        start, cpu = time.perf_counter(), time.process_time()
+        # given options, even none, compile anew; without, what is compiled stays for the call
+        program = lowered.compile(compiler_options={} if i else None)
+        walls.append(time.perf_counter() - start)
+        cpus.append(time.process_time() - cpu)
+    memory = program.memory_analysis()
+    shape = accounting.shape_of(config)
+    row = {
+        "compile_wall": min(walls),
+        "compile_cpu": min(cpus),
+        "operations": lowered.as_text().count(" = "),
+        "flops": accounting.flops_per_token(shape, "exact") * config_lib.tokens_per_step(config),
+        "memory": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**20,
+        "temporary": memory.temp_size_in_bytes / 2**20,
+        "shapes": sum(footprint.parts(config, programs).values()) / 2**20,
+    }
+    tokens = np.random.default_rng(0).integers(0, 256, arguments[2].shape).astype(np.uint8)
+    batch, hyper = programs.batch(tokens[None]), optim.hyperparameters(config)
+    hyper = {name: np.float32(value) for name, value in hyper.items()}
+    held = [programs.init(0)]
+
+    def call(steps: int) -> None:
+        first, begin, end = np.int32(0), np.int32(0), np.int32(steps)
+        state, metrics = programs.jitted(held.pop(), hyper, batch, first, begin, end)
+        held.append(state)
+        jax.block_until_ready(metrics)
+
+    made = Program(row, call)
+    call(1)
+    made.turn()
+    made.steps = int(np.clip(round(TURN / made.walls.pop()), 1, STEPS))
+    made.cpus.clear()
+    return made

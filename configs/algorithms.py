@@ -1,0 +1,73 @@
+"""Families of models or recipes whose compute is compared, for experiments/algorithms.py: `question.family`.
+
+    python -m experiments.algorithms --question=text --out=docs/algorithms/text
+
+Every family trains the same grid of sizes and lengths, each at three learning rates around its own rule, of which
+the best counts, so that no family is judged at another's rate.
+"""
+
+from configs import quickstart, vision_quickstart
+from scaling.errors import UserError
+
+
+def transformer(c):
+    """Attention over 128 bytes."""
+
+
+def lstm(c):
+    c.model.kind = "lstm"
+
+
+def mlp(c):
+    """Eight bytes of context."""
+    c.model.kind = "mlp"
+
+
+def cnn(c):
+    c.model.kind = "cnn"
+
+
+def muon(c):
+    c.optim.name = "muon"
+
+
+def swiglu(c):
+    c.model.mlp = "swiglu"
+    c.sweep.mlp_ratio = 8 / 3
+
+
+# question -> (the text or images it is asked on, its families, the baseline first)
+QUESTIONS = {
+    "text": ("text", {"transformer": transformer, "lstm": lstm, "mlp": mlp}),
+    "images": ("images", {"mlp": mlp, "cnn": cnn, "vit": transformer}),
+    "optimizer": ("text", {"adamw": transformer, "muon": muon}),
+    "feature": ("text", {"relu2": transformer, "swiglu": swiglu}),
+}
+
+
+def on_text():
+    c = quickstart.get_config()
+    c.sweep.tokens = (131_072, 262_144, 524_288, 1_048_576)
+    return c
+
+
+def on_images():
+    c = vision_quickstart.get_config()
+    c.sweep.tokens = (7_680, 15_360, 30_720, 61_440)
+    return c
+
+
+def get_config(name="text.transformer"):
+    question, _, family = name.partition(".")
+    if question not in QUESTIONS or family not in QUESTIONS[question][1]:
+        known = (f"{q}.{f}" for q, (_, families) in QUESTIONS.items() for f in families)
+        raise UserError(f"configs/algorithms.py:{name}: choose one of {', '.join(known)}")
+    field, families = QUESTIONS[question]
+    c = {"text": on_text, "images": on_images}[field]()
+    c.name = f"algorithms-{question}-{family}"
+    c.sweep.kind = "hyper"
+    c.sweep.rungs, c.sweep.width_ratio = 4, 1.7
+    c.sweep.lr_factors = (0.3, 1.0, 3.0)
+    c.laws.holdout_factor = 0.0
+    families[family](c)
+    return c

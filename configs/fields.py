@@ -1,0 +1,49 @@
+"""L(N) and L(D) of vision, speech and recommendation, beside the IsoFLOP sweeps of their quickstarts.
+
+    scaling curves --config=configs/fields.py:vision.params --workdir=results/vision_params
+
+after the colon: a field, a dot, and params or data. Sizes and lengths span 1.5 decades or more; language has the same two
+in configs/sweeps.py.
+"""
+
+from configs import recommend_quickstart, speech_quickstart, vision_quickstart
+from scaling.errors import UserError
+
+FIELDS = {
+    "vision": vision_quickstart,
+    "speech": speech_quickstart,
+    "recommend": recommend_quickstart,
+}
+LENGTH = {"vision": 60_000, "speech": 120_000, "recommend": 500_000}  # of every size, in units
+
+
+def params(c, length):
+    """L(N) of eight sizes, each with two seeds."""
+    c.sweep.kind = "params"
+    c.sweep.rungs, c.sweep.width_ratio = 8, 1.35
+    c.sweep.tokens = (length,)
+    c.sweep.seeds = (0, 1)
+
+
+def data(c, length):
+    """L(D) of one size over 64-fold lengths, each with two seeds; constant warm-up, so that lengths share trunks."""
+    c.sweep.kind = "data"
+    c.model.width, c.model.depth, c.model.mlp_width = 32, 2, 128
+    c.optim.lr = float(f"{c.sweep.lr_coefficient * 24_736**-c.sweep.lr_n_exponent:.6g}")
+    c.sweep.tokens = tuple(length // 16 * 2**k for k in range(7))
+    c.sweep.seeds = (0, 1)
+
+
+SWEEPS = {"params": params, "data": data}
+
+
+def get_config(name="vision.params"):
+    field, _, kind = name.partition(".")
+    if field not in FIELDS or kind not in SWEEPS:
+        known = ", ".join(f"{f}.{k}" for f in FIELDS for k in SWEEPS)
+        raise UserError(f"configs/fields.py:{name}: choose one of {known}")
+    c = FIELDS[field].get_config()
+    c.name = f"{field}_{kind}"
+    c.laws.holdout_factor = 0.0
+    SWEEPS[kind](c, LENGTH[field])
+    return c

@@ -1,0 +1,44 @@
+"""Classifiers of speech sounds on festvox-ru: IsoFLOP sweeps of spectrogram Transformers, in minutes on two CPU cores.
+
+52,437 segments of one Russian speaker's utterances to train on and 1,935 held out, by utterance; 51 labels, of Debian's
+package festvox-ru. A segment is 16 frames of 10 ms around its middle, 40 mel bands, in 20 patches of 4 frames x 8
+bands, learned positions, attention to all patches, mean over patches; 32 segments per step; cosine
+decay to the end of each run, warm-up 5% of it. D counts segments.
+
+    scaling curves --config=configs/speech_quickstart.py --workdir=results/speech
+"""
+
+from configs import base
+
+
+def get_config():
+    c = base.get_config()
+    c.name = "speech_quickstart"
+    c.data.field = "speech"
+    c.data.name = "debian/festvox_ru"
+    c.data.height, c.data.width, c.data.channels = 16, 40, 1
+    c.data.classes = 51
+    c.data.crop = 1
+    c.data.time_masks, c.data.mask_frames = 1, 2
+    c.data.band_masks, c.data.mask_bands = 1, 6
+    c.model.patch_height, c.model.patch_width = 4, 8
+    c.model.positions = "learned"
+    c.model.head_dim = 8
+    c.optim.beta2 = 0.99
+    c.train.batch_size = 32
+    c.eval.tokens = 1_935
+    c.eval.batch_size = 250
+    c.sweep.kind = "compute"
+    c.sweep.budgets = (1e10, 3e10, 1e11, 3e11)
+    c.sweep.sizes_per_budget = 5
+    c.sweep.optimum_guess = 4e4
+    c.sweep.optimum_exponent = 0.5
+    c.sweep.min_width = 8
+    c.sweep.width_ratio = 1.3
+    c.sweep.width_multiple = 8
+    c.sweep.rungs = 12
+    c.sweep.lr_coefficient = 0.3
+    c.sweep.lr_n_exponent = 0.4
+    c.laws.huber_delta = 1e-2
+    c.laws.holdout_factor = 3.0
+    return c

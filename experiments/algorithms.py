@@ -1,0 +1,156 @@
+"""What algorithms buy: compute-equivalent gains between families of models, optimizers or features, over compute.
+
+    python -m experiments.algorithms --question=text --out=docs/algorithms/text
+
+trains the families of a question (configs/algorithms.py), keeps of each size and length the best of its learning
+rates, fits L(N, D) of each family and writes how many times more compute the baseline needs to match each other family:
+`<family>.csv` (runs), `gain_<family>.{csv,json}`, `gain.{svg,png}` and the command. Gains are curves: they
+depend on compute (Gundlach et al. 2025).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs import algorithms
+from experiments import common
+from scaling import cli, files, machine, results
+from scaling import config as config_lib
+from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
+from scaling.sweep import plan
+
+COLUMNS = (
+    "n_params",
+    "tokens",
+    "flops_exact",
+    "lr",
+    "loss",
+    "loss_se",
+    "seed",
+    "run_id",
+    "config_hash",
+    "data_fingerprint",
+    "commit",
+)
+
+
+def best_of_rates(
+    rows: Sequence[results.RunResult],
+) -> tuple[list[results.RunResult], list[str]]:
+    """Of each size, length and seed the run of lowest loss, and a line for each whose rate is the lowest or highest.
+
+    Runs that did not end in order are left out.
+    """
+    groups: dict[tuple[int, int, int], list[results.RunResult]] = {}
+    for row in rows:
+        if row.status == "done" and row.loss is not None:
+            groups.setdefault((row.n_params, row.tokens, row.seed), []).append(row)
+    best, edges = [], []
+    for (n_params, tokens, _), group in sorted(groups.items()):
+        found = min(group, key=lambda row: row.loss or 0.0)
+        best.append(found)
+        rates = [row.lr for row in group]
+        if found.lr in (min(rates), max(rates)) and len(rates) > 1:
+            end = "lowest" if found.lr == min(rates) else "highest"
+            edges.append(
+                f"N = {n_params:,}, D = {tokens:,}: the {end} rate, {found.lr:.3g}, is best"
+            )
+    return best, edges
+
+
+def draw(families: Mapping[str, list[results.RunResult]], gains: Mapping[str, dict[str, Any]]):
+    """Runs of all families over compute, and the gains with their intervals."""
+    import matplotlib.pyplot as plt
+
+    from scaling.report.style import GREY, KINDS
+
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    for (name, rows), colour in zip(families.items(), KINDS, strict=False):
+        left.plot(
+            [r.flops_exact for r in rows],
+            [r.loss for r in rows],
+            "o",
+            color=colour,
+            ms=4,
+            label=name,
+        )
+        if name in gains:
+            g = gains[name]
+            right.plot(g["flops"], g["gain"], "-", color=colour, label=name)
+            right.fill_between(g["flops"], g["low"], g["high"], color=colour, alpha=0.2, lw=0)
+    right.axhline(1.0, color=GREY, lw=1)
+    baseline = next(iter(families))
+    left.set(xscale="log", xlabel="training FLOPs", ylabel="held-out loss, nats per target")
+    right.set(
+        xscale="log",
+        yscale="log",
+        xlabel="training FLOPs of the family",
+        ylabel=f"FLOPs that {baseline} needs for its loss, times",
+    )
+    left.legend()
+    right.legend()
+    return left
+
+
+def gain_of(baseline: Path, new: Path, out: Path, flags: Sequence[str]) -> dict[str, list[float]]:
+    """`scaling gain` of two tables; its curve, {} where it could not be fitted (the reason is printed)."""
+    columns = ["--n_params=n_params", "--tokens=tokens", "--flops=flops_exact", "--loss=loss"]
+    code = cli.main(["gain", str(baseline), str(new), *columns, f"--out={out}", *flags])
+    if code not in (0, EXIT_INCOMPLETE):
+        return {}
+    with open(out / "gain.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--question", choices=algorithms.QUESTIONS, default="text")
+    parser.add_argument("--workdir", default="", help="results/algorithms/<question> where empty")
+    parser.add_argument("--out", default="", help="folder for tables and picture; workdir")
+    parser.add_argument("--bootstrap", default="500", help="resamples behind the intervals")
+    args, overrides = parser.parse_known_args(argv)
+    workdir = Path(args.workdir or f"results/algorithms/{args.question}")
+    out = Path(args.out or workdir)
+    families: dict[str, list[results.RunResult]] = {}
+    complete = True
+    try:
+        for family in algorithms.QUESTIONS[args.question][1]:
+            config = config_lib.load(f"configs/algorithms.py:{args.question}.{family}", overrides)
+            machine.start_jax(config.parallel.cpu_devices)
+            rows = common.train_all(plan.plan(config), config, workdir / family)
+            complete &= all(row.status == "done" for row in rows)
+            families[family], edges = best_of_rates(rows)
+            for line in edges:
+                print(f"{family}: {line}")
+            common.write_rows(out / f"{family}.csv", families[family], COLUMNS)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    baseline, *others = families
+    gains = {}
+    for name in others:
+        flags = [f"--bootstrap={args.bootstrap}"]
+        found = gain_of(out / f"{baseline}.csv", out / f"{name}.csv", out / f"gain_{name}", flags)
+        complete &= bool(found)
+        if found:
+            gains[name] = found
+    common.write_figure(out / "gain", lambda: draw(families, gains))
+    command = shlex.join(["python", "-m", "experiments.algorithms", *argv])
+    files.write_bytes(out / "command.txt", f"{command}\n".encode())
+    print(out)
+    return 0 if complete else EXIT_INCOMPLETE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""Folders of prepared data: made once, atomically, and checked when used."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from scaling.errors import UserError
+
+VERIFY_BELOW = 1 << 30  # bytes; larger files are checked by their size alone
+
+
+def root(data) -> Path:
+    """Where prepared data lie, by the config's `data` section."""
+    chosen = data.cache_dir or os.environ.get("SCALING_CACHE") or "~/.cache/scaling"
+    return Path(chosen).expanduser()
+
+
+@contextlib.contextmanager
+def made_once(folder: Path) -> Iterator[Path]:
+    """A new folder to write to; it becomes `folder` at the end, and nothing of it is left on an error.
+
+    Where another process was first, its folder stands. `meta.json` is what says that one is whole.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    try:
+        yield work
+        try:
+            work.rename(folder)
+        except OSError:
+            if not (folder / "meta.json").is_file():  # else another process was first
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_file(path: Path, size: int, sha256: str) -> None:
+    """Raises UserError where a file has not this size in bytes, or, if it is small, not this hash."""
+    found = path.stat().st_size if path.is_file() else -1
+    if found != size or (size < VERIFY_BELOW and file_hash(path) != sha256):
+        raise UserError(
+            f"{path}: damaged (hash or size differs); delete {path.parent} and run again"
+        )

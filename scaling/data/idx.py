@@ -1,0 +1,30 @@
+"""Reads the IDX format of MNIST (LeCun et al. 1998), gzipped: big-endian magic, dimensions, uint8."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from scaling.errors import UserError
+
+UINT8 = 0x08
+
+
+def read(path: Path) -> np.ndarray:
+    """The array of a gzipped IDX file, uint8. Raises UserError where it is damaged or of another type."""
+    try:
+        raw = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: not a whole gzip file ({error}); install it again") from error
+    if len(raw) < 4 or raw[:3] != bytes((0, 0, UINT8)):
+        raise UserError(f"{path}: not an IDX file of bytes, it begins {raw[:4].hex()}")
+    dims = raw[3]
+    start = 4 + 4 * dims
+    shape = struct.unpack(f">{dims}I", raw[4:start]) if len(raw) >= start else ()
+    if len(raw) - start != np.prod(shape, dtype=np.int64):
+        raise UserError(f"{path}: {len(raw) - start} bytes of data where its header says {shape}")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,82 @@
+"""Batches of users' sequences as a pure function of (seed, k), and sharded over hosts.
+
+Shapes: K steps of one dispatch, B sequences per step (of this host), U users, N sequences, T positions.
+
+The history of a user, all items but the last, is cut into windows of T + 1 items from its end on; they are
+disjoint but for the one item that is input to one and target of the other, so that an epoch has each item
+but the first as a target once. (SASRec takes only the last of these windows.) A window of fewer items is
+padded with 0 on the left; 0 is no target.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scaling.data import augment
+from scaling.data.interactions import Interactions
+from scaling.data.pipeline import Order
+from scaling.errors import UserError
+
+
+class SequenceDispatches:
+    """Random-access source: element k is the `tokens_KBT1` (int32) of the k-th dispatch."""
+
+    def __init__(
+        self,
+        data: Interactions,
+        *,
+        seq_len: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        drop_items: float = 0.0,
+        host: int = 0,
+        hosts: int = 1,
+    ):
+        self.data, self.seq_len, self.drop_items = data, seq_len, drop_items
+        self.history_U = np.diff(data.begins_U1) - 1
+        # a history of one item has no target
+        self.last_window_U = np.cumsum(-(-np.maximum(self.history_U - 1, 0) // seq_len))
+        self.windows = int(self.last_window_U[-1])
+        if self.windows < 1:
+            raise UserError(
+                "config.data: no user has three interactions, two to train on and one held out"
+            )
+        self.order = Order(
+            self.windows, batch_size=batch_size, steps=steps, seed=seed, host=host, hosts=hosts
+        )
+
+    def __len__(self) -> int:
+        return 1 << 40
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        epoch_KB, window_KB = self.order[k]
+        window_N, epoch_N = window_KB.ravel(), epoch_KB.ravel()
+        user_N = np.searchsorted(self.last_window_U, window_N, side="right")
+        back_N = self.last_window_U[user_N] - 1 - window_N  # 0 is the last window of a user
+        end_N = self.history_U[user_N] - back_N * self.seq_len
+        tokens_NT1 = _windows(self.data, user_N, end_N, self.seq_len + 1)
+        if self.drop_items:
+            for epoch in np.unique(epoch_N):
+                here, key = epoch_N == epoch, (self.order.seed, int(epoch))
+                draws = augment.uniform(key, window_N[here], "drop", self.seq_len + 1)
+                tokens_NT1[here] = augment.drop(tokens_NT1[here], draws, self.drop_items)
+        return tokens_NT1.reshape(*window_KB.shape, self.seq_len + 1)
+
+
+def held_out_sequences(data: Interactions, *, seq_len: int, count: int) -> np.ndarray:
+    """`tokens_NT1` of `count` users spread evenly over all (of all, where there are fewer).
+
+    Only the last column is the target of evaluation; the others were trained on.
+    """
+    users = len(data.begins_U1) - 1
+    count = min(count, users)
+    user_N = np.arange(count) * users // count
+    return _windows(data, user_N, np.diff(data.begins_U1)[user_N], seq_len + 1)
+
+
+def _windows(data: Interactions, user_N: np.ndarray, end_N: np.ndarray, length: int) -> np.ndarray:
+    """The `length` items before place `end` of each user's, padded on the left."""
+    place_NT1 = end_N[:, None] + np.arange(-length, 0)
+    index_NT1 = data.begins_U1[user_N][:, None] + np.maximum(place_NT1, 0)
+    return np.where(place_NT1 >= 0, data.items_I[index_NT1], np.int32(0))

@@ -1,0 +1,153 @@
+"""What is done to documents before they are split and tokenised; every step is off by default.
+
+In this order: Unicode NFC, length, share of letters, exact duplicates, near-duplicates. Lengths are in
+characters, after NFC. What each step removed is counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from scaling.data import near
+
+TRAIN, VALID, REMOVED = 0, 1, 2  # fates of a document
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The switches of the config's `data` section."""
+
+    clean: bool  # Unicode NFC
+    min_chars: int
+    max_chars: int  # 0 = no limit
+    min_letters: float  # least share of letters, marks, digits and white space
+    dedupe: str  # none | exact | near | split
+    near_threshold: float
+
+    def settings(self) -> dict:
+        """Those that are on, as part of a cache key and a fingerprint; {} where none is."""
+        on = {key: getattr(self, key) for key in ("clean", "min_chars", "max_chars", "min_letters")}
+        found = {key: value for key, value in on.items() if value}
+        if self.dedupe != "none":
+            found["dedupe"] = self.dedupe
+        if self.dedupe in ("near", "split"):
+            found |= {"near_threshold": self.near_threshold, **near.SETTINGS}
+        return found
+
+    def apply(self, text: str) -> str:
+        """The document as it is used."""
+        return unicodedata.normalize("NFC", text) if self.clean else text
+
+    def refuses(self, text: str) -> str:
+        """The step that removes this document for itself, or ""."""
+        if len(text) < self.min_chars:
+            return "min_chars"
+        if self.max_chars and len(text) > self.max_chars:
+            return "max_chars"
+        if self.min_letters and letters(text) < self.min_letters:
+            return "min_letters"
+        return ""
+
+
+def of(data) -> Steps:
+    """The steps of the config's `data` section."""
+    return Steps(**{name: getattr(data, name) for name in Steps.__dataclass_fields__})
+
+
+def letters(text: str) -> float:
+    """The share of characters that are letters, marks, digits or white space; 0 of an empty text."""
+    counts = Counter(text)
+    good = (n for c, n in counts.items() if c.isspace() or unicodedata.category(c)[0] in "LMN")
+    return sum(good) / max(1, len(text))
+
+
+def draw(text: str) -> float:
+    """In [0, 1), by the document's own hash, wherever it stands."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big") / 2**64
+
+
+@dataclass
+class Plan:
+    """What becomes of each document, by its number: the held-out ones come first."""
+
+    fates: list[int] = field(default_factory=list)
+    held_out: int = 0  # number of documents of a held-out split of its own
+    removed: Counter[str] = field(default_factory=Counter)  # documents, by step
+
+    def remove(self, step: str) -> int:
+        self.removed[step] += 1
+        return REMOVED
+
+
+def plan(
+    documents: Iterable[str], held_out: Iterable[str] | None, fraction: float, steps: Steps
+) -> Plan:
+    """Fates of the held-out documents, then of the others.
+
+    Of equal or similar documents the first stays, one that is held out before one that is not.
+    With dedupe "split" similar documents all stay, but on one side: on that drawn by the first of them,
+    and where one is of a held-out split of its own, those of the training split are removed.
+    """
+    result, seen = Plan(), set()
+    index = near.NearIndex(steps.near_threshold) if steps.dedupe in ("near", "split") else None
+    clusters = Clusters()
+    draws: list[float] = []  # of each document
+    of_valid, of_train = ((True, t) for t in held_out or ()), ((False, t) for t in documents)
+    for number, (is_valid, raw) in enumerate(itertools.chain(of_valid, of_train)):
+        text = steps.apply(raw)
+        result.held_out += is_valid
+        draws.append(draw(text))
+        fate = VALID if is_valid or (held_out is None and draws[-1] < fraction) else TRAIN
+        if step := steps.refuses(text):
+            fate = result.remove(step)
+        elif steps.dedupe in ("exact", "near"):
+            digest = hashlib.sha256(text.encode("utf-8")).digest()
+            if digest in seen:
+                fate = result.remove("exact")
+            seen.add(digest)
+        if fate != REMOVED and index is not None:
+            similar, sketch = index.near(text)
+            if similar and steps.dedupe == "near":
+                fate = result.remove("near")
+            else:
+                index.add(number, sketch)
+                clusters.join(number, similar)
+        result.fates.append(fate)
+    if steps.dedupe == "split":
+        _on_one_side(result, clusters, draws, fraction, held_out is not None)
+    return result
+
+
+class Clusters:
+    """Sets of numbers that are joined; each is known by its least (union-find)."""
+
+    def __init__(self) -> None:
+        self.parent: dict[int, int] = {}
+
+    def first(self, number: int) -> int:
+        while (up := self.parent.get(number, number)) != number:
+            number = up
+        return number
+
+    def join(self, number: int, others: list[int]) -> None:
+        firsts = {self.first(other) for other in (number, *others)}
+        for first in firsts:
+            self.parent[first] = min(firsts)
+
+
+def _on_one_side(
+    result: Plan, clusters: Clusters, draws: list[float], fraction: float, own_split: bool
+):
+    for number, fate in enumerate(result.fates):
+        first = clusters.first(number)
+        if fate == REMOVED or first == number:
+            continue
+        if not own_split:
+            result.fates[number] = VALID if draws[first] < fraction else TRAIN
+        elif fate == TRAIN and result.fates[first] == VALID:
+            result.fates[number] = result.remove("near a held-out document")

@@ -1,0 +1,95 @@
+"""Labelled images and sounds of tensorflow-datasets: the features `image` or `audio`, and `label`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from scaling.data import images, mel, tfds_names
+from scaling.data.labelled import Corrupt, Example
+from scaling.errors import UserError
+
+UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a damaged image
+
+
+class TfdsExamples:
+    """What images and sounds share; every example is its own group, and TFDS's splits are taken as they are."""
+
+    feature = ""
+
+    def __init__(self, data, cache_dir: Path) -> None:
+        self.name = data.name
+        self.builder = tfds_names.prepared(data.name, data.field, cache_dir)
+        said = f"config.data.name={data.name!r}"
+        tfds_names.require(self.builder, (self.feature, "label"), data.name, said)
+        features = self.builder.info.features
+        if not hasattr(features["label"], "names"):
+            raise UserError(f"{said}: its feature `label` is no class but {features['label']}")
+        self.classes: tuple[str, ...] = tuple(features["label"].names)
+        self.splits: tuple[str, ...] = tuple(self.builder.info.splits)
+
+    def identity(self) -> dict:
+        return {"tfds": self.builder.info.full_name}
+
+    def read(self, split: str) -> Iterator[Example | Corrupt]:
+        source = tfds_names.records(self.builder, split, self.name)
+        for i in range(len(source)):
+            name = f"{self.name} {split}[{i}]"
+            try:
+                record = source[i]
+                x_HWC = self.example(record[self.feature])
+            except UNREADABLE as error:
+                yield Corrupt(name, " ".join(str(error).split()))
+                continue
+            content = np.asarray(record[self.feature]).tobytes()
+            yield Example(x_HWC, int(record["label"]), content, content, name)
+
+    def example(self, raw: np.ndarray) -> np.ndarray:
+        """`x_HWC` of what the data set holds."""
+        raise NotImplementedError
+
+
+class TfdsImages(TfdsExamples):
+    """Images of one size as they are; of many sizes cut and resized to the config's, as in vision.py."""
+
+    feature, dtype = "image", np.dtype(np.uint8)
+
+    def __init__(self, data, cache_dir: Path) -> None:
+        super().__init__(data, cache_dir)
+        self.shape = tuple(self.builder.info.features["image"].shape)
+        if None in self.shape:
+            self.shape = (data.height, data.width, data.channels)
+            images.require_size(self.shape, data.name)
+
+    def identity(self) -> dict:
+        return {**super().identity(), "shape": self.shape}
+
+    def example(self, raw: np.ndarray) -> np.ndarray:
+        from PIL import Image
+
+        if raw.shape == self.shape:
+            return raw
+        return images.fit(
+            Image.fromarray(raw.squeeze(-1) if raw.shape[-1] == 1 else raw), self.shape
+        )
+
+
+class TfdsSounds(TfdsExamples):
+    """The middle of each sound, whose samples are those of 16 bits."""
+
+    feature, dtype = "audio", np.dtype(np.float32)
+
+    def __init__(self, data, cache_dir: Path) -> None:
+        super().__init__(data, cache_dir)
+        self.shape = (data.height, data.width, data.channels)
+        self.rate = self.builder.info.features["audio"].sample_rate
+        if not self.rate:
+            raise UserError(f"config.data.name={data.name!r}: TFDS does not say its sampling rate")
+
+    def example(self, raw: np.ndarray) -> np.ndarray:
+        if raw.ndim != 1 or not len(raw):
+            raise ValueError(f"samples of shape {raw.shape}, not of one channel")
+        x_TM = mel.log_mel(raw.astype(np.float32) / 32768, self.rate, self.shape[1])
+        return mel.middle(x_TM, self.shape[0])[..., None]

@@ -1,0 +1,99 @@
+"""What vision and speech share: grids of numbers, one label each. A row is an example; D counts examples.
+
+Shapes: B examples, H rows, W columns, C channels, Y classes, N held-out examples.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling import accounting
+from scaling.data import augment, example_batches, examples, pipeline
+from scaling.errors import UserError
+from scaling.fields.field import HeldOutRows, Prepared
+from scaling.metrics.classes import classification, confusion
+from scaling.models import losses
+from scaling.models.grids import LabelHead, Patches
+from scaling.models.transformer import Transformer
+
+
+def example(c, dtype):
+    row = {
+        "x": jax.ShapeDtypeStruct((c.data.height, c.data.width, c.data.channels), dtype),
+        "y": jax.ShapeDtypeStruct((), jnp.int32),
+    }
+    if c.data.mixup:
+        row |= {
+            "y2": jax.ShapeDtypeStruct((), jnp.int32),
+            "mix": jax.ShapeDtypeStruct((), jnp.float32),
+        }
+    return row
+
+
+def prepare(c, fill: float) -> Prepared:
+    """`fill` stands where a moved example ends."""
+    data = examples.prepare(c.data)
+    size = len(data.train_y_N)
+    count = c.data.unique_tokens or size
+    if count > size:
+        raise UserError(
+            f"config.data.unique_tokens={count}: the train split has {size} examples; 0 takes all of them"
+        )
+    x_NHWC, y_N = data.train_x_NHWC, data.train_y_N
+    if (
+        count < size
+    ):  # sources are often sorted by class; a smaller draw is a part of every larger one
+        drawn_N = np.sort(pipeline.permute(np.arange(count, dtype=np.uint64), size, (0, 0)))
+        x_NHWC, y_N = x_NHWC[drawn_N], y_N[drawn_N]
+
+    def dispatches(c, share):
+        return example_batches.ExampleDispatches(
+            x_NHWC,
+            y_N,
+            batch_size=c.train.batch_size,
+            steps=c.train.steps_per_dispatch,
+            seed=c.seed,
+            augment=augment.of(c.data, fill),
+            host=share[0],
+            hosts=share[1],
+        )
+
+    def held_out(c):
+        index_N = example_batches.held_out_examples(len(data.valid_y_N), c.eval.tokens)
+        batch = {
+            "x": np.asarray(data.valid_x_NHWC[index_N]),
+            "y": np.asarray(data.valid_y_N[index_N]),
+        }
+        return HeldOutRows(batch, 1, groups_N=data.groups[1][index_N], classes=data.classes)
+
+    return Prepared(data.fingerprint, count, count, dispatches, held_out)
+
+
+def model(c, rngs) -> Transformer:
+    d = c.data
+    inputs = Patches((d.height, d.width, d.channels), accounting.patch_of(c))
+    return Transformer(c.model, inputs=inputs, outputs=LabelHead(d.classes), rngs=rngs)
+
+
+def loss(model, x_BHWC, batch, terms):
+    return model.losses(x_BHWC, batch, 0, terms).mean()
+
+
+def readings(model, x_BHWC, batch):
+    logits_BY = model(x_BHWC)
+    return {"loss": losses.token_losses(logits_BY, batch["y"]), "logits": logits_BY}
+
+
+def metrics(readings_N, rows):
+    classes = readings_N["logits"].shape[-1]
+    ks = (5,) if classes > 5 else ()
+    return classification(readings_N["logits"], rows.batch["y"], rows.groups_N, ks=ks)
+
+
+def details(readings_N, rows):
+    """The confusion matrix, rows are labels and columns what was predicted."""
+    logits_NY = readings_N["logits"]
+    matrix_YY = confusion(logits_NY.argmax(axis=-1), rows.batch["y"], logits_NY.shape[-1])
+    return {"classes": list(rows.classes), "confusion": matrix_YY.tolist()}

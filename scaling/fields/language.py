@@ -1,0 +1,72 @@
+"""Language: a causal model of text. A row is a window of T + 1 tokens; D counts tokens.
+
+Shapes: B windows, T positions, N held-out windows.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.data import pipeline
+from scaling.data import prepare as documents
+from scaling.fields.field import HeldOutRows, Prepared
+from scaling.metrics.tokens import language
+from scaling.models import transformer
+
+
+def example(c):
+    return jax.ShapeDtypeStruct((c.data.seq_len + 1,), np.min_scalar_type(c.data.vocab_size - 1))
+
+
+def prepare(c) -> Prepared:
+    data = documents.prepare(c.data)
+
+    def dispatches(c, share):
+        return pipeline.Dispatches(
+            data.train,
+            seq_len=c.data.seq_len,
+            batch_size=c.train.batch_size,
+            steps=c.train.steps_per_dispatch,
+            seed=c.seed,
+            host=share[0],
+            hosts=share[1],
+        )
+
+    def held_out(c):
+        tokens_NT1 = pipeline.held_out_windows(
+            data.valid, seq_len=c.data.seq_len, count=c.eval.tokens
+        )
+        bytes_N = data.byte_lengths[tokens_NT1[:, 1:]].sum(axis=1)
+        return HeldOutRows(tokens_NT1, c.data.seq_len, bytes_N=bytes_N)
+
+    return Prepared(data.fingerprint, len(data.train), len(data.train), dispatches, held_out)
+
+
+def model(c, rngs) -> transformer.Transformer:
+    d = c.data
+    return transformer.language(c.model, vocab_size=d.vocab_size, seq_len=d.seq_len, rngs=rngs)
+
+
+def loss(model, tokens_BT1, chunk, terms):
+    tokens_BT1 = tokens_BT1.astype(jnp.int32)
+    return model.losses(tokens_BT1[:, :-1], tokens_BT1[:, 1:], chunk, terms).mean()
+
+
+def readings(model, tokens_BT1, chunk):
+    tokens_BT1 = tokens_BT1.astype(jnp.int32)
+    losses_BT, hits_BT = model.losses_and_hits(tokens_BT1[:, :-1], tokens_BT1[:, 1:], chunk)
+    return {"loss": losses_BT.sum(axis=-1), "correct": hits_BT.sum(axis=-1)}
+
+
+def metrics(readings_N, rows):
+    tokens_N = np.full(len(readings_N["loss"]), rows.targets)
+    found = language(
+        readings_N["loss"], tokens_N, rows.bytes_N, readings_N["correct"], rows.groups_N
+    )
+    return {k: v for k, v in found.items() if k not in ("loss", "bits_per_byte")}  # columns anyway
+
+
+def details(readings_N, rows):
+    return {}

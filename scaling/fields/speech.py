@@ -1,0 +1,38 @@
+"""Speech: log-mel spectrograms to classes, by patches as in AST (Gong et al. 2021). A row is a segment; D counts them.
+
+Shapes: B segments, H frames, W mel bands, C = 1.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from scaling.data import mel
+from scaling.fields import labelled
+
+
+def example(c):
+    return labelled.example(c, jnp.float32)
+
+
+def prepare(c):
+    return labelled.prepare(c, fill=mel.FLOOR)
+
+
+def loss(model, batch, chunk, terms):
+    return labelled.loss(model, scaled(batch["x"]), batch, terms)
+
+
+def readings(model, batch, chunk):
+    return labelled.readings(model, scaled(batch["x"]), batch)
+
+
+def scaled(x_BHWC):
+    """Each segment with mean 0 and variance 1, so that loudness tells nothing."""
+    centred_BHWC = x_BHWC - x_BHWC.mean(axis=(1, 2, 3), keepdims=True)
+    variance_B111 = jnp.square(centred_BHWC).mean(axis=(1, 2, 3), keepdims=True)
+    return centred_BHWC / jnp.sqrt(variance_B111 + 1e-5)
+
+
+model = labelled.model
+metrics, details = labelled.metrics, labelled.details
