@@ -97,7 +97,7 @@ def test_all_kinds_train_and_report_their_loss_without_what_balances_experts(con
     np.testing.assert_allclose(heavy_K[0], plain_K[0], rtol=1e-6)
     assert abs(heavy_K[-1] - plain_K[-1]) > 1e-3, "it changes the training"
     params, tokens_BT1 = plain.init(0)["params"], counting()[0, 0]
-    held_out, same = (p.sequence_losses(params, tokens_BT1) for p in (plain, heavy))
+    held_out, same = (p.readings(params, tokens_BT1)["loss"] for p in (plain, heavy))
     np.testing.assert_array_equal(held_out, same)
 
 
