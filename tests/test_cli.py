@@ -107,6 +107,10 @@ def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path, monkeypatch)
     assert len(out.splitlines()) == 1 + 24 + 2
     assert list(tmp_path.iterdir()) == []
 
+    other = ("--config.sweep.kind=none", "--config.model.kind=lru", "--config.model.experts=4")
+    code, out, _ = call(capsys, "plan", f"--config={ROOT}/configs/quickstart.py", *other)
+    assert code == 0 and out.splitlines()[1].endswith("  lru, 2 of 4 experts")
+
 
 def test_status_counts_runs_and_compute(capsys, mini, tmp_path):
     code, out, _ = call(capsys, "status", f"--workdir={mini}")

@@ -5,6 +5,8 @@ Shapes as in scaling/models/matrices.py; L layers, V vocabulary.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from scaling import config as config_lib
 from scaling import optim, step
 from scaling.errors import UserError
 from scaling.models import matrices
+from tests.models.test_architectures import KINDS
 
 SHAPES = {
     "embedding_VD": (9, 24),
@@ -186,13 +189,20 @@ def test_muon_makes_each_layers_matrices_orthogonal_and_adam_takes_the_rest():
 
 
 def test_every_weight_of_a_model_is_known_as_a_matrix_or_none(config):
-    params = step.programs(config).state_like["params"]
-    names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(params)}
-    assert {n for n in names if n.startswith("w_")} == set(matrices.MATRICES)
-    for name, (summed, result) in matrices.MATRICES.items():
+    names = set()
+    for values in ({}, *KINDS.values()):
+        params = step.programs(config_lib.with_values(config, values)).state_like["params"]
+        names |= {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    of_grids = {"w_JJD"}
+    assert {n for n in names if n.startswith("w_")} | of_grids == set(matrices.MATRICES)
+    for name, found in matrices.MATRICES.items():
+        if found is None:
+            continue
         letters = name.removeprefix("w_")
-        matrix = [letters[i] for i in (*summed, *result)]
-        assert sorted(matrix) == sorted(set(letters) - {"X", "G"}), name
+        matrix = [letters[i] for axes in found for i in axes]
+        # what is left stacks matrices: of query, key and value, of inputs, experts, gates and parts
+        stacks = Counter(letters) - Counter(matrix)
+        assert len(matrix) >= 2 and set(stacks) <= set("XGEZP"), name
 
 
 def test_a_weight_that_nobody_named_is_one_line():

@@ -97,8 +97,22 @@ def test_all_kinds_train_and_report_their_loss_without_what_balances_experts(con
     np.testing.assert_allclose(heavy_K[0], plain_K[0], rtol=1e-6)
     assert abs(heavy_K[-1] - plain_K[-1]) > 1e-3, "it changes the training"
     params, tokens_BT1 = plain.init(0)["params"], counting()[0, 0]
-    held_out, same = (p.sequence_losses(params, tokens_BT1) for p in (plain, heavy))
+    held_out, same = (p.readings(params, tokens_BT1)["loss"] for p in (plain, heavy))
     np.testing.assert_array_equal(held_out, same)
+
+
+@pytest.mark.parametrize("name", ["muon", "adafactor"])
+def test_optimizers_that_look_at_shapes_know_those_of_every_kind(config, name):
+    """The eigenvalues of an LRU, no matrix, are not decayed either."""
+    for values in KINDS.values():
+        ours = config_lib.with_values(config, {**values, "optim.name": name})
+        state_like = step.programs(ours).state_like
+        params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), state_like["params"])
+        transform = optim.optimizer(ours.optim, {"weight_decay": 0.1})
+        updates = jax.eval_shape(lambda p, t=transform: t.update(p, t.init(p), p)[0], params)
+        assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
+        for path, decayed in jax.tree_util.tree_leaves_with_path(optim.decayed(params)):
+            assert decayed != (path[-1].key in ("scale", "nu_S", "theta_S")), path
 
 
 def test_the_balance_is_in_the_gradient_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from scaling import files, results
 from scaling.errors import EXIT_BAD_INPUT, UserError
 from scaling.schema import SCHEMA
 from tests.conftest import run_cli
+from tests.kinds.known import row
 
 
 @pytest.fixture
@@ -66,3 +68,11 @@ def test_a_number_that_is_none_is_refused(tmp_path):
     files.write_json(tmp_path / "result.json", {"schema": "2b"})
     with pytest.raises(UserError, match="schema '2b'"):
         results.read(tmp_path / "result.json")
+
+
+def test_rows_older_than_experts_are_dense():
+    values = dataclasses.asdict(row(1, n_params=10_000, n_params_active=4_000))
+    del values["n_params_active"]
+    assert results.from_row(values).n_params_active == 10_000
+    text = {k: str(v) for k, v in values.items()}  # as of a runs.csv
+    assert results.from_row(text).n_params_active == 10_000
