@@ -108,7 +108,9 @@ def alone(tmp_path_factory, cache):
 
 
 @pytest.mark.parametrize(
-    ("count", "mesh"), [(2, "fsdp=2"), (4, "data=4")], ids=["2 by fsdp", "4 by data"]
+    ("count", "mesh"),
+    [(2, "fsdp=2"), pytest.param(4, "data=4", marks=pytest.mark.slow)],
+    ids=["2 by fsdp", "4 by data"],
 )
 def test_several_processes_give_the_curve_of_one_and_read_their_shares(
     alone, tmp_path, count, mesh

@@ -51,6 +51,7 @@ def test_the_rows_asked_for_have_no_part_in_the_law_that_is_asked():
     assert after == pytest.approx(np.log(1.5), abs=2 * before + 1e-9)
 
 
+@pytest.mark.slow
 def test_a_forecast_of_a_curve_holds_what_comes():
     def truth(x):
         return 1.5 + 30 * x**-0.3

@@ -141,7 +141,7 @@ BEST_OF_M1_TO_M4 = {"IC": 0.0497, "LM": 0.00094, "NMT": 0.0208, "BB": 0.0087}
 
 
 @pytest.mark.parametrize(
-    "group", [pytest.param("LM", marks=pytest.mark.slow), "NMT", pytest.param("BB", marks=pytest.mark.slow), pytest.param("IC", marks=pytest.mark.slow)]
+    "group", [pytest.param("LM", marks=pytest.mark.slow), pytest.param("NMT", marks=pytest.mark.slow), pytest.param("BB", marks=pytest.mark.slow), pytest.param("IC", marks=pytest.mark.slow)]
 )  # fmt: skip
 def test_learning_curves_are_extrapolated_better_than_by_their_authors(group):
     known = learning_curves.curves(SHARED / "alabdulmohsin2022")

@@ -29,7 +29,7 @@ def test_flat_matmul_and_its_gradient(shape, F):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("T", [1, 31, 32, 33, 96, 200])
+@pytest.mark.parametrize("T", [1, 32, 33, 200])
 def test_chunked_attention_and_its_gradient(T):
     q, k, v = (normal(i, (2, T, 3, 8)) for i in range(3))
 

@@ -59,6 +59,7 @@ def survive(workdir, seed: int, kills: int, *args: str) -> killing.Killer:
     return killer
 
 
+@pytest.mark.slow  # test_runner.py kills whole studies, other tests here single workers
 def test_twenty_kills_lose_nothing(expected, tmp_path):
     killer = survive(tmp_path / "w", 3, 20)
     assert killer.launchers >= 2

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from scaling import cli, results, run_spec
+from scaling import cli, fields, results, run_spec
 from scaling import config as config_lib
-from scaling.data import prepare
 from scaling.sweep import jobs, plan, runner
 from scaling.sweep.claims import Claims
 from scaling.sweep.worker import Worker
@@ -51,7 +50,7 @@ def test_plan_jobs_first_pass_status_and_table(tmp_path, capsys):
 
     runner.claim_workdir(config, workdir)
     spec = found[0][0].spec(workdir, "sweep")
-    row = run_spec.describe(spec, prepare.prepare(config.data))
+    row = run_spec.describe(spec, fields.of("language").prepare(config))
     row = dataclasses.replace(row, status="done", loss=2.0, train_loss=2.0)
     for one in runs:
         folder = workdir / "runs" / one.run_id

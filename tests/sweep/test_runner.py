@@ -125,7 +125,11 @@ def test_table_round_trip_in_csv_and_parquet(mini):
     collected, damaged = results.collect(mini)
     assert not damaged and table(mini) == collected
     rows = parquet.read_table(mini / "runs.parquet").to_pylist()
-    assert rows == [dataclasses.asdict(r) for r in collected]
+    assert all({"accuracy", "accuracy_se", "perplexity"} <= r.metrics.keys() for r in collected)
+    assert rows == [
+        {k: v for k, v in dataclasses.asdict(r).items() if k != "metrics"} | r.metrics
+        for r in collected
+    ]
 
 
 def test_every_row_can_be_traced(mini):
