@@ -140,9 +140,8 @@ def test_gadre_forecast_of_the_large_models_from_the_small_ones():
 BEST_OF_M1_TO_M4 = {"IC": 0.0497, "LM": 0.00094, "NMT": 0.0208, "BB": 0.0087}
 
 
-@pytest.mark.parametrize(
-    "group", [pytest.param("LM", marks=pytest.mark.slow), pytest.param("NMT", marks=pytest.mark.slow), pytest.param("BB", marks=pytest.mark.slow), pytest.param("IC", marks=pytest.mark.slow)]
-)  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize("group", BEST_OF_M1_TO_M4)
 def test_learning_curves_are_extrapolated_better_than_by_their_authors(group):
     known = learning_curves.curves(SHARED / "alabdulmohsin2022")
     found = [
