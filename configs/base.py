@@ -109,14 +109,14 @@ def get_config() -> ConfigDict:
 
     c.train = ConfigDict()
     c.train.tokens = 1_000_000  # length of the run; rounded to whole steps
-    c.train.batch_size = 16  # sequences per optimizer step
+    c.train.batch_size = 16  # sequences, or examples, per optimizer step
     c.train.steps_per_dispatch = 32  # optimizer steps per call into the compiled program
     c.train.accumulate = 1  # micro-batches per step, one after another; divides batch_size
     c.train.log_every = 8  # steps per row of metrics.jsonl; divides steps_per_dispatch
 
     c.eval = ConfigDict()
-    c.eval.tokens = 65_536  # held-out tokens, spread evenly over the validation split
-    c.eval.batch_size = 64  # sequences per evaluation step
+    c.eval.tokens = 65_536  # held-out tokens, examples or users, spread evenly over the split
+    c.eval.batch_size = 64  # sequences, or examples, per evaluation step
     c.eval.every_tokens = 0  # evaluate during training too; 0 = only at the end
 
     c.parallel = ConfigDict()

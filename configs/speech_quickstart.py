@@ -27,7 +27,8 @@ def get_config():
     c.optim.beta2 = 0.99
     c.train.batch_size = 32
     c.eval.tokens = 1_935
-    c.eval.batch_size = 250
+    c.eval.batch_size = 256
+    c.checkpoint.every_tokens = 60_000
     c.sweep.kind = "compute"
     c.sweep.budgets = (1e10, 3e10, 1e11, 3e11)
     c.sweep.sizes_per_budget = 5

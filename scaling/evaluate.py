@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from scaling.fields.field import Field, HeldOutRows
-from scaling.metrics.metric import Metric
+from scaling.metrics.metric import Metric, draws
 
 # Evaluation steps that may be queued. On CPUs one: steps do not wait for each other, and a collective of one may hold
 # the thread that its other half needs while that of the next step runs (a deadlock of jax 0.10 on two busy cores).
@@ -39,8 +39,8 @@ def evaluate(
     """Mean loss over all targets of `rows` and the metrics of the field `of`, for each of R runs.
 
     `readings` maps a batch of rows to arrays `[R, batch, ...]`, "loss" among them, summed over a row's targets; a
-    last partial batch is padded and its padding dropped. The standard error treats rows, not
-    targets, as independent draws.
+    last partial batch is padded and its padding dropped. The standard error treats rows,
+    or their groups where they have some, not targets, as independent draws.
     """
     count = len(jax.tree.leaves(rows.batch)[0])
     in_flight = IN_FLIGHT.get(jax.default_backend(), 2)
@@ -67,13 +67,16 @@ def _held_out(readings_N: dict[str, np.ndarray], rows: HeldOutRows, of: Field) -
     sums_N = readings_N["loss"].astype(np.float64)
     losses_N = sums_N / rows.targets
     count, loss = len(losses_N), float(losses_N.mean())
-    spread = float(losses_N.std(ddof=1)) if count > 1 else math.nan
+    if rows.groups_N is None:
+        loss_se = float(losses_N.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    else:
+        loss_se = draws(rows.groups_N, count).mean(losses_N).se
     bits = None
     if rows.bytes_N is not None:
         bits = loss * count * rows.targets / int(rows.bytes_N.sum()) / math.log(2)
     return HeldOut(
         loss=loss,
-        loss_se=spread / math.sqrt(count),
+        loss_se=loss_se,
         bits_per_byte=bits,
         tokens=count * rows.targets,
         metrics=of.metrics(readings_N, rows) if math.isfinite(loss) else {},

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from scaling import accounting, files, train
 from scaling import config as config_lib
 from scaling.curves import Fits
+from scaling.errors import UserError
 from scaling.laws.frontier import frontier
 from scaling.laws.optimum_forecast import combine
 from scaling.laws.table import CannotFit
@@ -32,10 +33,14 @@ def prescribe(fits: Fits, config: ConfigDict) -> PlannedRun:
     budget = config.laws.holdout_factor * max(config.sweep.budgets)
     multiple = config.sweep.width_multiple
     widest = max(rung.width for rung in ladder.ladder(config)) * 4
-    runs = [
-        at_budget(config, ladder.rung_of_width(config, width), budget)
-        for width in range(multiple, widest + 1, multiple)
-    ]
+    runs: list[PlannedRun] = []
+    for width in range(multiple, widest + 1, multiple):
+        try:
+            runs.append(at_budget(config, ladder.rung_of_width(config, width), budget))
+        except UserError:  # the budget does not pay for a step of this size, nor of wider ones
+            if not runs:
+                raise
+            break
     sizes = prescribed_sizes(fits, budget)
     wanted = float(np.mean(np.log(list(sizes.values()))))
 

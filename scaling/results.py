@@ -166,11 +166,11 @@ def from_row(row: Any) -> RunResult:
 
 
 def _metrics(row: dict[str, Any]) -> dict[str, float]:
-    """Those of a result file, or the columns of a table that are no fields."""
+    """Those of a result file, or the columns of numbers in a table that are no fields."""
     found = row.get("metrics")
     if found is None:
-        known = {*_KINDS, "schema"}
-        found = {k: v for k, v in row.items() if k not in known and v not in (None, "")}
+        known = {*_KINDS, "schema", "launch"}
+        found = {k: v for k, v in row.items() if k not in known and _is_number(v)}
     try:
         return {name: float(value) for name, value in found.items()}
     except (AttributeError, TypeError, ValueError) as error:
@@ -206,6 +206,14 @@ def read_ended(run_dir: Path) -> RunResult | None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return read(run_dir / name)
     return None
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def write_table(workdir: Path, results: list[RunResult]) -> None:

@@ -179,7 +179,7 @@ def place(axes, by: Mapping[str, str | None], mesh: Mesh) -> NamedSharding:
 
 
 def apart(means: Callable, mesh: Mesh) -> Callable:
-    """`means(params, tokens_BT1)`, means over rows as a tree, with one sum over devices after all of its work.
+    """`means(params, batch_B)`, means over rows as a tree, with one sum over devices after all of its work.
 
     Written for the whole batch, the compiler would add up the gradients of every micro-batch over all
     devices. Left to it where "fsdp" or "sequence" split the tokens too: within such a group it would gather
@@ -189,8 +189,8 @@ def apart(means: Callable, mesh: Mesh) -> Callable:
     if not outer or mesh.shape["fsdp"] * mesh.shape["sequence"] > 1:
         return means
 
-    def own(params, tokens_BT1):
-        return jax.lax.pmean(means(params, tokens_BT1), outer)
+    def own(params, batch_B):
+        return jax.lax.pmean(means(params, batch_B), outer)
 
     return jax.shard_map(
         own,

@@ -66,6 +66,11 @@ def prepare(c, fill: float) -> Prepared:
             "x": np.asarray(data.valid_x_NHWC[index_N]),
             "y": np.asarray(data.valid_y_N[index_N]),
         }
+        if len(np.unique(batch["y"])) < 2:
+            raise UserError(
+                f"config.eval.tokens={c.eval.tokens}: all {len(index_N)} held-out examples are of one class; raise "
+                "it, or config.data.valid_fraction"
+            )
         return HeldOutRows(batch, 1, groups_N=data.groups[1][index_N], classes=data.classes)
 
     return Prepared(data.fingerprint, count, count, dispatches, held_out)

@@ -23,8 +23,8 @@ def language(loss_N, tokens_N, bytes_N=None, correct_N=None, groups_N=None) -> d
     Sums over each sequence: of losses in nats, of tokens that were predicted, of the bytes of those tokens, and of
     tokens predicted rightly. `groups_N` names documents where several sequences come from one.
 
-    Raises UserError where sums have other lengths, are not finite, where there are no tokens or bytes at all, or where the
-    loss is too large for a perplexity.
+    A loss that is too large has a perplexity of inf. Raises UserError where sums have other lengths, are not finite, or
+    where there are no tokens or bytes at all.
     """
     N = len(loss_N)
     over = draws(groups_N, N)
@@ -44,13 +44,11 @@ def language(loss_N, tokens_N, bytes_N=None, correct_N=None, groups_N=None) -> d
         return value, (above_N - value * below_N) * (N / total)
 
     loss, influence_N = ratio("losses tokens", loss_N, tokens_N)
+    found = {"loss": over.metric(loss, influence_N)}
     if loss > MOST:
-        raise UserError(f"metrics: a loss of {loss:g} nats per token has no perplexity in float64")
-    perplexity = math.exp(loss)
-    found = {
-        "loss": over.metric(loss, influence_N),
-        "perplexity": over.metric(perplexity, influence_N * perplexity),
-    }
+        found["perplexity"] = Metric(math.inf, math.inf, over.count)
+    else:
+        found["perplexity"] = over.metric(math.exp(loss), influence_N * math.exp(loss))
     if bytes_N is not None:
         per_byte, influence_N = ratio("losses bytes", loss_N, bytes_N)
         found["bits_per_byte"] = over.metric(per_byte / math.log(2), influence_N / math.log(2))

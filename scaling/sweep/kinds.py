@@ -18,6 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from scaling import config as config_lib
 from scaling.errors import UserError
 from scaling.sweep import axes
 from scaling.sweep.designed import designed
@@ -80,7 +81,7 @@ def hyper(config: ConfigDict) -> Iterator[Wanted]:
     """
     s = config.sweep
     batches = [int(b) for b in s.batch_sizes] or [config.train.batch_size]
-    common = math.lcm(*batches) * config.data.seq_len
+    common = math.lcm(*batches) * config_lib.targets_per_row(config)
     for rung in rungs_of(config):
         values = sized(config, rung)
         rates = s.lr_values or [_round(f * values["optim.lr"]) for f in s.lr_factors]
@@ -90,7 +91,7 @@ def hyper(config: ConfigDict) -> Iterator[Wanted]:
             if abs(off) > FARTHEST:
                 raise UserError(
                     f"config.sweep: a run of {tokens} tokens is no multiple of the {common} tokens "
-                    f"that steps of {', '.join(map(str, batches))} sequences share; raise the length, "
+                    f"that steps of {', '.join(map(str, batches))} rows share; raise the length, "
                     "or choose batch sizes that divide each other"
                 )
             searched = axes.product(

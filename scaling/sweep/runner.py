@@ -228,7 +228,7 @@ def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
     planned = {
         run.run_id
         for run in runs
-        if run.values["data.unique_tokens"] == runs[0].values["data.unique_tokens"]
+        if all(run.values[k] == v for k, v in runs[0].values.items() if k.startswith("data."))
     }
     for result in results.collect(workdir)[0]:
         if result.run_id in planned and result.data_fingerprint != fingerprint:
