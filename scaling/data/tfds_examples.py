@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from scaling.errors import UserError
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a damaged image
 
 
-class TfdsExamples:
+class TfdsExamples(ABC):
     """What images and sounds share; every example is its own group, and TFDS's splits are taken as they are."""
 
     feature = ""
@@ -46,9 +47,9 @@ class TfdsExamples:
             content = np.asarray(record[self.feature]).tobytes()
             yield Example(x_HWC, int(record["label"]), content, content, name)
 
+    @abstractmethod
     def example(self, raw: np.ndarray) -> np.ndarray:
         """`x_HWC` of what the data set holds."""
-        raise NotImplementedError
 
 
 class TfdsImages(TfdsExamples):
