@@ -65,7 +65,7 @@ WSD = {"sweep__kind": "data", "optim__schedule": "wsd", "optim__warmup_tokens": 
         ({"sweep__kind": "data", "sweep__tokens": (100,)}, "less than one step of 1024 tokens"),
         ({"sweep__budgets": (1e6, 1e11)}, "do not pay for one step"),
         ({"sweep__kind": "hyper", "sweep__tokens": (5000,), "sweep__batch_sizes": (7, 9)},
-         "a run of 5000 tokens is no multiple of the 8064 tokens that steps of 7, 9 sequences share"),
+         "a run of 5000 tokens is no multiple of the 8064 tokens that steps of 7, 9 rows share"),
         # numbers
         ({"sweep__kind": "ladder", "sweep__tokens_per_param": (20, -1)}, "-1 should be positive"),
         ({"sweep__kind": "hyper", "sweep__tokens_per_param": (1e-9,)}, "a run of 1 tokens"),
