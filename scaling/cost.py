@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from scaling import files, machine, measure, step, units
+from scaling import files, limits, machine, measure, step, units
 from scaling.measure import Size
 from scaling.sweep import jobs, progress
 from scaling.sweep.jobs import Part
@@ -46,6 +46,7 @@ class Cost:
     sizes: list[Size]
     run_seconds: dict[str, float]  # run_id -> its part of `seconds`, compilation left out
     device: str
+    unit: str  # what `tokens` of the field counts
 
 
 def look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Snapshot:
@@ -98,6 +99,7 @@ def add_up(
         sizes=sorted(sizes.values(), key=lambda s: s.n_params),
         run_seconds=each,
         device=machine.device_name(),
+        unit=limits.UNITS[config.data.field],
     )
 
 
@@ -127,7 +129,7 @@ def write(cost: Cost, workdir: Path) -> Path:
 def lines(cost: Cost) -> list[str]:
     """The measurements and the sums as text."""
     head = (
-        f"{'width':>5} {'depth':>5} {'n_params':>13} {'tokens/s':>11} {'MFU':>6} {'compile':>9} "
+        f"{'width':>5} {'depth':>5} {'n_params':>13} {cost.unit + '/s':>11} {'MFU':>6} {'compile':>9} "
         f"{'evaluate':>9} {'checkpoint':>20}"
     )
     rows = [

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import files, laws, recipe, results
+from scaling import files, laws, limits, recipe, results
 from scaling.laws import export
 from scaling.laws.envelope import Curve
 from scaling.laws.frontier import Optimum, frontier
@@ -184,19 +184,32 @@ def write(
         "runs_left_out": list(fits.table.excluded),
         "range_of_validity": export.ranges(fits.table, ("n_params", "tokens", "flops")),
     }
-    labels = {
-        "n_params": SIZES[config.laws.n_params],
-        "loss": "held-out loss, nats/token",
-    }
     measured = _measured(forecast, holdout)
     pictures = []
     caption = recipe.in_words(fits.recipe)
-    for name, (law, picture) in sweep.contents(fits, forecast, holdout, labels).items():
+    for name, (law, picture) in sweep.contents(fits, forecast, holdout, labels(config)).items():
         files.write_json(
             folder / f"{name}.json", {"name": name, **common, **law, "held_out": measured}
         )
         pictures.append(picture.write(folder / name, caption))
     return pictures
+
+
+def labels(config: ConfigDict) -> dict[str, str]:
+    """What stands on the axes of size, data and loss, in the unit that D counts in the config's field."""
+    units = limits.UNITS[config.data.field]
+    nats = f"nats/{units[:-1]}"
+    return {
+        "n_params": SIZES[config.laws.n_params],
+        "tokens": f"training data D, {units}",
+        "unique_tokens": f"unique data U, {units}",
+        "tokens_per_param": f"M = D / N, {units} per parameter",
+        "loss": f"held-out loss, {nats}",
+        "training_loss": f"training loss, {nats}",
+        "batch": f"batch size, {units} per step",
+        "E": f"$E$, {nats}",
+        "L0": f"$L_0$, {nats}",
+    }
 
 
 def _measured(forecast, holdout) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from scaling import accounting, budget, machine, plan_compiled, plan_flags, units
+from scaling import accounting, budget, limits, machine, plan_compiled, plan_flags, units
 from scaling.flat import view
 from scaling.sweep import halving, jobs
 
@@ -35,7 +35,7 @@ def run(args, config: ConfigDict, workdir: Path | None) -> int:
         peak, on = n_devices * speeds["peak_flops"], f"{n_devices} devices as stated"
     speed = peak * config.sweep.assumed_mfu
     print(
-        f"{'budget':>9} {'width':>5} {'depth':>5} {'n_params':>11} {'total':>11} {'tokens':>13} "
+        f"{'budget':>9} {'width':>5} {'depth':>5} {'n_params':>11} {'total':>11} {limits.UNITS[config.data.field]:>13} "
         f"{'steps':>7} {'batch':>5} {'lr':>9} {'seed':>4} {'FLOPs':>9} {'here':>9} {'time':>9}"
     )
     for r in runs:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from scaling import config as config_lib
-from scaling import curves, files, holdout, machine, results
+from scaling import curves, files, holdout, limits, machine, results
 from scaling.errors import UserError
 from scaling.kinds import registry
 from scaling.report import summary
@@ -56,7 +56,7 @@ def _fit_compute(rows, workdir: Path, config: ConfigDict, forecast) -> tuple[lis
     tested = [r for r in rows if forecast and r.run_id == forecast["run_id"] and r.status == "done"]
     held_out = tested[0] if tested else None
     pictures = curves.write(fits, workdir, config, forecast, held_out)
-    return pictures, summary.lines(fits, forecast, held_out)
+    return pictures, summary.lines(fits, forecast, held_out, limits.UNITS[config.data.field])
 
 
 def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast) -> str:

@@ -48,8 +48,3 @@ def ranges(rows: Sequence[RunResult], names: Sequence[str], config: ConfigDict) 
     """Smallest and largest value of each column."""
     found = {name: numbers(rows, name, config) for name in names}
     return {name: [float(v.min()), float(v.max())] for name, v in found.items()}
-
-
-def labels(config: ConfigDict) -> dict[str, str]:
-    """What stands on the axes of n_params and loss."""
-    return {"n_params": curves.SIZES[config.laws.n_params], "loss": "held-out loss, nats/token"}

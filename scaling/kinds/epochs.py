@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import laws
+from scaling import curves, laws
 from scaling.kinds import columns, one_variable
 from scaling.kinds.entry import Analysis, Curve, fitted, parameter_lines, refused
 from scaling.laws.bootstrap import interval
@@ -70,7 +70,7 @@ def analyse(rows: list[RunResult], config: ConfigDict) -> Analysis:
         by="unique_tokens",
         panels="n_params" if len(set(sizes)) > 1 else "",
         confidence=config.laws.confidence,
-        labels=columns.labels(config),
+        labels=curves.labels(config),
     )
     found = {"epochs": Curve(content, picture)}
     if len(fits) == len(parts):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from scaling import curves
 from scaling.kinds import columns, swept
 from scaling.kinds.entry import Analysis, Curve
 from scaling.kinds.swept import Axis
@@ -65,6 +66,7 @@ def grid(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
         {a.name: {"label": ", ".join(a.keys), "texts": _texts(a)} for a in axes},
         {name: _stars(found) for name, found in optima.items()},
         _lost(rows, axes, workdir),
+        curves.labels(config),
     )
     return Analysis(
         curves={"swept": Curve(law, picture)},

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling import laws
+from scaling import curves, laws
 from scaling.kinds import columns
 from scaling.kinds.entry import Analysis, Curve, refused
 from scaling.laws import checks, export
@@ -63,7 +63,7 @@ def hyper(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
     lines: list[str] = []
     for name in names:
         search = _search(table, name, config)
-        labels = columns.labels(config)
+        labels = curves.labels(config)
         picture = valleys.picture(table, search.groups, name, loss_se, labels)
         found[f"{name}_valleys"] = Curve(search.content, picture)
         found[f"{name}_optimum"] = Curve(

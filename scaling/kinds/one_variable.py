@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from scaling import laws
+from scaling import curves, laws
 from scaling.kinds import columns
 from scaling.kinds.entry import Analysis, Curve, fitted, parameter_lines, refused, renamed
 from scaling.laws.forms import FORMS
@@ -57,7 +57,7 @@ def analyse(rows: list[RunResult], config: ConfigDict, *, x: str, fixed: str) ->
         _part([r for r, v in zip(used, values, strict=True) if v == value], x, fixed, config)
         for value in sorted(set(values))
     ]
-    letters, labels = {"x": columns.LETTERS[x]}, columns.labels(config)
+    letters, labels = {"x": columns.LETTERS[x]}, curves.labels(config)
     lines = []
     for part in parts:
         if part.law:
@@ -75,11 +75,11 @@ def analyse(rows: list[RunResult], config: ConfigDict, *, x: str, fixed: str) ->
     name, content = f"loss_of_{x}", _joint(parts, fixed)
     found = {name: Curve(content, picture)}
     if len(parts) == 1 and parts[0].law:
-        named = {"x": labels.get(x, "training data D, tokens"), "loss": labels["loss"]}
+        named = {"x": labels[x], "loss": labels["loss"]}
         law, table = parts[0].law, parts[0].table
         found[f"{name}_residuals"] = Curve(content, residuals.picture(law, table, named))
         if len(law.draws_BP):
-            found[f"{name}_bootstrap"] = Curve(content, bootstrap.picture(law))
+            found[f"{name}_bootstrap"] = Curve(content, bootstrap.picture(law, labels))
     return Analysis(
         curves=found,
         lines=[line for part in parts for line in _summary(part, x, fixed)],

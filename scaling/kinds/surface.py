@@ -28,7 +28,7 @@ def ladder(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis
     """
     used, left_out = columns.require_runs(rows)
     fits = _fits(rows, used, config)
-    labels = columns.labels(config)
+    labels = curves.labels(config)
     found = {n: Curve(*entry) for n, entry in sweep.parametric(fits, labels).items()}
     for name, (law, picture) in sweep.optima(fits, None, None, labels).items():
         found[name] = Curve({**law, "estimator": OPTIMA}, picture)
@@ -94,7 +94,7 @@ def _measured(used: list[RunResult], fits: curves.Fits, config: ConfigDict):
         by="n_params",
         title=law.equation if law else "",
         confidence=config.laws.confidence,
-        labels=columns.labels(config),
+        labels=curves.labels(config),
     )
 
 

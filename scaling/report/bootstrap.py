@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -54,8 +55,11 @@ def pairs(form: Form) -> tuple[tuple[str, str], ...]:
 FARTHEST = 1e20  # from the optimum that the axes reach, as a factor
 
 
-def picture(law: Fit) -> Picture:
-    """All parameters of all refits (series `refit`), the optimum, and the ends of its intervals."""
+def picture(law: Fit, labels: Mapping[str, str] | None = None) -> Picture:
+    """All parameters of all refits (series `refit`), the optimum, and the ends of its intervals.
+
+    `labels` go before the usual symbols of parameters.
+    """
     natural_BP = law.draws
     refits = {name: natural_BP[:, i] for i, name in enumerate(law.form.parameters)}
     if "a" in law.intervals and "a" not in refits:
@@ -68,7 +72,7 @@ def picture(law: Fit) -> Picture:
             "high": {name: law.intervals[name].high for name in refits},
         }
     )
-    symbols = dict(SYMBOLS)
+    symbols = {**SYMBOLS, **(labels or {})}
     if "a" not in law.form.parameters:
         symbols["a"] = r"$a$ of $N^* \propto C^a$"
     return Picture(

@@ -22,6 +22,7 @@ def picture(
     axes: Mapping[str, Mapping[str, Any]],
     optima: Mapping[str, Mapping[str, np.ndarray]],
     diverged: Mapping[str, np.ndarray],
+    labels: Mapping[str, str] | None = None,
 ) -> Picture:
     """`settings` has run_id, a column per name in `axes`, loss, sd, count, loss_se.
 
@@ -32,10 +33,12 @@ def picture(
     series |= {f"optimum of {name}": found for name, found in optima.items() if len(found["at"])}
     if any(len(v) for v in diverged.values()):
         series["diverged"] = diverged
-    return Picture(stacked(series), partial(draw, axes=axes))
+    return Picture(stacked(series), partial(draw, axes=axes, labels=labels))
 
 
-def draw(columns: Columns, axes: Mapping[str, Mapping[str, Any]]) -> Figure:
+def draw(
+    columns: Columns, axes: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str] | None
+) -> Figure:
     if not axes:
         axes = {"count": {"label": "number of seeds", "texts": []}}
     width = style.WIDTH * (1.0 if len(axes) == 1 else 1.3)
@@ -46,7 +49,7 @@ def draw(columns: Columns, axes: Mapping[str, Mapping[str, Any]]) -> Figure:
         _panel(place, columns, name, axis)
     for place in places:
         if place.get_subplotspec().is_first_col():
-            place.set_ylabel(style.label("loss", {"loss": "held-out loss, nats/token"}))
+            place.set_ylabel(style.label("loss", labels))
     places[0].legend(fontsize=7)
     return figure
 

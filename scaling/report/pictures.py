@@ -53,5 +53,5 @@ def of_form(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> 
         found["predicted"] = measured.picture(law, table, labels)
     found["residuals"] = residuals.picture(law, table, labels)
     if len(law.draws_BP):
-        found["bootstrap"] = bootstrap.picture(law)
+        found["bootstrap"] = bootstrap.picture(law, labels)
     return found

@@ -57,8 +57,11 @@ LABELS = {
     "tokens": "training data D, tokens",
     "flops": "training compute C, FLOPs",
     "loss": "loss, nats/token",
+    "training_loss": "training loss, nats/token",
     "unique_tokens": "unique data U, tokens",
     "tokens_per_param": "M = D / N, tokens per parameter",
+    "lr": "peak learning rate",
+    "batch": "batch size, tokens per step",
     "x": "x",
     "error": "downstream error",
 }

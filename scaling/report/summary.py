@@ -5,8 +5,13 @@ from __future__ import annotations
 from scaling import results
 
 
-def lines(fits, forecast=None, holdout: results.RunResult | None = None) -> list[str]:
-    """The summary as lines of text, every interval at the study's confidence."""
+def lines(
+    fits,
+    forecast=None,
+    holdout: results.RunResult | None = None,
+    unit: str = "tokens",
+) -> list[str]:
+    """The summary as lines of text, every interval at the study's confidence; `unit` is what D counts."""
     out = []
     if fits.isoflop:
         out.append("Optimum per budget (IsoFLOP parabolas; n_params without embeddings)")
@@ -44,7 +49,7 @@ def lines(fits, forecast=None, holdout: results.RunResult | None = None) -> list
         p = forecast["predicted_loss"]
         out.append(
             f"Held-out run: {forecast['flops']:.3g} FLOPs, n_params {forecast['n_params']:,}, "
-            f"{forecast['tokens']:,} tokens"
+            f"{forecast['tokens']:,} {unit}"
         )
         parts = [
             f"{name} {law['loss']['value']:.4f} (weight {law['weight']:.2f}, backtest "

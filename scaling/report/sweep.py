@@ -61,7 +61,7 @@ def parametric(fits, labels: Mapping[str, str]) -> dict[str, tuple[dict[str, Any
         "chinchilla_predicted": measured.picture(law, runs, labels),
     }
     if len(law.draws_BP):
-        pictures["chinchilla_bootstrap"] = bootstrap.picture(law)
+        pictures["chinchilla_bootstrap"] = bootstrap.picture(law, labels)
     content = _parametric(law, runs)
     return {name: (content, picture) for name, picture in pictures.items()}
 

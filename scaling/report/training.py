@@ -49,7 +49,7 @@ def picture(
 def draw(columns: Columns, labels: Mapping[str, str] | None) -> Axes:
     """Loss against compute of every run, coloured by size, with the envelope."""
     axes = style.new_axes(
-        "Training curves", style.label("flops", labels), "training loss, nats/token"
+        "Training curves", style.label("flops", labels), style.label("training_loss", labels)
     )
     runs, envelope = part(columns, "training"), part(columns, "envelope")
     sizes = np.unique(runs["n_params"])

@@ -13,7 +13,6 @@ from scaling.laws.table import Table
 from scaling.laws.tuned import Tuned
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
-from scaling.report.valleys import LABELS
 
 POINTS = 41
 BEYOND = 3.0  # the law is drawn this far beyond the optima, as a factor
@@ -100,7 +99,7 @@ def draw(
     labels: Mapping[str, str] | None,
 ) -> Axes:
     heading = style.mathtext(title) if "=" in title else title
-    axes = style.new_axes(heading, style.label(x, labels), f"best {LABELS[name]}")
+    axes = style.new_axes(heading, style.label(x, labels), f"best {style.label(name, labels)}")
     best, bad, law = (part(columns, s) for s in ("optimum", "left out", "law"))
     values = np.unique(law[other]) if lines else np.array([np.nan])
     shades = style.shades(len(values)) if lines else [style.BLUE]

@@ -15,7 +15,6 @@ from scaling.laws.tuned import HYPERPARAMETERS, Tuned
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 
-LABELS = {"lr": "peak learning rate", "batch": "batch size, tokens per step"}
 MOST = 4  # lengths that have a panel each; of more, all groups share one
 STEEP = 1.25  # losses above this many times the highest optimum are cut off
 
@@ -84,7 +83,7 @@ def draw(columns: Columns, name: str, labels: Mapping[str, str] | None) -> Figur
                name, colours)  # fmt: skip
         if apart:
             panel.set_title(f"D = {style.count(length)}", fontsize=9)
-        panel.set_xlabel(LABELS[name])
+        panel.set_xlabel(style.label(name, labels))
         if panel.get_subplotspec().is_first_col():
             panel.set_ylabel(style.label("loss", labels))
     return figure

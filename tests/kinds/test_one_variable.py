@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -120,3 +121,11 @@ def test_a_curve_states_its_recipe_below_the_picture_too(config, tmp_path):
     assert law["recipe"]["head"] == "tied to the embedding"
     svg = (tmp_path / "curves" / "loss_of_n_params.svg").read_text()
     assert "1,024 tokens per step" in svg and "muon, lr 0.01, z loss 0.0001;" in svg
+
+
+def test_axes_name_what_the_field_counts(config, tmp_path):
+    vision = config_lib.load("configs/vision_quickstart.py", ["--config.sweep.kind=data"])
+    rows = [dataclasses.replace(r, tokens=(1 + i) * 10_000) for i, r in enumerate(of_sizes(0.01))]
+    registry.write(one_variable.data(rows, tmp_path, vision), tmp_path, vision)
+    svg = (tmp_path / "curves" / "loss_of_tokens.svg").read_text()
+    assert "training data D, images" in svg and "held-out loss, nats/image" in svg
