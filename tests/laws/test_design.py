@@ -48,6 +48,7 @@ def test_proposal_from_published_laws_alone_is_narrower_than_the_grid_within_its
     assert before[TARGETS[1]] / after[TARGETS[1]] > 1.9
 
 
+@pytest.mark.slow
 def test_expected_error_is_that_of_refits():
     grid = isoflop_grid()
     found = runs(ask(truth(), grid))

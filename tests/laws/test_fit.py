@@ -145,6 +145,7 @@ def test_one_ratio_of_tokens_to_size_is_not_called_good():
     assert law.verdict == "weakly identified"
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     """`benchmarks/coverage.py` measures it; here only that 40 sweeps are not far off."""
     inside = {"E": 0, "alpha": 0, "a": 0}

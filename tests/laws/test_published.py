@@ -58,6 +58,7 @@ def test_the_published_tuple_is_the_l1_optimum_and_that_of_the_scale_adjusted_li
         assert law.values["beta"] == pytest.approx(0.36585416, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_forecast_of_the_largest_chinchilla_runs(points):
     below = points.flops < 1e21
     above = points.rows(~below)
@@ -78,6 +79,7 @@ def test_gemstones_optimum():
     assert law.values["beta"] == pytest.approx(0.71298, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_muennighoff_is_weakly_identified():
     table = laws.read_csv(
         SHARED / "muennighoff2023" / "c4_182_outliers_removed.csv",
@@ -107,6 +109,7 @@ def gadre(*columns):
     return table, key
 
 
+@pytest.mark.slow
 def test_gadre_recipe():
     table, key = gadre(("tokens_per_param", "tok_mult"), ("error", "err_avg_subset"))
     small = [("d=96_l=8_h=4", 20), ("d=512_l=8_h=4", 20), ("d=576_l=24_h=8", 20)]
