@@ -56,9 +56,10 @@ def prepare(data) -> Examples:
     name = data.name.replace("/", "_")
     _check_sizes(data, source)
     for key in ("train_split", "valid_split"):
-        if getattr(data, key) not in (*source.splits, *(("",) if key == "valid_split" else ())):
+        split = getattr(data, key)
+        if split not in source.splits and (split or key == "train_split"):
             raise UserError(
-                f"config.data.{key}={getattr(data, key)!r}: {data.name} has {', '.join(source.splits)}"
+                f"config.data.{key}={split!r}: {data.name} has {', '.join(source.splits)}"
             )
     if data.train_split == data.valid_split:
         raise UserError(

@@ -15,6 +15,13 @@ from scaling.errors import UserError
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a damaged image
 
 
+class Splits(tuple):
+    """The names of a data set's splits. Parts of them, such as train[:10%], are in it, too."""
+
+    def __contains__(self, split) -> bool:
+        return super().__contains__(str(split).partition("[")[0])
+
+
 class TfdsExamples(ABC):
     """What images and sounds share; every example is its own group, and TFDS's splits are taken as they are."""
 
@@ -29,7 +36,7 @@ class TfdsExamples(ABC):
         if not hasattr(features["label"], "names"):
             raise UserError(f"{said}: its feature `label` is no class but {features['label']}")
         self.classes: tuple[str, ...] = tuple(features["label"].names)
-        self.splits: tuple[str, ...] = tuple(self.builder.info.splits)
+        self.splits: tuple[str, ...] = Splits(self.builder.info.splits)
 
     def identity(self) -> dict:
         return {"tfds": self.builder.info.full_name}

@@ -26,10 +26,12 @@ def refusal(
     width: int,
     head_dim: int,
     seq_len: int,
+    grid: bool,
     cudnn_head_dim: int,
 ) -> str:
     """Why the kernel `how` takes no such model on `backend`, in one line with the mend; "" where it does.
 
+    `seq_len` counts positions, with `grid` the patches of an example.
     `cudnn_head_dim` is the largest head that this GPU's cuDNN takes, 0 where it has none.
     """
     if how not in ("cudnn", "splash"):
@@ -54,6 +56,8 @@ def refusal(
         )  # fmt: skip
         return f"config.model.head_dim={head_dim}: {asked} takes multiples of {step} up to {largest}; {mend}"
     if how == "splash" and seq_len % LANES:
+        if grid:
+            return f"{asked} takes multiples of {LANES} positions, not {seq_len} patches; choose 'auto' or 'plain'"
         near = max(LANES, round(seq_len / LANES) * LANES)
         return f"config.data.seq_len={seq_len}: {asked} takes multiples of {LANES}; the nearest is {near}"
     return ""

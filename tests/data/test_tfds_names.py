@@ -131,8 +131,11 @@ def test_pictures_of_many_sizes_are_brought_to_one_and_splits_are_kept(tmp_path)
     light = read.train_x_NHWC.mean(axis=(1, 2, 3)) > 128
     np.testing.assert_array_equal(light, read.train_y_N == 1)
     assert "tensorflow" not in sys.modules
+    first = examples.prepare(section(**{**data.to_dict(), "train_split": "train[:50%]"}))
+    np.testing.assert_array_equal(first.train_x_NHWC, read.train_x_NHWC[:9])  # one is skipped
     for values, said in (
         ({"valid_split": "nope"}, "tiny_pictures has train, test"),
+        ({"train_split": "train[:1%"}, "no split 'train[:1%'"),
         ({"height": 0}, "should be positive"),
         ({"classes": 3}, "config.data.classes=2"),
         ({"name": "tiny_ratings"}, "tiny_ratings has movie_id, timestamp, user_id, not 'image'"),
