@@ -16,6 +16,8 @@ import tensorflow_datasets as tfds
 from scaling.errors import UserError
 
 PACKAGES = {"sympy": "1.14.0", "mpmath": "1.3.0"}
+# more Python sources that every installation of this project has, see `installed_files`
+MORE = ("optax", "orbax-checkpoint", "tensorflow-datasets", "matplotlib", "ml-collections")
 SHA256 = "20ab74fedd5d7fa0"  # first digits, over the concatenated files in order
 MIN_BYTES = 200
 TESTS = re.compile(r"/(tests|testing)/")
@@ -26,13 +28,7 @@ def source_files() -> list[tuple[str, bytes]]:
 
     Raises UserError where a package is missing or has other bytes than the pinned release.
     """
-    files, seen = [], set()
-    for package, version in PACKAGES.items():
-        for path, content in _package_sources(package, version):
-            digest = hashlib.sha256(content).digest()
-            if len(content) > MIN_BYTES and digest not in seen:
-                seen.add(digest)
-                files.append((path, content))
+    files = _distinct(PACKAGES)
     found = hashlib.sha256(b"".join(content for _, content in files)).hexdigest()
     if not found.startswith(SHA256):
         raise UserError(
@@ -43,12 +39,38 @@ def source_files() -> list[tuple[str, bytes]]:
     return files
 
 
+def installed_versions() -> dict[str, str]:
+    """Version of each of the packages whose sources `installed_files` has. Raises UserError where one is missing."""
+    return {package: _distribution(package).version for package in (*PACKAGES, *MORE)}
+
+
+def installed_files() -> list[tuple[str, bytes]]:
+    """(path, content) as of `source_files`, of more packages and of whatever versions are installed."""
+    return _distinct(installed_versions())
+
+
+def _distinct(versions: dict[str, str]) -> list[tuple[str, bytes]]:
+    files, seen = [], set()
+    for package, version in versions.items():
+        for path, content in _package_sources(package, version):
+            digest = hashlib.sha256(content).digest()
+            if len(content) > MIN_BYTES and digest not in seen:
+                seen.add(digest)
+                files.append((path, content))
+    return files
+
+
+def _distribution(package: str, mend: str = "") -> metadata.Distribution:
+    try:
+        return metadata.distribution(package)
+    except metadata.PackageNotFoundError as error:
+        mend = mend or f"pip install {package}"
+        raise UserError(f"embedded corpus: {package} is not installed; {mend}") from error
+
+
 def _package_sources(package: str, version: str) -> list[tuple[str, bytes]]:
     mend = f"pip install {package}=={version}"
-    try:
-        distribution = metadata.distribution(package)
-    except metadata.PackageNotFoundError as error:
-        raise UserError(f"embedded corpus: {package} is not installed; {mend}") from error
+    distribution = _distribution(package, mend)
     if distribution.version != version:
         raise UserError(f"embedded corpus: {package} is {distribution.version}; {mend}")
     paths = sorted(

@@ -2,7 +2,8 @@
 
 `python_identifiers` can be rebuilt anywhere: its users are the files of the embedded corpus (corpus.py),
 its items the identifiers in them, in order of first appearance, once per file. Keywords, and what stands
-in strings and comments, are none.
+in strings and comments, are none. `installed_identifiers` has the files of more packages, in the versions
+that are installed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Table:
 def table(data, cache_dir: Path) -> Table:
     """The table of the config's `data` section. Raises UserError where it is missing or bad."""
     if data.name in ("embedded", "python_identifiers"):
-        return python_identifiers()
+        return python_identifiers(corpus.source_files())
+    if data.name == "installed_identifiers":
+        return python_identifiers(corpus.installed_files())
     if data.name == "interaction_table":
         return from_file(_path(data), data.columns)
     return from_tfds(data, cache_dir)
@@ -49,6 +52,8 @@ def identity(data) -> dict:
     """What decides the table, as part of a cache key."""
     if data.name in ("embedded", "python_identifiers"):
         return {"corpus": corpus.SHA256}
+    if data.name == "installed_identifiers":
+        return {"packages": corpus.installed_versions()}
     if data.name == "interaction_table":
         return {"file": labelled.stats([_path(data)]), "columns": data.columns}
     return {"split": data.train_split, "columns": data.columns}
@@ -60,9 +65,9 @@ def identifiers(text: str) -> list[str]:
     return [name for name in dict.fromkeys(found) if name and name not in KEYWORDS]
 
 
-def python_identifiers() -> Table:
-    """The table of the embedded corpus: one user per file."""
-    per_file = [identifiers(content.decode()) for _, content in corpus.source_files()]
+def python_identifiers(files: list[tuple[str, bytes]]) -> Table:
+    """The table of Python sources (path, content): one user per file."""
+    per_file = [identifiers(content.decode()) for _, content in files]
     names = list(dict.fromkeys(name for found in per_file for name in found))
     code = {name: i for i, name in enumerate(names)}
     return Table(

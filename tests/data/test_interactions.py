@@ -10,6 +10,7 @@ import tokenize
 import numpy as np
 import pyarrow as pa
 import pytest
+from ml_collections import ConfigDict
 from pyarrow import parquet
 
 from scaling import config as config_lib
@@ -159,3 +160,14 @@ def test_damaged_cache_is_named(table):
     path.write_bytes(path.read_bytes()[:-1] + b"\x07")
     with pytest.raises(UserError, match=r"items\.bin: damaged"):
         interactions.prepare(table[1])
+
+
+def test_installed_sources_begin_with_the_corpus_and_their_versions_decide(monkeypatch):
+    files = corpus.installed_files()
+    own = corpus.source_files()
+    assert files[: len(own)] == own and len(files) > 2 * len(own)
+    before = interaction_tables.identity(ConfigDict({"name": "installed_identifiers"}))
+    monkeypatch.setattr(corpus, "MORE", ("no-such-package",))
+    with pytest.raises(UserError, match="no-such-package is not installed; pip install"):
+        interaction_tables.identity(ConfigDict({"name": "installed_identifiers"}))
+    assert before["packages"]["sympy"] == corpus.PACKAGES["sympy"]
