@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import axes, ops
+from scaling.models import axes, ops, pointwise
 
 
 def normal_param(rngs: nnx.Rngs, shape, std: float, axes: tuple[str, ...], dtype) -> nnx.Param:
@@ -33,12 +33,7 @@ class Norm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x):
-        x32 = x.astype(jnp.float32)
-        if self.centre:
-            x32 = x32 - x32.mean(axis=-1, keepdims=True)
-        variance = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
-        y = x32 * jax.lax.rsqrt(variance + self.eps) * self.scale[...].astype(jnp.float32)
-        return y.astype(x.dtype)
+        return pointwise.normalise(x, self.scale[...], self.eps, self.centre)
 
 
 def rotate(x_BTHK, base: float):
@@ -100,7 +95,7 @@ def activation(kind: str, h: Sequence[jax.Array]) -> jax.Array:
         return jax.nn.silu(h[0]) * h[1]
     if kind == "relu2":
         return jnp.square(jax.nn.relu(h[0]))
-    return jax.nn.gelu(h[0])
+    return pointwise.gelu(h[0])
 
 
 class MLP(nnx.Module):
