@@ -50,8 +50,9 @@ def get_config() -> ConfigDict:
     c.data.pattern = "*.txt"  # text_folder: which files are documents
     c.data.text_key = "text"  # TFDS: the feature that holds the text
     c.data.train_split = "train"  # TFDS: split to train on
+    # recommend: "" holds out the last item of every user, "users" valid_fraction of the users, whole
     c.data.valid_split = ""  # TFDS: split to validate on; "" holds out documents of train_split
-    c.data.valid_fraction = 0.05  # fraction of documents held out (by a hash of each document)
+    c.data.valid_fraction = 0.05  # fraction of documents, or users, held out (by a hash of each)
     # language: what is done to documents before all else, see scaling/data/text_steps.py
     c.data.clean = False  # Unicode NFC
     c.data.min_chars = 0  # shorter documents are removed

@@ -1,7 +1,7 @@
 """The next identifier of a source file: IsoFLOP sweeps of SASRec-like Transformers, in minutes on two CPU cores.
 
 2,210 Python files of installed packages are users, the 2,986 identifiers in them items, 148,184 uses in order of first
-appearance; of each file the last is held out. Context 64 items, 4 windows (256 positions, padding among them) per
+appearance; a tenth of the files is held out, and what comes next in them predicted. Context 64 items, 4 windows (256 positions, padding among them) per
 step; item embeddings are the head; cosine decay to the end of each run, warm-up 5% of it. D counts positions. The rate
 rule is near the best of grids at widths 8 to 32. Other versions of the packages have other items: the run then says
 which config.data.vocab_size to set.
@@ -18,13 +18,15 @@ def get_config():
     c.data.field = "recommend"
     c.data.name = "installed_identifiers"
     c.data.min_uses = 10
+    c.data.valid_split = "users"
+    c.data.valid_fraction = 0.1
     c.data.vocab_size = 2_987
     c.data.seq_len = 64
     c.model.tied_head = True
     c.model.head_dim = 4
     c.optim.beta2 = 0.99
     c.train.batch_size = 4
-    c.eval.tokens = 2_210
+    c.eval.tokens = 4_096
     c.eval.batch_size = 64
     c.sweep.kind = "compute"
     c.sweep.budgets = (1.5e10, 5e10, 1.5e11, 5e11)

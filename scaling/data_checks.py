@@ -67,6 +67,11 @@ def problem(data: Any, defaults: Mapping[str, Any]) -> str:
                 f"config.data.{most}={getattr(data, most)} should be from 1 to "
                 f"config.data.{side}={getattr(data, side)} where config.data.{count} is on"
             )
+    if data.field == "recommend" and data.valid_split not in ("", "users"):
+        return (
+            f"config.data.valid_split={data.valid_split!r}: of config.data.field='recommend' '' holds out the last "
+            "item of every user, 'users' config.data.valid_fraction of the users"
+        )
     if data.drop_items == 1:
         return "config.data.drop_items=1 hides every item but the last; choose below 1"
     if len(data.columns) != 3 or not all(isinstance(name, str) for name in data.columns):

@@ -2,7 +2,8 @@
 
 Shapes: K steps of one dispatch, B sequences per step (of this host), U users, N sequences, T positions.
 
-The history of a user, all items but the last, is cut into windows of T + 1 items from its end on; they are
+What is trained on is the history of a user: all items but the last, which is held out, or where whole users are
+held out all items of the others. It is cut into windows of T + 1 items from its end on; they are
 disjoint but for the one item that is input to one and target of the other, so that an epoch has each item
 but the first as a target once. (SASRec takes only the last of these windows.) A window of fewer items is
 padded with 0 on the left; 0 is no target.
@@ -10,9 +11,11 @@ padded with 0 on the left; 0 is no target.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
-from scaling.data import augment
+from scaling.data import augment, labelled
 from scaling.data.interactions import Interactions
 from scaling.data.pipeline import Order
 from scaling.errors import UserError
@@ -29,18 +32,19 @@ class SequenceDispatches:
         batch_size: int,
         steps: int,
         seed: int,
+        held_out_U: np.ndarray | None = None,
         drop_items: float = 0.0,
         host: int = 0,
         hosts: int = 1,
     ):
         self.data, self.seq_len, self.drop_items = data, seq_len, drop_items
-        self.history_U = np.diff(data.begins_U1) - 1
+        self.history_U = history(data, held_out_U)
         # a history of one item has no target
         self.last_window_U = np.cumsum(-(-np.maximum(self.history_U - 1, 0) // seq_len))
         self.windows = int(self.last_window_U[-1])
         if self.windows < 1:
             raise UserError(
-                "config.data: no user has three interactions, two to train on and one held out"
+                "config.data: no user has two interactions to train on, besides what is held out"
             )
         self.order = Order(
             self.windows, batch_size=batch_size, steps=steps, seed=seed, host=host, hosts=hosts
@@ -64,15 +68,37 @@ class SequenceDispatches:
         return tokens_NT1.reshape(*window_KB.shape, self.seq_len + 1)
 
 
-def held_out_sequences(data: Interactions, *, seq_len: int, count: int) -> np.ndarray:
-    """`tokens_NT1` of `count` users spread evenly over all (of all, where there are fewer).
+def held_out_users(data: Interactions, fraction: float) -> np.ndarray:
+    """Which users are held out whole (bool, [U]), each by the hash of its items' names: equal ones stay together."""
+    names, begins = np.array(("", *data.names)), data.begins_U1
+    parts = (names[data.items_I[a:b]] for a, b in itertools.pairwise(begins))
+    return np.array(
+        [labelled.group_id("\0".join(part).encode()) / 2**64 < fraction for part in parts]
+    )
 
-    Only the last column is the target of evaluation; the others were trained on.
+
+def history(data: Interactions, held_out_U: np.ndarray | None) -> np.ndarray:
+    """How many items of each user are trained on."""
+    items_U = np.diff(data.begins_U1)
+    return items_U - 1 if held_out_U is None else np.where(held_out_U, 0, items_U)
+
+
+def held_out_sequences(
+    data: Interactions, *, seq_len: int, count: int, held_out_U: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(`tokens_NT1`, the user of each) of `count` targets spread evenly over all (of all, where there are fewer).
+
+    Only the last column is a target: the last item of every user, whose others were trained on, or where whole users
+    are held out any of their items but the first.
     """
-    users = len(data.begins_U1) - 1
-    count = min(count, users)
-    user_N = np.arange(count) * users // count
-    return _windows(data, user_N, np.diff(data.begins_U1)[user_N], seq_len + 1)
+    items_U = np.diff(data.begins_U1)
+    targets_U = np.ones_like(items_U) if held_out_U is None else held_out_U * (items_U - 1)
+    last_U = np.cumsum(targets_U)
+    count = min(count, int(last_U[-1]))
+    target_N = np.arange(count) * last_U[-1] // count
+    user_N = np.searchsorted(last_U, target_N, side="right")
+    end_N = items_U[user_N] - (last_U[user_N] - 1 - target_N)
+    return _windows(data, user_N, end_N, seq_len + 1), user_N
 
 
 def _windows(data: Interactions, user_N: np.ndarray, end_N: np.ndarray, length: int) -> np.ndarray:

@@ -6,6 +6,8 @@ Shapes: B windows, T positions, I items (0 is padding), N held-out users.
 
 from __future__ import annotations
 
+import hashlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,16 @@ def prepare(c) -> Prepared:
             f"config.data.unique_tokens={c.data.unique_tokens}: users are not cut; use a smaller table, or 0"
         )
     data = interactions.prepare(c.data)
+    held_out_U, fingerprint = None, data.fingerprint
+    if c.data.valid_split == "users":
+        held_out_U = sequence_batches.held_out_users(data, c.data.valid_fraction)
+        split = f"{fingerprint} users {c.data.valid_fraction!r}"
+        fingerprint = hashlib.sha256(split.encode()).hexdigest()[:16]
+        if not held_out_U.any() or held_out_U.all():
+            raise UserError(
+                f"config.data.valid_fraction={c.data.valid_fraction}: holds out {held_out_U.sum()} of "
+                f"{len(held_out_U)} users; choose another"
+            )
 
     def dispatches(c, share):
         return sequence_batches.SequenceDispatches(
@@ -35,20 +47,21 @@ def prepare(c) -> Prepared:
             batch_size=c.train.batch_size,
             steps=c.train.steps_per_dispatch,
             seed=c.seed,
+            held_out_U=held_out_U,
             drop_items=c.data.drop_items,
             host=share[0],
             hosts=share[1],
         )
 
     def held_out(c):
-        tokens_NT1 = sequence_batches.held_out_sequences(
-            data, seq_len=c.data.seq_len, count=c.eval.tokens
+        tokens_NT1, user_N = sequence_batches.held_out_sequences(
+            data, seq_len=c.data.seq_len, count=c.eval.tokens, held_out_U=held_out_U
         )
-        return HeldOutRows(tokens_NT1, 1)
+        return HeldOutRows(tokens_NT1, 1, groups_N=None if held_out_U is None else user_N)
 
     windows = dispatches(c, (0, 1)).windows
-    targets = int(np.maximum(np.diff(data.begins_U1) - 2, 0).sum())
-    return Prepared(data.fingerprint, targets, windows * c.data.seq_len, dispatches, held_out)
+    targets = int(np.maximum(sequence_batches.history(data, held_out_U) - 1, 0).sum())
+    return Prepared(fingerprint, targets, windows * c.data.seq_len, dispatches, held_out)
 
 
 def model(c, rngs) -> transformer.Transformer:
@@ -65,7 +78,7 @@ def loss(model, tokens_BT1, chunk, terms):
 
 
 def readings(model, tokens_BT1, chunk):
-    """Of the last position alone: all before it was trained on. The rank is among all items, ties against it."""
+    """Of the last position alone: all before it may have been trained on. The rank is among all items, ties against it."""
     target_B1 = tokens_BT1[:, -1:]
     logits_BI = model.last_logits(tokens_BT1[:, :-1])
     score_B1 = jnp.take_along_axis(logits_BI, target_B1, axis=-1)

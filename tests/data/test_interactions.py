@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from scaling import config as config_lib
 from scaling.data import corpus, interaction_tables, interactions
-from scaling.data.sequence_batches import SequenceDispatches, held_out_sequences
+from scaling.data.sequence_batches import SequenceDispatches, held_out_sequences, held_out_users
 from scaling.errors import UserError
 
 # (user, item, time), not in order; "lone" has one interaction, "e" and "f" are used once
@@ -72,8 +72,32 @@ def test_the_last_item_is_held_out_and_every_other_but_the_first_is_a_target_onc
     s = SequenceDispatches(read, seq_len=2, batch_size=s_windows(read), steps=1, seed=0)
     assert sorted(named(read, s[0][0])) == sorted([".ab", "bce", ".ab", "cdf"])
     assert s[0].dtype == np.int32
-    assert named(read, held_out_sequences(read, seq_len=3, count=9)) == ["bced", ".abd", "cdfb"]
-    assert len(held_out_sequences(read, seq_len=3, count=2)) == 2
+    rows, users = held_out_sequences(read, seq_len=3, count=9)
+    assert named(read, rows) == ["bced", ".abd", "cdfb"] and users.tolist() == [0, 1, 2]
+    assert len(held_out_sequences(read, seq_len=3, count=2)[0]) == 2
+
+
+def test_users_are_held_out_whole(table):
+    read = interactions.prepare(table[1])
+    bob = np.array([False, True, False])
+    s = SequenceDispatches(read, seq_len=2, batch_size=1, steps=1, seed=0, held_out_U=bob)
+    everything = [named(read, s[k][0])[0] for k in range(s.windows)]
+    targets = "".join(w[1:].lstrip(".") if w[0] != "." else w[2:] for w in everything)
+    assert sorted(targets) == sorted("bced" + "dfb")  # of ann and cid all but the first, once
+    rows, users = held_out_sequences(read, seq_len=3, count=9, held_out_U=bob)
+    assert named(read, rows) == ["..ab", ".abd"] and users.tolist() == [1, 1]
+    one, of_user = held_out_sequences(read, seq_len=3, count=1, held_out_U=bob)
+    assert named(read, one) == ["..ab"] and of_user.tolist() == [1]
+
+
+def test_the_share_of_held_out_users_and_a_bad_split():
+    data = section(name="python_identifiers", vocab_size=3379)
+    read = interactions.prepare(data)
+    held_out_U = held_out_users(read, 0.2)
+    assert 0.15 < held_out_U.mean() < 0.25
+    assert not (held_out_users(read, 0.1) & ~held_out_U).any()  # a smaller share is part of it
+    with pytest.raises(UserError, match="'' holds out the last item of every user"):
+        config_lib.load("configs/recommend_quickstart.py", ["--config.data.valid_split=test"])
 
 
 def s_windows(read) -> int:
