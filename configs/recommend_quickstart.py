@@ -1,9 +1,10 @@
 """The next identifier of a source file: IsoFLOP sweeps of SASRec-like Transformers, in minutes on two CPU cores.
 
 2,210 Python files of installed packages are users, the 2,986 identifiers in them items, 148,184 uses in order of first
-appearance; a tenth of the files is held out, and what comes next in them predicted. Context 64 items, 4 windows (256 positions, padding among them) per
-step; item embeddings are the head; cosine decay to the end of each run, warm-up 5% of it. D counts positions. The rate
-rule is near the best of grids at widths 8 to 32. Other versions of the packages have other items: the run then says
+appearance; a tenth of the files is held out whole, and what comes next in them is predicted. Context 64 items, 4
+windows (256 positions, padding among them) per step; item embeddings are the head; cosine decay to the end of each
+run, warm-up 5% of it. D counts positions. The rate rule is within a factor of two of the best of grids of four rates at
+widths 8 to 32, 131,072 and 524,288 positions long. Other versions of the packages have other items: the run then says
 which config.data.vocab_size to set.
 
     scaling curves --config=configs/recommend_quickstart.py --workdir=results/recommend
@@ -31,8 +32,8 @@ def get_config():
     c.sweep.kind = "compute"
     c.sweep.budgets = (1.5e10, 5e10, 1.5e11, 5e11)
     c.sweep.sizes_per_budget = 6
-    c.sweep.optimum_guess = 1e4
-    c.sweep.optimum_exponent = 0.4
+    c.sweep.optimum_guess = 2.5e4
+    c.sweep.optimum_exponent = 0.5
     c.sweep.min_width = 4
     c.sweep.width_ratio = 1.25
     c.sweep.width_multiple = 4
