@@ -15,10 +15,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from scaling.errors import UserError
 from scaling.models import axes, fused
 
+PRODUCT = "product"
 MATMULS = ("auto", "plain", "flat")
 ATTENTIONS = ("auto", "plain", "chunked", "cudnn", "splash")
 # what "auto" takes where the kernel has no objection; everywhere else "plain"
@@ -62,7 +64,8 @@ def pick(
 
 def matmul(x: jax.Array, w_DF: jax.Array, how: str) -> jax.Array:
     """`x_..D @ w_DF`; "flat" writes the gradient as two-dimensional products."""
-    return flat_matmul(x, w_DF) if how == "flat" else x @ w_DF
+    # the name is for `config.model.remat`, which does not see the product inside a function with its own gradient
+    return checkpoint_name(flat_matmul(x, w_DF), PRODUCT) if how == "flat" else x @ w_DF
 
 
 @jax.custom_vjp

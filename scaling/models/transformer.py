@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import losses
+from scaling.models import losses, ops
 from scaling.models.block import Block
 from scaling.models.layers import Norm
 from scaling.models.parts import InputPart, OutputPart, TokenHead, Tokens
@@ -22,7 +22,10 @@ from scaling.models.parts import InputPart, OutputPart, TokenHead, Tokens
 # What of a block is kept for the backward pass; the rest is computed again.
 REMAT = {
     "block": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # its matrix products
+    "dots": jax.checkpoint_policies.save_from_both_policies(  # its matrix products
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(ops.PRODUCT),
+    ),
 }
 
 

@@ -74,6 +74,36 @@ def test_switches_leave_loss_and_gradient_unchanged(values, switch):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+def count_products(jaxpr) -> int:
+    count = 0
+    for equation in jaxpr.eqns:
+        count += equation.primitive.name == "dot_general"
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            count += count_products(inner) if hasattr(inner, "eqns") else 0
+    return count
+
+
+@pytest.mark.parametrize("how", ["plain", "flat"])
+def test_dots_computes_fewer_products_again_than_block(how):
+    def products(remat):
+        model = build({"model.matmul": how, "model.remat": remat})
+        graph, params = nnx.split(model, nnx.Param)
+
+        def loss(params, tokens_BT1):
+            return nnx.merge(graph, params)(tokens_BT1[:, :-1]).sum()
+
+        return count_products(jax.make_jaxpr(jax.grad(loss))(params, tokens()).jaxpr)
+
+    kept, dots, block = (products(remat) for remat in ("none", "dots", "block"))
+    assert kept <= dots < block
+    assert (
+        block - dots >= 3 * 3
+    )  # of three blocks three products with weights each; the last feeds a sum alone
+
+
 @pytest.mark.parametrize("values", ARCHITECTURES, ids=str)
 def test_every_parameter_names_a_known_axis_per_dimension(values):
     state = nnx.state(build(values), nnx.Param)
