@@ -23,6 +23,12 @@ def mlp(c):
     c.model.kind = "mlp"
 
 
+def flat(c):
+    """All pixels at once, in widths that cost what the other families' patches do."""
+    c.model.kind = "mlp"
+    c.sweep.min_width, c.sweep.width_ratio = 16, 2.2
+
+
 def cnn(c):
     c.model.kind = "cnn"
 
@@ -39,7 +45,7 @@ def swiglu(c):
 # question -> (the text or images it is asked on, its families, the baseline first)
 QUESTIONS = {
     "text": ("text", {"transformer": transformer, "lstm": lstm, "mlp": mlp}),
-    "images": ("images", {"mlp": mlp, "cnn": cnn, "vit": transformer}),
+    "images": ("images", {"mlp": flat, "cnn": cnn, "vit": transformer}),
     "optimizer": ("text", {"adamw": transformer, "muon": muon}),
     "feature": ("text", {"relu2": transformer, "swiglu": swiglu}),
 }

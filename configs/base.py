@@ -42,8 +42,8 @@ def get_config() -> ConfigDict:
 
     c.data = ConfigDict()
     c.data.field = "language"  # language | vision | speech | recommend
-    # embedded, a TFDS name such as "c4/en", or of language text_folder; of vision digits, debian/fashion_mnist,
-    # image_folder; of speech debian/festvox_ru, audio_folder; of recommend python_identifiers,
+    # embedded, a TFDS name such as "c4/en", or of language text_folder, debian/english; of vision digits,
+    # debian/fashion_mnist, image_folder; of speech debian/festvox_ru, audio_folder; of recommend python_identifiers,
     # installed_identifiers, interaction_table
     c.data.name = "embedded"  # the source of the data
     c.data.path = ""  # the folder or file of text_folder and its like, or of debian/... elsewhere

@@ -5,7 +5,7 @@
 trains the families of a question (configs/algorithms.py), keeps of each size and length the best of its learning
 rates, fits L(N, D) of each family and writes how many times more compute the baseline needs to match each other family:
 `<family>.csv` (runs), `gain_<family>.{csv,json}`, `gain.{svg,png}` and the command. Gains are curves: they
-depend on compute (Gundlach et al. 2025).
+depend on compute (Gundlach et al. 2025). N counts all parameters: inputs and heads are much of what small models cost.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from scaling.sweep import plan
 
 COLUMNS = (
     "n_params",
+    "n_params_total",
     "tokens",
     "flops_exact",
     "lr",
@@ -100,7 +101,7 @@ def draw(families: Mapping[str, list[results.RunResult]], gains: Mapping[str, di
 
 def gain_of(baseline: Path, new: Path, out: Path, flags: Sequence[str]) -> dict[str, list[float]]:
     """`scaling gain` of two tables; its curve, {} where it could not be fitted (the reason is printed)."""
-    columns = ["--n_params=n_params", "--tokens=tokens", "--flops=flops_exact", "--loss=loss"]
+    columns = ["--n_params=n_params_total", "--tokens=tokens", "--flops=flops_exact", "--loss=loss"]
     code = cli.main(["gain", str(baseline), str(new), *columns, f"--out={out}", *flags])
     if code not in (0, EXIT_INCOMPLETE):
         return {}

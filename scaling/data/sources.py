@@ -1,14 +1,14 @@
-"""Documents by config: the embedded corpus, any TFDS text data set by name, any folder of text files.
+"""Documents by config: the embedded corpus, Debian packages, any TFDS text data set, any folder of text files.
 
 A source is an iterable of documents (str) whose order is fixed; nothing here knows about tokens.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from scaling.data import debian_text, labelled
 from scaling.errors import UserError
 
 EMBEDDED = "python_sources"  # registered by scaling/data/corpus.py
@@ -21,6 +21,8 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
     """
     if data.name == "text_folder":
         return FolderDocuments(data.path, data.pattern), None
+    if data.name in debian_text.NAMES:
+        return debian_text.DebianText(data.name, data.path), None
     name = EMBEDDED if data.name == "embedded" else data.name
     valid = _tfds_documents(name, data.valid_split, data, cache_dir) if data.valid_split else None
     return _tfds_documents(name, data.train_split, data, cache_dir), valid
@@ -29,9 +31,10 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
 def identity(data) -> dict:
     """What decides the documents, as part of a cache key; for a folder its files' sizes and times."""
     if data.name == "text_folder":
-        files = folder_files(data.path, data.pattern)
-        stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-        return {"folder": hashlib.sha256(repr(stats).encode()).hexdigest()}
+        return {"folder": labelled.stats(folder_files(data.path, data.pattern))}
+    if data.name in debian_text.NAMES:
+        files = debian_text.DebianText(data.name, data.path).files
+        return {"name": data.name, "files": labelled.stats(files)}
     return {"name": data.name, "splits": [data.train_split, data.valid_split, data.text_key]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -10,14 +11,19 @@ import numpy as np
 import pytest
 
 from scaling import config as config_lib
-from scaling.data import examples, speech, vision
+from scaling.data import debian_text, examples, sources, speech, vision
+from scaling.errors import UserError
 
 
-def prepared(needed: str, **values):
-    """The examples, or a skipped test without the package's folder; in CI that is a failure."""
+def require(needed: str) -> None:
+    """Skips the test without the package's folder; in CI that is a failure."""
     required = os.environ.get("SCALING_REQUIRE_DEBIAN_DATA") == "1"
     if not Path(needed).is_dir() and not required:
         pytest.skip(f"{needed} is not installed")
+
+
+def prepared(needed: str, **values):
+    require(needed)
     flat = {f"data.{k}": v for k, v in values.items()}
     return examples.prepare(config_lib.with_values(config_lib.base_config(), flat).data)
 
@@ -51,3 +57,43 @@ def test_festvox_ru_has_all_of_its_segments_and_utterances():
     valid_x = np.asarray(read.valid_x_NHWC).reshape(len(read.valid_y_N), -1)
     near = (means**2).sum(1) - 2 * valid_x @ means.T
     assert (near.argmin(axis=1) == read.valid_y_N).mean() > 0.2
+
+
+def test_wordnet_has_a_document_per_set_of_synonyms():
+    require("/usr/share/wordnet")
+    found = list(debian_text.DebianText("debian/wordnet-base"))
+    assert len(found) == 117_659  # as wnstats(7) has it for version 3.0
+    assert "thing: a separate and self-contained entity" in found
+    assert all(": " in document for document in found)
+
+
+def test_the_english_mix_reads_what_dpkg_unpacks(tmp_path):
+    share = tmp_path / "usr" / "share"
+    files = {
+        "dictd/gcide.dict.dz": b"00-database-info\n\nA \\A\\, n.\n   1. First.\n\n   2. It\x92s.\n\nB \\B\\, n.\n   Next.\n",
+        "doc/linux-doc-6.12/Documentation/a/b.rst.gz": b"The kernel\n==========\n",
+        "doc/linux-doc-6.12/Documentation/a/c.svg.gz": b"<svg/>",
+        "doc/anarchism/markdown/one.md.gz": b"# FAQ\n\nWhat?\n",
+        "wordnet/data.adj": b"  1 licence\n00001740 00 a 02 able 0 fit_for 0 001 ! 00002098 a 0101 | having power; \"able to swim\"  \n",
+    }  # fmt: skip
+    for name, content in files.items():
+        path = share / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(content) if path.suffix in (".gz", ".dz") else content)
+    flat = {"data.name": "debian/english", "data.path": str(tmp_path)}
+    data = config_lib.with_values(config_lib.base_config(), flat).data
+    documents, held_out = sources.documents(data, tmp_path)
+    assert held_out is None
+    assert list(documents) == [
+        "00-database-info", "A \\A\\, n.\n   1. First.\n\n   2. It\ufffds.", "B \\B\\, n.\n   Next.\n",
+        "The kernel\n==========\n", "# FAQ\n\nWhat?\n", 'able, fit for: having power; "able to swim"',
+    ]  # fmt: skip
+    before = sources.identity(data)
+    (share / "wordnet/data.adj").unlink()
+    with pytest.raises(UserError, match="nothing of wordnet-base; `apt-get install"):
+        sources.identity(data)
+    data.name = "debian/anarchism"
+    assert sources.identity(data) != before
+    (share / "doc/anarchism/markdown/one.md.gz").write_bytes(b"no gzip")
+    with pytest.raises(UserError, match=r"one\.md\.gz: damaged .* install its package again"):
+        list(sources.documents(data, tmp_path)[0])
