@@ -4,8 +4,9 @@
 
 trains the families of a question (configs/algorithms.py), keeps of each size and length the best of its learning
 rates, fits L(N, D) of each family and writes how many times more compute the baseline needs to match each other family:
-`<family>.csv` (runs), `gain_<family>.{csv,json}`, `gain.{svg,png}` and the command. Gains are curves: they
-depend on compute (Gundlach et al. 2025). N counts all parameters: inputs and heads are much of what small models cost.
+`<family>.csv` (runs), `gain_<family>/gain.{csv,json}`, `gain.{svg,png}` and the command. Gains are curves: they
+depend on compute (Gundlach et al. 2025). N is what FLOPs count, C / 6D: inputs, attention and heads are much of what
+small models cost, and so C = 6ND is exact for every family and size.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from scaling.sweep import plan
 
 COLUMNS = (
     "n_params",
-    "n_params_total",
     "tokens",
     "flops_exact",
     "lr",
@@ -44,7 +44,7 @@ COLUMNS = (
 def best_of_rates(
     rows: Sequence[results.RunResult],
 ) -> tuple[list[results.RunResult], list[str]]:
-    """Of each size, length and seed the run of lowest loss, and a line for each whose rate is the lowest or highest.
+    """Of each size, length and seed the run of lowest loss, and which end of its rates that has: lowest, highest or "".
 
     Runs that did not end in order are left out.
     """
@@ -52,17 +52,21 @@ def best_of_rates(
     for row in rows:
         if row.status == "done" and row.loss is not None:
             groups.setdefault((row.n_params, row.tokens, row.seed), []).append(row)
-    best, edges = [], []
-    for (n_params, tokens, _), group in sorted(groups.items()):
-        found = min(group, key=lambda row: row.loss or 0.0)
-        best.append(found)
-        rates = [row.lr for row in group]
-        if found.lr in (min(rates), max(rates)) and len(rates) > 1:
-            end = "lowest" if found.lr == min(rates) else "highest"
-            edges.append(
-                f"N = {n_params:,}, D = {tokens:,}: the {end} rate, {found.lr:.3g}, is best"
-            )
-    return best, edges
+    best, ends = [], []
+    for _, group in sorted(groups.items()):
+        best.append(min(group, key=lambda row: row.loss or 0.0))
+        rates = sorted(row.lr for row in group)
+        end = {rates[0]: "lowest", rates[-1]: "highest"} if len(rates) > 1 else {}
+        ends.append(end.get(best[-1].lr, ""))
+    return best, ends
+
+
+def write_family(path: Path, best: Sequence[results.RunResult], ends: Sequence[str]) -> None:
+    """The table of a family, with the size that its FLOPs count."""
+    columns: dict[str, Any] = {name: [getattr(row, name) for row in best] for name in COLUMNS}
+    columns["n_params_of_flops"] = [row.flops_exact / (6 * row.tokens) for row in best]
+    columns["lr_at_edge"] = list(ends)
+    files.write_bytes(path, files.csv_bytes(columns))
 
 
 def draw(families: Mapping[str, list[results.RunResult]], gains: Mapping[str, dict[str, Any]]):
@@ -101,7 +105,12 @@ def draw(families: Mapping[str, list[results.RunResult]], gains: Mapping[str, di
 
 def gain_of(baseline: Path, new: Path, out: Path, flags: Sequence[str]) -> dict[str, list[float]]:
     """`scaling gain` of two tables; its curve, {} where it could not be fitted (the reason is printed)."""
-    columns = ["--n_params=n_params_total", "--tokens=tokens", "--flops=flops_exact", "--loss=loss"]
+    columns = [
+        "--n_params=n_params_of_flops",
+        "--tokens=tokens",
+        "--flops=flops_exact",
+        "--loss=loss",
+    ]
     code = cli.main(["gain", str(baseline), str(new), *columns, f"--out={out}", *flags])
     if code not in (0, EXIT_INCOMPLETE):
         return {}
@@ -131,10 +140,11 @@ def main(argv: list[str]) -> int:
             machine.start_jax(config.parallel.cpu_devices)
             rows = common.train_all(plan.plan(config), config, workdir / family)
             complete &= all(row.status == "done" for row in rows)
-            families[family], edges = best_of_rates(rows)
-            for line in edges:
-                print(f"{family}: {line}")
-            common.write_rows(out / f"{family}.csv", families[family], COLUMNS)
+            families[family], ends = best_of_rates(rows)
+            if any(ends):
+                at_edge = sum(map(bool, ends))
+                print(f"{family}: the best rate is at an edge in {at_edge} of {len(ends)} groups")
+            write_family(out / f"{family}.csv", families[family], ends)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

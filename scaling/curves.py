@@ -21,6 +21,7 @@ from scaling.laws.frontier import Optimum, frontier
 from scaling.laws.table import CannotFit, Table, make_table
 
 FRONTIER_POINTS = 41
+MANY_EPOCHS = 4.0  # up to which repeated data are worth nearly as much (Muennighoff et al. 2023)
 SIZES = {  # what the axes call N, by config.laws.n_params
     "n_params": "size N, parameters without embeddings",
     "n_params_active": "size N, parameters that a token uses, without embeddings",
@@ -76,6 +77,7 @@ def sweep_table(rows: list[results.RunResult], config: ConfigDict, min_steps: in
             f"runs of mixed schedules ({', '.join(schedules)}): losses at equal N and D differ by schedule; "
             "fit them apart"
         )
+    warnings += repeated(used)
     return make_table(
         warnings=warnings,
         n_params=[getattr(r, config.laws.n_params) for r in used],
@@ -86,6 +88,16 @@ def sweep_table(rows: list[results.RunResult], config: ConfigDict, min_steps: in
         names=[r.run_id for r in used],
         excluded=excluded,
     )
+
+
+def repeated(rows: list[results.RunResult]) -> list[str]:
+    """A warning where the data were gone through so often that repeats cost loss."""
+    most = max((r.epochs for r in rows), default=0.0)
+    if most <= MANY_EPOCHS:
+        return []
+    return [
+        f"runs go through the training data up to {most:.3g} times: the law is that of repeated data"
+    ]
 
 
 def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fits:

@@ -344,6 +344,7 @@ def _columns(metrics: Mapping[str, Metric]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, metric in metrics.items():
         found |= {name: metric.value, f"{name}_se": metric.se}
+    found.pop("bits_per_byte", None)  # a column anyway
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
 

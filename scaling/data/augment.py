@@ -6,6 +6,7 @@ Key is (seed, epoch). The dtype stays: what makes fractions of images is rounded
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,27 @@ import numpy as np
 from scaling.data import pipeline
 
 Key = tuple[int, int]
+
+
+SWITCHES = (
+    "crop",
+    "flip",
+    "mixup",
+    "noise",
+    "time_masks",
+    "mask_frames",
+    "band_masks",
+    "mask_bands",
+    "drop_items",
+)  # keys of the config's `data` section, all falsy by default
+
+
+def fingerprint(prepared: str, data) -> str:
+    """The fingerprint of prepared data as they are trained on: their own where no augmentation is on."""
+    on = [f"{key}={getattr(data, key)!r}" for key in SWITCHES if getattr(data, key)]
+    if not on:
+        return prepared
+    return hashlib.sha256(" ".join([prepared, *on]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def prepare(c, fill: float) -> Prepared:
             )
         return HeldOutRows(batch, 1, groups_N=data.groups[1][index_N], classes=data.classes)
 
-    return Prepared(data.fingerprint, count, count, dispatches, held_out)
+    fingerprint = augment.fingerprint(data.fingerprint, c.data)
+    return Prepared(fingerprint, count, count, dispatches, held_out)
 
 
 def model(c, rngs) -> Transformer:

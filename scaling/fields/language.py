@@ -65,7 +65,7 @@ def metrics(readings_N, rows):
     found = language(
         readings_N["loss"], tokens_N, rows.bytes_N, readings_N["correct"], rows.groups_N
     )
-    return {k: v for k, v in found.items() if k not in ("loss", "bits_per_byte")}  # columns anyway
+    return {k: v for k, v in found.items() if k != "loss"}  # a column anyway
 
 
 def details(readings_N, rows):

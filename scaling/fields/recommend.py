@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.data import interactions, sequence_batches
+from scaling.data import augment, interactions, sequence_batches
 from scaling.errors import UserError
 from scaling.fields.field import HeldOutRows, Prepared
 from scaling.metrics.items import ranking
@@ -61,6 +61,7 @@ def prepare(c) -> Prepared:
 
     windows = dispatches(c, (0, 1)).windows
     targets = int(np.maximum(sequence_batches.history(data, held_out_U) - 1, 0).sum())
+    fingerprint = augment.fingerprint(fingerprint, c.data)
     return Prepared(fingerprint, targets, windows * c.data.seq_len, dispatches, held_out)
 
 

@@ -23,7 +23,6 @@ from scaling.results import RunResult
 
 FORM = FORMS["power_offset"]
 AHEAD = (3.0, 10.0)  # multiples of the largest x at which the law is asked for a new run
-MANY_EPOCHS = 4.0  # up to which repeated data are worth nearly as much (Muennighoff et al. 2023)
 
 
 @dataclass(frozen=True)
@@ -110,19 +109,9 @@ def _part(rows: list[RunResult], x: str, fixed: str, config: ConfigDict) -> Part
         content["predictions"] = [{x: v, "loss": law.prediction_interval(v).as_dict()} for v in at]
     except CannotFit as error:
         content = refused(str(error), FORM.equation, letters)
-    content["diagnostics"]["warnings"] += _repeated(rows)
+    content["diagnostics"]["warnings"] += curves.repeated(rows)
     value = columns.number(rows[0], fixed, config)
     return Part(value, table, law, {**content, fixed: value})
-
-
-def _repeated(rows: list[RunResult]) -> list[str]:
-    """A warning where the data were gone through so often that repeats cost loss."""
-    most = max(r.epochs for r in rows)
-    if most <= MANY_EPOCHS:
-        return []
-    return [
-        f"runs go through the training data up to {most:.3g} times: the law is that of repeated data"
-    ]
 
 
 def _joint(parts: list[Part], fixed: str) -> dict[str, Any]:
