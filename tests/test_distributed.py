@@ -124,6 +124,7 @@ def test_several_processes_give_the_curve_of_one_and_read_their_shares(
     assert len((next(tmp_path.glob("runs/*/metrics.jsonl"))).read_text().splitlines()) == 10
     (one,), (many,) = (results.collect(w)[0] for w in (workdir, tmp_path))
     assert many.loss == pytest.approx(one.loss, rel=1e-4)
+    assert many.metrics == pytest.approx(one.metrics, rel=1e-3) and "accuracy_se" in one.metrics
     assert len(list(tmp_path.glob("runs/*/tensorboard/events*"))) == 1
     shares = [read_by(output) for _, output, _ in ended]
     for k, sums in whole.items():

@@ -19,6 +19,11 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
 
     `data` is the config's section. Raises UserError where the source is missing or empty.
     """
+    if data.valid_split and data.name in ("text_folder", *debian_text.NAMES):
+        raise UserError(
+            f"config.data.valid_split={data.valid_split!r}: {data.name} has one split; leave it empty, and "
+            "config.data.valid_fraction of the documents are held out"
+        )
     if data.name == "text_folder":
         return FolderDocuments(data.path, data.pattern), None
     if data.name in debian_text.NAMES:

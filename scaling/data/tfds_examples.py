@@ -23,7 +23,7 @@ class Splits(tuple):
 
 
 class TfdsExamples(ABC):
-    """What images and sounds share; every example is its own group, and TFDS's splits are taken as they are."""
+    """What images and sounds share; TFDS's splits are taken as they are."""
 
     feature = ""
 
@@ -52,7 +52,12 @@ class TfdsExamples(ABC):
                 yield Corrupt(name, " ".join(str(error).split()))
                 continue
             content = np.asarray(record[self.feature]).tobytes()
-            yield Example(x_HWC, int(record["label"]), content, content, name)
+            group = self.group(record) or content
+            yield Example(x_HWC, int(record["label"]), group, content, name)
+
+    def group(self, record) -> bytes:
+        """Whose the example is, where the data set says so; each is its own group where it is empty."""
+        return b""
 
     @abstractmethod
     def example(self, raw: np.ndarray) -> np.ndarray:
@@ -95,6 +100,15 @@ class TfdsSounds(TfdsExamples):
         self.rate = self.builder.info.features["audio"].sample_rate
         if not self.rate:
             raise UserError(f"config.data.name={data.name!r}: TFDS does not say its sampling rate")
+
+    def identity(self) -> dict:
+        return {**super().identity(), "groups": "speakers"}
+
+    def group(self, record) -> bytes:
+        """The speaker of `spoken_digit`, whose files are named <digit>_<speaker>_<number>.wav."""
+        file = record.get("audio/filename", b"")
+        parts = (file if isinstance(file, bytes) else str(file).encode()).split(b"_")
+        return parts[1] if len(parts) == 3 else b""
 
     def example(self, raw: np.ndarray) -> np.ndarray:
         if raw.ndim != 1 or not len(raw):

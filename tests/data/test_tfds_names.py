@@ -84,6 +84,18 @@ class TinyTones(Tiny):
         return {"audio": np.rint(tone).astype(np.int64), "label": i % 2}
 
 
+class TinyDigits(TinyTones):
+    """Spoken by four, as the files' names say."""
+
+    splits = {"train": 40}
+
+    def make_features(self):
+        return {**super().make_features(), "audio/filename": tfds.features.Text()}
+
+    def record(self, i):
+        return {**super().record(i), "audio/filename": f"{i % 2}_speaker{i % 4}_{i}.wav"}
+
+
 class TinyRatings(Tiny):
     splits = {"train": 12}
 
@@ -107,6 +119,8 @@ class TinyRatings(Tiny):
         ("recommend", "movielens/100k-ratings", ("user_id", "movie_id", "timestamp")),
         ("recommend", "movielens/25m-ratings", ("user_id", "movie_id", "timestamp")),
         ("language", "c4/en", ("text",)),
+        ("language", "wiki40b/en", ("text",)),
+        ("language", "lm1b", ("text",)),
     ],
 )
 def test_standard_data_sets_are_known_with_their_features(field, name, keys, tmp_path):
@@ -156,6 +170,17 @@ def test_sounds_become_log_mel_grids_without_tensorflow(tmp_path):
     band = read.train_x_NHWC.mean(axis=(1, 3)).argmax(axis=1)
     np.testing.assert_array_equal(band > 6, read.train_y_N == 1)
     assert "tensorflow" not in sys.modules
+
+
+def test_a_speaker_is_on_one_side(tmp_path):
+    data = section(
+        field="speech", name="tiny_digits", height=10, width=16, channels=1, classes=2,
+        valid_fraction=0.5, cache_dir=str(tmp_path),
+    )  # fmt: skip
+    read = examples.prepare(data)
+    train, valid = ({*groups.tolist()} for groups in read.groups)
+    assert len(train) + len(valid) == 4 and not train & valid
+    assert len(read.train_y_N) + len(read.valid_y_N) == 40
 
 
 def test_ratings_become_sequences(tmp_path):

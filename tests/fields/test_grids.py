@@ -10,7 +10,9 @@ from flax import nnx
 
 from scaling import accounting, fields, files, step, train
 from scaling import config as config_lib
+from scaling.data import speech
 from scaling.errors import UserError
+from tests.data.test_debian import require
 from tests.fields.test_pairs import config_of
 
 KINDS = ("transformer", "mlp", "cnn", "lstm", "lru")
@@ -42,7 +44,7 @@ def test_groups_add_up_to_the_real_tree(kind):
     assert groups["embedding"] == tree["patch_PD"].size and groups["head"] == tree["head_DY"].size
 
 
-@pytest.mark.parametrize("kind", ["transformer", "mlp"])
+@pytest.mark.parametrize("kind", ["transformer", "mlp", "cnn"])
 def test_flops_of_an_image_agree_with_the_compiler_within_five_percent(kind):
     config = config_of(
         "vision",
@@ -64,18 +66,40 @@ def test_flops_of_an_image_agree_with_the_compiler_within_five_percent(kind):
     assert gradient.lower(params, x).cost_analysis()["flops"] == pytest.approx(ours, rel=0.05)
 
 
-@pytest.mark.parametrize("field", ["vision", "recommend"])
-def test_a_split_width_trains_to_the_same_curve(field, tmp_path):
+@pytest.fixture
+def quick():
+    """Programs that each run once: their time is their compilation."""
+    optimised = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", optimised)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        *(("vision", {"model.kind": kind}) for kind in KINDS),
+        ("vision", {"model.experts": 4}),
+        ("speech", {}),
+        ("recommend", {}),
+        ("recommend", {"model.kind": "lstm"}),
+    ],
+    ids=str,
+)
+def test_a_split_width_trains_to_the_same_curve_and_metrics(field, values, tmp_path, quick):
+    if field == "speech":
+        require(speech.FESTVOX_FOLDER)
     found = []
     for axis in ("data", "fsdp"):
         sizes = {"parallel.data": 1, "parallel.fsdp": 1, f"parallel.{axis}": 2}
-        result = train.train_run(config_of(field, **sizes), tmp_path / axis)
+        result = train.train_run(config_of(field, **values, **sizes), tmp_path / axis)
         rows = files.read_lines(tmp_path / axis / "metrics.jsonl", "step")
         found.append(([row["loss"] for row in rows], result))
     (one, a), (other, b) = found
     np.testing.assert_allclose(one, other, rtol=1e-4)
     assert a.config_hash == b.config_hash
     assert a.loss == pytest.approx(b.loss, rel=1e-4)
+    assert a.metrics == pytest.approx(b.metrics, rel=2e-2) and len(a.metrics) > 5
 
 
 @pytest.mark.parametrize(
