@@ -7,9 +7,21 @@ import json
 
 import pytest
 
-from experiments import data, design, epochs, grid, hyper, ladder, lr_study, merge, params
+from experiments import (
+    algorithms,
+    data,
+    design,
+    epochs,
+    grid,
+    hyper,
+    ladder,
+    lr_study,
+    merge,
+    params,
+)
 from scaling import cli
 from tests.conftest import ROOT
+from tests.kinds import known
 
 MINI = f"--config={ROOT}/configs/mini.py"
 
@@ -169,6 +181,43 @@ def test_an_experiment_of_another_kind_and_a_forecast_without_budgets_are_refuse
     code = cli.main(["holdout", MINI, f"--workdir={tmp_path}", "--config.sweep.kind=params"])
     assert code == 2
     assert "config.sweep.kind='params' has no held-out run" in capsys.readouterr().err
+
+
+def test_gain_of_an_algorithm(tmp_path, capsys):
+    out = tmp_path / "out"
+    code = algorithms.main(
+        ["--question=feature", f"--workdir={tmp_path}", f"--out={out}", "--bootstrap=20",
+         "--config.data.seq_len=32", "--config.train.steps_per_dispatch=16", "--config.train.log_every=4",
+         "--config.eval.tokens=8192", "--config.sweep.rungs=3", "--config.sweep.width_ratio=1.6",
+         "--config.sweep.tokens=(4096, 8192, 16384)", "--config.sweep.lr_factors=(1.0,)"]
+    )  # fmt: skip
+    assert code == 0, capsys.readouterr().err
+    for family in ("relu2", "swiglu"):
+        with (out / f"{family}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 9 and not any(row["lr_at_edge"] for row in rows)
+        for row in rows:  # C = 6 N D, exactly
+            n_params = float(row["flops_exact"]) / 6 / float(row["tokens"])
+            assert float(row["n_params_of_flops"]) == pytest.approx(n_params)
+    with (out / "gain_swiglu" / "gain.csv").open() as file:
+        curve = list(csv.DictReader(file))
+    assert len(curve) >= 3 and float(curve[0]["flops"]) < float(curve[-1]["flops"])
+    assert (out / "gain.svg").is_file() and "--question=feature" in (
+        out / "command.txt"
+    ).read_text()
+
+
+def test_the_best_rate_of_a_size_and_length_counts_and_its_end_is_said():
+    rates = {0.01: (3.0, 2.9, 3.1), 0.03: (2.8, 2.95, 3.0), 0.1: (2.9, 3.2, 2.7)}
+    rows = [
+        known.row(10 * i + k, n_params=1000 * (1 + k), lr=lr, loss=loss)
+        for i, (lr, losses) in enumerate(rates.items())
+        for k, loss in enumerate(losses)
+    ]
+    rows.append(known.row(99, n_params=1000, lr=0.3, status="diverged", loss=None))
+    best, ends = algorithms.best_of_rates(rows)
+    assert [(r.lr, r.loss) for r in best] == [(0.03, 2.8), (0.01, 2.9), (0.1, 2.7)]
+    assert ends == ["", "lowest", "highest"]
 
 
 def test_lr_study(tmp_path, capsys):

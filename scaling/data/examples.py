@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -137,6 +138,13 @@ def _build(data, source: Source, settings: dict, folder: Path) -> None:
                     writers["valid" if is_valid else "train"].add(example, group)
         counts = {split: writer.labels.total() for split, writer in writers.items()}
         _check_counts(data, source, corrupt, counts, writers["train"].labels)
+        if corrupt:
+            said = "; ".join(f"{c.name}: {c.reason}" for c in corrupt[:3])
+            more = f" and {len(corrupt) - 3} more, named in {folder / 'meta.json'}"
+            print(
+                f"warning: {len(corrupt)} unreadable examples skipped: {said}{more if len(corrupt) > 3 else ''}",
+                file=sys.stderr,
+            )
         names = [f"{split}_{part}.bin" for split in SPLITS for part in PARTS]
         meta = {
             **settings,

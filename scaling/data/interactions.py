@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def _build(table: Table, settings: dict, folder: Path) -> None:
             f"config.data: no user of two or more interactions is left of {len(kept)} interactions; "
             f"lower config.data.min_uses={least}, or give more of them"
         )
+    if single:
+        print(f"warning: {single} users of a single interaction left out", file=sys.stderr)
     user_I, item_I = table.user_I[kept], table.item_I[kept]
     order = np.lexsort((table.time_I[kept], user_I))  # stable: equal times keep the table's order
     user_I, item_I = user_I[order], item_I[order]

@@ -181,9 +181,11 @@ def pictures(tmp_path):
     )  # fmt: skip
 
 
-def test_unreadable_images_are_skipped_by_name_and_too_many_refused(pictures):
+def test_unreadable_images_are_skipped_by_name_and_too_many_refused(pictures, capsys):
     read = examples.prepare(pictures)
     assert [name[-10:] for name in read.skipped] == ["cat/03.png", "dog/05.png"]
+    said = capsys.readouterr().err
+    assert "warning: 2 unreadable examples skipped: " in said and "cat/03.png" in said
     assert len(read.train_y_N) + len(read.valid_y_N) == 58
     assert read.train_x_NHWC.shape[1:] == (6, 6, 3) and read.classes == ("cat", "dog")
     bright = read.train_x_NHWC.mean(axis=(1, 2, 3)) > 150

@@ -17,6 +17,7 @@ from scaling import config as config_lib
 from scaling.data import corpus, interaction_tables, interactions
 from scaling.data.sequence_batches import SequenceDispatches, held_out_sequences, held_out_users
 from scaling.errors import UserError
+from tests.conftest import ROOT
 
 # (user, item, time), not in order; "lone" has one interaction, "e" and "f" are used once
 ROWS = [
@@ -46,9 +47,10 @@ def named(read, tokens):
     return ["".join(read.names[i - 1] if i else "." for i in row) for row in tokens]
 
 
-def test_a_table_becomes_sequences_in_order_of_time(table):
+def test_a_table_becomes_sequences_in_order_of_time(table, capsys):
     _, data = table
     read = interactions.prepare(data)
+    assert "warning: 1 users of a single interaction left out" in capsys.readouterr().err
     assert named(read, np.split(read.items_I, read.begins_U1[1:-1])) == ["abced", "abd", "cdfb"]
     assert (read.n_items, read.single) == (6, 1)
     assert read.names[:2] == ("b", "d")  # three uses each; the users of a are two, without "lone"
@@ -190,6 +192,9 @@ def test_installed_sources_begin_with_the_corpus_and_their_versions_decide(monke
     files = corpus.installed_files()
     own = corpus.source_files()
     assert files[: len(own)] == own and len(files) > 2 * len(own)
+    data = config_lib.load(str(ROOT / "configs" / "recommend_quickstart.py")).data
+    read = interactions.prepare(data)  # refuses another number of items than the config's
+    assert len(read.items_I) > 140_000 and len(read.begins_U1) > 2_000
     before = interaction_tables.identity(ConfigDict({"name": "installed_identifiers"}))
     monkeypatch.setattr(corpus, "MORE", ("no-such-package",))
     with pytest.raises(UserError, match="no-such-package is not installed; pip install"):
