@@ -2,8 +2,8 @@
 
 60,000 images to train on and 10,000 held out, of Debian's package dataset-fashion-mnist (MIT). 28 x 28 pixels in 49
 patches of 4 x 4, learned positions, attention to all patches, mean over patches; 8 images per step; cosine
-decay to the end of each run, warm-up 5% of it. The rate rule is within a factor of two of the best of grids of four
-rates at widths 8 to 64, 16,000 and 64,000 images long. D counts images.
+decay to the end of each run, warm-up 5% of it. The rate rule is within a factor of two of the best of
+three rates at widths 8 to 32, 16,000 images long (docs/fields/lr_grids.csv). D counts images.
 
     scaling curves --config=configs/vision_quickstart.py --workdir=results/vision
 """
