@@ -2,7 +2,7 @@
 
     scaling curves --config=configs/fields.py:vision.params --workdir=results/vision_params
 
-after the colon: a field, a dot, and params or data. Sizes and lengths span 1.5 decades or more; language has the same two
+after the colon: a field, a dot, and params or data. Sizes span 1.8 decades, lengths 1.5; language has the same two
 in configs/sweeps.py.
 """
 
@@ -18,20 +18,20 @@ LENGTH = {"vision": 60_000, "speech": 120_000, "recommend": 500_000}  # of every
 
 
 def params(c, length):
-    """L(N) of eight sizes, each with two seeds."""
+    """L(N) of six sizes, each with two seeds."""
     c.sweep.kind = "params"
-    c.sweep.rungs, c.sweep.width_ratio = 10, 1.35
+    c.sweep.rungs, c.sweep.width_ratio = 8, 1.35
     c.sweep.tokens = (length,)
     c.sweep.seeds = (0, 1)
 
 
 def data(c, length):
-    """L(D) of one size over 64-fold lengths, each with two seeds. The longest see their data several times: 4 epochs of
-    vision, 9 of speech and of recommend."""
+    """L(D) of one size over 32-fold lengths, each with two seeds. The longest see their data several times: 2 epochs of
+    vision, 5 of speech and of recommend."""
     c.sweep.kind = "data"
     c.model.width, c.model.depth, c.model.mlp_width = 32, 2, 128
     c.optim.lr = float(f"{c.sweep.lr_coefficient * 24_736**-c.sweep.lr_n_exponent:.6g}")
-    c.sweep.tokens = tuple(length // 16 * 2**k for k in range(7))
+    c.sweep.tokens = tuple(length // 16 * 2**k for k in range(6))
     c.sweep.seeds = (0, 1)
 
 
