@@ -193,6 +193,7 @@ def test_combined_forecast_of_a_csv(capsys, tmp_path):
             assert (tmp_path / f"{picture}{suffix}").stat().st_size > 100
 
 
+@pytest.mark.slow  # of a table: above
 def test_combined_forecast_of_a_curve(capsys, tmp_path):
     rows = ["steps,val", *(f"{x},{1.5 + 30 * x**-0.3}" for x in (1e3 * 2**k for k in range(12)))]
     path = tmp_path / "curve.csv"

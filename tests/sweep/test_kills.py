@@ -75,6 +75,7 @@ def test_kills_of_packs_lose_nothing(tmp_path_factory, tmp_path):
     assert table(tmp_path / "w") == expected
 
 
+@pytest.mark.slow  # test_claims.py has the claims, one by one
 def test_two_launchers_do_no_run_twice(expected, tmp_path):
     workdir = tmp_path / "w"
     both = [
