@@ -31,7 +31,9 @@ def flat(c):
 
 
 def cnn(c):
+    """Three taps along each axis of the 7 x 7 patches."""
     c.model.kind = "cnn"
+    c.model.kernel = 3
 
 
 def muon(c):
