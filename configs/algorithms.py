@@ -2,9 +2,9 @@
 
     python -m experiments.algorithms --question=text --out=docs/algorithms/text
 
-Every family trains the same grid of sizes and lengths, each at three learning rates a factor of three apart around the
-quickstart's rule, of which the best counts, so that no family is judged at another's rate; where that is the lowest or
-the highest of the three the table says so.
+Every family trains the same grid of sizes and lengths, each at three or four learning rates a factor of three apart around one
+rule, of which the best counts, so that no family is judged at another's rate; where that is the lowest or
+the highest of them the table says so.
 """
 
 from configs import quickstart, vision_quickstart
@@ -57,6 +57,7 @@ QUESTIONS = {
 def on_text():
     c = quickstart.get_config()
     c.train.batch_size = 4  # 256 steps of the shortest runs
+    c.sweep.lr_factors = (0.3, 1.0, 3.0)
     c.sweep.tokens = (131_072, 262_144, 524_288, 1_048_576)
     return c
 
@@ -64,6 +65,8 @@ def on_text():
 def on_images():
     c = vision_quickstart.get_config()
     c.sweep.tokens = (7_680, 15_360, 30_720, 61_440)
+    c.sweep.lr_coefficient = 0.3
+    c.sweep.lr_factors = (0.1, 0.3, 1.0, 3.0)
     return c
 
 
@@ -77,7 +80,6 @@ def get_config(name="text.transformer"):
     c.name = f"algorithms-{question}-{family}"
     c.sweep.kind = "hyper"
     c.sweep.rungs, c.sweep.width_ratio = 4, 1.7
-    c.sweep.lr_factors = (0.3, 1.0, 3.0)
     c.laws.holdout_factor = 0.0
     families[family](c)
     return c
