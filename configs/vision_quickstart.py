@@ -42,6 +42,7 @@ def get_config():
     c.sweep.rungs = 16
     c.sweep.lr_coefficient = 0.15
     c.sweep.lr_n_exponent = 0.4
+    c.launch.workers = 2  # a core each: eight images are too few to be shared by two devices
     c.laws.huber_delta = 1e-2
     c.laws.holdout_factor = 3.0
     return c
