@@ -28,6 +28,7 @@ def flat(c):
     """All pixels at once, in widths that cost what the other families' patches do."""
     c.model.kind = "mlp"
     c.sweep.min_width, c.sweep.width_ratio = 16, 2.2
+    c.sweep.lr_factors = (0.1, 0.3, 1.0, 3.0)
 
 
 def cnn(c):
@@ -66,7 +67,7 @@ def on_images():
     c = vision_quickstart.get_config()
     c.sweep.tokens = (7_680, 15_360, 30_720, 61_440)
     c.sweep.lr_coefficient = 0.3
-    c.sweep.lr_factors = (0.1, 0.3, 1.0, 3.0)
+    c.sweep.lr_factors = (0.3, 1.0, 3.0)
     return c
 
 
