@@ -3,8 +3,9 @@
 52,437 segments of one Russian speaker's utterances to train on and 1,935 held out, by utterance; 51 labels, of Debian's
 package festvox-ru. A segment is 16 frames of 10 ms around its middle, 40 mel bands, in 20 patches of 4 frames x 8
 bands, learned positions, attention to all patches, mean over patches; 16 segments per step; cosine
-decay to the end of each run, warm-up 5% of it. The rate rule is within a factor of two of the best of
-three rates at widths 8 to 32, 32,000 segments long (docs/fields/lr_grids.csv). D counts segments.
+decay to the end of each run, warm-up 5% of it. At 32,000 segments the best of three rates is the
+rule's at width 16 and twice that, the highest tried, at widths 8 and 32; at 128,000, in batches of 32, it is the
+rule's (docs/fields/lr_grids.csv). D counts segments.
 
     scaling curves --config=configs/speech_quickstart.py --workdir=results/speech
 """

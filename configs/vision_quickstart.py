@@ -2,9 +2,8 @@
 
 60,000 images to train on and 10,000 held out, of Debian's package dataset-fashion-mnist (MIT). 28 x 28 pixels in 49
 patches of 4 x 4, learned positions, attention to all patches, mean over patches; 8 images per step; cosine
-decay to the end of each run, warm-up 5% of it. The rate rule is a compromise: the best of a grid
-is about twice as high at 7,680 images and half as high at 61,440 (docs/fields/lr_grids.csv, docs/algorithms/images).
-D counts images.
+decay to the end of each run, warm-up 5% of it. The rate rule is a compromise: the best is
+twice as high at 7,680 images and lower at 61,440 (docs/algorithms/images/vit.csv). D counts images.
 
     scaling curves --config=configs/vision_quickstart.py --workdir=results/vision
 """
