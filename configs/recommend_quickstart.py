@@ -4,8 +4,8 @@
 appearance; a tenth of the files is held out whole, and what comes next in them is predicted. Context 64 items, 4
 windows (256 positions, padding among them) per step; item embeddings are the head; cosine decay to the end of each
 run, warm-up 5% of it. D counts positions. The rate rule is the best of four at 524,288
-positions and widths 8 to 32, and within a factor of two of it at 131,072 (docs/fields/lr_grids.csv). Other versions of the packages have other
-items: the run then says which config.data.vocab_size to set.
+positions and widths 8 to 32, and within a factor of two of it at 131,072 (docs/fields/lr_grids.csv). Other versions
+of the packages have other items: the run then says which config.data.vocab_size to set.
 
     scaling curves --config=configs/recommend_quickstart.py --workdir=results/recommend
 """

@@ -4,7 +4,7 @@
 
 trains the families of a question (configs/algorithms.py), keeps of each size and length the best of its learning
 rates, fits L(N, D) of each family and writes how many times more compute the baseline needs to match each other family:
-`<family>.csv` (runs), `gain_<family>/gain.{csv,json}`, `gain.{svg,png}` and the command. Gains are curves: they
+`<family>.csv` (the best run of each size and length), `gain_<family>/gain.{csv,json}`, `gain.{svg,png}` and the command. Gains are curves: they
 depend on compute (Gundlach et al. 2025). N is what FLOPs count, C / 6D: inputs, attention and heads are much of what
 small models cost, and so C = 6ND is exact for every family and size.
 """
