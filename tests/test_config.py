@@ -30,7 +30,7 @@ def test_every_study_of_a_field_plans(study):
 )
 def test_every_family_plans_the_same_computes(family):
     config = config_lib.load(f"{ROOT}/configs/algorithms.py:{family}")
-    runs, rates = plan.plan(config), {"images": 4}.get(family.partition(".")[0], 3)
+    runs, rates = plan.plan(config), {"images.mlp": 4}.get(family, 3)
     assert len(runs) == 4 * 4 * rates and sum(run.flops for run in runs) < 1.5e13
 
 
