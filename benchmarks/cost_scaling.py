@@ -24,7 +24,7 @@ from benchmarks.common import write_report
 from benchmarks.cost_programs import STEPS, Program, build
 from benchmarks.peers.ours import config_of
 from benchmarks.sizes import SIZES
-from scaling import machine, step
+from scaling import huge_pages, machine, step
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 
@@ -192,4 +192,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    huge_pages.restart()
     sys.exit(main(sys.argv[1:]))

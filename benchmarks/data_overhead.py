@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks import common
 from benchmarks.peers.ours import config_of
 from benchmarks.sizes import SIZES
-from scaling import machine, optim, step
+from scaling import huge_pages, machine, optim, step
 from scaling.data import pipeline, prepare
 
 TURN = 2.0  # seconds, at least
@@ -114,4 +114,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    huge_pages.restart()
     sys.exit(main(sys.argv[1:]))

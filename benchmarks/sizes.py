@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """A GPT of byte tokens and its batch. `dispatch` is how many steps of it take about a second."""
+    """A GPT of byte tokens and its batch. `dispatch` is how many steps of it take one to seven seconds."""
 
     width: int
     depth: int
@@ -41,5 +41,5 @@ class Size:
 SIZES = {
     "XS": Size(32, 2, 16, 128, 128, 32, dispatch=64),
     "S": Size(128, 4, 32, 512, 256, 16, dispatch=8),
-    "M": Size(384, 6, 64, 1536, 256, 8, dispatch=2),
+    "M": Size(384, 6, 64, 1536, 256, 8, dispatch=8),
 }

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from scaling import flags, limits, plan_flags
+from scaling import flags, huge_pages, limits, plan_flags
 from scaling.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCOMPLETE,
@@ -34,10 +34,13 @@ COMMANDS = {
     "status": "runs by state, loss so far, FLOPs spent and left, time to go",
     "report": "print the summary of what is on disk",
 }
+TRAINING = ("train", "sweep", "work", "holdout", "curves")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code (0 done, 2 bad input, 3 incomplete, 75 stopped by a signal)."""
+    if argv is None and sys.argv[1:2] and sys.argv[1] in TRAINING:
+        huge_pages.restart()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     _stop_by_exception()
     try:

@@ -16,9 +16,10 @@ from pathlib import Path
 from benchmarks.peers import turns
 from benchmarks.sizes import SIZES
 from scaling import config as config_lib
-from scaling import machine
+from scaling import huge_pages, machine
 
 ENDLESS = 10**12  # tokens
+IDLE = 0.01  # seconds of CPU time in a tenth of a second, at most
 
 
 class Ended(Exception):
@@ -59,33 +60,39 @@ def main(argv: list[str]) -> int:
 
     size, requests = SIZES[args.size], turns.asked()
     folder = Path(tempfile.mkdtemp(prefix="scaling-peer-")) / run_id(config)
-    wanted = done = 0  # dispatches of this turn
-    start = time.perf_counter()
+    wanted = 0  # dispatches of this turn
+    ends: list[float] = []  # of its dispatches
 
     def turn(tokens: int) -> None:
         """Called after the rows of each dispatch, while the next one runs."""
-        nonlocal wanted, done, start
-        if done < wanted:
-            done += 1
+        nonlocal wanted
+        # The first call of a turn comes at once, with the dispatch that ran while this process waited;
+        # the second ends the warm-up.
+        ends.append(time.perf_counter())
+        if wanted and len(ends) < 2 + wanted:
             return
-        # The first call of a turn comes at once, with the dispatch that ran while this process waited.
-        took = time.perf_counter() - start
-        if wanted:
-            time.sleep(1.5 * took / wanted)  # the dispatch in flight ends in our own time
-        last = _last_loss(folder)
-        turns.say(
-            loss=last, **({"steps": wanted * size.dispatch, "seconds": took} if wanted else {})
-        )
+        _until_idle()  # the dispatch in flight ends in our own time
+        timed = {"steps": wanted * size.dispatch, "seconds": ends[-1] - ends[1]} if wanted else {}
+        turns.say(loss=_last_loss(folder), **timed)
         steps = next(requests, None)
         if steps is None:
             raise Ended
-        wanted, done, start = max(1, round(steps / size.dispatch)), 0, time.perf_counter()
+        wanted = max(1, round(steps / size.dispatch))
+        ends.clear()
 
     try:
         train_runs([RunSpec(config, folder)], on_progress=turn)
     except Ended:
         return 0
     raise AssertionError("the run is longer than any benchmark")
+
+
+def _until_idle() -> None:
+    """Returns when no thread of this process has computed for a tenth of a second."""
+    used, last = time.process_time(), -1.0
+    while used - last > IDLE:
+        time.sleep(0.1)
+        used, last = time.process_time(), used
 
 
 def _last_loss(folder: Path) -> float:
@@ -95,4 +102,5 @@ def _last_loss(folder: Path) -> float:
 
 
 if __name__ == "__main__":
+    huge_pages.restart()
     sys.exit(main(sys.argv[1:]))
