@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= results/quickstart
-# the python of the benchmarks' torch rows: that of `make torch` where it is, else ours, which may lack torch
-TORCH_PYTHON ?= $$(test -e .venv-torch/ready && echo .venv-torch/bin/python || echo $(BIN)/python)
+# the python of the benchmarks' torch rows, made by `make torch` unless another is named
+TORCH_PYTHON ?= .venv-torch/bin/python
+TORCH_READY := $(if $(filter .venv-torch/bin/python,$(TORCH_PYTHON)),.venv-torch/ready)
 
 .PHONY: curves test lint types check format bench bench-full torch clean
 
@@ -27,18 +28,21 @@ format: .venv/ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The quick set, under five minutes on two idle cores. `make torch bench` has the torch rows, too.
-bench: .venv/ready-dev
-	$(BIN)/python -m benchmarks.training_step --ways=quick --rounds=3 --seconds=2 --torch_python=$(TORCH_PYTHON)
-	$(BIN)/python -m benchmarks.start --repeats=2
+# The quick set, under five minutes on two idle cores once torch is there, a large download.
+bench: .venv/ready-dev $(TORCH_READY)
+	$(BIN)/python -m benchmarks.training_step --ways=quick --rounds=2 --seconds=2 --torch_python=$(TORCH_PYTHON)
+	$(BIN)/python -m benchmarks.start --repeats=1
+	$(BIN)/python -m benchmarks.data_overhead --sizes=S --rounds=3
 
-bench-full: .venv/ready-dev
+# All that compares speed, about an hour and a half.
+bench-full: .venv/ready-dev $(TORCH_READY)
 	$(BIN)/python -m benchmarks.training_step --torch_python=$(TORCH_PYTHON)
 	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.data_overhead
 	$(BIN)/python -m benchmarks.sweep --torch_python=$(TORCH_PYTHON)
 	$(BIN)/python -m benchmarks.sweep --size=S --ways=quick --torch_python=$(TORCH_PYTHON)
 	$(BIN)/python -m benchmarks.cost_scaling
-	$(BIN)/python -m benchmarks.data_overhead
+	$(BIN)/python -m benchmarks.fit_speed
 
 torch: .venv-torch/ready
 

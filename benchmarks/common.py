@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling import files, machine
+from scaling import files, huge_pages, machine
 
 
 def write_report(path: str, report: dict[str, Any], table: Sequence[str] = ()) -> None:
@@ -17,6 +17,10 @@ def write_report(path: str, report: dict[str, Any], table: Sequence[str] = ()) -
     """
     origin = {
         "device": machine.device_name(),
+        "processor": processor(),
+        "huge pages": huge_pages.KERNEL.read_text().strip()
+        if huge_pages.KERNEL.exists()
+        else "none",
         "load": os.getloadavg()[0],  # jobs of others that ran meanwhile, with the benchmark's own
         "versions": machine.versions(),
         "commit": machine.commit(),
@@ -28,7 +32,18 @@ def write_report(path: str, report: dict[str, Any], table: Sequence[str] = ()) -
 
 
 def show_and_write(path: str, report: dict[str, Any]) -> None:
-    """One line per figure, and the file."""
-    for name, value in report.items():
-        print(f"{name:26} {value}")
-    write_report(path, report)
+    """One line per figure, and the files."""
+    lines = [f"{name:26} {value}" for name, value in report.items()]
+    print(*lines, sep="\n")
+    write_report(path, report, lines)
+
+
+def processor() -> str:
+    """The CPU's name, as Linux has it; "unknown" elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown"
+    )

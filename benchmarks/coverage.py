@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--noise", type=float, default=0.003)
     parser.add_argument("--sizes", type=int, default=7)
     parser.add_argument("--budgets", type=int, default=5)
-    parser.add_argument("--out", default="benchmarks/coverage.json")
+    parser.add_argument("--out", default="results/bench/coverage.json")
     args = parser.parse_args(argv)
     machine.enable_compilation_cache()
     rng = np.random.default_rng(0)

@@ -157,7 +157,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--sizes", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=1, choices=(1, 2))
     parser.add_argument("--careful", action="store_true")
-    parser.add_argument("--out", default="benchmarks/design.json")
+    parser.add_argument("--out", default="results/bench/design.json")
     args = parser.parse_args(argv)
     machine.enable_compilation_cache()
     rng = np.random.default_rng(0)

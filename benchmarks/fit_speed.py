@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--peer_levels", type=int, default=3, help="levels of its grid per parameter; 0: all"
     )
-    parser.add_argument("--out", default="benchmarks/fit_speed.json")
+    parser.add_argument("--out", default="results/bench/fit_speed.json")
     args = parser.parse_args(argv)
     if args.peer:
         try:

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--bootstrap", type=int, default=0, help="refits, for the coverage of intervals"
     )
-    parser.add_argument("--out", default="benchmarks/learning_curves.json")
+    parser.add_argument("--out", default="results/bench/learning_curves.json")
     args = parser.parse_args(argv)
     machine.enable_compilation_cache()
     known = reference(args.folder)

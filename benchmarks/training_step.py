@@ -39,8 +39,8 @@ WAYS = {  # name -> (module, mode)
     "torch eager fused": ("torch_gpt", "eager fused"),
     "torch compiled fused": ("torch_gpt", "compiled fused"),
 }
-# without Linen and the fused mode that is the slower on most sizes
-QUICK = [way for way in WAYS if way not in ("Linen", "torch eager fused")]
+# the second baseline and torch as nanoGPT calls it on CPUs
+QUICK = ["scaling", "plain JAX", "torch eager", "torch compiled"]
 OPTIMIZER = (
     "torch eager, torch compiled: torch.optim.AdamW as nanoGPT calls it on CPUs, not fused; "
     "... fused: with fused=True, which nanoGPT sets on CUDA only"
@@ -125,13 +125,14 @@ def chosen(ways: str, python: str) -> tuple[list[str], list[str]]:
     return asked, lines
 
 
-def floor(runtime: str, python: str) -> float:
-    """Peak resident MiB of a process that imports `runtime` and does next to nothing."""
+def floor(runtime: str, python: str) -> tuple[float, str]:
+    """(peak resident MiB of a process that imports `runtime` and does next to nothing, its version)."""
     done = subprocess.run(
         [python, "-m", "benchmarks.peers.floor", f"--runtime={runtime}"],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
-    return json.loads(done.stdout)["peak_rss"] / 2**20
+    said = json.loads(done.stdout)
+    return said["peak_rss"] / 2**20, said["version"]
 
 
 def memory(found: dict[str, Any], floors: dict[str, float]) -> list[str]:
@@ -227,10 +228,13 @@ def main(argv: list[str]) -> int:
     if unknown := [size for size in sizes if size not in SIZES]:
         parser.error(f"--sizes={args.sizes}: {unknown[0]} is none of {', '.join(SIZES)}")
     ways, without = chosen(args.ways, args.torch_python)
-    floors = {"jax": floor("jax", sys.executable)}
+    runtimes = {"jax": floor("jax", sys.executable)}
     if any(way.startswith("torch") for way in ways):
-        floors["torch"] = floor("torch", args.torch_python)
-    taken = ", ".join(f"{runtime} {mib:,.0f} MiB" for runtime, mib in floors.items())
+        runtimes["torch"] = floor("torch", args.torch_python)
+    floors = {runtime: mib for runtime, (mib, _) in runtimes.items()}
+    taken = ", ".join(
+        f"{name} {version} {mib:,.0f} MiB" for name, (mib, version) in runtimes.items()
+    )
     found, lines = {}, [*without, OPTIMIZER, f"a runtime alone takes: {taken}"]
     print(*lines, sep="\n", flush=True)
     with corpus() as tokens:
@@ -241,6 +245,7 @@ def main(argv: list[str]) -> int:
             lines += rows
     settings = {"rounds": args.rounds, "seconds": args.seconds, "left_out": without}
     settings |= {"optimizer": OPTIMIZER, "floor_mib": floors}
+    settings["runtimes"] = {runtime: version for runtime, (_, version) in runtimes.items()}
     write_report(args.out, {**settings, "sizes": found}, lines)
     return 0
 

@@ -31,6 +31,19 @@ OVERLAP: dict[str, dict[str, bool]] = {
 }
 
 
+# How the runs of a packed program share a device: "vmap" batches their products, "map" trains them
+# one after another inside one program. On two CPU cores batched products (docs/running_sweeps.md)
+# are slower than what they save, on accelerators small products leave most of the chip idle.
+RUN_AXIS = {"cpu": "map"}
+
+# Evaluation steps that may be queued, elsewhere 2. On CPUs steps do not wait for each other, and a collective of one may
+# hold the thread that its other half needs while that of the next step runs (a deadlock of jax 0.10 on two busy cores).
+EVALUATIONS_IN_FLIGHT = {"cpu": 1}
+
+# Options for programs whose machine code matters little, since it runs once or never: compiled in a quarter of the time.
+QUICK = {"cpu": {"xla_backend_optimization_level": 0}}
+
+
 @dataclass(frozen=True)
 class Choice:
     """What a program of one config is made of."""
@@ -70,6 +83,20 @@ def choose(c: ConfigDict, mesh: Mapping[str, int]) -> Choice:
         matmul=pick(m.matmul, kind="matmul"),
         options=overlap(c.parallel.latency_hiding, backend, math.prod(mesh.values())),
     )
+
+
+def run_axis() -> str:
+    """ "vmap" or "map", see RUN_AXIS."""
+    return RUN_AXIS.get(jax.default_backend(), "vmap")
+
+
+def evaluations_in_flight() -> int:
+    return EVALUATIONS_IN_FLIGHT.get(jax.default_backend(), 2)
+
+
+def quick() -> dict[str, int] | None:
+    """Compiler options of a program that runs once, as initialisation does, or is only looked at."""
+    return QUICK.get(jax.default_backend())
 
 
 def overlap(choice: str, backend: str, n_devices: int) -> dict[str, bool]:

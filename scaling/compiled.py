@@ -18,7 +18,17 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from scaling import accounting, collectives, fields, footprint, optim, sharding, step, units
+from scaling import (
+    accelerator,
+    accounting,
+    collectives,
+    fields,
+    footprint,
+    optim,
+    sharding,
+    step,
+    units,
+)
 from scaling import config as config_lib
 from scaling.collectives import Collective, Total
 from scaling.errors import UserError
@@ -119,10 +129,8 @@ def ahead(config: ConfigDict, programs: Programs) -> Iterator[None]:
 
 def _compile(config: ConfigDict, programs: Programs) -> Compiled:
     started = time.perf_counter()
-    # the machine code is not run, and the rest is the same without the CPU backend's optimisation of it
-    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     lowered = programs.jitted.lower(*arguments(config, programs))
-    program = lowered.compile(compiler_options=quick)
+    program = lowered.compile(compiler_options=accelerator.quick())  # it is not run
     seconds = time.perf_counter() - started
     memory, text = program.memory_analysis(), program.as_text()
     cost = program.cost_analysis() or {}

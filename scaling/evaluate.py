@@ -13,12 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from scaling import accelerator
 from scaling.fields.field import Field, HeldOutRows
 from scaling.metrics.metric import Metric, draws
-
-# Evaluation steps that may be queued. On CPUs one: steps do not wait for each other, and a collective of one may hold
-# the thread that its other half needs while that of the next step runs (a deadlock of jax 0.10 on two busy cores).
-IN_FLIGHT = {"cpu": 1}
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def evaluate(
     or their groups where they have some, not targets, as independent draws.
     """
     count = len(jax.tree.leaves(rows.batch)[0])
-    in_flight = IN_FLIGHT.get(jax.default_backend(), 2)
+    in_flight = accelerator.evaluations_in_flight()
     parts, pending = [], []
     for start in range(0, count, batch):
         part = jax.tree.map(lambda x, i=start: x[i : i + batch], rows.batch)

@@ -75,7 +75,7 @@ class RunResult:
     train_loss: float | None  # mean over the last logged steps
     wall_time: float  # seconds over all restarts, compilation included; its share where packed
     tokens_per_second: float | None  # median over dispatches, compilation left out
-    mfu: float | None  # flops_exact per second over the measured matrix peak
+    mfu: float | None  # flops_exact per second over machine.peak_flops
     trunk: str  # run_id of the run whose checkpoint it was forked from, or ""
     packed: int  # runs trained side by side in its program; 1 = alone
     config_hash: str

@@ -59,12 +59,6 @@ PROGRAM_KEYS = (
 )
 
 
-# How the runs of a packed program share a device: "vmap" batches their products, "map" trains them
-# one after another inside one program. On two CPU cores batched products (docs/running_sweeps.md)
-# are slower than what they save, on accelerators small products leave most of the chip idle.
-RUN_AXIS = {"cpu": "map"}
-
-
 @dataclass(frozen=True)
 class Programs:
     """Jitted functions over a state `{"params", "opt"}` of one shape, for R runs on one mesh."""
@@ -221,11 +215,6 @@ def _config_of(key: str) -> ConfigDict:
     return ConfigDict(nested)
 
 
-def _quick() -> dict[str, int] | None:
-    """Options for initialisation: it runs once, so its time is its compilation, quartered on CPUs."""
-    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-
-
 @functools.lru_cache(maxsize=64)
 def _programs(key: str) -> Programs:
     mesh = meshes.make_mesh(_config_of(key).parallel)
@@ -287,7 +276,7 @@ def _programs(key: str) -> Programs:
         mesh=mesh,
         runs=1,
         state_like=state_like,
-        init=jax.jit(f.init, out_shardings=state_shardings, compiler_options=_quick()),
+        init=jax.jit(f.init, out_shardings=state_shardings, compiler_options=accelerator.quick()),
         train=train_one,
         readings=one_run,
         join=lambda states: states[0],
@@ -308,7 +297,7 @@ def _packed(key: str, runs: int) -> Programs:
     mesh = Mesh(np.asarray(devices), ("run",), axis_types=(AxisType.Auto,))
     by_run, everywhere = (NamedSharding(mesh, PartitionSpec(*a)) for a in (("run",), ()))
     f = _functions(_chosen(key, mesh)[0])  # runs send each other nothing that could be hidden
-    axis = RUN_AXIS.get(jax.default_backend(), "vmap")
+    axis = accelerator.run_axis()
 
     def over_runs(function, shared: int = 0):
         """`function` over a leading run axis of all but its last `shared` arguments."""
@@ -350,7 +339,7 @@ def _packed(key: str, runs: int) -> Programs:
         mesh=mesh,
         runs=runs,
         state_like=state_like,
-        init=jax.jit(f.init, out_shardings=alone, compiler_options=_quick()),
+        init=jax.jit(f.init, out_shardings=alone, compiler_options=accelerator.quick()),
         train=train,
         readings=jax.jit(
             over_runs(f.readings, shared=1),

@@ -112,8 +112,8 @@ def test_splash_is_cut_by_hand_over_heads_and_batch(on, narrow):
         assert calls and all(f"tensor<{shape}xbf16>" in line for line in calls)
 
 
-@pytest.mark.parametrize("T", [128, 384])
-def test_splash_attention_and_its_gradient(T):
+@pytest.mark.parametrize(("T", "causal"), [(128, True), (384, True), (256, False)])
+def test_splash_attention_and_its_gradient(T, causal):
     """In Pallas's interpreter, on a CPU."""
     q, k, v, g = (
         jax.random.normal(jax.random.key(i), (2, T, 1, 64), jnp.float32) for i in range(4)
@@ -122,8 +122,8 @@ def test_splash_attention_and_its_gradient(T):
     def graded(attention):
         return jax.jit(lambda *a: (attention(*a), jax.vjp(attention, *a)[1](g)))(q, k, v)
 
-    found = graded(lambda *a: fused.splash_attention(*a, interpret=True))
-    expected = graded(lambda *a: ops.attention(*a, "plain"))
+    found = graded(lambda *a: fused.splash_attention(*a, interpret=True, causal=causal))
+    expected = graded(lambda *a: ops.attention(*a, "plain", causal))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-5), found, expected)
 
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from scaling import accelerator, files, step, train
 from scaling import config as config_lib
-from scaling import files, step, train
 from scaling.run_spec import RunSpec
 
 STEP = 32 * 4  # tokens
@@ -65,7 +65,7 @@ def test_vectorised_runs_agree_to_float_tolerance(tmp_path, config, monkeypatch)
     mapped = train.train_runs(
         [RunSpec(c, tmp_path / "map" / str(i)) for i, c in enumerate(configs)]
     )
-    monkeypatch.setattr(step, "RUN_AXIS", {"cpu": "vmap"})
+    monkeypatch.setattr(accelerator, "RUN_AXIS", {"cpu": "vmap"})
     step._packed.cache_clear()
     vmapped = train.train_runs([RunSpec(c, tmp_path / "v" / str(i)) for i, c in enumerate(configs)])
     step._packed.cache_clear()

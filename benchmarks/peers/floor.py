@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.floor --runtime=jax
 
-jax runs one trivial program on two host devices, torch adds two numbers.
+jax runs one trivial program on two host devices, torch adds two numbers. Says the version, too.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ import sys
 from benchmarks.peers import turns
 
 
-def jax() -> float:
+def jax() -> str:
     import jax
 
     jax.config.update("jax_num_cpu_devices", 2)
     rows = jax.NamedSharding(jax.make_mesh((2,), ("data",)), jax.P("data"))
-    return float(jax.jit(lambda x: x + x, in_shardings=rows)(jax.numpy.ones(2)).sum())
+    jax.jit(lambda x: x + x, in_shardings=rows)(jax.numpy.ones(2)).block_until_ready()
+    return jax.__version__
 
 
-def torch() -> float:
+def torch() -> str:
     import torch
 
-    return float(torch.ones(2).sum())
+    torch.ones(2).sum().item()
+    return torch.__version__
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runtime", choices=("jax", "torch"), required=True)
-    turns.say(value={"jax": jax, "torch": torch}[parser.parse_args(argv).runtime]())
+    turns.say(version={"jax": jax, "torch": torch}[parser.parse_args(argv).runtime]())
     return 0
 
 

@@ -63,6 +63,8 @@ def test_no_position_sees_a_later_one(values):
         {"model.remat": "block"},
         {"model.scan_layers": True, "model.remat": "block"},
         {"model.matmul": "flat", "model.attention": "chunked"},
+        {"model.matmul": "flat", "model.remat": "dots"},
+        {"model.remat": "dots"},
     ],
     ids=str,
 )
