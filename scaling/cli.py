@@ -34,12 +34,12 @@ COMMANDS = {
     "status": "runs by state, loss so far, FLOPs spent and left, time to go",
     "report": "print the summary of what is on disk",
 }
-TRAINING = ("train", "sweep", "work", "holdout", "curves")
+TIMED = ("train", "sweep", "work", "holdout", "curves", "plan")  # those that train, or time steps
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code (0 done, 2 bad input, 3 incomplete, 75 stopped by a signal)."""
-    if argv is None and sys.argv[1:2] and sys.argv[1] in TRAINING:
+    if argv is None and sys.argv[1:2] and sys.argv[1] in TIMED:
         huge_pages.restart()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     _stop_by_exception()

@@ -100,6 +100,7 @@ def test_grid_experiment(tmp_path, capsys):
     assert found["best"]["seeds"] == 2 and found["noise_of_a_seed"] > 0
 
 
+@pytest.mark.slow
 def test_epochs_experiment(tmp_path, capsys):
     code = epochs.main(
         [
@@ -118,6 +119,7 @@ def test_epochs_experiment(tmp_path, capsys):
     assert len(found["runs_used"]) == 6 and "L(D, U)" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # of kinds of sweeps: tests/kinds; of the scripts: the others here
 def test_ladder_experiment(tmp_path):
     code = ladder.main(
         [

@@ -81,6 +81,8 @@ def sweep(
     if distributed.from_writer(left):
         with distributed.together():
             _check(runs, workdir)
+        if config is not None:
+            config = _scheduled(runs, workdir, config)
         options = runs[0].config.launch if config is None else config.launch
         here = config is None or (options.kind == "local" and options.workers <= 1)
         if not here and distributed.count() > 1:
@@ -121,8 +123,17 @@ def begin(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> str:
     launch_id, options = uuid.uuid4().hex[:12], config.launch
     files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
     remote.insist(remote.open_workdir(workdir).push_table, "launches")
-    schedule.packs(jobs_lib.parts(runs, options.share_trunks), workdir, options)
+    schedule.of(jobs_lib.parts(runs, options.share_trunks), workdir, options)
     return launch_id
+
+
+def _scheduled(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> ConfigDict:
+    """The config with as many workers as the workdir's schedule has, where it names none."""
+    if config.launch.kind != "local" or config.launch.workers or distributed.count() > 1:
+        return config
+    parts = jobs_lib.parts(runs, config.launch.share_trunks)
+    workers = schedule.of(parts, workdir, config.launch, starting=True).workers
+    return config_lib.with_values(config, {"launch.workers": workers}) if workers > 1 else config
 
 
 def work(workdir: Path, launch_id: str, place: distributed.Place | None = None) -> list[str]:
@@ -151,7 +162,7 @@ def _launch_file(workdir: Path, launch_id: str) -> Path:
 def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
     parts = jobs_lib.parts(runs, options.share_trunks)
     together = distributed.count() > 1  # then a run has all devices, and packs none to itself
-    jobs = jobs_lib.jobs(parts, 1 if together else schedule.packs(parts, workdir, options))
+    jobs = jobs_lib.jobs(parts, 1 if together else schedule.of(parts, workdir, options).packs)
     if options.workers > 1:  # the largest first, so that none is left to one worker at the end
         jobs.sort(key=lambda job: -sum(part.flops for part in job))
     return jobs

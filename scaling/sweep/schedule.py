@@ -1,43 +1,66 @@
-"""How many runs of equal shape share a program: as the config says, or as measured, once per workdir.
+"""How the runs of a sweep share a machine: as the config says, or as measured, once per workdir.
 
-The choice stands in `<workdir>/schedule.json` and holds for every later command on it: a packed run and
-the same run alone agree to float tolerance, and restarts shall agree to the bit.
+Two things are chosen: how many runs of equal shape share a program, and how many worker processes there are, each on
+its share of the cores. The choice stands in `<workdir>/schedule.json` and holds for every later command that names
+neither: a packed run and the same run alone agree to float tolerance, and restarts shall agree to the bit.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from scaling import files
-from scaling.sweep import jobs, remote
+from scaling import distributed, files
+from scaling.errors import UserError
+from scaling.sweep import jobs, remote, trial
 from scaling.sweep.jobs import Part
+from scaling.sweep.launchers.local import visible_cores
 from scaling.sweep.storage import FolderStorage
 
 SEATS = 8  # runs of a pack, where the choice is ours
-WORTH_MEASURING = 60.0  # seconds; smaller groups are packed unmeasured: measuring compiles twice
+WORTH_MEASURING = (
+    60.0  # seconds; below, runs of equal shape are packed unmeasured: measuring compiles twice
+)
 
 
-def packs(parts: Sequence[Part], workdir: Path, options) -> dict[str, int] | int:
-    """Runs per program by `jobs.pack_key`, or one number for all. `options` is config.launch.
+@dataclass(frozen=True)
+class Schedule:
+    packs: dict[str, int] | int  # runs per program by `jobs.pack_key`, or one number for all
+    workers: int  # processes; 1 = the command's own
+
+
+def of(parts: Sequence[Part], workdir: Path, options, *, starting: bool = False) -> Schedule:
+    """The schedule of a sweep's runs. `options` is config.launch; `starting` says that the caller would start workers.
 
     Raises UserError where `schedule.json` cannot be read.
     """
     if options.pack:
-        return options.pack
+        return Schedule(options.pack, max(1, options.workers))
     if options.workers > 1 or options.kind != "local":
-        return 1  # workers share the machine already
+        return Schedule(1, max(1, options.workers))  # workers share the machine already
     path = workdir / "schedule.json"
     if not path.is_file():
-        content = json.dumps({"packs": _chosen(parts)}, indent=1) + "\n"
+        packs = _packs(parts)
+        workers = _workers(parts, packs, options) if starting and not options.workers else 1
+        if workers > 1:
+            packs = dict.fromkeys(packs, 1)
+        content = json.dumps({"packs": packs, "workers": workers}, indent=1) + "\n"
         with files.writing(path):
             FolderStorage(workdir).create(path.name, content.encode())  # or another was first
     remote.insist(remote.open_workdir(workdir).push_table, path.name)
-    return files.read_json(path)["packs"]
+    found = files.read_json(path)
+    try:
+        packs = {str(key): int(runs) for key, runs in found["packs"].items()}
+        workers = int(found.get("workers", 1))  # older files have none
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds no schedule; delete it to have it measured again") from error
+    fit = min(workers, len(visible_cores()))  # it may be of another machine
+    return Schedule(packs, options.workers or (fit if starting else 1))
 
 
-def _chosen(parts: Sequence[Part]) -> dict[str, int]:
+def _packs(parts: Sequence[Part]) -> dict[str, int]:
     """The faster way for every group of runs that could share a program, 1 where none could."""
     chosen: dict[str, int] = {}
     for key, alike in jobs.groups(parts):
@@ -57,13 +80,35 @@ def _faster(alike: Sequence[Part]) -> int:
     devices = jax.local_device_count()
     runs = min(SEATS, len(alike))
     runs -= runs % devices if runs > devices else 0
-    flops = sum(part.flops for part in alike)
-    if flops / (machine.peak_flops() * config.sweep.assumed_mfu) < WORTH_MEASURING:
+    if not _worth_measuring(alike):
         return runs
-    tokens = sum(part.steps * part.run.tokens / part.run.steps for part in alike)
+    tokens = sum(part.tokens for part in alike)
     alone, packed = measure.measure(config), measure.measure(config, -(-runs // devices) * devices)
 
     def seconds(size) -> float:
         return size.setup_seconds + tokens / size.tokens_per_second
 
     return runs if seconds(packed) < seconds(alone) else 1
+
+
+def _worth_measuring(parts: Sequence[Part]) -> bool:
+    from scaling import machine
+
+    flops = sum(part.flops for part in parts)
+    assumed = machine.peak_flops() * parts[0].run.values["sweep.assumed_mfu"]
+    return not flops / assumed < WORTH_MEASURING  # nor where no peak is known
+
+
+def _workers(parts: Sequence[Part], packs: dict[str, int], options) -> int:
+    """How many workers this process should rather start than train all runs itself, 1 = none."""
+    import jax
+
+    from scaling import machine
+
+    cores = visible_cores()
+    if len(cores) < 2 or len(parts) < 2 or options.nodes > 1 or distributed.count() > 1:
+        return 1
+    machine.start_jax(parts[0].run.values["parallel.cpu_devices"])
+    if jax.default_backend() != "cpu" or not _worth_measuring(parts):
+        return 1
+    return trial.workers(parts, packs, cores)

@@ -68,6 +68,7 @@ def test_a_forecast_of_a_curve_holds_what_comes():
     assert found.weights["level_late"] == min(found.weights.values())  # it falls on
 
 
+@pytest.mark.slow
 def test_where_nothing_changes_any_more_the_level_has_the_say():
     still = 2.0 + np.where(X < 2e7, 0.5 * (2e7 / X - 1), 0.0)
     found = laws.forecast(curve(still, noise=0.004), 2e9, bootstrap=0)

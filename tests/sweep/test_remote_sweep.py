@@ -224,6 +224,7 @@ def test_a_store_that_does_not_answer_is_asked_again_and_then_named(monkeypatch,
     assert "trying again" in caplog.text
 
 
+@pytest.mark.slow  # halving: test_halving.py; two machines: above
 def test_two_machines_halve_a_search_as_one_does(url, small_sweep, cache, tmp_path, monkeypatch):
     """Losses at a rung come from both machines, and so may the one that stops a run."""
     search = config_lib.with_values(

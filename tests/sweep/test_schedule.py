@@ -1,0 +1,145 @@
+"""How many share a program and a machine: the measured choice, and that it stands."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from scaling import config as config_lib
+from scaling.errors import UserError
+from scaling.measure import Size
+from scaling.sweep import jobs, plan, runner, schedule, trial
+from scaling.sweep.trial import Cost
+from tests.sweep import launched
+
+
+@pytest.fixture
+def free(small_sweep):
+    """The sweep with nothing said of packs and workers."""
+    return config_lib.with_values(small_sweep, {"launch.pack": 0})
+
+
+def parts_of(config):
+    return jobs.parts(plan.plan(config), config.launch.share_trunks)
+
+
+@pytest.mark.parametrize(
+    ("costs", "count", "largest", "ratio"),
+    [
+        ([Cost(here=100, apart=120)], 2, 0.1, 0.6),
+        ([Cost(here=10, apart=30), Cost(here=90, apart=80)], 2, 0.1, 0.55),
+        ([Cost(here=100, apart=120)], 8, 0.5, 0.6),  # the largest run takes half of all
+    ],
+)
+def test_workers_share_all_but_the_largest_run(costs, count, largest, ratio):
+    assert trial.best_case(costs, count, largest) == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(("speed_of_one", "workers"), [(100.0, 2), (55.0, 1)])
+def test_a_trial_decides_once_and_gives_the_cores_back(
+    free, tmp_path, monkeypatch, capsys, speed_of_one, workers
+):
+    """The speeds are made up, the cores are those that the measured steps would have."""
+    monkeypatch.setattr(schedule, "WORTH_MEASURING", 0.0)
+    before, seen = os.sched_getaffinity(0), []
+    cores = sorted(before)[:2]
+    monkeypatch.setattr(schedule, "visible_cores", lambda: cores)
+
+    def measured(config, runs=1):
+        seen.append((runs, os.sched_getaffinity(0), loads()))
+        alone = len(seen[-1][1]) == 1
+        return Size(
+            width=16, depth=1, n_params=1, setup_seconds=1, step_seconds=1, mfu=1,
+            tokens_per_second=speed_of_one if alone else 100.0,
+            evaluation_seconds=0, checkpoint_seconds=0, checkpoint_bytes=0,
+        )  # fmt: skip
+
+    def loads():
+        """Cores of the processes that keep the other shares busy."""
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return [os.sched_getaffinity(int(c)) for c in children]
+
+    monkeypatch.setattr("scaling.measure.measure", measured)
+    found = schedule.of(parts_of(free), tmp_path, free.launch, starting=True)
+    assert found.workers == workers
+    assert f"workers would take {50 / speed_of_one:.2f} of its time" in capsys.readouterr().out
+    (*_, (runs, mine, others)), whole = seen, [s for s in seen if len(s[1]) > 1]
+    assert (runs, mine) == (1, {cores[0]}) and {cores[1]} in others
+    assert whole and all(one[1] == before for one in whole)
+    assert os.sched_getaffinity(0) == before and {cores[1]} not in loads()
+    seen.clear()
+    assert schedule.of(parts_of(free), tmp_path, free.launch, starting=True) == found
+    assert schedule.of(parts_of(free), tmp_path, free.launch).workers == 1
+    named = config_lib.with_values(free, {"launch.workers": 1})
+    assert schedule.of(parts_of(free), tmp_path, named.launch).packs == found.packs
+    assert not seen
+    if workers > 1:
+        assert set(found.packs.values()) == {1}, "bits are those of runs alone, whoever trains them"
+
+
+def test_real_steps_are_tried(free, capsys):
+    parts = parts_of(free)
+    packs = {key: 1 for key, _ in jobs.groups(parts)}
+    before = os.sched_getaffinity(0)
+    assert trial.workers(parts, packs, sorted(before)[:2]) in (1, 2)
+    assert capsys.readouterr().out.startswith("schedule: ")
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_trial_that_fails_changes_nothing(free, monkeypatch, capsys):
+    def fails(config, runs=1):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("scaling.measure.measure", fails)
+    parts = parts_of(free)
+    packs = {key: 1 for key, _ in jobs.groups(parts)}
+    assert trial.workers(parts, packs, [0, 1]) == 1
+    assert capsys.readouterr().out == "warning: workers were not tried: out of memory\n"
+
+
+@pytest.mark.parametrize(
+    ("launch", "expected"),
+    [
+        ({"launch.pack": 4}, (4, 1)),
+        ({"launch.pack": 4, "launch.workers": 2}, (4, 2)),
+        ({"launch.workers": 3}, (1, 3)),
+        ({"launch.kind": "slurm"}, (1, 1)),
+    ],
+)
+def test_what_the_config_names_is_not_measured(free, tmp_path, launch, expected):
+    config = config_lib.with_values(free, launch)
+    found = schedule.of(parts_of(config), tmp_path, config.launch)
+    assert (found.packs, found.workers) == expected
+    assert not (tmp_path / "schedule.json").exists()
+
+
+def test_a_schedule_of_two_workers_gives_the_table_of_one_process(free, small_table, tmp_path):
+    workdir = tmp_path / "w"
+    runner.claim_workdir(free, workdir)
+    (workdir / "schedule.json").write_text(json.dumps({"packs": {}, "workers": 2}))
+    outcome = runner.sweep(plan.plan(free), workdir, config=free)
+    assert outcome.problems == []
+    assert launched.table(workdir) == small_table
+    assert len(list((workdir / "logs").glob("*.log"))) == 2
+
+
+def test_an_older_schedule_has_no_workers(free, tmp_path):
+    (tmp_path / "schedule.json").write_text(json.dumps({"packs": {"abc": 2}}))
+    found = schedule.of(parts_of(free), tmp_path, free.launch)
+    assert found == schedule.Schedule({"abc": 2}, 1)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"packs": {"abc": "many"}}'])
+def test_a_damaged_schedule_is_one_line(free, tmp_path, content):
+    (tmp_path / "schedule.json").write_text(content)
+    with pytest.raises(UserError, match="holds no schedule; delete it"):
+        schedule.of(parts_of(free), tmp_path, free.launch)
+
+
+def test_a_schedule_of_a_larger_machine_starts_no_more_workers_than_cores(free, tmp_path):
+    (tmp_path / "schedule.json").write_text(json.dumps({"packs": {}, "workers": 10_000}))
+    found = schedule.of(parts_of(free), tmp_path, free.launch, starting=True)
+    assert found.workers == len(os.sched_getaffinity(0))
