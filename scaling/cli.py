@@ -237,9 +237,10 @@ def _in_words(result) -> str:
     bits = "" if result.bits_per_byte is None else f"{result.bits_per_byte:.4f} bits per byte, "
     accuracy = result.metrics.get("accuracy")
     right = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
+    mfu = "" if result.mfu is None else f", MFU {result.mfu:.0%}"
     return (
         f"{result.run_id}: loss {result.loss:.4f} +- {result.loss_se:.4f} nats/{target}, "
-        f"{bits}{right}{result.flops_exact:.3g} FLOPs"
+        f"{bits}{right}{result.flops_exact:.3g} FLOPs{mfu}"
     )
 
 

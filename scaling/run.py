@@ -257,15 +257,16 @@ class ActiveRun:
 
     def _log_speed(self, speed: float, step: int) -> None:
         """Tokens per second and MFU to TensorBoard: rows of metrics.jsonl are the same in every restart."""
-        mfu = self._mfu(speed)
-        self.last_mfu = mfu if math.isfinite(mfu) else None
+        self.last_mfu = self._mfu(speed)
         if self.writer:
             self._events.add("speed/tokens_per_second", speed, step)
             if self.last_mfu is not None:
                 self._events.add("speed/mfu", self.last_mfu, step)
 
-    def _mfu(self, speed: float) -> float:
-        return speed * self.flops_per_step / self.per_step / machine.peak_flops()
+    def _mfu(self, speed: float) -> float | None:
+        """Of tokens per second; None where the device's peak is not known."""
+        mfu = speed * self.flops_per_step / self.per_step / machine.peak_flops()
+        return mfu if math.isfinite(mfu) else None
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Rows of a JSON-lines file, and the TensorBoard events that were added with them."""

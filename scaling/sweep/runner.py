@@ -213,7 +213,8 @@ def _work_here(
             loss = f"{found.loss:.4f}" if found.loss is not None else found.status
             bar.set_postfix_str(f"{ended}/{len(runs)} loss {loss}", refresh=False)
             if bar.disable and distributed.writer():
-                line = f"[{ended}/{len(runs)}] {found.run_id}  loss {loss}  {found.wall_time:.1f} s"
+                mfu = f"  MFU {found.mfu:.0%}" if found.mfu is not None else ""
+                line = f"[{ended}/{len(runs)}] {found.run_id}  loss {loss}  {found.wall_time:.1f} s{mfu}"
                 print(line, flush=True)
 
         for run in runs:
