@@ -1,7 +1,7 @@
 """What a sweep saves: eight runs that differ in learning rate, as one sweep and as eight processes.
 
     python -m benchmarks.sweep [--repeats=3] [--steps=200] [--size=XS] [--ways=all]
-        [--torch_python=PYTHON] [--torch_mode=MODE] [--out=results/bench/sweep_XS.json]
+        [--filled] [--torch_python=PYTHON] [--torch_mode=MODE] [--out=results/bench/sweep_XS.json]
 
 All ways train the same eight runs in fresh processes, in turn. Eight processes come one after another, each
 with both cores, and compile as their own program has it: `scaling train` from its filled compilation cache,
@@ -103,7 +103,8 @@ def tried(args, tokens: Path) -> dict[str, float]:
 def measure(args, ways: list[str], tokens: Path) -> dict[str, Any]:
     """Rows: way -> wall seconds, how busy the cores were, and its time over that of our sweep."""
     found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-    for repeat in range(args.repeats + 1):  # the first round of ours fills the compilation cache
+    # the first round of ours fills the compilation cache
+    for repeat in range(1 if args.filled else 0, args.repeats + 1):
         for way in ways:
             if not repeat and way.endswith(("torch", "JAX")):
                 continue
@@ -138,6 +139,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--size", choices=SIZES, default="XS")
     parser.add_argument("--ways", default="all", help="all, quick, or some of: " + "; ".join(WAYS))
+    parser.add_argument(
+        "--filled", action="store_true", help="ours have run before: no round to fill caches"
+    )
     parser.add_argument("--torch_python", default=sys.executable, help="a python that has torch")
     parser.add_argument("--torch_mode", choices=MODES, default="", help="the fastest, if not named")
     parser.add_argument("--out", default="", help="default results/bench/sweep_<size>.json")

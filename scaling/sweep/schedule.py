@@ -111,4 +111,8 @@ def _workers(parts: Sequence[Part], packs: dict[str, int], options) -> int:
     machine.start_jax(parts[0].run.values["parallel.cpu_devices"])
     if jax.default_backend() != "cpu" or not _worth_measuring(parts):
         return 1
+    # a pack, too, has each device train runs of its own: workers are for what no pack could take
+    single = [part for key, alike in jobs.groups(parts) if len(alike) < 2 for part in alike]
+    if 2 * sum(part.flops for part in single) < sum(part.flops for part in parts):
+        return 1
     return trial.workers(parts, packs, cores)

@@ -22,6 +22,14 @@ def free(small_sweep):
     return config_lib.with_values(small_sweep, {"launch.pack": 0})
 
 
+@pytest.fixture
+def sizes(free):
+    """Four runs of four sizes: nothing to pack."""
+    grid = tuple((width, 4 * width) for width in (16, 24, 32, 40))
+    keys = (("model.width", "model.mlp_width"),)
+    return config_lib.with_values(free, {"sweep.grid_keys": keys, "sweep.grid_values": (grid,)})
+
+
 def parts_of(config):
     return jobs.parts(plan.plan(config), config.launch.share_trunks)
 
@@ -40,7 +48,7 @@ def test_workers_share_all_but_the_largest_run(costs, count, largest, ratio):
 
 @pytest.mark.parametrize(("speed_of_one", "workers"), [(100.0, 2), (55.0, 1)])
 def test_a_trial_decides_once_and_gives_the_cores_back(
-    free, tmp_path, monkeypatch, capsys, speed_of_one, workers
+    sizes, tmp_path, monkeypatch, capsys, speed_of_one, workers
 ):
     """The speeds are made up, the cores are those that the measured steps would have."""
     monkeypatch.setattr(schedule, "WORTH_MEASURING", 0.0)
@@ -63,7 +71,7 @@ def test_a_trial_decides_once_and_gives_the_cores_back(
         return [os.sched_getaffinity(int(c)) for c in children]
 
     monkeypatch.setattr("scaling.measure.measure", measured)
-    found = schedule.of(parts_of(free), tmp_path, free.launch, starting=True)
+    found = schedule.of(parts_of(sizes), tmp_path, sizes.launch, starting=True)
     assert found.workers == workers
     assert f"workers would take {50 / speed_of_one:.2f} of its time" in capsys.readouterr().out
     (*_, (runs, mine, others)), whole = seen, [s for s in seen if len(s[1]) > 1]
@@ -71,17 +79,17 @@ def test_a_trial_decides_once_and_gives_the_cores_back(
     assert whole and all(one[1] == before for one in whole)
     assert os.sched_getaffinity(0) == before and {cores[1]} not in loads()
     seen.clear()
-    assert schedule.of(parts_of(free), tmp_path, free.launch, starting=True) == found
-    assert schedule.of(parts_of(free), tmp_path, free.launch).workers == 1
-    named = config_lib.with_values(free, {"launch.workers": 1})
-    assert schedule.of(parts_of(free), tmp_path, named.launch).packs == found.packs
+    assert schedule.of(parts_of(sizes), tmp_path, sizes.launch, starting=True) == found
+    assert schedule.of(parts_of(sizes), tmp_path, sizes.launch).workers == 1
+    named = config_lib.with_values(sizes, {"launch.workers": 1})
+    assert schedule.of(parts_of(sizes), tmp_path, named.launch).packs == found.packs
     assert not seen
     if workers > 1:
         assert set(found.packs.values()) == {1}, "bits are those of runs alone, whoever trains them"
 
 
-def test_real_steps_are_tried(free, capsys):
-    parts = parts_of(free)
+def test_real_steps_are_tried(sizes, capsys):
+    parts = parts_of(sizes)
     packs = {key: 1 for key, _ in jobs.groups(parts)}
     before = os.sched_getaffinity(0)
     assert trial.workers(parts, packs, sorted(before)[:2]) in (1, 2)
@@ -89,15 +97,21 @@ def test_real_steps_are_tried(free, capsys):
     assert os.sched_getaffinity(0) == before
 
 
-def test_a_trial_that_fails_changes_nothing(free, monkeypatch, capsys):
+def test_a_trial_that_fails_changes_nothing(sizes, monkeypatch, capsys):
     def fails(config, runs=1):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr("scaling.measure.measure", fails)
-    parts = parts_of(free)
+    parts = parts_of(sizes)
     packs = {key: 1 for key, _ in jobs.groups(parts)}
     assert trial.workers(parts, packs, [0, 1]) == 1
     assert capsys.readouterr().out == "warning: workers were not tried: out of memory\n"
+
+
+def test_runs_that_share_a_program_are_not_tried_apart(free, tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, "WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(trial, "workers", None)
+    assert schedule.of(parts_of(free), tmp_path, free.launch, starting=True).workers == 1
 
 
 @pytest.mark.parametrize(
