@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,47 +48,21 @@ def measure(config: ConfigDict, runs: int = 1) -> Size:
 
     Raises UserError where the mesh does not fit the machine or the config.
     """
-    K = config.train.steps_per_dispatch
-    batch_KB = _random(config, (K, config.train.batch_size))
     held_out_B = _random(config, (config.eval.batch_size,))
-    hyper_R = {k: np.full(runs, v, np.float32) for k, v in optim.hyperparameters(config).items()}
-
     started = time.perf_counter()
-    programs = step.programs(config, runs)
-    state = programs.join([programs.init(config.seed + r) for r in range(runs)])
-    batch = programs.batch(jax.tree.map(lambda x: np.stack([x] * runs), batch_KB))
-    zeros_R = np.zeros(runs, np.int32)
-
-    def train(state, count: int):
-        state, metrics = programs.train(
-            state, hyper_R, batch, zeros_R, zeros_R, zeros_R + np.int32(count)
-        )
-        np.asarray(metrics["loss"])  # what a run waits for, too
-        return state
+    steps = _Steps(config, runs)
 
     def evaluate() -> None:
-        np.asarray(programs.readings(state["params"], held_out_B)["loss"])
+        np.asarray(steps.programs.readings(steps.state["params"], held_out_B)["loss"])
 
-    state = train(state, 1)
+    steps.train(1)
     evaluate()
     setup = time.perf_counter() - started
-
-    def timed(call) -> float:
-        began = time.perf_counter()
-        call()
-        return time.perf_counter() - began
-
-    def dispatch() -> None:
-        nonlocal state
-        state = train(state, count)
-
-    count = 1
-    count = max(1, min(K, round(SECONDS / timed(dispatch))))
-    per_step = statistics.median(timed(dispatch) for _ in range(REPEATS)) / (count * runs)
+    per_step = steps.seconds()
     batches = -(-config_lib.held_out_rows(config) // config.eval.batch_size)
     shape = accounting.shape_of(config)
     speed = config_lib.tokens_per_step(config) / per_step
-    seconds, n_bytes = _checkpoint(programs.split(state)[0])
+    seconds, n_bytes = _checkpoint(steps.programs.split(steps.state)[0])
     return Size(
         width=shape.width,
         depth=shape.depth,
@@ -97,11 +72,53 @@ def measure(config: ConfigDict, runs: int = 1) -> Size:
         tokens_per_second=speed,
         mfu=speed * accounting.flops_per_token(shape, "exact") / machine.peak_flops(),
         evaluation_seconds=batches
-        * statistics.median(timed(evaluate) for _ in range(REPEATS))
+        * statistics.median(_timed(evaluate) for _ in range(REPEATS))
         / runs,
         checkpoint_seconds=seconds,
         checkpoint_bytes=n_bytes,
     )
+
+
+def training(config: ConfigDict, runs: int = 1) -> tuple[float, float]:
+    """(seconds until the training program has run once, tokens per second), as in `measure` and less dear."""
+    started = time.perf_counter()
+    steps = _Steps(config, runs)
+    steps.train(1)
+    setup = time.perf_counter() - started
+    return setup, config_lib.tokens_per_step(config) / steps.seconds()
+
+
+class _Steps:
+    """The training program of `runs` runs with a state and a batch for it."""
+
+    def __init__(self, config: ConfigDict, runs: int):
+        self.runs, self.most = runs, config.train.steps_per_dispatch
+        batch_KB = _random(config, (self.most, config.train.batch_size))
+        hyper = optim.hyperparameters(config).items()
+        self.hyper_R = {k: np.full(runs, v, np.float32) for k, v in hyper}
+        self.programs = step.programs(config, runs)
+        self.state = self.programs.join([self.programs.init(config.seed + r) for r in range(runs)])
+        self.batch = self.programs.batch(jax.tree.map(lambda x: np.stack([x] * runs), batch_KB))
+
+    def train(self, count: int) -> None:
+        """`count` steps of each run in one dispatch."""
+        zeros_R = np.zeros(self.runs, np.int32)
+        self.state, metrics = self.programs.train(
+            self.state, self.hyper_R, self.batch, zeros_R, zeros_R, zeros_R + np.int32(count)
+        )
+        np.asarray(metrics["loss"])  # what a run waits for, too
+
+    def seconds(self) -> float:
+        """Of one step of one run, after the first."""
+        count = max(1, min(self.most, round(SECONDS / _timed(lambda: self.train(1)))))
+        whole = statistics.median(_timed(lambda: self.train(count)) for _ in range(REPEATS))
+        return whole / (count * self.runs)
+
+
+def _timed(call: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 def _random(config: ConfigDict, lead: tuple[int, ...]) -> Any:

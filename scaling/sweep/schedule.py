@@ -83,12 +83,12 @@ def _faster(alike: Sequence[Part]) -> int:
     if not _worth_measuring(alike):
         return runs
     tokens = sum(part.tokens for part in alike)
-    alone, packed = measure.measure(config), measure.measure(config, -(-runs // devices) * devices)
 
-    def seconds(size) -> float:
-        return size.setup_seconds + tokens / size.tokens_per_second
+    def seconds(seats: int) -> float:
+        setup, speed = measure.training(config, seats)
+        return setup + tokens / speed
 
-    return runs if seconds(packed) < seconds(alone) else 1
+    return runs if seconds(-(-runs // devices) * devices) < seconds(1) else 1
 
 
 def _worth_measuring(parts: Sequence[Part]) -> bool:
