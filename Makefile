@@ -30,9 +30,8 @@ format: .venv/ready-dev
 
 # The quick set, under five minutes on two idle cores once torch is there, a large download.
 bench: .venv/ready-dev $(TORCH_READY)
-	$(BIN)/python -m benchmarks.training_step --ways=quick --rounds=2 --seconds=1 --torch_python=$(TORCH_PYTHON)
+	$(BIN)/python -m benchmarks.training_step --ways=quick --rounds=2 --seconds=2 --torch_python=$(TORCH_PYTHON)
 	$(BIN)/python -m benchmarks.start --repeats=1
-	$(BIN)/python -m benchmarks.data_overhead --sizes=S --rounds=2
 
 # All that compares speed, about an hour and a half.
 bench-full: .venv/ready-dev $(TORCH_READY)
