@@ -20,9 +20,8 @@ from scaling.sweep.launchers.local import visible_cores
 from scaling.sweep.storage import FolderStorage
 
 SEATS = 8  # runs of a pack, where the choice is ours
-WORTH_MEASURING = (
-    60.0  # seconds; below, runs of equal shape are packed unmeasured: measuring compiles twice
-)
+# seconds; below, runs of equal shape are packed unmeasured, since measuring compiles twice, and workers not tried
+WORTH_MEASURING = 60.0
 
 
 @dataclass(frozen=True)

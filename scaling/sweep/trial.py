@@ -162,11 +162,8 @@ def _confine(cores: set[int]) -> None:
 
 def _memory_left() -> float:
     """Bytes that more processes may take: of the machine, or of a container that has less."""
-    left = {
-        line.split(":")[0]: line.split()[1]
-        for line in Path("/proc/meminfo").read_text().splitlines()
-    }
-    bounds = [float(left["MemAvailable"]) * 1024]
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    bounds = [float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
     with contextlib.suppress(OSError, ValueError):  # "max" is no number
         bounds.append(float(limit.read_text()) - float(used.read_text()))
