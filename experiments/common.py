@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from scaling import cli, files, machine, results
 from scaling import config as config_lib
 from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
-from scaling.sweep import runner
+from scaling.sweep import runner, sweep_json
 from scaling.sweep.plan import PlannedRun
 
 
@@ -33,7 +33,7 @@ def load(args: argparse.Namespace, overrides: list[str]) -> ConfigDict:
 
 def train_all(runs: list[PlannedRun], config: ConfigDict, workdir: Path) -> list[results.RunResult]:
     """All rows of the workdir's table after training what is missing."""
-    runner.claim_workdir(config, workdir)
+    sweep_json.claim(config, workdir)
     outcome = runner.sweep(runs, workdir)
     for line in outcome.problems:
         print(f"warning: {line}")

@@ -12,7 +12,7 @@ from scaling import cost as cost_lib
 from scaling import machine, units
 from scaling.cost import Cost
 from scaling.errors import UserError
-from scaling.sweep import plan, runner
+from scaling.sweep import plan, sweep_json
 from scaling.sweep.plan import PlannedRun
 from scaling.sweep.snapshot import ENDED, Snapshot
 
@@ -120,7 +120,7 @@ def forecast(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -
 def _look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Snapshot:
     """What is done of the plan. Raises UserError where the workdir belongs to another sweep."""
     if workdir is not None and (workdir / "sweep.json").is_file():
-        runner.claim_workdir(config, workdir)  # writes nothing where there is a sweep.json
+        sweep_json.claim(config, workdir)  # writes nothing where there is a sweep.json
     return cost_lib.look(config, runs, workdir)
 
 

@@ -246,21 +246,21 @@ def _in_words(result) -> str:
 
 def _trained(config, workdir: Path):
     from scaling import distributed
-    from scaling.sweep import plan, runner
+    from scaling.sweep import plan, runner, sweep_json
 
     runs = plan.plan(config)
     _start_jax(config)
     with distributed.together():
-        runner.claim_workdir(config, workdir)
+        sweep_json.claim(config, workdir)
     return runner.sweep(runs, workdir, config=config)
 
 
 def _print_commands(config, workdir: Path) -> int:
-    from scaling.sweep import plan, runner
+    from scaling.sweep import plan, runner, sweep_json
     from scaling.sweep.launchers import tpu
 
     runs = plan.plan(config)
-    runner.claim_workdir(config, workdir)
+    sweep_json.claim(config, workdir)
     for line in tpu.commands(workdir.absolute(), runner.begin(runs, workdir, config)):
         print(line)
     return 0
@@ -293,8 +293,9 @@ def _fit(config, workdir: Path) -> int:
 
 
 def _conventions(args, overrides: list[str]) -> int:
-    from scaling import compare_conventions, study
+    from scaling import compare_conventions
     from scaling import config as config_lib
+    from scaling.sweep import sweep_json
 
     if args.table:
         return compare_conventions.of_table(args)
@@ -302,9 +303,9 @@ def _conventions(args, overrides: list[str]) -> int:
     with _workdir(args) as workdir:
         if args.config or overrides:
             config = config_lib.load(args.config, overrides)
-            study.require_sweep(config, workdir)
+            sweep_json.require(config, workdir)
         else:
-            config = study.sweep_config(workdir)
+            config = sweep_json.read(workdir)
         compare_conventions.of_study(config, workdir, args, problems)
     return _problems(problems)
 
@@ -333,8 +334,8 @@ def _curves(config, workdir: Path) -> int:
 
 
 def _report(config, workdir: Path) -> int:
-    from scaling import study
+    from scaling.report import stored
 
-    for line in study.stored_summary(workdir):
+    for line in stored.summary(workdir):
         print(line)
     return 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import SimpleNamespace
+import functools
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -33,10 +35,23 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def view(flat: Mapping[str, Any]) -> Any:
-    """Attributes as a ConfigDict has them (`v.model.width`), a hundred times cheaper to make and read."""
-    return SimpleNamespace(
-        **{k: SimpleNamespace(**v) if isinstance(v, dict) else v for k, v in nested(flat).items()}
-    )
+    """Attributes as a ConfigDict has them (`v.model.width`), hundreds of times cheaper to make and read."""
+    return _viewer(tuple(flat))(flat)
+
+
+@functools.cache
+def _viewer(keys: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Any]:
+    """`view` of flat dicts with these keys: a named tuple of them, and of one named tuple per section."""
+    tree = nested(dict.fromkeys(keys))
+    makers = [itemgetter(k) if inner is None else _section(k, inner) for k, inner in tree.items()]
+    config: Any = namedtuple("config", tree)  # type: ignore[misc]
+    return lambda flat: config._make([make(flat) for make in makers])
+
+
+def _section(name: str, inner: Iterable[str]) -> Callable[[Mapping[str, Any]], Any]:
+    section: Any = namedtuple(name, inner)  # type: ignore[misc]
+    keys = [f"{name}.{key}" for key in inner]
+    return lambda flat: section._make([flat[key] for key in keys])
 
 
 def typed(value: Any, default: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -113,9 +114,20 @@ def decides(key: str, left_out: Mapping[str, tuple[str, ...] | None]) -> bool:
 
 
 def _digest(c, left_out) -> str:
-    counts = {k: v for k, v in without(c, left_out).items() if k not in YOUNGER or v != YOUNGER[k]}
+    flat = _flat(c)
+    counts = {
+        key: flat[key]
+        for key in _deciding(tuple(flat), tuple(left_out.items()))
+        if key not in YOUNGER or flat[key] != YOUNGER[key]
+    }
     text = json.dumps(counts, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+@functools.cache
+def _deciding(keys: tuple[str, ...], left_out: tuple) -> tuple[str, ...]:
+    """In order: sorting them again costs a plan of many runs nothing."""
+    return tuple(sorted(key for key in keys if decides(key, dict(left_out))))
 
 
 def _flat(c: ConfigDict | Mapping[str, Any]) -> Mapping[str, Any]:

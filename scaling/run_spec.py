@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
 from scaling import accounting, files, identity, machine, results
 from scaling import config as config_lib
 from scaling.errors import UserError
-from scaling.fields.field import Prepared
+
+if TYPE_CHECKING:  # fields bring JAX, and a look at a sweep needs none
+    from scaling.fields.field import Prepared
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from scaling import study, units
+from scaling import units
 from scaling.errors import EXIT_INCOMPLETE, UserError
-from scaling.sweep import jobs, plan, progress, remote
+from scaling.sweep import jobs, plan, progress, remote, sweep_json
 from scaling.sweep.snapshot import STATES, RunState, Snapshot
 
 LINES = 40  # of runs, without --all
@@ -31,8 +31,8 @@ def run(args, config: ConfigDict | None, workdir: Path) -> int:
     """
     interval = _interval(args.watch)
     if config is None:
-        config = study.sweep_config(workdir)
-    study.require_sweep(config, workdir)
+        config = sweep_json.read(workdir)
+    sweep_json.require(config, workdir)
     if args.tensorboard:
         return _tensorboard(workdir)
     planned = jobs.by_id(plan.plan(config), config.launch.share_trunks)

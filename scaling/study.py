@@ -10,12 +10,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from scaling import config as config_lib
 from scaling import curves, files, holdout, limits, machine, results
 from scaling.errors import UserError
 from scaling.kinds import registry
-from scaling.report import summary
-from scaling.sweep import plan, remote, runner
+from scaling.report import stored, summary
+from scaling.sweep import plan, remote, runner, sweep_json
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,14 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
     Damaged results are named in `problems` and left out. Raises UserError where there is no sweep here,
     CannotFit where its runs determine no law.
     """
-    require_sweep(config, workdir)
+    sweep_json.require(config, workdir)
     remote.insist(remote.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
     forecast_path = workdir / "forecast.json"
     forecast = files.read_json(forecast_path) if forecast_path.is_file() else None
     key, stamp = _inputs_hash(rows, config, forecast), workdir / "curves" / "inputs.json"
     if stamp.is_file() and files.read_json(stamp)["sha256"] == key:
-        return Written(stored_summary(workdir), sorted((workdir / "curves").glob("*.png")))
+        return Written(stored.summary(workdir), sorted((workdir / "curves").glob("*.png")))
     if config.sweep.kind in registry.KINDS:
         analysis = registry.KINDS[config.sweep.kind](rows, workdir, config)
         pictures, lines = registry.write(analysis, workdir, config), analysis.lines
@@ -89,7 +88,7 @@ def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
         raise UserError(no_forecast(config))
     if not config.laws.holdout_factor:
         raise UserError("config.laws.holdout_factor is 0; set it to 3 or more for a held-out run")
-    require_sweep(config, workdir)
+    sweep_json.require(config, workdir)
     remote.insist(remote.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
     if not (workdir / "forecast.json").is_file():
@@ -116,31 +115,9 @@ def _missing(config: ConfigDict, workdir: Path, rows: list[results.RunResult]) -
     ]
 
 
-def sweep_config(workdir: Path) -> ConfigDict:
-    """The config that the workdir's sweep was begun with. Raises UserError where there is none."""
-    path = workdir / "sweep.json"
-    if not path.is_file():
-        raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
-    return config_lib.from_json(files.read_json(path), path)
-
-
-def require_sweep(config: ConfigDict, workdir: Path) -> None:
-    """Raises UserError where the workdir holds no sweep, or another one."""
-    sweep_config(workdir)
-    runner.claim_workdir(config, workdir)
-
-
 def show(written: Written) -> None:
     for line in written.summary:
         print(line)
     print("Pictures")
     for path in written.pictures:
         print(f"  {path}")
-
-
-def stored_summary(workdir: Path) -> list[str]:
-    """The summary that the last fit of this workdir wrote."""
-    path = workdir / "summary.txt"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run `scaling fit` first")
-    return path.read_text().splitlines()

@@ -10,6 +10,7 @@ Packs: runs of one program and of about equal length train side by side in it (s
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import math
@@ -167,13 +168,14 @@ def pack_key(part: Part) -> str:
 
 
 def _digest(values: Mapping[str, Any], left_out: tuple[str, ...], *more) -> str:
-    sections = ("sweep", "launch", "laws", "checkpoint")
-    kept = [
-        (k, v)
-        for k, v in values.items()
-        if k not in left_out and k.partition(".")[0] not in sections
-    ]
+    kept = [(key, values[key]) for key in _compared(tuple(values), left_out)]
     return hashlib.sha256(repr((kept, more)).encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _compared(keys: tuple[str, ...], left_out: tuple[str, ...]) -> tuple[str, ...]:
+    sections = ("sweep", "launch", "laws", "checkpoint")
+    return tuple(k for k in keys if k not in left_out and k.partition(".")[0] not in sections)
 
 
 def _family(run: PlannedRun) -> Any:

@@ -34,30 +34,6 @@ class Outcome:
     problems: list[str]
 
 
-def claim_workdir(config: ConfigDict, workdir: Path) -> None:
-    """Write `<workdir>/sweep.json`, or check that the one there is of the same sweep.
-
-    Raises UserError naming the keys that differ.
-    """
-    path = workdir / "sweep.json"
-    if not distributed.writer():
-        return
-    if not path.is_file():
-        files.write_json(path, config_lib.to_json(config))
-    # on an object store another machine's may have been first, and then stands here
-    remote.insist(remote.open_workdir(workdir).push_table, "sweep.json")
-    found = config_lib.from_json(files.read_json(path), path)
-    if config_lib.sweep_hash(found) == config_lib.sweep_hash(config):
-        return
-    kept = config_lib.without(config, config_lib.NOT_IN_SWEEP_HASH)
-    other = config_lib.without(found, config_lib.NOT_IN_SWEEP_HASH)
-    changed = [key for key in kept if kept[key] != other.get(key)]
-    raise UserError(
-        f"--workdir={workdir} belongs to another sweep ({found.name}); it differs in "
-        f"{', '.join(changed[:5])}; choose another --workdir, or the config it was made with"
-    )
-
-
 def run_dir(workdir: Path, run: PlannedRun) -> Path:
     return workdir / "runs" / run.run_id
 

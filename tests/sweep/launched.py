@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scaling import config as config_lib
 from scaling import results
-from scaling.sweep import plan, runner
+from scaling.sweep import plan, runner, sweep_json
 from tests.conftest import ROOT
 
 # what must agree to the bit, wherever a run was trained
@@ -37,7 +37,7 @@ def numbers(rows: list[results.RunResult]) -> list[list]:
 def begin(config, workdir: Path, **values) -> Path:
     """The workdir of a sweep that is planned and claimed, nothing trained."""
     workdir.mkdir()
-    runner.claim_workdir(
+    sweep_json.claim(
         config_lib.with_values(config, {f"launch.{key}": value for key, value in values.items()}),
         workdir,
     )

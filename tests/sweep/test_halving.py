@@ -11,7 +11,7 @@ import pytest
 from scaling import config as config_lib
 from scaling import files, results, train
 from scaling.errors import Preempted, UserError
-from scaling.sweep import halving, plan, runner
+from scaling.sweep import halving, plan, runner, sweep_json
 from tests.sweep import launched
 
 STEP = 32 * 4  # tokens
@@ -36,7 +36,7 @@ def search(small_sweep):
 def undisturbed(search, cache, tmp_path_factory):
     """(workdir, outcome) of the search in one process."""
     workdir = tmp_path_factory.mktemp("halving") / "w"
-    runner.claim_workdir(search, workdir)
+    sweep_json.claim(search, workdir)
     return workdir, runner.sweep(plan.plan(search), workdir, config=search)
 
 
@@ -116,7 +116,7 @@ def test_killed_again_and_again_it_ends_with_the_same_table(
     """Every ninth dispatch is lost with its process, and with what was not saved yet."""
     from scaling.run import ActiveRun
 
-    runner.claim_workdir(search, tmp_path)
+    sweep_json.claim(search, tmp_path)
     log, calls, kills = ActiveRun.log, [0], [0]
 
     def dying(self, window, *rest):
@@ -138,7 +138,7 @@ def test_killed_again_and_again_it_ends_with_the_same_table(
 
 def test_two_workers_decide_alike(search, undisturbed, tmp_path):
     """Two workers of one launch, as threads: each run once, each rung decided once."""
-    runner.claim_workdir(search, tmp_path)
+    sweep_json.claim(search, tmp_path)
     problems: list[list[str]] = []
     threads = [
         threading.Thread(target=lambda: problems.append(runner.work(tmp_path, "launch")))

@@ -1,71 +1,52 @@
-"""Ten thousand runs: each step of a sweep's own work takes less than five seconds of CPU."""
+"""Sweeps of many runs: ten times the runs cost ten times the calls, in each step of a sweep's own work.
+
+Calls are counted and not seconds, so that a slow machine fails nothing; benchmarks/many_runs.py has the seconds.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
-from contextlib import contextmanager
+import cProfile
 
 import pytest
 
-from scaling import cli, fields, results, run_spec
-from scaling import config as config_lib
-from scaling.sweep import jobs, plan, runner
-from scaling.sweep.claims import Claims
-from scaling.sweep.worker import Worker
-from tests.conftest import ROOT
-
-ARGS = (
-    "--config.sweep.kind=grid",
-    '--config.sweep.grid_keys=("optim.schedule","train.tokens","optim.lr")',
-    '--config.sweep.grid_values=(("wsd","cosine"),'
-    f"{tuple(128 * (96 + 8 * i) for i in range(10))},{tuple(1e-4 * 1.01**i for i in range(500))})",
-    "--config.optim.warmup_tokens=2048",
-    "--config.launch.pack=1",
-)
+from benchmarks import many_runs
 
 
-@contextmanager
-def seconds(most: float = 5.0):
-    """Of CPU, so that a busy machine does not matter."""
-    start = time.process_time()
-    yield
-    took = time.process_time() - start
-    assert took < most, f"{took:.1f} s"
+def calls(step) -> int:
+    """Calls of Python and C functions that `step()` makes in this thread."""
+    profile = cProfile.Profile()
+    profile.runcall(step)
+    return sum(entry.callcount for entry in profile.getstats())
 
 
-def test_plan_jobs_first_pass_status_and_table(tmp_path, capsys):
-    mini = str(ROOT / "configs" / "mini.py")
-    config = config_lib.load(mini, ARGS)
-    workdir = tmp_path / "w"
-    command = [f"--config={mini}", *ARGS, f"--workdir={workdir}"]
-    with seconds():
-        assert cli.main(["plan", *command]) == 0
-    assert "10000 runs, " in capsys.readouterr().out
-    runs = plan.plan(config)
-    with seconds():
-        found = jobs.jobs(jobs.parts(runs, True), 1)
-    assert len(found) == len(runs) == 10_000
+def counted(runs: int, folder) -> dict[str, int]:
+    return {name: calls(step) for name, step in many_runs.steps(runs, folder)}
 
-    runner.claim_workdir(config, workdir)
-    spec = found[0][0].spec(workdir, "sweep")
-    row = run_spec.describe(spec, fields.of("language").prepare(config))
-    row = dataclasses.replace(row, status="done", loss=2.0, train_loss=2.0)
-    for one in runs:
-        folder = workdir / "runs" / one.run_id
-        folder.mkdir(parents=True)
-        done = dataclasses.replace(row, run_id=one.run_id)
-        (folder / "result.json").write_text(json.dumps(results.to_json(done)))
-    with seconds():
-        claims = Claims(workdir / "claims", heartbeat=5, stale_after=60)
-        Worker(workdir, launch="x", claims=claims).work(found)
-    with seconds():
-        assert len(runner.write_table(workdir, [])) == 10_000
-    assert len(results.read_table(workdir / "runs.csv")[0]) == 10_000
-    with seconds():
-        assert cli.main(["status", *command]) == 0
-    assert "10,000 done" in capsys.readouterr().out
-    with seconds(), pytest.MonkeyPatch.context() as patch:  # nothing is left to train
-        patch.setattr("scaling.step.programs", None)
-        assert cli.main(["sweep", *command]) == 0
+
+@pytest.fixture(scope="module")
+def by_runs(tmp_path_factory) -> dict[int, dict[str, int]]:
+    counted(20, tmp_path_factory.mktemp("imports"))
+    return {runs: counted(runs, tmp_path_factory.mktemp(str(runs))) for runs in (200, 2000)}
+
+
+def test_calls_grow_no_faster_than_runs(by_runs):
+    few, many = by_runs[200], by_runs[2000]
+    assert len(many) == 11
+    assert {name: many[name] / few[name] for name in many if many[name] > 11 * few[name]} == {}
+
+
+def test_a_second_look_reads_no_result_again(by_runs):
+    assert by_runs[2000]["second look"] < by_runs[2000]["first look"] / 5
+
+
+def test_nothing_is_trained_where_all_is_done(tmp_path, capsys, monkeypatch):
+    for name, step in many_runs.steps(200, tmp_path):
+        if name == "scaling sweep, all done":
+            monkeypatch.setattr("scaling.step.programs", None)
+        done = step()
+        out = capsys.readouterr().out
+        assert name != "scaling plan" or (done == 0 and "200 runs, " in out)
+        assert name != "scaling status" or (done == 0 and "200 done" in out)
+        assert name != "scaling sweep, all done" or (done == 0 and "200 runs in " in out)
+        assert name not in ("write the table", "make jobs") or len(done) == 200
+        assert name != "list the claims" or done == {}

@@ -12,7 +12,7 @@ import pytest
 from scaling import cli, results
 from scaling import config as config_lib
 from scaling.errors import UserError
-from scaling.sweep import jobs, launchers, plan, remote, runner, storage
+from scaling.sweep import jobs, launchers, plan, remote, storage, sweep_json
 from scaling.sweep.claims import Claims
 from scaling.sweep.worker import Worker
 from tests.conftest import ROOT
@@ -72,7 +72,7 @@ def test_two_machines_give_the_table_of_a_local_sweep(
     url, forking, table, cache, tmp_path, capsys, monkeypatch
 ):
     here = mirror(url, tmp_path / "here", monkeypatch)
-    runner.claim_workdir(forking, here.path)
+    sweep_json.claim(forking, here.path)
     workers = [start(url, tmp_path / name, cache) for name in "ab"]
     try:
         seen = launched.await_(
@@ -98,7 +98,7 @@ def test_a_worker_that_is_killed_is_followed_on_another_machine(
     url, forking, table, cache, tmp_path, monkeypatch
 ):
     here = mirror(url, tmp_path / "here", monkeypatch)
-    runner.claim_workdir(forking, here.path)
+    sweep_json.claim(forking, here.path)
     store = storage.storage(url)
     victim = start(url, tmp_path / "a", cache)
     try:
@@ -194,9 +194,9 @@ def test_an_old_table_of_this_machine_is_not_pushed_over_a_newer_one(url, tmp_pa
 
 def test_the_second_sweep_on_a_url_is_refused(url, forking, small_sweep, tmp_path, monkeypatch):
     first, second = (mirror(url, tmp_path / name, monkeypatch) for name in "ab")
-    runner.claim_workdir(forking, first.path)
+    sweep_json.claim(forking, first.path)
     with pytest.raises(UserError, match="belongs to another sweep"):
-        runner.claim_workdir(small_sweep, second.path)
+        sweep_json.claim(small_sweep, second.path)
     with pytest.raises(UserError, match=r"nodes=2: .* not s3://bucket/"):
         launchers.launch(
             config_lib.with_values(forking, {"launch.nodes": 2, "launch.kind": "slurm"}),
@@ -239,7 +239,7 @@ def test_two_machines_halve_a_search_as_one_does(url, small_sweep, cache, tmp_pa
     )
     expected = launched.reference(search, tmp_path / "local")
     here = mirror(url, tmp_path / "here", monkeypatch)
-    runner.claim_workdir(search, here.path)
+    sweep_json.claim(search, here.path)
     workers = [start(url, tmp_path / name, cache) for name in "ab"]
     try:
         outputs = [worker.communicate(timeout=120)[0] for worker in workers]

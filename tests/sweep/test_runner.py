@@ -17,7 +17,7 @@ import pytest
 from scaling import config as config_lib
 from scaling import results
 from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
-from scaling.sweep import plan, runner
+from scaling.sweep import plan, runner, sweep_json
 from tests.conftest import ROOT, run_cli
 
 
@@ -76,14 +76,14 @@ def test_a_diverged_run_keeps_its_row(grid, tmp_path):
 
 
 def test_workdir_of_another_sweep_is_refused_and_left_alone(grid, tmp_path):
-    runner.claim_workdir(grid, tmp_path)
+    sweep_json.claim(grid, tmp_path)
     before = (tmp_path / "sweep.json").read_bytes()
     other = config_lib.with_values(grid, {"optim.weight_decay": 0.3})
     with pytest.raises(UserError, match=r"belongs to another sweep.*optim\.weight_decay"):
-        runner.claim_workdir(other, tmp_path)
+        sweep_json.claim(other, tmp_path)
     assert (tmp_path / "sweep.json").read_bytes() == before
     same = config_lib.with_values(grid, {"laws.bootstrap": 7, "parallel.cpu_devices": 1})
-    runner.claim_workdir(same, tmp_path)
+    sweep_json.claim(same, tmp_path)
 
 
 def test_a_sweep_does_not_mix_data(grid, texts, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from scaling import config as config_lib
 from scaling.errors import UserError
 from scaling.measure import Size
-from scaling.sweep import jobs, plan, runner, schedule, trial
+from scaling.sweep import jobs, plan, runner, schedule, sweep_json, trial
 from scaling.sweep.trial import Cost
 from tests.sweep import launched
 
@@ -132,7 +132,7 @@ def test_what_the_config_names_is_not_measured(free, tmp_path, launch, expected)
 
 def test_a_schedule_of_two_workers_gives_the_table_of_one_process(free, small_table, tmp_path):
     workdir = tmp_path / "w"
-    runner.claim_workdir(free, workdir)
+    sweep_json.claim(free, workdir)
     (workdir / "schedule.json").write_text(json.dumps({"packs": {}, "workers": 2}))
     outcome = runner.sweep(plan.plan(free), workdir, config=free)
     assert outcome.problems == []
