@@ -99,3 +99,13 @@ def test_help_and_laws_stay_light():
     done = run_python(code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["", "False False"]
+
+
+def test_a_look_at_a_sweep_needs_nothing_that_trains_fits_or_draws():
+    done = run_python(
+        "import sys\n"
+        "import scaling.status, scaling.report.stored\n"
+        "print(*sorted({m.split('.')[0] for m in sys.modules} & {'jax', 'flax', 'scipy', 'matplotlib'}))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []

@@ -123,15 +123,19 @@ def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence
         best_1F, lowest_1 = bowl.minima()
         return float(best_1F[0, 0]) + log_n0, float(lowest_1[0]), float(bowl.hessian_BFF[0, 0, 0])
 
-    def optimum(log_best: float, log_lowest: float) -> tuple[float, float, float]:
+    def optimum(log_best: float, log_lowest: float, curvature: float) -> tuple[float, float, float]:
+        # a minimum beyond the sizes counts, at most as far beyond them as they are wide
+        width = log_n[-1] - log_n[0]
+        near = np.clip(log_best, log_n[0] - width, log_n[-1] + width)
+        log_lowest += curvature * (near - log_best) ** 2 / 2
         # tokens are not exactly C / N: heads, attention and whole steps come in, so D(N) is interpolated;
         # beyond the sizes it goes on as 1 / N
-        beyond = log_best - np.clip(log_best, log_n[0], log_n[-1])
-        return tuple(np.exp([log_best, np.interp(log_best, log_n, log_d) - beyond, log_lowest]))
+        beyond = near - np.clip(near, log_n[0], log_n[-1])
+        return tuple(np.exp([near, np.interp(near, log_n, log_d) - beyond, log_lowest]))
 
     coefficients = np.polyfit(log_n - log_n0, log_loss, 2, w=np.sqrt(runs))
-    log_best, log_lowest, _ = located(log_loss)
-    values, problem = optimum(log_best, log_lowest), ""
+    log_best, log_lowest, curvature = located(log_loss)
+    values, problem = optimum(log_best, log_lowest, curvature), ""
     if not np.isfinite(log_best):
         problem = "the parabola opens downward"
     elif not log_n[0] < log_best < log_n[-1]:
@@ -148,12 +152,8 @@ def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence
     rng = np.random.default_rng(0)
     around = smooth if method == "parabola" else log_loss
     draws = np.full((bootstrap, 3), np.nan)
-    width = log_n[-1] - log_n[0]
     for i in range(bootstrap):
-        best, lowest, curvature = located(around + rng.choice(widened, len(log_n)))
-        # a minimum beyond the sizes counts, at most as far beyond them as they are wide
-        near = np.clip(best, log_n[0] - width, log_n[-1] + width)
-        draws[i] = optimum(near, lowest + curvature * (near - best) ** 2 / 2)
+        draws[i] = optimum(*located(around + rng.choice(widened, len(log_n))))
     if method == "akima" and bootstrap:
         # the lowest point of a spline through noisy points is too low on average (here by this much)
         draws[:, 2] *= np.exp(log_lowest - np.mean(np.log(draws[:, 2])))

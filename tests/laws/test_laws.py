@@ -103,6 +103,24 @@ def test_isoflop_drops_budgets_without_an_interior_minimum():
     assert few.warnings and few.n_opt.x_range[1] == 1e19
 
 
+def test_a_profile_without_a_minimum_near_its_sizes_is_finite_and_left_out():
+    t = synthetic()
+    straight = t.budget == 1e20
+    log_n = np.log(t.n_params)
+    line = np.exp(1.5 - 0.01 * (log_n - log_n.min()) + 1e-9 * (log_n - log_n.mean()) ** 2)
+    table = make_table(
+        n_params=t.n_params, tokens=t.tokens, flops=t.flops, budget=t.budget,
+        loss=np.where(straight, line, t.loss),
+    )  # fmt: skip
+    with np.errstate(all="raise"):
+        fit = laws.fit_isoflop(table, bootstrap=20)
+    (bad,) = (p for p in fit.profiles if p.problem)
+    sizes = t.n_params[straight]
+    assert bad.budget == 1e20 and "edge of the sizes" in bad.problem
+    assert bad.n_opt.value == pytest.approx(sizes.max() ** 2 / sizes.min())
+    assert np.isfinite(bad.draws).all()
+
+
 def test_isoflop_refuses_parabolas_that_open_downward():
     t = synthetic()
     turned = make_table(
