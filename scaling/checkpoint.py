@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from scaling import distributed
-from scaling.errors import UserError
+from scaling.errors import UserError, one_line
 
 log = logging.getLogger("scaling")
 
@@ -121,7 +121,7 @@ class Checkpoints:
             OSError,
             ValueError,
         ) as error:  # tensorstore has every error of a disk as ValueError
-            reason = " ".join(str(error).split()).replace(f"{self.folder}/", "")
+            reason = one_line(error).replace(f"{self.folder}/", "")
             raise UserError(
                 f"{self.folder} cannot be written ({reason[:200]}); make room or make it writable"
             ) from error
@@ -150,7 +150,7 @@ class Checkpoints:
                 if saved and found and saved != found:
                     raise ValueError("its content differs from what was saved")
             except Exception as error:  # damage shows as almost any type, depending on the file
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                reason = one_line(error, 200)
             if not distributed.any_of(bool(reason)):
                 return state, position
             if distributed.writer():

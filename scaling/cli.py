@@ -71,6 +71,7 @@ def _run(argv: list[str]) -> int:
     rest = [a for a in argv if not a.startswith("--config.")]
     args = _parser().parse_args(rest)
     flags.check(args)
+    _check_uses(args, overrides)
     if args.command == "fit" and args.table:
         from scaling import fit_table
 
@@ -124,6 +125,27 @@ def _run(argv: list[str]) -> int:
         return _commands()[args.command](config, workdir)
 
 
+def _check_uses(args, overrides: list[str]) -> None:
+    """Raises UserError at a flag that the command, called in this way, would not look at."""
+    command, of_csv = args.command, bool(getattr(args, "table", ""))
+    if command in ("fit", "conventions"):
+        unset = vars(_parser().parse_args([command]))
+        study = ("config", "workdir")
+        for name, value in vars(args).items():
+            if value == unset[name] or name == "table" or (name in study) != of_csv:
+                continue
+            if of_csv:
+                raise UserError(f"--{name} belongs to a study, not to a CSV; leave it out")
+            raise UserError(
+                f"--{name} belongs to a CSV, `scaling {command} FILE.csv`; a study's table and its "
+                "config.laws say the rest"
+            )
+    stored = command in ("status", "report") and not args.config
+    if overrides and (of_csv or stored or command in ("gain", "design", "work")):
+        mend = "give --config, too" if stored else "leave it out"
+        raise UserError(f"{overrides[0]}: `scaling {command}` reads no config here; {mend}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scaling", description="Scaling laws, from a config to a fitted and tested law."
@@ -134,11 +156,12 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("gain", "design"):
             (flags.gain if name == "gain" else flags.design)(sub)
             continue
-        sub.add_argument(
-            "--config",
-            default="",
-            help="a study, e.g. configs/quickstart.py; --config.key=value overrides a key",
-        )
+        if name != "work":  # which goes by the launch's own
+            sub.add_argument(
+                "--config",
+                default="",
+                help="a study, e.g. configs/quickstart.py; --config.key=value overrides a key",
+            )
         sub.add_argument(
             "--workdir", default="", help="folder of the study's results, or s3:// or gs://"
         )
@@ -256,12 +279,14 @@ def _trained(config, workdir: Path):
 
 
 def _print_commands(config, workdir: Path) -> int:
-    from scaling.sweep import plan, runner, sweep_json
+    from scaling.sweep import plan, remote, runner, sweep_json
     from scaling.sweep.launchers import tpu
 
     runs = plan.plan(config)
     sweep_json.claim(config, workdir)
-    for line in tpu.commands(workdir.absolute(), runner.begin(runs, workdir, config)):
+    name = remote.open_workdir(workdir).name
+    shared = name if remote.is_remote(name) else str(workdir.absolute())
+    for line in tpu.commands(shared, runner.begin(runs, workdir, config)):
         print(line)
     return 0
 

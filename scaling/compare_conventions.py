@@ -24,17 +24,6 @@ from scaling.laws.read import distinct
 from scaling.laws.table import CannotFit
 
 SIX_N_D = "6 N D"
-OF_A_TABLE = (
-    "n_params",
-    "tokens",
-    "flops",
-    "loss",
-    "by",
-    "budget",
-    "bootstrap",
-    "confidence",
-    "out",
-)
 
 
 def of_table(args) -> int:
@@ -87,12 +76,6 @@ def of_study(config: ConfigDict, workdir: Path, args, problems: list[str]) -> No
 
     Damaged rows are named in `problems` and left out.
     """
-    for name in OF_A_TABLE:
-        if getattr(args, name) not in ("", None):
-            raise UserError(
-                f"--{name} belongs to a CSV, `scaling conventions FILE.csv`; a study's table and its "
-                "config.laws say the rest"
-            )
     machine.enable_compilation_cache()
     found, damaged = results.read_table(workdir / "runs.csv")
     problems.extend(damaged)

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from scaling import data_checks, model_checks
-from scaling.errors import UserError
+from scaling.errors import UserError, one_line
 from scaling.flat import flatten, nested, typed, view
 from scaling.identity import NOT_IN_RUN_HASH as NOT_IN_RUN_HASH
 from scaling.identity import NOT_IN_SWEEP_HASH as NOT_IN_SWEEP_HASH
@@ -62,11 +62,11 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         values(argv)
         config = values.config
     except flags.IllegalFlagValueError as error:
-        raise UserError(f"wrong type: {_one_line(error)}") from error
+        raise UserError(f"wrong type: {one_line(error)}") from error
     except (
         Exception
     ) as error:  # the study's file is arbitrary code: whatever it raises is bad input
-        raise UserError(f"{path}: {_one_line(error)}") from error
+        raise UserError(f"{path}: {one_line(error)}") from error
     return check(config, source=path)
 
 
@@ -301,7 +301,3 @@ def nearest(key: str, known) -> str:
     """The end of an error about an unknown key: the known one that it resembles, if any."""
     near = difflib.get_close_matches(key, sorted(known), n=1)
     return f"; did you mean config.{near[0]}?" if near else "; see configs/base.py"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

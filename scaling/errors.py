@@ -20,3 +20,8 @@ class Diverged(Exception):
 
 class LostClaim(Exception):
     """Another worker took the run over, since this one did not renew its claim in time."""
+
+
+def one_line(error: BaseException | str, most: int | None = None) -> str:
+    """What an error says, on one line of at most that many characters; its type where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

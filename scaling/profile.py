@@ -16,7 +16,6 @@ from scaling import config as config_lib
 from scaling.errors import UserError
 
 SKIPPED = 2  # dispatches before the trace: the first compiles, the second fills the pipeline
-DISPATCHES = 3  # traced ones
 
 
 def traces(folder: Path) -> list[Path]:

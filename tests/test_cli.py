@@ -67,6 +67,28 @@ def test_bad_input_is_one_line_and_exit_code_two(capsys, args, tmp_path):
     assert out == ""
 
 
+UNUSED = {
+    "gain A.csv B.csv --config.seed=1": "--config.seed=1: `scaling gain` reads no config here",
+    "design --config.seed=1": "--config.seed=1: `scaling design` reads no config here",
+    "work --workdir=W --config.seed=1": "--config.seed=1: `scaling work` reads no config here",
+    "status --workdir=W --config.seed=1": "--config.seed=1: `scaling status` reads no config here; give --config",
+    "report --workdir=W --config.seed=1": "--config.seed=1: `scaling report` reads no config here; give --config",
+    "fit A.csv --config.seed=1": "--config.seed=1: `scaling fit` reads no config here",
+    "conventions A.csv --config.seed=1": "--config.seed=1: `scaling conventions` reads no config",
+    "fit A.csv --config=configs/mini.py": "--config belongs to a study, not to a CSV",
+    "conventions A.csv --workdir=W": "--workdir belongs to a study, not to a CSV",
+    "fit --workdir=W --confidence=0.5": "--confidence belongs to a CSV, `scaling fit FILE.csv`",
+    "conventions --workdir=W --out=O": "--out belongs to a CSV, `scaling conventions FILE.csv`",
+}
+
+
+@pytest.mark.parametrize(("line", "said"), UNUSED.items(), ids=UNUSED)
+def test_a_flag_that_would_do_nothing_is_refused(capsys, line, said):
+    code, out, err = call(capsys, *line.split())
+    assert code == EXIT_BAD_INPUT and out == ""
+    assert err.startswith(f"error: {said}") and len(err.splitlines()) == 1, err
+
+
 BAD_RUNS = {
     "batch over the mesh": ("--config.train.batch_size=3", "config.train.batch_size=3"),
     "mesh over the devices": ("--config.parallel.fsdp=3", "does not make the 2 devices"),

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from scaling.data import corpus, labelled, tfds_names
-from scaling.errors import UserError
+from scaling.errors import UserError, one_line
 
 TOKEN = re.compile(
     r'[rRbBuUfF]{0,2}(?:"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?\'\'\''
@@ -93,7 +93,7 @@ def from_file(path: Path, columns: tuple[str, str, str]) -> Table:
             blank = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
             read = csv.read_csv(path, convert_options=blank)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise UserError(f"config.data.path={path}: not readable as a table: {reason}") from error
     if not read.num_rows:
         raise UserError(f"config.data.path={path}: the table has no row")

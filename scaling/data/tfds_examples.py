@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.data import images, mel, tfds_names
 from scaling.data.labelled import Corrupt, Example
-from scaling.errors import UserError
+from scaling.errors import UserError, one_line
 
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a damaged image
 
@@ -49,7 +49,7 @@ class TfdsExamples(ABC):
                 record = source[i]
                 x_HWC = self.example(record[self.feature])
             except UNREADABLE as error:
-                yield Corrupt(name, " ".join(str(error).split()))
+                yield Corrupt(name, one_line(error))
                 continue
             content = np.asarray(record[self.feature]).tobytes()
             group = self.group(record) or content

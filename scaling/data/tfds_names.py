@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.errors import UserError
+from scaling.errors import UserError, one_line
 
 # Builders are known only once the sub-package that registers them was imported.
 REGISTERED_IN = {
@@ -63,7 +63,7 @@ def records(found, split: str, name: str) -> Sequence:
     try:
         return found.as_data_source(split=split)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise UserError(
             f"config.data.name={name!r}: no split {split!r}, it has {', '.join(found.info.splits)} "
             f"({reason})"
@@ -79,7 +79,7 @@ def require(found, keys: Sequence[str], name: str, said: str) -> None:
 
 
 def _unprepared(name: str, data_dir: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).replace("*", "").split())[:300]
+    reason = one_line(str(error).replace("*", ""), 300)
     return UserError(
         f"config.data.name={name!r} could not be prepared in {data_dir}: {reason}; prepare it once with "
         "`tfds build --file_format=array_record` where there are a network and TensorFlow"

@@ -18,7 +18,7 @@ import numpy as np
 from scaling.data import idx, images, labelled
 from scaling.data.labelled import Corrupt, Example, Source
 from scaling.data.tfds_examples import TfdsImages
-from scaling.errors import UserError
+from scaling.errors import UserError, one_line
 
 DIGITS = "sklearn/datasets/data/digits.csv.gz"
 DIGITS_SHA256 = "09f66e6debdee2cd"  # first digits, of the file
@@ -132,7 +132,7 @@ class ImageFolder:
                     with Image.open(file) as image:
                         x_HWC = images.fit(image, self.shape)
                 except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                    yield Corrupt(str(file), " ".join(str(error).split()))
+                    yield Corrupt(str(file), one_line(error))
                     continue
                 yield Example(x_HWC, label, content, content, str(file))
 

@@ -12,8 +12,6 @@ import numpy as np
 
 from scaling.errors import UserError
 
-STANDARD = ("n_params", "tokens", "flops", "loss", "budget")
-
 
 class CannotFit(UserError):
     """The rows do not determine the law; says why. No numbers are returned."""

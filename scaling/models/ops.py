@@ -21,8 +21,6 @@ from scaling.errors import UserError
 from scaling.models import axes, fused
 
 PRODUCT = "product"
-MATMULS = ("auto", "plain", "flat")
-ATTENTIONS = ("auto", "plain", "chunked", "cudnn", "splash")
 # what "auto" takes where the kernel has no objection; everywhere else "plain"
 FASTEST = {
     "matmul": {"cpu": "flat"},

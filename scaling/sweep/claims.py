@@ -28,7 +28,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.errors import UserError
+from scaling.errors import UserError, one_line
 from scaling.sweep import owner
 from scaling.sweep.generations import NAME, Generations
 
@@ -79,7 +79,7 @@ class Claims:
             claim = self._take(name, launch)
         except OSError as error:
             raise UserError(
-                f"{self.folder}: no claim can be written there ({_line(error)}); "
+                f"{self.folder}: no claim can be written there ({one_line(error, 200)}); "
                 "make it writable, or free some space"
             ) from error
         if claim:
@@ -166,7 +166,7 @@ class Claims:
                 try:
                     claim.confirm()
                 except OSError as error:
-                    warn("warning: claim of %s not renewed: %s", claim.name, _line(error))
+                    warn("warning: claim of %s not renewed: %s", claim.name, one_line(error, 200))
                     warn = log.debug
 
 
@@ -196,7 +196,7 @@ class Claim:
             try:
                 self.confirm()
             except OSError as error:
-                log.warning("warning: claim of %s given up: %s", self.name, _line(error))
+                log.warning("warning: claim of %s given up: %s", self.name, one_line(error, 200))
                 self._lost = self.ended = True
         return self._lost
 
@@ -209,7 +209,9 @@ class Claim:
             try:
                 self._claims.generations.release(self.name, self._number)
             except OSError as error:  # it goes stale by itself
-                log.warning("warning: claim of %s not released: %s", self.name, _line(error))
+                log.warning(
+                    "warning: claim of %s not released: %s", self.name, one_line(error, 200)
+                )
 
     def confirm(self) -> bool:
         """Renew, then look for a newer generation; False where the claim is lost.
@@ -253,7 +255,3 @@ def _uptime() -> float:
     """Seconds, those of a suspended machine with them: others went on meanwhile."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)
-
-
-def _line(error: OSError) -> str:
-    return " ".join(str(error).split())[:200]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from scaling.errors import UserError
+from scaling.errors import UserError, one_line
 from scaling.sweep.claims import Claims
 from scaling.sweep.mirror import Mirror
 from scaling.sweep.storage import is_remote
@@ -38,7 +38,7 @@ def open_workdir(workdir: Path | str, *, create: bool = True) -> Workdir:
         place = Mirror(url, create)
     except OSError as error:
         raise UserError(
-            f"--workdir={url} cannot be used ({_line(error)}); check the bucket, the credentials and "
+            f"--workdir={url} cannot be used ({one_line(error, 200)}); check the bucket, the credentials and "
             "the network"
         ) from error
     _opened[place.path] = place
@@ -54,13 +54,13 @@ def insist(call: Callable[..., Any], *args, **options) -> Any:
         try:
             return call(*args, **options)
         except OSError as error:
-            log.warning("warning: the workdir's store: %s; trying again", _line(error))
+            log.warning("warning: the workdir's store: %s; trying again", one_line(error, 200))
             time.sleep(wait)
     try:
         return call(*args, **options)
     except OSError as error:
         raise UserError(
-            f"--workdir: its store does not answer ({_line(error)}); the same command goes on once it does"
+            f"--workdir: its store does not answer ({one_line(error, 200)}); the same command goes on once it does"
         ) from error
 
 
@@ -70,7 +70,7 @@ def push_along(place: Workdir, folders: Iterable[Path]) -> None:
         for folder in folders:
             place.push(folder)
     except OSError as error:
-        log.warning("warning: a checkpoint is not uploaded yet: %s", _line(error))
+        log.warning("warning: a checkpoint is not uploaded yet: %s", one_line(error, 200))
 
 
 def living(place: Workdir, options) -> set[str]:
@@ -92,9 +92,5 @@ def watch(place: Workdir, options) -> set[str] | None:
         try:
             return living(place, options)
         except OSError as error:
-            log.warning("warning: the workdir's store: %s", _line(error))
+            log.warning("warning: the workdir's store: %s", one_line(error, 200))
     return None
-
-
-def _line(error: OSError) -> str:
-    return " ".join(str(error).split())[:200]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scaling import distributed, files, results
-from scaling.errors import LostClaim, Preempted, UserError
+from scaling.errors import LostClaim, Preempted, UserError, one_line
 from scaling.sweep import remote
 from scaling.sweep.claims import Claim, Claims
 from scaling.sweep.halving import Halving, Turn
@@ -280,4 +280,4 @@ def _leave_if_alone_with(error: Exception) -> None:
 
 def _line(error: BaseException) -> str:
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return " ".join(f"{kind}{error}".split())[:500]
+    return one_line(f"{kind}{error}", 500)

@@ -204,6 +204,14 @@ def test_the_second_sweep_on_a_url_is_refused(url, forking, small_sweep, tmp_pat
         )
 
 
+def test_printed_commands_name_the_store(url, cache, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SCALING_CACHE", str(tmp_path))
+    flags = ["--config.sweep.kind=data", "--config.sweep.tokens=(2560,)", f"--workdir={url}"]
+    assert cli.main(["sweep", f"--config={ROOT}/configs/mini.py", *flags, "--print_commands"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
+    assert len(lines) == 3 and all(f"--workdir={url} --launch=" in line for line in lines)
+
+
 def test_a_store_that_does_not_answer_is_asked_again_and_then_named(monkeypatch, caplog):
     monkeypatch.setattr(remote, "WAITS", (0.0, 0.0))
     tries = []

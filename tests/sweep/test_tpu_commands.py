@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 from scaling import cli
 from scaling.sweep.launchers import tpu
@@ -11,7 +10,7 @@ from tests.conftest import ROOT, run_cli
 
 
 def test_every_line_is_a_command_that_a_shell_reads_back():
-    workdir = Path("/shared/it's a sweep")
+    workdir = "/shared/it's a sweep"
     lines = [line for line in tpu.commands(workdir, "launch7") if not line.startswith("#")]
     here, one, all_hosts = map(shlex.split, lines)
     assert here[1:] == ["-m", "scaling", "work", f"--workdir={workdir}", "--launch=launch7"]

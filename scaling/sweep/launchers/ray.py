@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from scaling.errors import Preempted, UserError
+from scaling.errors import Preempted, UserError, one_line
 from scaling.signals import StopSignal
 from scaling.sweep import remote
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker, summary
@@ -118,7 +118,7 @@ def _connect(ray, address: str) -> None:
     except (
         Exception
     ) as error:  # ray raises many kinds here: ConnectionError, ValueError, RuntimeError
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise UserError(
             f"config.launch.address={address!r}: no Ray cluster could be joined or started ({reason}); "
             "start one with `ray start --head`, or leave the address empty"

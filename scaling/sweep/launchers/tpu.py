@@ -7,7 +7,6 @@ that a worker needs there is this package and the workdir, on a file system that
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 # On a slice of several hosts libtpu waits for all of them to form one system. These variables (those that
 # JAX's own multi-process tests set, jax/_src/test_multiprocess.py) make the four chips of a host, a square on
@@ -21,7 +20,7 @@ ONE_HOST = {
 }
 
 
-def commands(workdir: Path, launch_id: str, python: str = "python3") -> list[str]:
+def commands(workdir: str, launch_id: str, python: str = "python3") -> list[str]:
     """Lines for a shell: comments, the worker for any one machine, and the same on all hosts of a TPU slice.
 
     $TPU_NAME and $ZONE are left to the shell that runs them, as in Google's own documents; `python` is the
