@@ -2,7 +2,7 @@
 
     python -m benchmarks.coverage [--sweeps=500] [--noise=0.003] [--sizes=7] [--budgets=5] [--out=FILE]
 
-Resamples draw single runs and intervals are percentiles, as in `scaling.laws.fit`. "law" is the interval of the law at
+Resamples draw single runs and intervals are bias-corrected percentiles, those of `scaling.laws.fit`. "law" is the interval of the law at
 the optimum of 10 times the largest budget, "run" that of a new run there.
 """
 

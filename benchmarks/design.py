@@ -5,7 +5,7 @@
 
 The grid stands on the surface's true optimum at budgets half a decade apart, sizes spread over one decade: the best
 that a grid can hope for. The designer knows only `Belief.published` (and, with --rounds=2, the fit of a first
-round of 40% of the runs for 10% of the FLOPs). Equal number of runs, equal total, none dearer. Both are
+round of 40% of the runs for 25% of the FLOPs). Equal number of runs, equal total, none dearer. Both are
 fitted by `laws.fit` with its defaults; reported are medians over surfaces of the ratio of the widths of the 90%
 intervals of the law at 10 and 100 times the dearest budget. "coverage" is how often the designer's interval holds the truth.
 

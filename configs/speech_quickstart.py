@@ -1,7 +1,7 @@
 """Classifiers of speech sounds on festvox-ru: IsoFLOP sweeps of spectrogram Transformers, in minutes on two CPU cores.
 
 52,437 segments of one Russian speaker's utterances to train on and 1,935 held out, by utterance; 51 labels, of Debian's
-package festvox-ru. A segment is 16 frames of 10 ms around its middle, 40 mel bands, in 20 patches of 4 frames x 8
+package festvox-ru. A segment is its middle 16 frames of 10 ms, silence where it has fewer, 40 mel bands, in 20 patches of 4 frames x 8
 bands, learned positions, attention to all patches, mean over patches; 16 segments per step; cosine
 decay to the end of each run, warm-up 5% of it. At 32,000 segments the best of three rates is the
 rule's at width 16 and twice that, the highest tried, at widths 8 and 32; at 128,000, in batches of 32, it is the

@@ -120,7 +120,7 @@ def _one_size(c, width: int, n_params: int):
 
 
 def _coarse(c, rungs: int):
-    """Widths 8, 16, 24, 40, 64, as many as rungs: each about one and a half times the one below."""
+    """Widths about one and a half times the one below, in eights, those that fall together once: 8, 16, 24, 40, 64 of 6 rungs."""
     c.sweep.width_ratio = 1.5
     c.sweep.rungs = rungs
 
