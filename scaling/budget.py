@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from scaling import cost as cost_lib
-from scaling import machine, units
+from scaling import limits, machine, results, units
 from scaling.cost import Cost
 from scaling.errors import UserError
 from scaling.sweep import plan, sweep_json
@@ -61,7 +61,8 @@ def check(
     """Raises UserError where the runs without a result exceed the budget `text`, with the numbers.
 
     `runs`: the plan, where it is at hand; `cost`: its forecast, else it is measured where the budget
-    is not in FLOPs; `with_holdout`: the held-out run counts too, in time at the mean rate of the rest.
+    is not in FLOPs; `with_holdout`: the held-out run counts too, in time at the mean rate of the rest, or of
+    what has been trained where nothing else is left.
     """
     allowed = parse(text)
     price = config.launch.price_per_device_hour
@@ -72,23 +73,31 @@ def check(
     runs = planned(config) if runs is None else runs
     now = _look(config, runs, workdir)
     left = [r for r in now.runs if r.state not in ENDED]
-    if not left:
-        return
     more = _holdout_flops(config, now) if with_holdout else 0.0
+    if not left and not more:
+        return
     if allowed.kind == "flops":
         rate, show = 1.0, lambda x: f"{x:.3g} FLOPs"
         each = {r.run_id: r.left for r in left}
-        total = now.left
+        total = now.left + more
     else:
         machine.start_jax(config.parallel.cpu_devices)
-        cost = cost or cost_lib.forecast(config, runs, now)
         rate = price * machine.device_count() / 3600 if allowed.kind == "money" else 1.0
         show = units.duration if allowed.kind == "seconds" else lambda x: f"{x:,.2f}"
-        each = {k: rate * s for k, s in cost.run_seconds.items()}
-        total = rate * cost.seconds
-    total *= 1 + (more / now.left if now.left else 0.0)
+        each = {}
+        if left:
+            cost = cost or cost_lib.forecast(config, runs, now)
+            each = {k: rate * s for k, s in cost.run_seconds.items()}
+            total = rate * cost.seconds * (1 + more / now.left)
+        else:
+            total = rate * more * _seconds_per_flop(workdir)
     if total <= allowed.value:
         return
+    if not left:
+        raise UserError(
+            f"--budget={text}: the held-out run is left and needs {show(total)}; raise it, or set "
+            "config.laws.holdout_factor=0"
+        )
     what = f"{len(left)} of {len(now.runs)} runs are left"
     if more:
         what += " and the held-out run"
@@ -126,6 +135,15 @@ def _look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> S
 
 def _holdout_flops(config: ConfigDict, now: Snapshot) -> float:
     """FLOPs of the held-out run, 0 where there is none or it has been trained."""
-    if not config.laws.holdout_factor or any(r.role == "holdout" for r in now.others):
+    if config.sweep.kind not in limits.WITH_FORECAST or not config.laws.holdout_factor:
+        return 0.0
+    if any(r.role == "holdout" for r in now.others):
         return 0.0
     return config.laws.holdout_factor * max(config.sweep.budgets)
+
+
+def _seconds_per_flop(workdir: Path | None) -> float:
+    """Of all that was trained in a workdir; 0 where nothing was."""
+    rows = results.collect(workdir)[0] if workdir else []
+    flops = sum(r.flops_spent for r in rows)
+    return sum(r.wall_time for r in rows) / flops if flops else 0.0

@@ -24,6 +24,7 @@ from scaling.identity import run_id as run_id
 from scaling.identity import sweep_hash as sweep_hash
 from scaling.identity import without as without
 from scaling.limits import (
+    BELOW_ONE,
     CHOICES,
     FRACTIONS,
     NOT_NEGATIVE,
@@ -123,6 +124,8 @@ def check_flat(flat: Mapping[str, Any], source: str) -> None:
             raise UserError(
                 f"{source}: config.{key}={flat[key]!r} should be of type {type(default).__name__}"
             )
+        if type(flat[key]) is float and not math.isfinite(flat[key]):
+            raise UserError(f"{source}: config.{key}={flat[key]!r} should be a finite number")
     for key, choices in CHOICES.items():
         if flat[key] not in choices:
             raise UserError(
@@ -134,6 +137,9 @@ def check_flat(flat: Mapping[str, Any], source: str) -> None:
     for key in NOT_NEGATIVE:
         if not flat[key] >= 0:
             raise UserError(f"{source}: config.{key}={flat[key]!r} should be 0 or more")
+    for key in BELOW_ONE:
+        if not flat[key] < 1:
+            raise UserError(f"{source}: config.{key}={flat[key]!r} should be less than 1")
     for key in FRACTIONS:
         if not 0 <= flat[key] <= 1:
             raise UserError(f"{source}: config.{key}={flat[key]!r} should lie between 0 and 1")

@@ -100,6 +100,17 @@ def repeated(rows: list[results.RunResult]) -> list[str]:
     ]
 
 
+def two_prices(config: ConfigDict) -> str:
+    """Why budgets and laws do not go together where they count FLOPs differently; "" where they do."""
+    planned = f"flops_{config.sweep.flops}"
+    if planned == config.laws.flops:
+        return ""
+    return (
+        f"budgets are in config.sweep.flops={config.sweep.flops!r} and laws in config.laws.flops="
+        f"{config.laws.flops!r}; set both alike, or compare them by `scaling conventions`"
+    )
+
+
 def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fits:
     """Fit every law that the table allows.
 
@@ -123,14 +134,16 @@ def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fit
     chinchilla = attempt(
         "chinchilla", laws.fit_chinchilla, long_runs, delta=config.laws.huber_delta
     )
-    isoflop = attempt("isoflop", laws.fit_isoflop, table)
+    if two_prices(config):
+        refused["isoflop"] = f"isoflop: {two_prices(config)}"
+    isoflop = None if refused.get("isoflop") else attempt("isoflop", laws.fit_isoflop, table)
     budgets = table.budget[table.budget > 0]
     envelope = attempt(
         "envelope",
         laws.fit_envelope,
         training,
         smoothing=config.laws.smoothing,
-        flops_range=(float(budgets.min()), float(budgets.max())) if len(budgets) else None,
+        flops_range=_span(table.flops if two_prices(config) else budgets),
     )
     if chinchilla is None and isoflop is None and envelope is None:
         raise CannotFit("; ".join(refused.values()))
@@ -145,6 +158,10 @@ def fit(rows: list[results.RunResult], workdir: Path, config: ConfigDict) -> Fit
         refused=refused,
         recipe=recipe.stated(usable(rows)[0], config),
     )
+
+
+def _span(values: np.ndarray) -> tuple[float, float] | None:
+    return (float(values.min()), float(values.max())) if len(values) else None
 
 
 def optima(law: laws.Fit | None, table: Table, config: ConfigDict) -> list[Optimum]:
@@ -196,7 +213,7 @@ def write(
         "runs_left_out": list(fits.table.excluded),
         "range_of_validity": export.ranges(fits.table, ("n_params", "tokens", "flops")),
     }
-    measured = _measured(forecast, holdout)
+    measured = _measured(forecast, holdout, config)
     pictures = []
     caption = recipe.in_words(fits.recipe)
     for name, (law, picture) in sweep.contents(fits, forecast, holdout, labels(config)).items():
@@ -224,14 +241,14 @@ def labels(config: ConfigDict) -> dict[str, str]:
     }
 
 
-def _measured(forecast, holdout) -> dict[str, Any] | None:
+def _measured(forecast, holdout, config: ConfigDict) -> dict[str, Any] | None:
     if not forecast or not holdout or holdout.loss is None:
         return None
     predicted = forecast["predicted_loss"]
     return {
         "run_id": holdout.run_id,
-        "flops": holdout.flops_exact,
-        "n_params": holdout.n_params,
+        "flops": getattr(holdout, config.laws.flops),
+        "n_params": getattr(holdout, config.laws.n_params),
         "tokens": holdout.tokens,
         "predicted_loss": predicted,
         "measured_loss": holdout.loss,

@@ -66,13 +66,27 @@ def _sizes(run: PlannedRun) -> dict[str, int]:
     return accounting.param_counts(accounting.shape_of(run.config))
 
 
+def read(workdir: Path) -> dict[str, Any] | None:
+    """The sealed forecast of `workdir`, None where there is none; losses that it could not know are NaN.
+
+    Raises UserError where it is damaged.
+    """
+    path = workdir / "forecast.json"
+    if not path.is_file():
+        return None
+    found = files.read_json(path)
+    for loss in (found["predicted_loss"], *(law["loss"] for law in found["laws"].values())):
+        loss.update({k: float("nan") for k, v in loss.items() if v is None})
+    return found
+
+
 def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """The forecast of `workdir`: the one there is, or a new one, written before this returns."""
-    path = workdir / "forecast.json"
-    if path.is_file():
-        return files.read_json(path)
+    if found := read(workdir):
+        return found
     run = prescribe(fits, config)
-    sizes = _sizes(run)
+    sizes, shape = _sizes(run), accounting.shape_of(run.config)
+    flops = accounting.training_flops(shape, run.tokens)[config.laws.flops]
     forecast = combine(
         fits.table,
         fits.long_runs,
@@ -80,7 +94,7 @@ def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
         fits.isoflop,
         n_params=sizes[config.laws.n_params],
         tokens=run.tokens,
-        flops=run.flops,
+        flops=flops,
         delta=config.laws.huber_delta,
         confidence=config.laws.confidence,
     )
@@ -88,10 +102,10 @@ def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "run_id": train.run_id(run.config),
         "config": config_lib.to_json(run.config),
-        "flops": run.flops,
+        "flops": flops,
         "tokens": run.tokens,
         **sizes,
-        "prescribed_n_params": prescribed_sizes(fits, run.flops),
+        "prescribed_n_params": prescribed_sizes(fits, flops),
         "predicted_loss": forecast.loss.as_dict(),
         "confidence": config.laws.confidence,
         "laws": {
@@ -106,10 +120,12 @@ def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "parameters": fits.chinchilla.values if fits.chinchilla else None,
         "fitted_on": {"sha256": fits.table.hash(), "runs": list(fits.table.names)},
     }
-    files.write_json(path, content)
+    files.write_json(workdir / "forecast.json", content)
     # on an object store another machine's may have been first, and then stands here
-    remote.insist(remote.open_workdir(workdir).push_table, path.name)
-    return files.read_json(path)
+    remote.insist(remote.open_workdir(workdir).push_table, "forecast.json")
+    sealed = read(workdir)
+    assert sealed is not None
+    return sealed
 
 
 def planned(forecast: dict[str, Any], config: ConfigDict) -> PlannedRun:

@@ -10,6 +10,7 @@ UNITS = {
     "recommend": "positions",
 }
 SEQUENCES = ("language", "recommend")  # fields whose rows have a target at each position
+WITH_FORECAST = ("compute",)  # kinds of sweep that prescribe a run beyond themselves
 LABELLED = ("vision", "speech")  # fields whose rows are grids with one label
 CHOICES = {
     "model.kind": ("transformer", "mlp", "cnn", "lstm", "lru"),
@@ -62,9 +63,13 @@ POSITIVE = (
     "model.experts_per_token",
     "model.kernel",
     "model.window",
+    "model.norm_eps",
+    "model.rope_base",
     "data.vocab_size",
     "data.seq_len",
     "optim.lr",
+    "optim.eps",
+    "optim.clip",
     "optim.merge_checkpoints",
     "train.tokens",
     "train.batch_size",
@@ -82,6 +87,7 @@ POSITIVE = (
     "sweep.width_multiple",
     "sweep.rungs",
     "sweep.aspect_ratio",
+    "sweep.width_ratio",
     "sweep.min_depth",
     "sweep.mlp_ratio",
     "sweep.random_count",
@@ -94,6 +100,17 @@ POSITIVE = (
     "laws.smoothing",
 )
 NOT_NEGATIVE = (
+    "seed",
+    "eval.every_tokens",
+    "data.prefetch",
+    "data.unique_tokens",
+    "optim.warmup_tokens",
+    "optim.weight_decay",
+    "laws.holdout_factor",
+    "laws.min_steps",
+    "sweep.random_seed",
+    "sweep.heads",
+    "sweep.lr_coefficient",
     "model.experts",
     "model.balance",
     "optim.z_loss",
@@ -138,6 +155,7 @@ FRACTIONS = (
     "laws.confidence",
     "sweep.assumed_mfu",
 )
+BELOW_ONE = ("optim.beta1", "optim.beta2", "optim.momentum", "laws.confidence")  # besides
 # Lists of positive numbers, and those of whole numbers.
 POSITIVE_LISTS = (
     "sweep.budgets",

@@ -325,19 +325,12 @@ class ActiveRun:
         )
         if self.writer:
             if final:
-                metrics = {
-                    name: _finite(dataclasses.asdict(m)) for name, m in final.metrics.items()
-                }
+                metrics = {name: dataclasses.asdict(m) for name, m in final.metrics.items()}
                 evaluation = {"metrics": metrics, **final.details}
                 files.write_json(self.spec.folder / "evaluation.json", evaluation)
             results.write(self.spec.folder / "result.json", result)
             (self.spec.folder / "failure.json").unlink(missing_ok=True)
         return result
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """As JSON has it: null where a number is not finite, such as the standard error of one draw."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _columns(metrics: Mapping[str, Metric]) -> dict[str, float]:

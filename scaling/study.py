@@ -34,8 +34,7 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
     sweep_json.require(config, workdir)
     remote.insist(remote.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
-    forecast_path = workdir / "forecast.json"
-    forecast = files.read_json(forecast_path) if forecast_path.is_file() else None
+    forecast = holdout.read(workdir)
     key, stamp = _inputs_hash(rows, config, forecast), workdir / "curves" / "inputs.json"
     if stamp.is_file() and files.read_json(stamp)["sha256"] == key:
         return Written(stored.summary(workdir), sorted((workdir / "curves").glob("*.png")))
@@ -45,8 +44,17 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
     else:
         pictures, lines = _fit_compute(rows, workdir, config, forecast)
     files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
-    files.write_json(stamp, {"sha256": key, "commit": machine.commit()})
+    written = sorted({path.stem for path in pictures})
+    for name in set(_curves_of(stamp)) - set(written):  # of a law that is refused now
+        for ending in ("json", "csv", "svg", "png"):
+            (stamp.parent / f"{name}.{ending}").unlink(missing_ok=True)
+    files.write_json(stamp, {"sha256": key, "commit": machine.commit(), "curves": written})
     return Written(lines, pictures)
+
+
+def _curves_of(stamp: Path) -> list[str]:
+    """Names of the curves that the last fit wrote."""
+    return files.read_json(stamp).get("curves", []) if stamp.is_file() else []
 
 
 def _fit_compute(rows, workdir: Path, config: ConfigDict, forecast) -> tuple[list[Path], list[str]]:
@@ -70,12 +78,14 @@ def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast) ->
 
 
 def has_forecast(config: ConfigDict) -> bool:
-    """Whether this kind of sweep prescribes a run beyond itself, whose loss can be forecast."""
-    return config.sweep.kind not in registry.KINDS
+    """Whether this sweep prescribes a run beyond itself, whose loss can be forecast."""
+    return config.sweep.kind in limits.WITH_FORECAST and not curves.two_prices(config)
 
 
 def no_forecast(config: ConfigDict) -> str:
     """Why there is none, in one line."""
+    if config.sweep.kind in limits.WITH_FORECAST:
+        return f"no held-out run: {curves.two_prices(config)}"
     return (
         f"config.sweep.kind={config.sweep.kind!r} has no held-out run: only kind='compute' prescribes one, at "
         "config.laws.holdout_factor times its largest budget"
@@ -91,7 +101,8 @@ def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
     sweep_json.require(config, workdir)
     remote.insist(remote.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
-    if not (workdir / "forecast.json").is_file():
+    forecast = holdout.read(workdir)
+    if forecast is None:
         missing = _missing(config, workdir, rows)
         if missing:
             raise UserError(
@@ -100,8 +111,6 @@ def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
             )
         fits = curves.fit(rows, workdir, config)
         forecast = holdout.seal(fits, config, workdir)
-    else:
-        forecast = files.read_json(workdir / "forecast.json")
     outcome = runner.sweep([holdout.planned(forecast, config)], workdir, role="holdout")
     problems.extend(p for p in outcome.problems if p not in problems)
 

@@ -13,6 +13,7 @@ GAP = np.log(300.0)  # neighbours in a sorted column further apart than this loo
 APART = (
     0.05  # scatter of log tokens about a straight line in log n_params, below which they are one
 )
+MIN_BLOCKS = 3  # two are drawn alike in half of the resamples
 OFF = np.log(8.0)  # C / (6 N D) further from its median than this looks like another unit
 
 
@@ -76,6 +77,17 @@ def _inconsistent_compute(table: Table) -> list[str]:
             "(e.g. tokens in billions); exponents stand, coefficients and N*, D* are in these units"
         )
     return found
+
+
+def require_blocks(table: Table, column: str) -> int:
+    """How many blocks a column makes. Raises CannotFit where they are too few to resample."""
+    blocks = len(np.unique(table[column]))
+    if blocks < MIN_BLOCKS:
+        raise CannotFit(
+            f"blocks: column {column} has {blocks} distinct value(s), whose resamples tell no scatter; needs at "
+            f"least {MIN_BLOCKS}, or leave --blocks out"
+        )
+    return blocks
 
 
 def require_spread(table: Table, form: Form, n_free: int) -> None:

@@ -65,7 +65,8 @@ def warnings(
     if reached < 0.01:
         found.append(f"only {reached:.1%} of the starts reach the optimum")
     typical = float(np.median(np.abs(residuals)))
-    if objective.kind == "huber" and not objective.linear and typical > 10 * delta:
+    thresholded = objective.kind in ("huber", "likelihood") and not objective.linear
+    if thresholded and typical > 10 * delta:
         found.append(
             f"Huber delta {delta:g} is far below the typical residual {typical:.2g}: this is an L1 "
             "fit in effect; 0 scales it to the residuals"

@@ -142,7 +142,9 @@ class Solver:
             return L1_DELTA
         if kind == "least_squares":
             return LEAST_SQUARES
-        if delta == 0:
+        if delta == 0 and kind == "likelihood":
+            delta = HUBER_EFFICIENT  # in units of the scale, which is fitted
+        elif delta == 0:
             squares = self._both_ways(grid_RP, LEAST_SQUARES)
             used = self.weights_N > 0
             residuals = self.residuals(squares.best_P)[used]
@@ -160,16 +162,15 @@ class Solver:
 
     def _profiled_scale(self, grid_RP, delta: float) -> float:
         """The s that minimises n log s + sum huber_delta(r / s) together with the law."""
-        n = len(self.target_N)
         scale, start = 1.0, grid_RP
         for _ in range(40):
             solution = self._minimise(self.weights_N[None], start, max(delta * scale, L1_DELTA))
             start = solution.best_P[None]
             residuals = np.abs(self.residuals(start[0]))
             before = scale
-            for _ in range(200):  # stationary scale: s^2 n = sum of r psi(r / s) s
+            for _ in range(200):  # stationary scale: s^2 sum(w) = sum of w r psi(r / s) s
                 psi = np.minimum(residuals / scale, delta)
-                updated = float(np.sum(residuals * psi) / n)
+                updated = float(np.average(residuals * psi, weights=self.weights_N))
                 if abs(updated / scale - 1) < 1e-12:
                     break
                 scale = max(updated, 1e-12)

@@ -38,6 +38,7 @@ class Fit:
     reached: float  # fraction of starts that reached the optimum
     converged: np.ndarray  # per start: no step lowered its objective further
     n_rows: int
+    n_blocks: int  # that were resampled; rows, unless these were blocks of rows
     n_free: int
     residuals: np.ndarray  # log target - log prediction, per row
     spread: float  # standard deviation of a new run about the law, in log target
@@ -56,9 +57,10 @@ class Fit:
 
     @property
     def freedom(self) -> int:
-        """Rows beyond the parameters fitted, rows counting by what they weigh; at least 1."""
+        """Rows beyond the parameters fitted, rows counting by what they weigh, or the blocks but one where
+        these are fewer; at least 1."""
         effective = self.share_N.sum() ** 2 / np.sum(self.share_N**2)
-        return max(round(effective - self.n_free), 1)
+        return max(min(round(effective - self.n_free), self.n_blocks - 1), 1)
 
     @property
     def draws(self) -> np.ndarray:
@@ -136,7 +138,8 @@ def fit(
 ) -> Fit:
     """Fit a form to a table.
 
-    `blocks` names a column whose rows are resampled together ("seed", "n_params"); "" resamples single runs.
+    `blocks` names a column whose rows are resampled together ("seed", "n_params"), of at least three values; ""
+    resamples single runs.
     `fixed` holds parameters at given values. A column loss_se, if the table has it, weighs the rows; so does
     `late`, by (compute / largest compute)^late (x without compute), for a law of the end of a curve.
     Raises CannotFit where rows are too few or too alike, or no start ends at a law of the form's domain.
@@ -146,6 +149,7 @@ def fit(
     free_P = _free(form, fixed or {})
     n_free = int(free_P.sum())
     checks.require_spread(table, form, n_free)
+    n_blocks = checks.require_blocks(table, blocks) if blocks and bootstrap else len(table)
     solver = Solver.of(table, form, objective, free_P=free_P)
     grid_RP = form.starts(solver.logs_NF, solver.target_N)
     grid_RP = np.unique(_hold(form, grid_RP, fixed or {}, free_P), axis=0)
@@ -168,14 +172,15 @@ def fit(
 
     values = dict(zip(form.parameters, form.natural(params_P[None])[0].tolist(), strict=True))
     natural_BP = form.natural(draws_BP)
+    freedom = min(len(table) - n_free, n_blocks - 1)
     intervals = {
-        name: interval(values[name], natural_BP[:, i], confidence, len(table) - n_free)
+        name: interval(values[name], natural_BP[:, i], confidence, freedom)
         for i, name in enumerate(form.parameters)
     }
     if {"alpha", "beta"} <= set(values):
         alpha, beta = (natural_BP[:, form.parameters.index(n)] for n in ("alpha", "beta"))
         a = values["beta"] / (values["alpha"] + values["beta"])
-        intervals["a"] = interval(a, beta / (alpha + beta), confidence, len(table) - n_free)
+        intervals["a"] = interval(a, beta / (alpha + beta), confidence, freedom)
     minima = (float(value_R[i]) for i in distinct(value_R))
     close = (lowest, *(v for v in minima if lowest * (1 + 1e-5) < v <= 1.05 * lowest))
     reached = float((value_R <= lowest * (1 + REACHED) + 1e-15).mean())
@@ -195,6 +200,7 @@ def fit(
         reached=reached,
         converged=solution.converged_R,
         n_rows=len(table),
+        n_blocks=n_blocks,
         n_free=n_free,
         residuals=residuals,
         spread=robust_scale(residuals, n_free, share_N),

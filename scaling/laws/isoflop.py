@@ -72,8 +72,8 @@ def fit_isoflop(
     if not budgets:
         raise CannotFit("isoflop: no row has a budget; give the column of IsoFLOP groups")
     profiles = [
-        _profile(table.rows(table.budget == b), float(b), method, bootstrap, confidence)
-        for b in budgets
+        _profile(table.rows(table.budget == b), float(b), method, bootstrap, confidence, i)
+        for i, b in enumerate(budgets)
     ]
     good = [p for p in profiles if not p.problem]
     problems = [f"budget {p.budget:.3g}: {p.problem}" for p in profiles if p.problem]
@@ -89,6 +89,7 @@ def fit_isoflop(
             compute,
             [getattr(p, name).value for p in good],
             np.stack([p.draws[:, column] for p in good], axis=1),
+            scattered=True,
             confidence=confidence,
         )
         for column, name in enumerate(("n_opt", "tokens_opt", "loss_opt"))
@@ -100,7 +101,9 @@ def fit_isoflop(
     return IsoflopFit(tuple(profiles), n_opt, tokens_opt, frontier, tuple(problems))
 
 
-def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence: float) -> Profile:
+def _profile(
+    rows: Table, budget: float, method: str, bootstrap: int, confidence: float, seed: int
+) -> Profile:
     # seeds of one size are one point of the profile: the mean of their log losses
     log_n_N1 = np.log(rows.n_params)[:, None]
     log_n_P1, log_loss, runs = averaged(log_n_N1, np.log(rows.loss))
@@ -140,20 +143,21 @@ def _profile(rows: Table, budget: float, method: str, bootstrap: int, confidence
         problem = "the parabola opens downward"
     elif not log_n[0] < log_best < log_n[-1]:
         problem = "the minimum is at the edge of the sizes measured"
-    # Residual bootstrap (Efron 1979), since resampled sizes often leave no profile. Residuals are
-    # those of the parabola, or of a cubic under a spline, widened for the fitted coefficients.
+    # Residual bootstrap (Efron 1979), since resampled sizes often leave no profile. Residuals are those of
+    # the parabola, or of a cubic under a spline, of single runs and widened for the fitted coefficients;
+    # each budget draws by itself, since its noise has nothing to do with another's.
     degree = 2 if method == "parabola" else min(3, len(log_n) - 2)
     smooth = np.polyval(
         np.polyfit(log_n - log_n0, log_loss, degree, w=np.sqrt(runs)), log_n - log_n0
     )
-    residual = log_loss - smooth
+    residual = (log_loss - smooth) * np.sqrt(runs)
     freedom = len(log_n) - degree - 1
     widened = (residual - residual.mean()) * np.sqrt(len(log_n) / max(freedom, 1))
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng([0, seed])
     around = smooth if method == "parabola" else log_loss
     draws = np.full((bootstrap, 3), np.nan)
     for i in range(bootstrap):
-        draws[i] = optimum(*located(around + rng.choice(widened, len(log_n))))
+        draws[i] = optimum(*located(around + rng.choice(widened, len(log_n)) / np.sqrt(runs)))
     if method == "akima" and bootstrap:
         # the lowest point of a spline through noisy points is too low on average (here by this much)
         draws[:, 2] *= np.exp(log_lowest - np.mean(np.log(draws[:, 2])))

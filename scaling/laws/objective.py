@@ -24,7 +24,8 @@ class Objective:
       least_squares  r^2 / 2
       l1             |r|
       likelihood     n log s + sum huber_delta(r / s), minimised over the scale s too, as in the code
-                     behind Hoffmann et al. 2022; with delta 1e-3 it is L1 in effect, since s shrinks
+                     behind Hoffmann et al. 2022; with delta 1e-3 it is L1 in effect, since s shrinks.
+                     delta counts in s; 0 means 1.345
     quantile: 0.5 is symmetric. Below, runs above the curve count less: the law of the best
     achievable loss, for tables in which some runs were badly tuned.
     """
@@ -55,6 +56,8 @@ class Objective:
         }[self.kind]
         if self.delta == 0 and self.kind == "huber":
             words += " (1.345 robust standard deviations of the residuals)"
+        if self.delta == 0 and self.kind == "likelihood":
+            words += " (1.345 of the fitted scale)"
         return words + (f", quantile {self.quantile:g}" if self.quantile != 0.5 else "")
 
 

@@ -1,4 +1,7 @@
-"""Power laws y = k x^a through points that carry draws of their own: N*(C), D*(C), L*(C)."""
+"""Power laws y = k x^a through points that carry draws of their own: N*(C), D*(C), L*(C).
+
+Shapes: K points, B resamples.
+"""
 
 from __future__ import annotations
 
@@ -31,21 +34,27 @@ class PowerFit:
         return interval(float(self.predict(x)), draws, confidence)
 
 
-def fit_power(x, y, y_draws=None, *, confidence: float = 0.9) -> PowerFit:
+def fit_power(x, y, y_draws=None, *, scattered: bool = False, confidence: float = 0.9) -> PowerFit:
     """Fit to points (x, y); `y_draws` `[resamples, points]` carries each point's uncertainty along.
 
-    Draws that are not finite are left out of their resample. Raises CannotFit for fewer than two
-    distinct x.
+    `scattered` points are independent, and may lie further from the line than their own draws do: each resample
+    moves them by that scatter, too. Draws that are not finite are left out of their resample. Raises CannotFit
+    for fewer than two distinct x.
     """
     log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
     if len(np.unique(log_x)) < 2:
         raise CannotFit(f"power law: {len(np.unique(log_x))} distinct point(s); needs at least 2")
     exponent, intercept = np.polyfit(log_x, log_y, 1)
+    y_BK = np.empty((0, len(log_x))) if y_draws is None else np.asarray(y_draws, float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_BK = np.where(y_BK > 0, np.log(y_BK), np.nan)
+    if scattered:
+        log_BK = log_BK + _scatter(log_x, log_y, log_BK)
     draws = []
-    for row in np.empty((0, len(log_x))) if y_draws is None else np.asarray(y_draws, float):
-        good = np.isfinite(row) & (row > 0)
+    for row in log_BK:
+        good = np.isfinite(row)
         if len(np.unique(log_x[good])) >= 2:
-            slope, offset = np.polyfit(log_x[good], np.log(row[good]), 1)
+            slope, offset = np.polyfit(log_x[good], row[good], 1)
             draws.append((offset, slope))
     array = np.array(draws).reshape(-1, 2)
     return PowerFit(
@@ -56,3 +65,21 @@ def fit_power(x, y, y_draws=None, *, confidence: float = 0.9) -> PowerFit:
         residuals=log_y - (intercept + exponent * log_x),
         confidence=confidence,
     )
+
+
+def _scatter(log_x: np.ndarray, log_y: np.ndarray, log_BK: np.ndarray) -> np.ndarray:
+    """`[B, K]` draws of what points differ from the line by beyond their own draws.
+
+    Its variance by the method of moments (DerSimonian & Laird 1986, for a regression of equal weights), drawn by
+    Student's t as few points tell it.
+    """
+    freedom = len(log_x) - 2
+    if freedom < 1 or len(log_BK) < 2:
+        return np.zeros_like(log_BK)
+    design_K2 = np.stack([np.ones_like(log_x), log_x - log_x.mean()], axis=1)
+    left_KK = np.eye(len(log_x)) - design_K2 @ np.linalg.pinv(design_K2)
+    own_K = np.nan_to_num(np.nanvar(log_BK, axis=0))
+    beyond = np.sum((left_KK @ log_y) ** 2) - np.diag(left_KK) @ own_K
+    rng = np.random.default_rng(1)
+    wide_B1 = np.sqrt(freedom / rng.chisquare(freedom, (len(log_BK), 1)))
+    return np.sqrt(max(beyond, 0.0) / freedom) * wide_B1 * rng.standard_normal(log_BK.shape)

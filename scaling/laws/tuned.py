@@ -174,15 +174,18 @@ def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence:
     best_1F, lowest_1 = bowl.quadratic.minima()
     log_best_F = best_1F[0] + bowl.centre_F
     i = bowl.names.index(hyper)
-    draws_B = nothing
+    draws_B, lost = nothing, 0.0
     if len(pool):
         noise_BP = rng.choice(pool, (bootstrap, len(bowl.runs_P))) / np.sqrt(bowl.runs_P)
         again = fit_quadratics(bowl.x_PF, bowl.fitted_P + noise_BP, bowl.runs_P)
         assert again is not None
         best_BF, _ = again.minima()
-        draws_B = np.where(bowl.inside(best_BF), best_BF[:, i] + bowl.centre_F[i], np.nan)
+        # an optimum beyond the points counts, at most as far beyond them as they are wide
+        width_F = np.ptp(bowl.x_PF, axis=0)
+        near_BF = np.clip(best_BF, bowl.x_PF.min(axis=0) - width_F, bowl.x_PF.max(axis=0) + width_F)
+        draws_B = near_BF[:, i] + bowl.centre_F[i]
+        lost = 1 - float(np.mean(bowl.inside(best_BF))) if bootstrap else 0.0
     problem = ""
-    lost = float(np.mean(np.isnan(draws_B))) if len(pool) and bootstrap else 0.0
     if lost > 0.5:
         problem = f"noise moves the optimum off the grid in {lost:.0%} of the refits"
     elif len(pool) and bowl.repeats > UNLIKE * max(float(pool.std()), 1e-6):

@@ -64,8 +64,8 @@ def picture(
                 "low": p["low"],
                 "high": p["high"],
             }
-        if holdout and holdout.loss is not None:
-            series["held out"] = {"flops": holdout.flops_exact, "loss": float(holdout.loss)}
+            if holdout and holdout.loss is not None:
+                series["held out"] = {"flops": forecast["flops"], "loss": float(holdout.loss)}
     return Picture(
         stacked(series), partial(draw, quantity=quantity, exponent=exponent, labels=labels)
     )

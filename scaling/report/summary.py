@@ -14,7 +14,7 @@ def lines(
     """The summary as lines of text, every interval at the study's confidence; `unit` is what D counts."""
     out = []
     if fits.isoflop:
-        out.append("Optimum per budget (IsoFLOP parabolas; n_params without embeddings)")
+        out.append(f"Optimum per budget (IsoFLOP parabolas; {fits.recipe['embedding']})")
         out.append(f"  {'FLOPs':>9} {'N*':>10} {'D*':>12} {'D*/N*':>7} {'loss':>8}  note")
         for p in fits.isoflop.profiles:
             ratio = p.tokens_opt.value / p.n_opt.value
