@@ -76,8 +76,12 @@ def csv_bytes(columns: dict[str, Any]) -> bytes:
 
 
 def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
     """With null for numbers that are not finite, which JSON does not have."""
-    write_bytes(path, (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode())
+    return (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode()
 
 
 def _finite(value: Any) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from scaling.errors import UserError
 
@@ -38,6 +40,15 @@ def made_once(folder: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What a whole folder says of itself. Raises UserError where that is damaged."""
+    path = folder / "meta.json"
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete {folder} and run again") from error
 
 
 def file_hash(path: Path) -> str:

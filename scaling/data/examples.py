@@ -217,7 +217,7 @@ def _check_counts(data, source, corrupt: list[Corrupt], counts: dict[str, int], 
 
 
 def _load(data, folder: Path) -> Examples:
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = cache.read_meta(folder)
     shape, arrays = tuple(meta["shape"]), {}
     for split, count in meta["examples"].items():
         for part, dtype, inner in (

@@ -117,7 +117,7 @@ def _build(table: Table, settings: dict, folder: Path) -> None:
 
 
 def _load(data, folder: Path) -> Interactions:
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = cache.read_meta(folder)
     for name, size in meta["size"].items():
         cache.check_file(folder / name, size, meta["sha256"][name])
     content = hashlib.sha256("".join(meta["sha256"].values()).encode()).hexdigest()

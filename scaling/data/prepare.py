@@ -167,7 +167,7 @@ def _dtype(tokenizer: Tokenizer) -> np.dtype:
 
 
 def _load(data, folder: Path) -> TokenData:
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = cache.read_meta(folder)
     dtype = np.dtype(meta["dtype"])
     for split, count in meta["tokens"].items():
         size = count * dtype.itemsize

@@ -225,10 +225,12 @@ def _check(beliefs, targets, total, runs, dearest, cheapest, ratios, done) -> No
                 f"propose: max_runs={runs} cannot determine the {len(belief.form.parameters)} "
                 f"parameters of {belief.form.name}; allow more"
             )
-    if not 0 < cheapest < dearest:
+    if not 0 < cheapest < dearest < np.inf:
         raise UserError(f"propose: min_flops={cheapest:g} must lie below max_flops={dearest:g}")
-    if not 0 < ratios[0] < ratios[1]:
-        raise UserError(f"propose: tokens_per_param={ratios} must be (low, high), both positive")
+    if not 0 < ratios[0] < ratios[1] < np.inf:
+        raise UserError(
+            f"propose: tokens_per_param={ratios} must be (low, high), both positive and finite"
+        )
     if runs * cheapest > total:
         raise UserError(
             f"propose: {runs} runs of at least {cheapest:.3g} FLOPs cost more than "

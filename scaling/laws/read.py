@@ -103,6 +103,8 @@ def _rows(file: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, str]]
             found, rows = list(reader.fieldnames or []), list(enumerate(reader, start=2))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file}: not a CSV in UTF-8 ({error}); save it as one") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     for column in columns:
         if column not in found:
             near = difflib.get_close_matches(column.lower(), [f.lower() for f in found], n=1)

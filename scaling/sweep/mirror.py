@@ -101,10 +101,14 @@ class Mirror(Workdir):
         else:
             if not self._store.create(key, end.read_bytes()):
                 self._fetch([key])  # theirs was first
+        self._mark(end.name, run_dir)
+        if end.name == "result.json":
             self._store.delete(f"ended/failure.json/{run_dir.name}")
             self._store.delete(f"{self._key(run_dir)}/failure.json")
-        self._store.replace(f"ended/{end.name}/{run_dir.name}", b"")
         self._remember(end)
+
+    def _mark(self, end: str, run_dir: Path) -> None:
+        self._store.replace(f"ended/{end}/{run_dir.name}", b"")
 
     def pull(self, run_dir: Path, step: int | None = None) -> None:
         name = self._key(run_dir)
@@ -116,6 +120,7 @@ class Mirror(Workdir):
             wanted = [s for s in pushed if best < s <= step]
         elif f"{name}/result.json" in there:
             wanted = []  # there is nothing to go on with
+            self._mark("result.json", run_dir)  # whoever wrote it may have been killed before that
         else:
             wanted = [s for s in pushed if s > newest_here]
         any(self._checkpoints.pull(name, s, there) for s in sorted(wanted, reverse=True))

@@ -53,6 +53,8 @@ def sweep(
     runs that it met are saved and the same call goes on with them.
     """
     problems: list[str] = []
+    if distributed.writer():
+        remote.insist(remote.open_workdir(workdir).push_ended)  # of a worker killed here
     left = not all((run_dir(workdir, run) / "result.json").exists() for run in runs)
     if distributed.from_writer(left):
         with distributed.together():

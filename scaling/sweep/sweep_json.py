@@ -10,6 +10,7 @@ from scaling import config as config_lib
 from scaling import distributed, files
 from scaling.errors import UserError
 from scaling.sweep import remote
+from scaling.sweep.storage import FolderStorage
 
 NAME = "sweep.json"
 
@@ -22,7 +23,9 @@ def claim(config: ConfigDict, workdir: Path) -> None:
     if not distributed.writer():
         return
     if not (workdir / NAME).is_file():
-        files.write_json(workdir / NAME, config_lib.to_json(config))
+        content = files.json_bytes(config_lib.to_json(config))
+        with files.writing(workdir / NAME):
+            FolderStorage(workdir).create(NAME, content)  # or another was first
     # on an object store another machine's may have been first, and then stands here
     remote.insist(remote.open_workdir(workdir).push_table, NAME)
     found = read(workdir)
