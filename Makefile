@@ -13,7 +13,7 @@ curves: .venv/ready
 	$(BIN)/scaling curves --config=configs/quickstart.py --workdir=$(WORKDIR)
 
 test: .venv/ready-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 check: lint types test
 

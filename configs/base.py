@@ -35,9 +35,7 @@ def get_config() -> ConfigDict:
     c.model.dtype = "float32"  # float32 | bfloat16, of activations and matrix products
     c.model.param_dtype = "float32"  # float32 | bfloat16, of parameters and optimizer state
     c.model.remat = "none"  # none | block | dots: what the backward pass recomputes, blocks or all of them but their matrix products
-    c.model.scan_layers = (
-        False  # scan over the blocks (compiles faster from about 8 on) or unroll (runs faster)
-    )
+    c.model.scan_layers = False  # scan over the blocks (compiles 8 or more faster) or unroll
     c.model.matmul = "auto"  # auto | plain | flat, see scaling/models/ops.py
     c.model.loss_chunk = -1  # positions whose logits exist at a time; 0 = all, -1 = by vocab_size
     c.model.attention = "auto"  # auto | plain | chunked | cudnn | splash, see docs/accelerators.md

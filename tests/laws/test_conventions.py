@@ -152,7 +152,7 @@ def test_the_uncertainty_of_the_law_widens_the_intervals_of_moved_profiles(runs,
         monkeypatch.setattr(conventions, "fit_chinchilla", lambda *args, **options: law)
         return compare([case_of(runs, "without", "without")], **OPTIONS)[0]
 
-    sure, unsure = row_with(np.ones(20)), row_with(np.linspace(0.8, 1.2, 20))
+    sure, unsure = row_with(np.ones(20)), row_with(np.linspace(0.4, 1.6, 20))
     assert sure.a.value == unsure.a.value
     assert unsure.a.se > 1.2 * sure.a.se
     assert unsure.a.high - unsure.a.low > sure.a.high - sure.a.low

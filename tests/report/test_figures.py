@@ -65,7 +65,7 @@ def law_and_table(name: str):
         form=form,
         values=dict(zip(form.parameters, natural.tolist(), strict=True)),
         intervals=intervals,
-        objective=0.0, described="", delta=1.0, reached=1.0, converged=np.ones(1, bool), n_rows=30,
+        objective=0.0, described="", delta=1.0, reached=1.0, converged=np.ones(1, bool), n_rows=30, n_blocks=30,
         n_free=len(params_P), residuals=residuals, spread=0.003, share_N=np.ones(30),
             params_P=params_P,
         draws_BP=draws_BP, hessian_se={}, other_minima=(), warnings=(), verdict="good",
