@@ -45,6 +45,8 @@ def limits(args) -> dict:
     if args.ratios:
         try:
             low, high = (float(part) for part in args.ratios.split(":"))
+            if not math.isfinite(low + high):
+                raise ValueError("endless")
             ratios = (low, high)
         except ValueError:
             raise UserError(

@@ -34,6 +34,8 @@ def run(args) -> int:
         raise UserError(
             "--form=combined forecasts given runs; name them with --at=N:D,... or --at=X,..."
         )
+    if any(len(point) != len(_point(args)) for point in points):
+        raise UserError(f"--at={args.at}: --form={args.form} takes {':'.join(_point(args))}")
     table = read(args.table, args, _needed(args))
     law, content = _fitted(args, table, points)
     write(content, args.out, args.form)
@@ -166,15 +168,20 @@ def _fitted(args, table: Table, points) -> tuple[Any, dict[str, Any]]:
         content = export.tuned(tuned, table)
         return tuned, content | {"predictions": _predictions(args, tuned, points)}
     if args.form == COMBINED:
-        inputs = _inputs(args)
-        if any(len(point) != len(inputs) for point in points):
-            raise UserError(f"--at={args.at}: points must be {':'.join(inputs)}, as the table is")
         stated = args.objective or args.huber_delta or args.linear or args.quantile != 0.5
         objective = _objective(args) if stated else None
         found = laws.forecast(table, *zip(*points, strict=True), objective=objective, **options)
-        return found, export.combined(found, table, points, inputs)
+        return found, export.combined(found, table, points, _point(args))
     law = fit_form(args, table, _form(args))
     return law, export.fitted(law, table) | {"predictions": _predictions(args, law, points)}
+
+
+def _point(args) -> tuple[str, ...]:
+    """What a point of --at consists of."""
+    if args.form == COMBINED:
+        return _inputs(args)
+    inputs = _of(args) if args.form in TUNED else _form(args).inputs
+    return SIZE_AND_DATA if set(inputs) <= set(SIZE_AND_DATA) else inputs
 
 
 def _inputs(args) -> tuple[str, ...]:
@@ -184,19 +191,14 @@ def _inputs(args) -> tuple[str, ...]:
 
 def _predictions(args, law: laws.Fit | laws.HyperFit, points) -> list[dict[str, Any]]:
     """The points of --at: new runs of a law of the loss, the law itself where it is of a hyperparameter."""
-    if not points:
-        return []
     inputs, target = law.form.inputs, law.form.target
     if isinstance(law, laws.HyperFit):
         interval = law.predict_interval
     else:
         interval = law.mean_interval if law.form.product else law.prediction_interval
-    asked = SIZE_AND_DATA if set(inputs) <= set(SIZE_AND_DATA) else inputs
     rows = []
     for point in points:
-        if len(point) != len(asked):
-            raise UserError(f"--at={args.at}: form {args.form} takes {':'.join(asked)}")
-        at = dict(zip(asked, point, strict=True))
+        at = dict(zip(_point(args), point, strict=True))
         rows.append(export.prediction(at, interval(*(at[name] for name in inputs)), target))
     return rows
 

@@ -126,6 +126,22 @@ def test_flops_of_every_kind_agree_with_the_compiler_within_five_percent(values,
     assert compiled_flops(config, B) == pytest.approx(ours, rel=0.05)
 
 
+def test_the_taps_of_a_convolution_are_counted_exactly():
+    """Their difference, since all of a mixer is within the tolerance above."""
+    few, many = (
+        config_lib.with_values(config_lib.load("configs/base.py"), {
+            "model.kind": "cnn", "model.kernel": kernel, "model.width": 256, "model.depth": 1,
+            "data.seq_len": 32, "model.matmul": "plain",
+        })
+        for kernel in (3, 31)
+    )  # fmt: skip
+    ours = [
+        accounting.flops_per_token(accounting.shape_of(c), "exact") * 64 * 32 for c in (few, many)
+    ]
+    compiled = [compiled_flops(c, 64) for c in (few, many)]
+    assert compiled[1] - compiled[0] == pytest.approx(ours[1] - ours[0], rel=0.01)
+
+
 def test_experts_count_where_a_token_uses_them():
     dense, routed = (
         accounting.shape_of(sized(model__experts=e, model__experts_per_token=2)) for e in (0, 8)

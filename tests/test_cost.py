@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from scaling import accounting, budget, cli, cost, measure
+from scaling import accounting, budget, cli, cost, measure, results
 from scaling import config as config_lib
 from scaling import train as train_lib
 from scaling.errors import EXIT_BAD_INPUT, UserError
@@ -150,6 +150,8 @@ def test_a_budget_in_flops_refuses_with_the_numbers(sweep, tmp_path):
     budget.check(sweep, f"{runs[-1].flops * 1.001:.6g}", tmp_path)
     finish(tmp_path, names(sweep)[3])
     budget.check(sweep, "1", tmp_path)  # nothing is left, nothing is refused
+    held_out = config_lib.with_values(sweep, {"laws.holdout_factor": 3.0})
+    budget.check(held_out, "1", tmp_path, with_holdout=True)  # this kind of sweep has none
 
 
 def test_budgets_of_time_and_money_are_measured(sweep, forecast, tmp_path):
@@ -169,6 +171,15 @@ def test_the_held_out_run_counts_where_it_will_be_trained(tmp_path):
     budget.check(config, text, tmp_path)
     with pytest.raises(UserError, match="and the held-out run; together they need"):
         budget.check(config, text, tmp_path, with_holdout=True)
+    for run in plan.plan(config):
+        finish(tmp_path, run.run_id)
+    with pytest.raises(UserError, match=r"the held-out run is left and needs 2\.4e\+10 FLOPs"):
+        budget.check(config, f"{more * 0.99:.6g}", tmp_path, with_holdout=True)
+    rows, _ = results.collect(tmp_path)
+    seconds = more * sum(r.wall_time for r in rows) / sum(r.flops_spent for r in rows)
+    budget.check(config, f"{seconds * 1.01:.6g}s", tmp_path, with_holdout=True)
+    with pytest.raises(UserError, match=r"the held-out run is left and needs .* days;"):
+        budget.check(config, f"{seconds * 0.99:.6g}s", tmp_path, with_holdout=True)
     finish(tmp_path, "held-out", role="holdout")
     budget.check(config, text, tmp_path, with_holdout=True)
 

@@ -95,6 +95,32 @@ def test_fit_again_gives_the_same_files(mini, tmp_path):
             assert ours.read_bytes() == theirs.read_bytes(), f"{name}.{suffix}"
 
 
+def test_curves_of_a_law_that_is_refused_now_do_not_stay(mini, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(mini, workdir)
+    (workdir / "curves" / "mine.png").touch()
+    config = config_lib.load("configs/mini.py", ["--config.laws.min_steps=100000"])
+    written = study.fit_and_write(config, workdir, [])
+    left = {p.stem for p in (workdir / "curves").glob("*.json")} - {"inputs"}
+    assert left == {n for n in NAMES if not n.startswith("chinchilla")}
+    assert {p.stem for p in written.pictures} == left
+    assert {p.stem for p in (workdir / "curves").glob("*.png")} == {*left, "mine"}
+    assert any("L(N, D)    refused" in line for line in written.summary)
+
+
+def test_budgets_and_laws_of_two_conventions_are_not_mixed(mini, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(mini, workdir)
+    config = config_lib.load("configs/mini.py", ["--config.laws.flops=flops_kaplan"])
+    rows, _ = results.read_table(workdir / "runs.csv")
+    fits = curves.fit(rows, workdir, config)
+    assert fits.isoflop is None and "config.sweep.flops='exact'" in fits.refused["isoflop"]
+    assert fits.chinchilla is not None and not study.has_forecast(config)
+    (workdir / "forecast.json").unlink()
+    with pytest.raises(UserError, match=r"no held-out run: budgets are in config\.sweep\.flops"):
+        study.hold_out(config, workdir, [])
+
+
 def test_after_success_the_same_command_does_nothing(mini):
     stamps = {p: p.stat().st_mtime_ns for p in mini.rglob("*") if p.is_file()}
     done = run_cli("curves", "--config=configs/mini.py", f"--workdir={mini}")

@@ -161,9 +161,7 @@ def test_a_signal_to_one_saves_all_and_a_death_ends_all_and_one_goes_on(tmp_path
     processes = start(arguments, arguments, workdir=tmp_path)
     until_saved_beyond(processes, saved)
     processes[1].kill()
-    killed = time.time()
     (code, _, error), _ = end(processes, seconds=60)
-    assert time.time() - killed < 30
     assert code == EXIT_LOST_PEER, error
     assert "another process of this run has ended" in error.splitlines()[-1]
     assert "Traceback" not in error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from scaling import files
@@ -45,3 +47,14 @@ def test_renewing_keeps_every_byte_and_needs_no_file(tmp_path):
     before = path.stat().st_ino
     files.renew(path)
     assert path.read_bytes() == b'{"step": 1}\n{"torn' and path.stat().st_ino != before
+
+
+def test_json_has_null_where_a_number_is_not_finite(tmp_path):
+    path = tmp_path / "law.json"
+    files.write_json(path, {"a": [float("nan"), 1.5], "b": {"c": (float("inf"), "x", 3)}})
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    found = json.loads(path.read_text(), parse_constant=refuse)
+    assert found == {"a": [None, 1.5], "b": {"c": [None, "x", 3]}}

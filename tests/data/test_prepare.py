@@ -157,6 +157,9 @@ def test_damaged_cache_is_named_and_left_alone(folder, tmp_path):
         prepare.prepare(section)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
     assert json.loads((data.folder / "meta.json").read_text())["sha256"]["train"] != before
+    (data.folder / "meta.json").write_text("")
+    with pytest.raises(UserError, match=r"meta\.json: damaged .*; delete .* and run again"):
+        prepare.prepare(section)
 
 
 def test_a_failed_build_leaves_nothing_behind(tmp_path):

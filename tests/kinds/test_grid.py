@@ -67,7 +67,9 @@ def test_settings_seeds_and_optimum(config, tmp_path):
     )
     found = grid.grid(trained(config, tmp_path, settings, noise=0.002), tmp_path, config)
     law = found.curves["swept"].law
-    assert law["best"]["setting"]["optim.weight_decay"] in (0.0, 0.1)
+    assert (
+        law["best"]["setting"]["optim.weight_decay"] == 0.0
+    )  # 0.1 costs as much as the noise of a seed
     assert law["best"]["setting"]["optim.lr"] in (0.0113, 0.016)
     assert law["best"]["seeds"] == 3
     assert 0.002 < law["noise_of_a_seed"] < 0.007

@@ -98,6 +98,28 @@ def test_noisy_runs_count_less_where_their_errors_are_given():
     assert abs(weighed.values["E"] - truth) < abs(plain.values["E"] - truth)
 
 
+def test_a_likelihood_scales_its_threshold_to_the_fitted_scale():
+    table = noisy(n=60)
+    huber, likelihood, l1 = (
+        laws.fit(table, objective=Objective(kind), bootstrap=0)
+        for kind in ("huber", "likelihood", "l1")
+    )
+    assert likelihood.delta == pytest.approx(huber.delta, rel=0.35)
+    assert "1.345 of the fitted scale" in likelihood.described
+    alike = abs(likelihood.values["alpha"] - huber.values["alpha"])
+    assert alike < abs(l1.values["alpha"] - huber.values["alpha"])
+    assert not any("L1 fit in effect" in w for w in likelihood.warnings)
+
+
+def test_few_blocks_are_refused_or_make_wide_intervals():
+    t = noisy(n=60)
+    for blocks in (1, 2):
+        with pytest.raises(CannotFit, match=rf"column seed has {blocks} distinct value"):
+            laws.fit(t.with_columns(seed=np.arange(60) % blocks), blocks="seed", bootstrap=20)
+    three = laws.fit(t.with_columns(seed=np.arange(60) % 3), blocks="seed", bootstrap=100)
+    assert three.freedom == 2 and laws.fit(t, bootstrap=0).freedom == 55
+
+
 def test_low_quantiles_give_the_best_achievable_loss():
     table = noisy(n=60)
     worse = np.random.default_rng(0).exponential(0.02, 60)

@@ -154,6 +154,28 @@ def test_envelope_needs_several_sizes():
         laws.fit_envelope(same, bootstrap=5)
 
 
+def test_points_that_scatter_beyond_their_draws_widen_the_law():
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1e18, 1e20, 6)
+    scatter, own, hits = 0.1, 0.01, 0
+    for _ in range(60):
+        y = 0.3 * x**0.5 * np.exp(scatter * rng.standard_normal(6))
+        draws = y * np.exp(own * rng.standard_normal((200, 6)))
+        sure, honest = (laws.fit_power(x, y, draws, scattered=s).exponent for s in (False, True))
+        assert sure.value == honest.value and honest.se > sure.se
+        hits += honest.low <= 0.5 <= honest.high
+    assert 48 <= hits <= 59  # of 60 at 90%, the scatter being known from four degrees of freedom
+    on_line = laws.fit_power(x, 0.3 * x**0.5, draws, scattered=True)
+    assert on_line.exponent.se < 2 * laws.fit_power(x, 0.3 * x**0.5, draws).exponent.se
+
+
+def test_budgets_draw_their_noise_by_themselves():
+    fit = laws.fit_isoflop(synthetic(0.002, 3, sizes=9), bootstrap=400)
+    log_BK = np.log(np.stack([p.draws[:, 0] for p in fit.profiles], axis=1))
+    correlation = np.corrcoef(log_BK, rowvar=False) - np.eye(log_BK.shape[1])
+    assert np.abs(correlation).max() < 0.2
+
+
 def test_power_law_and_its_interval():
     x = np.geomspace(1, 1e4, 9)
     rng = np.random.default_rng(0)

@@ -143,3 +143,4 @@ def test_rotary_attention_depends_on_distance_alone():
     turned = rotate(x, 10_000.0)[0, :, 0]
     products = turned @ turned.T
     np.testing.assert_allclose(products[3, 1], products[13, 11], rtol=1e-5)
+    assert abs(products[3, 1] - products[3, 2]) > 0.01 * products[3, 3]

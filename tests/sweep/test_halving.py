@@ -148,6 +148,7 @@ def test_two_workers_decide_alike(search, undisturbed, tmp_path):
         thread.start()
     for thread in threads:
         thread.join(120)
+    assert not any(thread.is_alive() for thread in threads)
     assert sum(map(len, problems)) == 1, problems
     assert numbers(runner.write_table(tmp_path, [])) == numbers(undisturbed[1].results)
     decisions = [sorted((f / "halving").glob("*.json")) for f in (tmp_path, undisturbed[0])]

@@ -68,11 +68,20 @@ def test_runs_that_differ_from_the_start_share_nothing(values):
 
 
 def test_families_do_not_mix_seeds_rates_or_sizes():
-    runs = sweep([100, 200, 400], **{"sweep.seeds": (0, 1)})
-    for part in jobs.parts(runs, True):
-        if part.trunk:
-            trunk = next(r for r in runs if r.run_id == part.trunk)
-            assert trunk.values["seed"] == part.run.values["seed"]
+    values = {
+        "sweep.kind": "grid",
+        "sweep.grid_keys": ("train.tokens", "optim.lr", ("model.width", "model.mlp_width")),
+        "sweep.grid_values": (
+            (STEP * 100, STEP * 200, STEP * 400), (1e-3, 2e-3), ((16, 64), (32, 128)),
+        ),
+        "sweep.seeds": (0, 1),
+    }  # fmt: skip
+    runs = {r.run_id: r for r in sweep([1], **values)}
+    forks = [part for part in jobs.parts(list(runs.values()), True) if part.trunk]
+    assert len(runs) == 24 and len(forks) == 16, "of three lengths two fork"
+    for part in forks:
+        differing = {k for k, v in runs[part.trunk].values.items() if v != part.run.values[k]}
+        assert differing == {"train.tokens"}
 
 
 def test_packs_hold_equal_programs_of_like_length():
@@ -101,6 +110,11 @@ def test_runs_that_may_be_stopped_share_neither_trunk_nor_program():
 
 
 def test_forks_are_packed_apart_from_trunks():
-    runs = sweep([100, 104, 108], **{"sweep.seeds": (0, 1)})
-    for job in jobs.jobs(jobs.parts(runs, True), 8):
-        assert len({bool(part.trunk) for part in job}) == 1
+    # of two lengths the fork trains about as many steps as the other family's trunk
+    long = jobs.parts(sweep([300, 1500], **{"sweep.seeds": (0,)}), True)
+    fork = next(part for part in long if part.trunk)
+    trunks = jobs.parts(sweep([fork.steps], **{"sweep.seeds": (1, 2)}), True)
+    parts = [*long, *trunks]
+    found = jobs.jobs(parts, 8)
+    assert sorted(len(job) for job in found) == [1, 1, 2]
+    assert all(len({bool(part.trunk) for part in job}) == 1 for job in found)

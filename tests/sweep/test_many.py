@@ -40,13 +40,14 @@ def test_a_second_look_reads_no_result_again(by_runs):
 
 
 def test_nothing_is_trained_where_all_is_done(tmp_path, capsys, monkeypatch):
+    returned, said = {}, {}
+    monkeypatch.setattr("scaling.step.programs", None)
     for name, step in many_runs.steps(200, tmp_path):
-        if name == "scaling sweep, all done":
-            monkeypatch.setattr("scaling.step.programs", None)
-        done = step()
-        out = capsys.readouterr().out
-        assert name != "scaling plan" or (done == 0 and "200 runs, " in out)
-        assert name != "scaling status" or (done == 0 and "200 done" in out)
-        assert name != "scaling sweep, all done" or (done == 0 and "200 runs in " in out)
-        assert name not in ("write the table", "make jobs") or len(done) == 200
-        assert name != "list the claims" or done == {}
+        returned[name] = step()
+        said[name] = capsys.readouterr().out
+    assert len(returned["make jobs"]) == len(returned["write the table"]) == 200
+    assert returned["scaling plan"] == 0 and "200 runs, " in said["scaling plan"]
+    assert returned["scaling status"] == 0 and "200 done" in said["scaling status"]
+    done = "scaling sweep, all done"
+    assert returned[done] == 0 and "200 runs in " in said[done]
+    assert returned["list the claims"] == {}

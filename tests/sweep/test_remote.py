@@ -88,6 +88,7 @@ def test_owners_on_s3_are_followed_when_stopped_and_when_killed(url):
     owner.kill()
     claim, _ = take_within(Claims(url, heartbeat=5, stale_after=60), 10)
     assert claim and claim.attempts == 1
+    claim.release()
     owner.communicate()
 
 

@@ -155,6 +155,23 @@ def test_results_left_by_a_killed_worker_are_uploaded_by_the_next(url, tmp_path,
     assert storage.storage(url).read("runs/run/result.json") == b"{}"
 
 
+def test_a_result_whose_writer_died_before_marking_it_is_found_by_all(url, tmp_path, monkeypatch):
+    killed, other, third = (mirror(url, tmp_path / name, monkeypatch) for name in "abc")
+    store, key = storage.storage(url), "runs/run/result.json"
+    store.create(key, b"{}")
+    third.pull_results()
+    assert not (third.path / key).exists(), "ten thousand runs are not listed one by one"
+    other.pull(other.path / "runs" / "run")  # to go on with it
+    assert (other.path / key).read_bytes() == b"{}"
+    third.pull_results()
+    assert (third.path / key).read_bytes() == b"{}"
+    store.delete("ended/result.json/run")
+    (killed.path / "runs" / "run").mkdir(parents=True)
+    (killed.path / key).write_bytes(b"{}")
+    killed.push_ended()  # by the next command there
+    assert store.list("ended") == ["ended/result.json/run"]
+
+
 def test_metrics_that_a_worker_writes_here_are_not_replaced_by_a_look(url, tmp_path, monkeypatch):
     machine, other = (mirror(url, tmp_path / name, monkeypatch) for name in "ab")
     rows = machine.path / "runs" / "run" / "metrics.jsonl"
@@ -255,6 +272,7 @@ def test_two_machines_halve_a_search_as_one_does(url, small_sweep, cache, tmp_pa
     finally:
         for worker in workers:
             worker.kill()
+            worker.communicate()
     here.pull_results()
     rows, damaged = results.collect(here.path)
     assert not damaged and launched.numbers(rows) == expected

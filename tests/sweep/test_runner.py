@@ -15,7 +15,7 @@ import time
 import pytest
 
 from scaling import config as config_lib
-from scaling import results
+from scaling import files, results
 from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
 from scaling.sweep import plan, runner, sweep_json
 from tests.conftest import ROOT, run_cli
@@ -84,6 +84,21 @@ def test_workdir_of_another_sweep_is_refused_and_left_alone(grid, tmp_path):
     assert (tmp_path / "sweep.json").read_bytes() == before
     same = config_lib.with_values(grid, {"laws.bootstrap": 7, "parallel.cpu_devices": 1})
     sweep_json.claim(same, tmp_path)
+
+
+def test_of_two_sweeps_that_begin_at_once_one_is_refused(grid, tmp_path, monkeypatch):
+    other = config_lib.with_values(grid, {"optim.weight_decay": 0.3})
+    as_bytes = files.json_bytes
+
+    def meanwhile(value):
+        monkeypatch.undo()
+        sweep_json.claim(grid, tmp_path)
+        return as_bytes(value)
+
+    monkeypatch.setattr(files, "json_bytes", meanwhile)
+    with pytest.raises(UserError, match="belongs to another sweep"):
+        sweep_json.claim(other, tmp_path)
+    assert sweep_json.read(tmp_path).optim.weight_decay == grid.optim.weight_decay
 
 
 def test_a_sweep_does_not_mix_data(grid, texts, tmp_path):
