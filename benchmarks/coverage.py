@@ -2,7 +2,7 @@
 
     python -m benchmarks.coverage [--sweeps=500] [--noise=0.003] [--sizes=7] [--budgets=5] [--out=FILE]
 
-Resamples draw single runs and intervals are bias-corrected percentiles, those of `scaling.laws.fit`. "law" is the interval of the law at
+Of both estimators: L(N, D), and the IsoFLOP minima with their power laws ("isoflop"). Resamples draw single runs and intervals are bias-corrected percentiles, those of `scaling.laws.fit`. "law" is the interval of the law at
 the optimum of 10 times the largest budget, "run" that of a new run there.
 """
 
@@ -42,10 +42,11 @@ def main(argv: list[str]) -> int:
     machine.enable_compilation_cache()
     rng = np.random.default_rng(0)
     truth = {"E": E, "alpha": ALPHA, "beta": BETA, "a": BETA / (ALPHA + BETA)}
-    names = (*truth, "N*", "law", "run")
+    names = (*truth, "N*", "law", "run", "isoflop a", "isoflop b")
     inside = dict.fromkeys(names, 0)
     for _ in range(args.sweeps):
-        law = laws.fit(sweep(args.noise, args.sizes, args.budgets, rng), bootstrap=300)
+        table = sweep(args.noise, args.sizes, args.budgets, rng)
+        law, minima = laws.fit(table, bootstrap=300), laws.fit_isoflop(table, bootstrap=300)
         scale = (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA))
         n = scale * (1e20 / 6) ** truth["a"]
         d = 1e20 / (6 * n)
@@ -54,7 +55,9 @@ def main(argv: list[str]) -> int:
         found = {name: law.intervals[name] for name in truth}
         found |= {"N*": law.optimum(1e20)[0], "law": law.mean_interval(n, d)}
         found["run"] = law.prediction_interval(n, d)
+        found |= {"isoflop a": minima.n_opt.exponent, "isoflop b": minima.tokens_opt.exponent}
         known = truth | {"N*": n, "law": expected, "run": measured}
+        known |= {"isoflop a": truth["a"], "isoflop b": 1 - truth["a"]}
         for name in names:
             inside[name] += found[name].low <= known[name] <= found[name].high
     report = {name: count / args.sweeps for name, count in inside.items()}

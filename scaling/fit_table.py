@@ -22,6 +22,7 @@ COMBINED, VARPRO = "combined", "varpro"
 OF_FORMS = {"objective": "", "huber_delta": 0.0, "quantile": 0.5, "linear": False}
 SIZE_AND_DATA = ("n_params", "tokens")
 TUNED = {"lr_optimum": "lr", "batch_optimum": "batch"}  # the best in each group of runs
+APART = (COMBINED, "isoflop", VARPRO, *TUNED)  # what --form takes besides the forms
 PRODUCTS = {"lr_law": "lr", "batch_law": "batch"}  # of a table of optima
 
 
@@ -99,6 +100,9 @@ def _needed(args) -> tuple[str, ...]:
 def _form(args) -> forms.Form:
     if args.form in PRODUCTS:
         return forms.power_product(PRODUCTS[args.form], _of(args))
+    if args.form not in forms.FORMS:
+        known = ", ".join((*forms.FORMS, *APART))
+        raise UserError(f"--form={args.form}: no such form; choose from {known}")
     return forms.form(args.form)
 
 

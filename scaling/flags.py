@@ -37,8 +37,8 @@ def fit(sub) -> None:
         "--form",
         default="chinchilla",
         help="combined (backtest-weighted, needs --at), isoflop, varpro, lr_optimum or batch_optimum (tuned in groups of runs), "
-        "or a law: chinchilla, chinchilla_tied, kaplan, over_training, data_constrained, power, power_offset, "
-        "shifted_power, m4, broken, loss_to_error, lr_law, batch_law (of optima)",
+        "or a law: chinchilla, chinchilla_tied, kaplan, over_training, data_constrained, data_constrained_one_size, level, "
+        "power, power_offset, shifted_power, m4, broken, loss_to_error, lr_law, batch_law (of optima)",
     )
     sub.add_argument(
         "--of",

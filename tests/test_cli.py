@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 
 import pytest
 
 from scaling import cli
 from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
-from tests.conftest import SHARED, run_cli
+from tests.conftest import ROOT, SHARED, run_cli
 
 
 def call(capsys, *args):
@@ -40,7 +41,7 @@ BAD = {
     "fit t.csv --form=combined --tokens=tokens --at=7e9": "--form=combined takes n_params:tokens",
     "fit t.csv --tokens=tokens --at=a:b": "'a:b' is neither N:D",
     "fit t.csv --tokens=tokens --at=inf:1e9": "'inf:1e9' must be positive and finite",
-    "fit t.csv --tokens=tokens --form=chinchila": "no form 'chinchila'; choose from chinchilla,",
+    "fit t.csv --tokens=tokens --form=chinchila": "--form=chinchila: no such form; choose from chinchilla,",
     "fit t.csv --form=lr_law --tokens=tokens --of=flops,tokens": "--of=flops,tokens: choose n_params,tokens",
     "fit t.csv --tokens=tokens --form=isoflop --huber_delta=1e-3": "no meaning for --form=isoflop",
     "fit t.csv --tokens=tokens --bootstrap=-3": "--bootstrap=-3; must be 0 or more",
@@ -89,6 +90,20 @@ def test_a_flag_that_would_do_nothing_is_refused(capsys, line, said):
     code, out, err = call(capsys, *line.split())
     assert code == EXIT_BAD_INPUT and out == ""
     assert err.startswith(f"error: {said}") and len(err.splitlines()) == 1, err
+
+
+def test_all_forms_are_named_in_the_help_the_error_and_the_page(capsys):
+    from scaling import fit_table
+    from scaling.laws import FORMS
+
+    _, _, error = call(capsys, "fit", "t.csv", "--tokens=tokens", "--form=none")
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help"])
+    text = capsys.readouterr().out
+    page = (ROOT / "docs" / "laws.md").read_text()
+    for name in (*FORMS, *fit_table.APART):
+        assert re.search(rf"\b{name}\b", error) and f"`{name}`" in page, name
+        assert re.search(rf"\b{name}\b", text.replace("\n", " ")), name
 
 
 BAD_RUNS = {

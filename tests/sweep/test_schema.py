@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from scaling import files, results
 from scaling.errors import EXIT_BAD_INPUT, UserError
 from scaling.schema import SCHEMA
-from tests.conftest import run_cli
+from tests.conftest import ROOT, run_cli
 from tests.kinds.known import row
 
 
@@ -77,3 +78,9 @@ def test_rows_older_than_experts_are_dense():
     text = {k: str(v) for k, v in values.items() if k != "metrics"}  # as of a runs.csv
     assert results.from_row(text).n_params_active == 10_000
     assert results.from_row({**text, "accuracy": "0.5", "auc": ""}).metrics == {"accuracy": 0.5}
+
+
+def test_the_page_of_the_table_has_every_column():
+    page = (ROOT / "docs" / "runs_table.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == results.FIELDS
