@@ -83,13 +83,17 @@ def model(c, rngs) -> Transformer:
     return Transformer(c.model, inputs=inputs, outputs=LabelHead(d.classes), rngs=rngs)
 
 
-def loss(model, x_BHWC, batch, terms):
-    return model.losses(x_BHWC, batch, 0, terms).mean()
+def ends(scaled):
+    """(loss, readings) of a field whose inputs go through `scaled`, [B, H, W, C] to the same, first."""
 
+    def loss(model, batch, chunk, terms):
+        return model.losses(scaled(batch["x"]), batch, 0, terms).mean()
 
-def readings(model, x_BHWC, batch):
-    logits_BY = model(x_BHWC)
-    return {"loss": losses.token_losses(logits_BY, batch["y"]), "logits": logits_BY}
+    def readings(model, batch, chunk):
+        logits_BY = model(scaled(batch["x"]))
+        return {"loss": losses.token_losses(logits_BY, batch["y"]), "logits": logits_BY}
+
+    return loss, readings
 
 
 def metrics(readings_N, rows):

@@ -19,14 +19,6 @@ def prepare(c):
     return labelled.prepare(c, fill=mel.FLOOR)
 
 
-def loss(model, batch, chunk, terms):
-    return labelled.loss(model, scaled(batch["x"]), batch, terms)
-
-
-def readings(model, batch, chunk):
-    return labelled.readings(model, scaled(batch["x"]), batch)
-
-
 def scaled(x_BHWC):
     """Each segment with mean 0 and variance 1, so that loudness tells nothing."""
     centred_BHWC = x_BHWC - x_BHWC.mean(axis=(1, 2, 3), keepdims=True)
@@ -35,4 +27,5 @@ def scaled(x_BHWC):
 
 
 model = labelled.model
+loss, readings = labelled.ends(scaled)
 metrics, details = labelled.metrics, labelled.details

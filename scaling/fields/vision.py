@@ -20,18 +20,11 @@ def prepare(c):
     return labelled.prepare(c, fill=0.0)
 
 
-def loss(model, batch, chunk, terms):
-    return labelled.loss(model, scaled(batch["x"]), batch, terms)
-
-
-def readings(model, batch, chunk):
-    return labelled.readings(model, scaled(batch["x"]), batch)
-
-
 def scaled(x_BHWC):
     """Levels of a pixel as numbers around 0."""
     return (x_BHWC.astype(jnp.float32) - MIDDLE) / SPREAD
 
 
 model = labelled.model
+loss, readings = labelled.ends(scaled)
 metrics, details = labelled.metrics, labelled.details
