@@ -7,6 +7,7 @@ shardings asked for) and `position` (steps done, seconds so far, the step it was
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import logging
@@ -22,6 +23,12 @@ from scaling import distributed
 from scaling.errors import UserError, one_line
 
 log = logging.getLogger("scaling")
+
+# Errors of reading that say nothing of what is read: here, and in words of tensorstore and XLA.
+MACHINE = (
+    errno.EACCES, errno.EPERM, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ETIMEDOUT,
+)  # fmt: skip
+MACHINE_SAYS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 class Checkpoints:
@@ -87,14 +94,16 @@ class Checkpoints:
             self._manager.close()
 
     def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
-        """Start saving; `state` is copied before this returns, so its buffers may be donated.
+        """Start saving; once this returns the buffers of `state` may be donated: on accelerators they were
+        copied, on CPUs XLA gives away no buffer that a save still reads.
 
         Raises UserError where this save, or the one before, cannot be written.
         """
         import orbax.checkpoint as ocp
 
-        if step in self._manager.all_steps():
-            return
+        with self._writing():
+            if step in self._manager.all_steps():
+                return
         position = {"step": step, "state_sha256": _digest(state), **position}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)),
@@ -150,6 +159,11 @@ class Checkpoints:
                 if saved and found and saved != found:
                     raise ValueError("its content differs from what was saved")
             except Exception as error:  # damage shows as almost any type, depending on the file
+                if _is_of_the_machine(error):
+                    raise UserError(
+                        f"{self.folder / str(step)} cannot be read now ({one_line(error, 200)}); it is left as "
+                        "it is, the same command goes on with it"
+                    ) from error
                 reason = one_line(error, 200)
             if not distributed.any_of(bool(reason)):
                 return state, position
@@ -166,6 +180,13 @@ class Checkpoints:
             distributed.any_of(False)  # the others wait for that
             self._manager.reload()
         return None
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether memory, rights or the network failed rather than what was read."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in MACHINE:
+        return True
+    return any(word in str(error) for word in MACHINE_SAYS)
 
 
 def _one_copy(leaf: jax.Array) -> jax.Array:

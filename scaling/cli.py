@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from scaling import flags, huge_pages, limits, plan_flags
+from scaling import flags, huge_pages, limits, plan_flags, units
 from scaling.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCOMPLETE,
@@ -262,7 +262,7 @@ def _in_words(result) -> str:
     right = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
     mfu = "" if result.mfu is None else f", MFU {result.mfu:.0%}"
     return (
-        f"{result.run_id}: loss {result.loss:.4f} +- {result.loss_se:.4f} nats/{target}, "
+        f"{result.run_id}: loss {units.with_error(result.loss, result.loss_se)} nats/{target}, "
         f"{bits}{right}{result.flops_exact:.3g} FLOPs{mfu}"
     )
 

@@ -27,6 +27,7 @@ from scaling.limits import (
     BELOW_ONE,
     CHOICES,
     FRACTIONS,
+    LARGEST_SEED,
     NOT_NEGATIVE,
     POSITIVE,
     POSITIVE_LISTS,
@@ -137,6 +138,8 @@ def check_flat(flat: Mapping[str, Any], source: str) -> None:
     for key in NOT_NEGATIVE:
         if not flat[key] >= 0:
             raise UserError(f"{source}: config.{key}={flat[key]!r} should be 0 or more")
+    if flat["seed"] > LARGEST_SEED:
+        raise UserError(f"{source}: config.seed={flat['seed']} should be at most {LARGEST_SEED}")
     for key in BELOW_ONE:
         if not flat[key] < 1:
             raise UserError(f"{source}: config.{key}={flat[key]!r} should be less than 1")

@@ -91,7 +91,7 @@ def run_id(c: ConfigDict | Mapping[str, Any]) -> str:
 
 def run_hash(c: ConfigDict | Mapping[str, Any]) -> str:
     """Ten hexadecimal digits of the config minus what cannot change a run's numbers."""
-    return _digest(c, NOT_IN_RUN_HASH)
+    return _digest(c, NOT_IN_RUN_HASH, _besides(_flat(c)))
 
 
 def sweep_hash(c: ConfigDict | Mapping[str, Any]) -> str:
@@ -113,14 +113,24 @@ def decides(key: str, left_out: Mapping[str, tuple[str, ...] | None]) -> bool:
     return names is not None and inner not in names
 
 
-def _digest(c, left_out) -> str:
+def _besides(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """What else decides a run's numbers: keys that do so in some runs alone, and what a key came to mean."""
+    found: dict[str, Any] = {}
+    if flat.get("optim.cooldown") == "merge":  # checkpoints are merged at logged steps
+        found["train.log_every"] = flat["train.log_every"]
+    if flat.get("data.field", "language") == "language" and flat["data.unique_tokens"]:
+        found["data.unique_tokens of"] = "windows drawn at random"  # the first tokens, once
+    return found
+
+
+def _digest(c, left_out, besides: Mapping[str, Any] | None = None) -> str:
     flat = _flat(c)
     counts = {
         key: flat[key]
         for key in _deciding(tuple(flat), tuple(left_out.items()))
         if key not in YOUNGER or flat[key] != YOUNGER[key]
     }
-    text = json.dumps(counts, sort_keys=True, default=list)
+    text = json.dumps(counts | dict(besides or {}), sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

@@ -156,6 +156,7 @@ FRACTIONS = (
     "sweep.assumed_mfu",
 )
 BELOW_ONE = ("optim.beta1", "optim.beta2", "optim.momentum", "laws.confidence")  # besides
+LARGEST_SEED = 2**31 - 1  # a seed goes through programs as int32
 # Lists of positive numbers, and those of whole numbers.
 POSITIVE_LISTS = (
     "sweep.budgets",

@@ -67,7 +67,8 @@ def learning_rate(schedule: str, step: jax.Array, hyper: Hyper) -> jax.Array:
         shape = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * t))
     elif schedule == "wsd":
         left = (hyper["total"] - done) / jnp.maximum(hyper["decay"], 1.0)
-        shape = final + (1.0 - final) * jnp.clip(left, 0.0, 1.0)
+        falling = final + (1.0 - final) * jnp.clip(left, 0.0, 1.0)
+        shape = jnp.where(hyper["decay"] > 0, falling, 1.0)
     else:
         raise ValueError(f"unknown schedule {schedule!r}")
     return hyper["lr"] * warm * shape

@@ -290,7 +290,7 @@ class ActiveRun:
         row: dict[str, Any] = {
             "step": self.done,
             "tokens": self.done * self.per_step,
-            **_as_row(found),
+            **{k: v if math.isfinite(v) else None for k, v in _as_row(found).items()},
         }
         if self.paused:
             row["elapsed"] = self.seconds

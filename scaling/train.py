@@ -102,9 +102,9 @@ def train_runs(
         for i, spec in enumerate(specs):
             if outcomes[i] is None:
                 try:
-                    with distributed.together():
-                        run = ActiveRun(spec, data, len(specs), programs.share)
-                    runs[seat_of[i]] = stack.enter_context(run)
+                    with distributed.together():  # entering renews files, which may fail, too
+                        run = stack.enter_context(ActiveRun(spec, data, len(specs), programs.share))
+                    runs[seat_of[i]] = run
                 except Exception as error:  # it ends alone, its neighbours go on
                     outcomes[i] = error
 

@@ -90,16 +90,25 @@ class Dispatches:
         batch_size: int,
         steps: int,
         seed: int,
+        unique: int = 0,
         host: int = 0,
         hosts: int = 1,
     ):
-        self.tokens, self.seq_len = tokens, seq_len
-        self.windows = (len(tokens) - 1) // seq_len
+        """With `unique` only so many tokens' windows are used: drawn over all of them, since sources are sorted, and
+        such that a smaller draw is a part of every larger one."""
+        self.all_windows = (len(tokens) - 1) // seq_len
+        self.windows = min(self.all_windows, unique // seq_len) if unique else self.all_windows
         if self.windows < 1:
+            if unique:
+                raise UserError(
+                    f"config.data.unique_tokens={unique} is less than one sequence of config.data.seq_len={seq_len}"
+                )
             raise UserError(
                 f"config.data: {len(tokens)} training tokens do not fill one sequence of "
                 f"config.data.seq_len={seq_len}; add documents"
             )
+        # a view: window i begins at token i * seq_len and holds one more, the last target
+        self.rows = np.lib.stride_tricks.sliding_window_view(tokens, seq_len + 1)[::seq_len]
         self.order = Order(
             self.windows, batch_size=batch_size, steps=steps, seed=seed, host=host, hosts=hosts
         )
@@ -109,8 +118,10 @@ class Dispatches:
 
     def __getitem__(self, k: int) -> np.ndarray:
         _, window_KB = self.order[k]
-        offsets = window_KB[..., None] * self.seq_len + np.arange(self.seq_len + 1)
-        return self.tokens[offsets]
+        if self.windows < self.all_windows:
+            drawn = permute(window_KB.ravel().astype(np.uint64), self.all_windows, (0, 0))
+            window_KB = drawn.reshape(window_KB.shape)
+        return np.asarray(self.rows[window_KB])
 
 
 def iterate(source: Source, start: int, prefetch: int) -> Iterator[Any]:
@@ -129,11 +140,16 @@ def held_out_windows(tokens: np.ndarray, *, seq_len: int, count: int) -> np.ndar
 
     Raises UserError where the split is smaller than that.
     """
+    begins_N = held_out_begins(tokens, seq_len=seq_len, count=count)
+    return np.asarray(tokens[begins_N[:, None] + np.arange(seq_len + 1)])
+
+
+def held_out_begins(tokens: np.ndarray, *, seq_len: int, count: int) -> np.ndarray:
+    """Where these windows begin, `[N]`."""
     wanted, windows = max(1, count // seq_len), (len(tokens) - 1) // seq_len
     if wanted > windows:
         raise UserError(
             f"config.eval.tokens={count}: the validation split has {len(tokens)} tokens; lower it "
             "or raise config.data.valid_fraction"
         )
-    window = np.arange(wanted) * windows // wanted
-    return np.asarray(tokens[window[:, None] * seq_len + np.arange(seq_len + 1)])
+    return np.arange(wanted) * windows // wanted * seq_len

@@ -36,6 +36,12 @@ class TokenData:
     documents_hash: str  # SHA-256 over the documents in order
     folder: Path
 
+    @functools.cached_property
+    def separator(self) -> int:
+        """The token that ends a document."""
+        path = self.folder / "tokenizer.json"
+        return (BpeTokenizer(path) if path.is_file() else ByteTokenizer()).separator
+
 
 def prepare(data) -> TokenData:
     """The tokenised data of the config's `data` section, from the cache or made now.
@@ -60,6 +66,7 @@ def _cache_key(data) -> str:
     parts = {
         "format": FORMAT,
         "source": sources.identity(data),
+        **({"equal to held-out ones": "left out"} if data.valid_split else {}),
         "valid_fraction": data.valid_fraction,
         "tokenizer": tokenizer,
     }
@@ -76,9 +83,10 @@ def _build(data, root: Path, folder: Path) -> None:
             plan = text_steps.plan(documents, held_out, data.valid_fraction, steps)
         digest, unused = hashlib.sha256(), hashlib.sha256()
         split = functools.partial(_split, documents, held_out, data.valid_fraction, steps, plan)
-        training_texts = (text for is_valid, text in split(unused) if not is_valid)
+        training_texts = (text for is_valid, text in split(unused, []) if not is_valid)
         tokenizer = _tokenizer(data, work, training_texts)
-        stream = split(digest)
+        left_out: list[int] = []
+        stream = split(digest, left_out)
         counts = _write_tokens(stream, tokenizer, work)
         for name, count in counts.items():
             if not count:
@@ -93,6 +101,7 @@ def _build(data, root: Path, folder: Path) -> None:
             "tokenizer": tokenizer.fingerprint,
             "tokens": counts,
             "sha256": {name: cache.file_hash(work / f"{name}.bin") for name in counts},
+            "equal_to_held_out": len(left_out),
         }
         if plan:
             meta["steps"] = {"settings": steps.settings(), "removed": dict(plan.removed)}
@@ -100,11 +109,19 @@ def _build(data, root: Path, folder: Path) -> None:
         (work / "meta.json").write_text(json.dumps(meta, indent=1))
 
 
-def _split(documents, held_out, fraction, steps, plan, digest) -> Iterator[tuple[bool, str]]:
-    """(is held out, document); a document is held out by its own hash, wherever it stands, or by plan."""
+def _split(
+    documents, held_out, fraction, steps, plan, digest, left_out: list[int]
+) -> Iterator[tuple[bool, str]]:
+    """(is held out, document); a document is held out by its own hash, wherever it stands, or by plan.
+
+    Those that stand in a held-out split of its own are not trained on, and numbered in `left_out`.
+    """
+    seen = {_hash(text) for text in held_out or ()}
     for number, text in enumerate(documents, plan.held_out if plan else 0):
         digest.update(text.encode("utf-8"))
-        if plan is None:
+        if _hash(text) in seen:
+            left_out.append(number)
+        elif plan is None:
             yield held_out is None and text_steps.draw(text) < fraction, text
         elif plan.fates[number] != text_steps.REMOVED:
             yield plan.fates[number] == text_steps.VALID, steps.apply(text)
@@ -112,6 +129,10 @@ def _split(documents, held_out, fraction, steps, plan, digest) -> Iterator[tuple
         digest.update(text.encode("utf-8"))
         if plan is None or plan.fates[number] != text_steps.REMOVED:
             yield True, steps.apply(text)
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8")).digest()[:12]
 
 
 def _tokenizer(data, work: Path, training_texts: Iterable[str]) -> Tokenizer:
@@ -182,12 +203,10 @@ def _load(data, folder: Path) -> TokenData:
     if "steps" in meta:
         parts.append(json.dumps(meta["steps"], sort_keys=True))
     train: np.ndarray = np.memmap(folder / "train.bin", dtype, "r")
-    if data.unique_tokens:
-        if data.unique_tokens > len(train):
-            raise UserError(
-                f"config.data.unique_tokens={data.unique_tokens}: the train split has {len(train)}"
-            )
-        train = train[: data.unique_tokens]
+    if data.unique_tokens > len(train):
+        raise UserError(
+            f"config.data.unique_tokens={data.unique_tokens}: the train split has {len(train)}"
+        )
     return TokenData(
         train=train,
         valid=np.memmap(folder / "valid.bin", dtype, "r"),

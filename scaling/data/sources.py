@@ -24,6 +24,11 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
             f"config.data.valid_split={data.valid_split!r}: {data.name} has one split; leave it empty, and "
             "config.data.valid_fraction of the documents are held out"
         )
+    if data.valid_split == data.train_split:
+        raise UserError(
+            f"config.data.valid_split={data.valid_split!r} is config.data.train_split, too; name another, or leave it "
+            "empty, and config.data.valid_fraction of the documents are held out"
+        )
     if data.name == "text_folder":
         return FolderDocuments(data.path, data.pattern), None
     if data.name in debian_text.NAMES:

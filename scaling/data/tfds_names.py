@@ -54,6 +54,9 @@ def prepared(name: str, field: str, cache_dir: Path):
     except UserError:
         raise
     except Exception as error:  # download, disk and Beam errors come in many types
+        again = builder(name, field, cache_dir)
+        if Path(again.data_dir).is_dir():  # another process was first, and renamed its own
+            return again
         raise _unprepared(name, cache_dir / "tfds", error) from error
     return found
 

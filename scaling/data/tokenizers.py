@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -64,6 +65,12 @@ class BpeTokenizer:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the package raises bare Exception
             raise UserError(f"config.data.tokenizer_path={path}: {error}") from error
+        decoder = json.loads(path.read_text()).get("decoder") or {}
+        if "ByteLevel" not in json.dumps(decoder):
+            raise UserError(
+                f"{path}: its decoder is {decoder.get('type')}, not ByteLevel, so the bytes of a token are not known; "
+                "use a byte-level BPE, as GPT-2's or Llama 3's"
+            )
         self.vocab_size = self._tokenizer.get_vocab_size()
         known = (SEPARATOR, "<|endoftext|>", "</s>")
         ids = [self._tokenizer.token_to_id(token) for token in known]

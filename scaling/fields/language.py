@@ -30,6 +30,7 @@ def prepare(c) -> Prepared:
             batch_size=c.train.batch_size,
             steps=c.train.steps_per_dispatch,
             seed=c.seed,
+            unique=c.data.unique_tokens,
             host=share[0],
             hosts=share[1],
         )
@@ -39,9 +40,16 @@ def prepare(c) -> Prepared:
             data.valid, seq_len=c.data.seq_len, count=c.eval.tokens
         )
         bytes_N = data.byte_lengths[tokens_NT1[:, 1:]].sum(axis=1)
-        return HeldOutRows(tokens_NT1, c.data.seq_len, bytes_N=bytes_N)
+        # windows of one document are one draw: what is odd about it they share
+        ends = np.flatnonzero(data.valid == data.separator)
+        begins_N = pipeline.held_out_begins(data.valid, seq_len=c.data.seq_len, count=c.eval.tokens)
+        groups_N = np.searchsorted(ends, begins_N)
+        return HeldOutRows(tokens_NT1, c.data.seq_len, bytes_N=bytes_N, groups_N=groups_N)
 
-    return Prepared(data.fingerprint, len(data.train), len(data.train), dispatches, held_out)
+    unique, seq_len = len(data.train), c.data.seq_len
+    if 0 < c.data.unique_tokens < unique:
+        unique = c.data.unique_tokens // seq_len * seq_len
+    return Prepared(data.fingerprint, unique, unique, dispatches, held_out)
 
 
 def model(c, rngs) -> transformer.Transformer:

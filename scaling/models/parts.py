@@ -49,6 +49,29 @@ class OutputPart(Protocol):
         """Cross-entropy of the targets in nats, with the gradient of the objective of `terms`."""
 
 
+def looked_up(table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
+    """Rows of a table; the gradient of a row, a sum over all of its uses, adds up in float32."""
+    return table_VD[tokens_BT] if table_VD.dtype == jnp.float32 else _looked_up(table_VD, tokens_BT)
+
+
+@jax.custom_vjp
+def _looked_up(table_VD, tokens_BT):
+    return table_VD[tokens_BT]
+
+
+def _looked_up_forward(table_VD, tokens_BT):
+    return table_VD[tokens_BT], (tokens_BT, table_VD[:, :0])
+
+
+def _looked_up_backward(kept, g_BTD):
+    tokens_BT, like_V0 = kept
+    sums_VD = jnp.zeros((like_V0.shape[0], g_BTD.shape[-1]), jnp.float32)
+    return sums_VD.at[tokens_BT].add(g_BTD.astype(jnp.float32)).astype(like_V0.dtype), None
+
+
+_looked_up.defvjp(_looked_up_forward, _looked_up_backward)
+
+
 @dataclass(frozen=True)
 class Tokens:
     """`tokens_BT` below `vocab_size` to their embeddings, of the last `window` tokens where that is not 0:
@@ -88,7 +111,7 @@ class Tokens:
         """(x_BTD, embedding_VD)"""
         dtype = jnp.dtype(net.compute_dtype)
         embedding_VD = axes.gathered(net.embedding_VD[...].astype(dtype), "vocab", "embed")
-        x_BTD = embedding_VD[tokens_BT]
+        x_BTD = looked_up(embedding_VD, tokens_BT)
         if self.window:
             w_JDD = axes.gathered(net.w_JDD[...].astype(dtype), "window", "embed", "width")
             x_BTD = ops.matmul(self._windows(x_BTD), w_JDD.reshape(-1, x_BTD.shape[-1]), net.matmul)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaling import results
+from scaling import results, units
 
 
 def lines(
@@ -63,7 +63,7 @@ def lines(
             error = holdout.loss / p["value"] - 1
             inside = "inside" if p["low"] <= holdout.loss <= p["high"] else "outside"
             out.append(
-                f"  measured loss  {holdout.loss:.4f} +- {holdout.loss_se:.4f}  "
+                f"  measured loss  {units.with_error(holdout.loss, holdout.loss_se)}  "
                 f"({error:+.2%}, {inside} the interval)"
             )
     return out

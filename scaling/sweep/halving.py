@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,7 +241,7 @@ class Halving:
         if (name, rung) in self._paused:
             return self._paused[name, rung]
         row = next((r for r in self._rows(name, "evals.jsonl") if r["step"] == step), None)
-        if row is not None and math.isfinite(row["loss"]):
+        if row is not None and row["loss"] is not None and math.isfinite(row["loss"]):
             logged = [r["loss"] for r in self._rows(name, "metrics.jsonl") if r["step"] <= step]
             found = {
                 "loss": row["loss"],
