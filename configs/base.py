@@ -170,7 +170,7 @@ def get_config() -> ConfigDict:
     c.sweep.random_seed = 0  # random: seeds the draws; more draws keep the earlier ones
     c.sweep.design_file = ""  # design: the design.csv of `scaling design --out`, one run per row
     # successive halving of grid, random and hyper: the best 1/halving of the runs of equal size, length and
-    # seed go on from each rung, the others end as "stopped"; losses are compared before any lr decay
+    # seed go on from each rung, the others end as "stopped"; losses are compared on the way
     c.sweep.halving = 0  # 0 = off; else 2 or more
     c.sweep.halving_tokens = 0  # of the first rung; each next one is halving times as far
     c.sweep.seeds = (0,)  # every run of the plan is repeated with each of these seeds

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from configs import algorithms
 from experiments import common
 from scaling import cli, files, machine, results
@@ -76,6 +78,7 @@ def draw(families: Mapping[str, list[results.RunResult]], gains: Mapping[str, di
     from scaling.report.style import GREY, KINDS
 
     _, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    shown: list[float] = []
     for (name, rows), colour in zip(families.items(), KINDS, strict=False):
         left.plot(
             [r.flops_exact for r in rows],
@@ -88,7 +91,17 @@ def draw(families: Mapping[str, list[results.RunResult]], gains: Mapping[str, di
         if name in gains:
             g = gains[name]
             right.plot(g["flops"], g["gain"], "-", color=colour, label=name)
-            right.fill_between(g["flops"], g["low"], g["high"], color=colour, alpha=0.2, lw=0)
+            # an end at infinity is drawn out of the picture
+            ends = [np.clip(g[end], 1e-12, 1e12) for end in ("low", "high")]
+            right.fill_between(g["flops"], *ends, color=colour, alpha=0.2, lw=0)
+            shown += [
+                v
+                for column in ("gain", "low", "high")
+                for v in g[column]
+                if np.isfinite(v) and v > 0
+            ]
+    if shown:
+        right.set_ylim(0.7 * min(shown), 1.5 * max(shown))
     right.axhline(1.0, color=GREY, lw=1)
     baseline = next(iter(families))
     left.set(xscale="log", xlabel="training FLOPs", ylabel="held-out loss, nats per target")

@@ -20,6 +20,7 @@ from typing import Any
 
 from experiments import common
 from scaling import files, laws, results
+from scaling.errors import EXIT_BAD_INPUT, UserError
 from scaling.laws.tuned import tuned
 from scaling.sweep import ladder, plan
 
@@ -130,9 +131,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     args, overrides = parser.parse_known_args(argv)
-    config = common.load(args, overrides)
-    runs = planned(config, args.widths, args.budgets, args.rates)
-    rows = common.train_all(runs, config, Path(args.workdir))
+    try:
+        config = common.load(args, overrides)
+        runs = planned(config, args.widths, args.budgets, args.rates)
+        rows = common.train_all(runs, config, Path(args.workdir))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     wanted = {run.run_id for run in runs}
     rows = [r for r in rows if r.run_id in wanted and r.status == "done"]
     analysis = analyse(rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from scaling import cost as cost_lib
-from scaling import limits, machine, results, units
+from scaling import curves, limits, machine, results, units
 from scaling.cost import Cost
 from scaling.errors import UserError
 from scaling.sweep import plan, sweep_json
@@ -88,7 +88,8 @@ def check(
         if left:
             cost = cost or cost_lib.forecast(config, runs, now)
             each = {k: rate * s for k, s in cost.run_seconds.items()}
-            total = rate * cost.seconds * (1 + more / now.left)
+            per_flop = cost.seconds / now.left if now.left else _seconds_per_flop(workdir)
+            total = rate * (cost.seconds + more * per_flop)
         else:
             total = rate * more * _seconds_per_flop(workdir)
     if total <= allowed.value:
@@ -137,7 +138,9 @@ def _holdout_flops(config: ConfigDict, now: Snapshot) -> float:
     """FLOPs of the held-out run, 0 where there is none or it has been trained."""
     if config.sweep.kind not in limits.WITH_FORECAST or not config.laws.holdout_factor:
         return 0.0
-    if any(r.role == "holdout" for r in now.others):
+    if curves.two_prices(config) or any(
+        r.role == "holdout" and r.status in ENDED for r in now.others
+    ):
         return 0.0
     return config.laws.holdout_factor * max(config.sweep.budgets)
 

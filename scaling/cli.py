@@ -279,6 +279,7 @@ def _trained(config, workdir: Path):
 
 
 def _print_commands(config, workdir: Path) -> int:
+    from scaling import config as config_lib
     from scaling.sweep import plan, remote, runner, sweep_json
     from scaling.sweep.launchers import tpu
 
@@ -286,7 +287,9 @@ def _print_commands(config, workdir: Path) -> int:
     sweep_json.claim(config, workdir)
     name = remote.open_workdir(workdir).name
     shared = name if remote.is_remote(name) else str(workdir.absolute())
-    for line in tpu.commands(shared, runner.begin(runs, workdir, config)):
+    # what suits this machine is not measured for others: packs are as the config says, else none
+    there = config_lib.with_values(config, {"launch.pack": config.launch.pack or 1})
+    for line in tpu.commands(shared, runner.begin(runs, workdir, there)):
         print(line)
     return 0
 

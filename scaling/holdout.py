@@ -34,13 +34,14 @@ def prescribe(fits: Fits, config: ConfigDict) -> PlannedRun:
     multiple = config.sweep.width_multiple
     widest = max(rung.width for rung in ladder.ladder(config)) * 4
     runs: list[PlannedRun] = []
+    refused: UserError | None = None
     for width in range(multiple, widest + 1, multiple):
         try:
             runs.append(at_budget(config, ladder.rung_of_width(config, width), budget))
-        except UserError:  # the budget does not pay for a step of this size, nor of wider ones
-            if not runs:
-                raise
-            break
+        except UserError as error:  # too wide for a step of this budget, or no model (odd heads)
+            refused = refused or error
+    if refused and not runs:
+        raise refused
     sizes = prescribed_sizes(fits, budget)
     wanted = float(np.mean(np.log(list(sizes.values()))))
 

@@ -87,6 +87,7 @@ POSITIVE = (
     "sweep.width_multiple",
     "sweep.rungs",
     "sweep.aspect_ratio",
+    "sweep.assumed_mfu",
     "sweep.width_ratio",
     "sweep.min_depth",
     "sweep.mlp_ratio",

@@ -15,6 +15,7 @@ from scaling import limits
 from scaling.results import RunResult
 
 TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside the cross-entropy
+SWEPT = "swept"  # in place of the one value that the runs do not share
 COUNTED = {
     "n_params": "N counts neither embeddings nor head",
     "n_params_active": "N counts neither embeddings nor head, and of experts those that a token uses",
@@ -28,9 +29,15 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
 
     Warm-up and decay are fractions of each run, batch and context tokens.
     """
+    swept = _swept(config)
+    head = "tied to the embedding" if config.model.tied_head else "a matrix of its own"
     return {
-        "optimizer": config.optim.name,
-        "objective": {key: config.optim[key] for key in TERMS if config.optim[key]},
+        "optimizer": SWEPT if "optim.name" in swept else config.optim.name,
+        "objective": {
+            key: SWEPT if f"optim.{key}" in swept else config.optim[key]
+            for key in TERMS
+            if config.optim[key] or f"optim.{key}" in swept
+        },
         "lr": _span([r.lr for r in rows]),
         "schedule": sorted({r.schedule for r in rows}),
         "warmup_fraction": _span([r.warmup_tokens / r.tokens for r in rows]),
@@ -43,9 +50,19 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
         "eval_tokens": _span([r.eval_tokens for r in rows if r.eval_tokens is not None]),
         "unit": limits.UNITS[config.data.field],
         "embedding": COUNTED[config.laws.n_params],
-        "head": "tied to the embedding" if config.model.tied_head else "a matrix of its own",
+        "head": SWEPT if "model.tied_head" in swept else head,
         "flops": config.laws.flops,
     }
+
+
+def _swept(config: ConfigDict) -> set[str]:
+    """Keys that a search gives several values."""
+    axes: tuple = ()
+    if config.sweep.kind == "grid":
+        axes = config.sweep.grid_keys
+    elif config.sweep.kind == "random":
+        axes = tuple(key for key, *_ in config.sweep.random_ranges)
+    return {key for axis in axes for key in ((axis,) if isinstance(axis, str) else axis)}
 
 
 def in_words(recipe: dict[str, Any]) -> str:

@@ -72,20 +72,28 @@ def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast) ->
         "rows": [dataclasses.asdict(r) for r in rows],
         "laws": config.laws.to_dict(),
         "forecast": forecast,
-        "commit": machine.commit(),
+        "code": machine.code_hash(),
+        "versions": machine.versions(),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
 
 
 def has_forecast(config: ConfigDict) -> bool:
     """Whether this sweep prescribes a run beyond itself, whose loss can be forecast."""
+    if config.launch.kind != "local":
+        return False
     return config.sweep.kind in limits.WITH_FORECAST and not curves.two_prices(config)
 
 
 def no_forecast(config: ConfigDict) -> str:
     """Why there is none, in one line."""
-    if config.sweep.kind in limits.WITH_FORECAST:
+    if config.sweep.kind in limits.WITH_FORECAST and curves.two_prices(config):
         return f"no held-out run: {curves.two_prices(config)}"
+    if config.sweep.kind in limits.WITH_FORECAST:
+        return (
+            f"no held-out run from here: with config.launch.kind={config.launch.kind} its command would train it "
+            "itself; run `scaling holdout ... --config.launch.kind=local` in a job of its own"
+        )
     return (
         f"config.sweep.kind={config.sweep.kind!r} has no held-out run: only kind='compute' prescribes one, at "
         "config.laws.holdout_factor times its largest budget"

@@ -91,6 +91,7 @@ def _optima(axis: Axis, axes: list[Axis], used: list[RunResult], config: ConfigD
     fixed = [a for a in axes if not _tunable(a)]
     others = [a.positions() for a in fixed]
     member_N = repeats(others or [np.zeros(len(used))], np.zeros(len(used))).member_N
+    tried = {a.keys[0]: a for a in axes}  # in the unit of the key, as the picture's axis has it
     found: list[Group] = []
     for group in range(member_N.max() + 1):
         members = np.flatnonzero(member_N == group)
@@ -101,7 +102,12 @@ def _optima(axis: Axis, axes: list[Axis], used: list[RunResult], config: ConfigD
             n_params=columns.numbers(here, "n_params", config),
             tokens=columns.numbers(here, "tokens", config),
             loss=[r.loss for r in here],
-            **{n: columns.numbers(here, column, config) for n, column in TUNED.values()},
+            **{
+                n: [tried[key].values[i] for i in members]
+                if key in tried
+                else columns.numbers(here, column, config)
+                for key, (n, column) in TUNED.items()
+            },
         )
         options = {"bootstrap": config.laws.bootstrap, "confidence": config.laws.confidence}
         setting = {a.keys[0]: a.values[members[0]] for a in fixed}

@@ -6,8 +6,9 @@ Keys that change together (a width and its MLP, zipped keys, a rule's learning r
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ class Axis:
 
     keys: tuple[str, ...]
     values: tuple[Any, ...]  # one per run
+    whole: bool = False  # another axis has a key of the same last part
 
     @property
     def name(self) -> str:
-        """The last part of the first key: lr of optim.lr."""
-        return self.keys[0].rpartition(".")[2]
+        """The last part of the first key, lr of optim.lr, or all of it where another axis ends alike."""
+        return self.keys[0] if self.whole else self.keys[0].rpartition(".")[2]
 
     @property
     def numeric(self) -> bool:
@@ -73,7 +75,9 @@ def axes(flat: Sequence[Mapping[str, Any]]) -> list[Axis]:
                 found.append([axis])
             else:
                 beside.append(axis)
-    return [_joined(group) for group in found]
+    joined = [_joined(group) for group in found]
+    names = Counter(axis.name for axis in joined)
+    return [replace(axis, whole=names[axis.name] > 1) for axis in joined]
 
 
 def _together(one: Axis, other: Axis) -> bool:

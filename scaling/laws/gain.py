@@ -75,16 +75,17 @@ def compute_equivalent_gain(
     count = min(len(old_R3) - 1, len(pairs))
     old_R3, new_R3 = old_R3[: count + 1], new_R3[np.concatenate([[0], pairs[:count]])]
 
+    freedom = min((f.freedom for f in (baseline, new) if isinstance(f, Fit)), default=None)
     log_gain_RC = _log_gain(old_R3, new_R3, log_c)
     gains = tuple(
-        _of_inverse(interval(value, draws, confidence))
+        _of_inverse(interval(value, draws, confidence, freedom))
         for value, draws in zip(np.exp(-log_gain_RC[0]), np.exp(-log_gain_RC[1:].T), strict=True)
     )
     known_RC = ~np.isnan(log_gain_RC[1:])
     never = np.isinf(log_gain_RC[1:]).sum(axis=0) / np.maximum(known_RC.sum(axis=0), 1)
     middle = (log_c.min() + log_c.max()) / 2
     slope_R = _slope(old_R3, new_R3, middle)
-    slope = interval(float(slope_R[0]), slope_R[1:], confidence)
+    slope = interval(float(slope_R[0]), slope_R[1:], confidence, freedom)
     loss_C = _loss(new_R3[:1], log_c)[0]
     parametric = {n: f for n, f in (("baseline", baseline), ("new", new)) if isinstance(f, Fit)}
     verdicts = [f.verdict for f in parametric.values()]

@@ -124,4 +124,7 @@ def combine(
     gap = [abs(np.log(m.value / value)) for m in members.values()]
     if max(gap) > 0.02:
         notes.append("the laws disagree by more than 2% at this compute")
-    return Forecast(interval(value, mixture, confidence), members, weights, errors, tuple(notes))
+    freedom = chinchilla.freedom if chinchilla else None
+    return Forecast(
+        interval(value, mixture, confidence, freedom), members, weights, errors, tuple(notes)
+    )

@@ -61,7 +61,9 @@ def _panel(axes: Axes, columns: Columns, name: str, axis: Mapping[str, Any]) -> 
         [np.flatnonzero(runs[name] == v)[runs["loss"][runs[name] == v].argmin()] for v in values]
     )
     others = np.setdiff1d(np.arange(len(runs["loss"])), best)
-    _scale(axes, values, axis["texts"])
+    lost = part(columns, "diverged")
+    crosses = lost[name][np.isfinite(lost[name])] if name in lost else np.empty(0)
+    _scale(axes, np.unique(np.concatenate([values, crosses])), axis["texts"])
     if len(best) < len(runs["loss"]):
         style.seeds(axes, {k: v[others] for k, v in runs.items()}, name, color=style.GREY, alpha=0.5,
                     label="other settings", ms=3.5)  # fmt: skip
@@ -75,9 +77,8 @@ def _panel(axes: Axes, columns: Columns, name: str, axis: Mapping[str, Any]) -> 
         ends = np.where(np.isfinite(ends), np.maximum(ends, 0.0), 0.0)
         axes.errorbar(found["at"], found["loss"], xerr=ends, fmt="*", color=style.RED, ms=10, mec="white",
                       mew=0.5, capsize=2, elinewidth=1, zorder=5, label="optimum of a parabola")  # fmt: skip
-    lost = part(columns, "diverged")
-    if name in lost and len(lost[name]):
-        axes.plot(lost[name], np.full(len(lost[name]), 0.98), "x", color=style.RED, ms=5,
+    if len(crosses):
+        axes.plot(crosses, np.full(len(crosses), 0.98), "x", color=style.RED, ms=5,
                   transform=axes.get_xaxis_transform(), label="diverged")  # fmt: skip
     axes.set_xlabel(axis["label"], fontsize=9)
     axes.set_ylim(*_view(runs["loss"]))

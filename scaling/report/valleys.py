@@ -80,7 +80,7 @@ def draw(columns: Columns, name: str, labels: Mapping[str, str] | None) -> Figur
             else np.full(len(best[name]), True)
         )
         _panel(panel, {k: v[here] for k, v in runs.items()}, {k: v[stars] for k, v in best.items()},
-               name, colours)  # fmt: skip
+               name, colours, lengths=not apart)  # fmt: skip
         if apart:
             panel.set_title(f"D = {style.count(length)}", fontsize=9)
         panel.set_xlabel(style.label(name, labels))
@@ -89,14 +89,16 @@ def draw(columns: Columns, name: str, labels: Mapping[str, str] | None) -> Figur
     return figure
 
 
-def _panel(axes: Axes, runs: Columns, best: Columns, name: str, colours) -> None:
+def _panel(axes: Axes, runs: Columns, best: Columns, name: str, colours, lengths: bool) -> None:
+    """`lengths`: runs of all lengths stand here, so the legend has to name them, too."""
     axes.set(xscale="log", yscale="log")
     for n_params, tokens in sorted(set(zip(runs["n_params"], runs["tokens"], strict=True))):
         rows = (runs["n_params"] == n_params) & (runs["tokens"] == tokens)
         at = {k: v[rows] for k, v in runs.items()}
         colour = colours[n_params]
         axes.plot(at[name], at["loss"], "-", color=colour, lw=1)
-        style.seeds(axes, at, name, color=colour, label=f"N = {style.count(n_params)}")
+        style.seeds(axes, at, name, color=colour, label=f"N = {style.count(n_params)}"
+                    + (f", D = {style.count(tokens)}" if lengths else ""))  # fmt: skip
     sides = np.stack([best[name] - best["low"], best["high"] - best[name]])
     axes.errorbar(
         best[name], best["loss"], xerr=np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0), fmt="*",

@@ -20,7 +20,7 @@ FARTHEST = 2.0  # a size this many times off is no size that was asked for
 
 
 def designed(config: ConfigDict) -> Iterator[Wanted]:
-    """Each row at the nearest width that the ladder's rounding allows, its tokens in whole steps.
+    """Each row at the nearest width that the ladder's rounding allows, in as many whole steps as keep N D.
 
     Sizes count as in a plan, without embeddings and head.
 
@@ -38,7 +38,7 @@ def designed(config: ConfigDict) -> Iterator[Wanted]:
                 f"{rung.n_params:,} parameters (width {rung.width}); count in single parameters, or "
                 "limit the proposal (`scaling design --min_flops, --tokens_per_param`)"
             )
-        steps = round(tokens / per_step)
+        steps = round(tokens / off / per_step)
         if steps < 1:
             raise UserError(
                 f"{path}: row {number}: tokens={tokens:g} is less than one step of {per_step} tokens; "

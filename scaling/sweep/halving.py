@@ -2,7 +2,8 @@
 
 Runs of equal size, length, seed and data are a group. All are trained to the first rung, r tokens, and
 paused; of n runs the n // eta of lowest held-out loss go on (at least one) to the next rung, r eta tokens,
-and so on; the others end as "stopped". Losses at a rung are taken before any decay of the learning rate.
+and so on; the others end as "stopped". Losses at a rung are
+taken on the way: of WSD before its decay where the rung lies before it, of cosine while it falls.
 
 There is no server: a run's loss at a rung stands in its `evals.jsonl` (where the workdir is on an object
 store also in `halving/<group>-<rung>/<run_id>.json`), and the decision of a rung is the file
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

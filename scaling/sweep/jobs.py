@@ -70,6 +70,11 @@ class Part:
         return self.run.n_params
 
     @property
+    def merges(self) -> tuple[int, ...]:
+        """The checkpoints of its own that the run merges at its end."""
+        return tuple(s for s in _merge_steps(self.run.values) if s > self.fork_step)
+
+    @property
     def needs(self) -> tuple[int, ...]:
         """The trunk's checkpoints that a fork begins from or merges."""
         merged = (s for s in _merge_steps(self.run.values) if s < self.fork_step)

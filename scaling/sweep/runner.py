@@ -25,6 +25,8 @@ from scaling.sweep.jobs import Job, Part
 from scaling.sweep.plan import PlannedRun, plan
 from scaling.sweep.worker import Worker
 
+BY_HAND = "by-hand"  # the launch of workers that no launcher started
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -119,11 +121,15 @@ def work(workdir: Path, launch_id: str, place: distributed.Place | None = None) 
 
     With a `place` it is one of several processes that train each run together.
     """
-    path = _launch_file(workdir, launch_id)
-    if not path.is_file():
-        path = workdir / "sweep.json"
-    if not path.is_file():
+    path = workdir / "sweep.json" if launch_id == BY_HAND else _launch_file(workdir, launch_id)
+    if not (workdir / "sweep.json").is_file():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
+    if not path.is_file():
+        raise UserError(
+            f"--launch={launch_id}: no such launch in {path.parent}; leave it out to use sweep.json"
+        )
+    if launch_id == BY_HAND:  # a launch of its own: what failed by other hands is tried again
+        launch_id = f"{BY_HAND}-{uuid.uuid4().hex[:12]}"
     config = config_lib.from_json(files.read_json(path), path)
     distributed.start(place, config)
     machine.start_jax(config.parallel.cpu_devices)

@@ -84,6 +84,13 @@ class Worker:
         number = {id(job): k for k, job in enumerate(jobs)}
         left = list(jobs)
         remote.insist(self.place.push_ended)
+        remote.insist(self.place.pull_results)
+        self.problems += [
+            f"{part.run_id}: failed in this launch before; another `scaling sweep` tries it again"
+            for job in jobs
+            for part in job
+            if self._failed(self._folder(part))
+        ]
         while left:
             taken = False
             remote.insist(self.place.pull_results)
@@ -153,9 +160,10 @@ class Worker:
             dead = max(claim.attempts for claim in claims)
             if dead >= DEATHS:
                 for part in job:
-                    self._fail(
-                        part, f"{dead} workers died over it, one after another (out of memory?)"
-                    )
+                    if not self._ended(part.run_id):
+                        self._fail(
+                            part, f"{dead} workers died over it, one after another (out of memory?)"
+                        )
                 return True
 
             begun = {claim.name: self._saved(claim.name) for claim in claims if claim.attempts}
@@ -179,6 +187,8 @@ class Worker:
         """What other machines did of the job's runs, and where they fork from."""
         for part in job:
             remote.insist(self.place.pull, self._folder(part))
+            for step in part.merges:
+                remote.insist(self.place.pull, self._folder(part), step)
             if part.trunk:
                 trunk = self.workdir / "runs" / part.trunk
                 for step in part.needs:

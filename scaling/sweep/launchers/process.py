@@ -134,7 +134,8 @@ class Worker:
         return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "no output")
 
     def _replace(self, code: int) -> bool:
-        finished = sum(1 for _ in self.workdir.glob("runs/*/result.json"))
+        ends = ("result.json", "failure.json")  # a run that is given up is progress, too
+        finished = sum(1 for end in ends for _ in self.workdir.glob(f"runs/*/{end}"))
         self._deaths = self._deaths + 1 if finished == self._finished else 1
         self._finished = finished
         again = self._deaths < DEATHS_IN_VAIN
