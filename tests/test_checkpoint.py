@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 from scaling import optim, sharding, step
 from scaling.checkpoint import Checkpoints
+from scaling.errors import UserError
 
 
 def same(a, b) -> bool:
@@ -65,6 +67,31 @@ def test_a_damaged_newest_falls_back_with_a_warning(saved, how, caplog):
         checkpoints.wait()
         assert checkpoints.restore(programs.state_like)[1]["step"] == 32
     assert list((folder.parent / "damaged").iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 80 bytes"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.ESTALE, "Stale file handle"),
+    ],
+    ids=["memory", "rights", "network"],
+)
+def test_what_the_machine_refuses_is_no_damage(saved, error, monkeypatch):
+    folder, programs, states = saved
+    with Checkpoints(folder, keep=2) as checkpoints:
+
+        def refuse(*args, **options):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints._manager, "restore", refuse)
+            with pytest.raises(UserError, match=r"32 cannot be read now .*; it is left as it is"):
+                checkpoints.restore(programs.state_like)
+        state, position = checkpoints.restore(programs.state_like)
+    assert position["step"] == 32 and same(state, states[32])
+    assert not (folder.parent / "damaged").exists()
 
 
 def test_nothing_saved_restores_nothing(tmp_path, config):

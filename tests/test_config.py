@@ -96,6 +96,8 @@ def test_every_key_of_base_states_its_meaning():
         ("--config.eval.every_tokens=-1", "should be 0 or more"),
         ("--config.laws.holdout_factor=-3.0", "should be 0 or more"),
         ("--config.seed=-1", "should be 0 or more"),
+        ("--config.seed=3000000000", "should be at most 2147483647"),
+        ("--config.sweep.assumed_mfu=0.0", "should be positive"),
         ("--config.data.name=text_folder", "config.data.path is empty"),
     ],
 )

@@ -37,6 +37,12 @@ def test_wsd_is_flat_and_then_linear():
     np.testing.assert_allclose(lr[80:], 0.1 + 0.9 * np.arange(19, -1, -1) / 20, rtol=1e-5)
 
 
+def test_wsd_that_does_not_decay_keeps_its_rate_to_the_last_step():
+    step = jnp.arange(100)
+    lr = jax.vmap(lambda s: optim.learning_rate("wsd", s, HYPER | {"decay": 0.0}))(step)
+    np.testing.assert_allclose(lr[10:], 1.0, rtol=1e-6)
+
+
 def test_constant_stays():
     np.testing.assert_allclose(rates("constant")[10:], 1.0)
 

@@ -70,6 +70,19 @@ def test_dispatch_length_does_not_change_the_order():
     np.testing.assert_array_equal(source(steps=6)[1], np.concatenate([source()[2], source()[3]]))
 
 
+def test_unique_windows_are_drawn_over_all_and_a_smaller_draw_is_part_of_a_larger():
+    def seen(unique: int) -> set[int]:
+        drawn = source(unique=unique, seq_len=10, batch_size=1, steps=1)
+        return {int(drawn[k][0, 0, 0]) for k in range(drawn.windows)}
+
+    few, many = seen(100), seen(300)
+    assert len(few) == 10 and len(many) == 30 and few < many
+    assert seen(0) == seen(10_000) == set(range(0, 990, 10))
+    assert max(few) > 500, "not the first ones"
+    with pytest.raises(UserError, match=r"unique_tokens=9 is less than one sequence"):
+        source(unique=9, seq_len=10)
+
+
 def test_too_few_tokens_are_refused():
     with pytest.raises(UserError, match="do not fill one sequence"):
         pipeline.Dispatches(np.arange(8), seq_len=8, batch_size=1, steps=1, seed=0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scaling import config as config_lib
-from scaling.data import corpus, prepare
+from scaling.data import corpus, prepare, sources
 from scaling.data.tokenizers import ByteTokenizer
 from scaling.errors import UserError
 from tests.conftest import run_python
@@ -162,6 +162,38 @@ def test_damaged_cache_is_named_and_left_alone(folder, tmp_path):
         prepare.prepare(section)
 
 
+def test_documents_that_are_held_out_are_not_trained_on(tmp_path, monkeypatch):
+    whole, again = ["alpha " * 30, "beta " * 30, "gamma " * 30], ["beta " * 30]
+    monkeypatch.setattr(sources, "documents", lambda data, root: (whole, again))
+    section = data_section(name="c4/en", valid_split="validation", cache_dir=str(tmp_path))
+    data = prepare.prepare(section)
+    text = bytes(data.train).decode()
+    assert "alpha" in text and "gamma" in text and "beta" not in text
+    assert "beta" in bytes(data.valid).decode()
+    assert json.loads((data.folder / "meta.json").read_text())["equal_to_held_out"] == 1
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"valid_split='train' is config\.data\.train_split, too"):
+        prepare.prepare(data_section(valid_split="train", cache_dir=str(tmp_path / "other")))
+
+
+def test_a_tokenizer_whose_tokens_have_no_known_bytes_is_refused(folder, tmp_path):
+    import tokenizers
+    from tokenizers import decoders, models
+
+    path = tmp_path / "tokenizer.json"
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(vocab={"</s>": 0} | {f"a{i}": i for i in range(1, 300)}, merges=[])
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.save(str(path))
+    section = data_section(
+        name="text_folder", path=str(folder), tokenizer="bpe", vocab_size=300,
+        tokenizer_path=str(path), cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    with pytest.raises(UserError, match="its decoder is Metaspace, not ByteLevel"):
+        prepare.prepare(section)
+
+
 def test_a_failed_build_leaves_nothing_behind(tmp_path):
     texts = tmp_path / "texts"
     texts.mkdir()
@@ -170,3 +202,17 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path):
     with pytest.raises(UserError, match="no document in the"):
         prepare.prepare(section)
     assert list((tmp_path / "cache" / "tokens").iterdir()) == []
+
+
+def test_windows_of_one_document_are_one_draw():
+    from scaling import fields
+
+    config = config_lib.load("configs/mini.py", ["--config.eval.tokens=65536"])
+    rows = fields.of("language").prepare(config).held_out(config)
+    data = prepare.prepare(config.data)
+    documents = np.split(data.valid, np.flatnonzero(data.valid == data.separator) + 1)
+    assert rows.groups_N is not None and len(rows.groups_N) == len(rows.batch)
+    for n in range(0, len(rows.batch), 97):
+        begin = bytes(rows.batch[n][:8])
+        assert begin in bytes(np.concatenate(documents[rows.groups_N[n] : rows.groups_N[n] + 2]))
+    assert 1 < len(set(rows.groups_N)) < len(rows.groups_N)

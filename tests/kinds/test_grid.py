@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from scaling import config as config_lib
-from scaling.kinds import grid, registry
+from scaling.kinds import grid, registry, swept
 from tests.conftest import ROOT
 from tests.kinds.known import row
 
@@ -128,6 +129,32 @@ def test_best_at_the_edge_and_a_missing_config_are_said(config, tmp_path):
     )
     assert any("no readable config.json" in line for line in found.left_out)
     assert any("edge of the grid" in line for line in found.lines)
+
+
+def test_the_best_batch_size_is_in_the_unit_of_its_key(config, tmp_path):
+    settings = product(train__batch_size=(2, 4, 8, 16, 32))
+    rows = trained(config, tmp_path, settings)
+    for i, (run, values) in enumerate(zip(rows, settings, strict=True)):
+        size = values["train.batch_size"]
+        bowl = 2.0 * np.exp(0.03 * np.log(size / 8) ** 2)
+        rows[i] = dataclasses.replace(run, batch_tokens=32 * size, loss=float(bowl))
+    (optimum,) = grid.grid(rows, tmp_path, config).curves["swept"].law["optima"]["batch_size"]
+    assert optimum["optimum"]["value"] == pytest.approx(8, rel=1e-3)
+
+
+def test_axes_of_equal_last_name_keep_apart():
+    base = config_lib.flatten(config_lib.base_config())
+    settings = product(model__width=(16, 32), data__width=(8, 16), data__height=(8, 24))
+    axes = swept.axes([{**base, **values} for values in settings])
+    assert {axis.name for axis in axes} == {"model.width", "data.width", "height"}
+
+
+def test_crosses_of_diverged_runs_are_in_the_picture(config, tmp_path):
+    settings = product(optim__lr=(0.004, 0.008, 0.016, 0.032, 0.5))
+    found = grid.grid(trained(config, tmp_path, settings, lost=(4,)), tmp_path, config)
+    picture = found.curves["swept"].picture
+    low, high = picture.draw(picture.columns).axes[0].get_xlim()
+    assert low < 0.004 and high > 0.5
 
 
 def test_seeds_alone_are_one_setting(config, tmp_path):

@@ -136,6 +136,22 @@ def test_bfloat16_computes_in_bfloat16_and_returns_float32():
     assert 1e-4 < error < 0.2  # not the float32 numbers, yet close to them
 
 
+def test_gradients_of_a_bfloat16_embedding_add_up_in_float32():
+    from scaling.models.parts import looked_up
+
+    table = jnp.ones((3, 8), jnp.bfloat16)
+    often = jnp.zeros((4, 1024), jnp.int32).at[0, 0].set(2)
+
+    def loss(table):
+        return (looked_up(table, often).astype(jnp.float32) * 0.01).sum()
+
+    gradient = jax.grad(loss)(table)
+    assert gradient.dtype == jnp.bfloat16
+    np.testing.assert_allclose(gradient[0].astype(np.float32), 40.95, rtol=0.01)
+    np.testing.assert_allclose(gradient[2].astype(np.float32), 0.01, rtol=0.01)
+    assert (gradient[1] == 0).all()
+
+
 def test_rotary_attention_depends_on_distance_alone():
     from scaling.models.layers import rotate
 

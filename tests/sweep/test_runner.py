@@ -65,6 +65,27 @@ def test_a_failing_run_leaves_its_reason_and_its_siblings_finish(grid, tmp_path,
     assert {r.status for r in healed.results} == {"done"} and not healed.problems
 
 
+def test_what_failed_by_one_hand_is_tried_again_by_another_and_said_by_the_same_launch(
+    grid, tmp_path, monkeypatch
+):
+    runs = plan.plan(grid)
+    sweep_json.claim(grid, tmp_path)
+    launch = runner.begin(runs, tmp_path, config_lib.with_values(grid, {"launch.pack": 1}))
+
+    def broken(*args, **options):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scaling.train.train_runs", broken)
+        assert len(runner.work(tmp_path, launch)) == len(runs)
+        assert len(runner.work(tmp_path, "by-hand")) == len(runs)
+    said = runner.work(tmp_path, launch)
+    assert said == [], "the hands' failures are of another launch, so it trains"
+    assert {r.status for r in runner.write_table(tmp_path, [])} == {"done"}
+    with pytest.raises(UserError, match="--launch=typo: no such launch"):
+        runner.work(tmp_path, "typo")
+
+
 def test_a_diverged_run_keeps_its_row(grid, tmp_path):
     wild = config_lib.with_values(
         grid, {"sweep.grid_values": ((1e-3, 1e30),), "optim.schedule": "constant"}
