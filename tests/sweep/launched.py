@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -35,13 +36,18 @@ def numbers(rows: list[results.RunResult]) -> list[list]:
 
 
 def begin(config, workdir: Path, **values) -> Path:
-    """The workdir of a sweep that is planned and claimed, nothing trained."""
+    """The workdir of a sweep that is planned and claimed, with a launch named "launch", nothing trained."""
     workdir.mkdir()
-    sweep_json.claim(
-        config_lib.with_values(config, {f"launch.{key}": value for key, value in values.items()}),
-        workdir,
-    )
+    config = config_lib.with_values(config, {f"launch.{key}": v for key, v in values.items()})
+    sweep_json.claim(config, workdir)
+    named(workdir, "launch")
     return workdir
+
+
+def named(workdir: Path, launch_id: str) -> None:
+    """A launch of that name, as `runner.begin` writes it."""
+    (workdir / "launches").mkdir(exist_ok=True)
+    shutil.copy(workdir / "sweep.json", workdir / "launches" / f"{launch_id}.json")
 
 
 def table(workdir: Path) -> list[list]:
@@ -58,6 +64,7 @@ def reference(config, workdir: Path) -> list[list]:
 
 def start(workdir: Path, workers: int, launch_id: str = "launch") -> subprocess.Popen:
     """A launcher in a process of its own."""
+    named(workdir, launch_id)
     return subprocess.Popen(
         [sys.executable, "-c", LAUNCH, str(workdir), launch_id, str(workers)],
         cwd=ROOT,

@@ -139,9 +139,10 @@ def test_killed_again_and_again_it_ends_with_the_same_table(
 def test_two_workers_decide_alike(search, undisturbed, tmp_path):
     """Two workers of one launch, as threads: each run once, each rung decided once."""
     sweep_json.claim(search, tmp_path)
+    launch = runner.begin(plan.plan(search), tmp_path, search)
     problems: list[list[str]] = []
     threads = [
-        threading.Thread(target=lambda: problems.append(runner.work(tmp_path, "launch")))
+        threading.Thread(target=lambda: problems.append(runner.work(tmp_path, launch)))
         for _ in range(2)
     ]
     for thread in threads:

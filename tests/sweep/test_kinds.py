@@ -156,13 +156,14 @@ def test_design_plans_each_row_at_the_nearest_size_and_says_how_near(design):
     sizes = [ladder.rung_of_width(config, width).n_params for width in range(8, 200, 8)]
     for (n, d), run in zip(rows, runs, strict=True):
         assert run.n_params == min(sizes, key=lambda size: abs(math.log(size / n)))
-        assert abs(run.tokens - d) <= run.tokens / run.steps / 2
+        per_step = run.tokens / run.steps
+        assert abs(run.tokens - n * d / run.n_params) <= per_step / 2, "N D is kept"
         assert f"({run.n_params / n - 1:+.1%})" in run.note
         assert f"({run.tokens / d - 1:+.1%})" in run.note
 
 
 def test_design_repeats_a_row_with_further_seeds(design):
-    runs = plan.plan(design([(30_000, 200_000)] * 3 + [(30_100, 200_010)], sweep__seeds=(0, 1)))
+    runs = plan.plan(design([(30_000, 200_000)] * 3 + [(30_001, 200_001)], sweep__seeds=(0, 1)))
     assert sorted(r.values["seed"] for r in runs) == list(range(8))
     assert len({(r.n_params, r.tokens) for r in runs}) == 1
 

@@ -73,6 +73,7 @@ def test_killed_worker_is_replaced_and_a_stopped_launcher_lets_its_workers_save(
     assert workers_of(workdir) == []
     log = (workdir / "logs" / "launch-worker0.log").read_text()
     assert "stopped by SIGTERM" in log
+    launched.named(workdir, "again")
     assert launchers.launch(small_sweep, workdir, "again", 2) == []
     assert launched.table(workdir) == small_table
 

@@ -47,7 +47,7 @@ def table(forking, tmp_path_factory):
 def start(url: str, cache, programs) -> subprocess.Popen:
     """A worker process of another machine; only compiled programs are shared, to save time."""
     return subprocess.Popen(
-        [sys.executable, "-m", "scaling", "work", f"--workdir={url}", "--launch=launch"],
+        [sys.executable, "-m", "scaling", "work", f"--workdir={url}"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
