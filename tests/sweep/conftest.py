@@ -15,7 +15,7 @@ from tests.sweep import launched, s3_server, slurm_cluster
 
 @pytest.fixture(scope="session")
 def small_sweep():
-    """Four runs of one size, each of 160 steps and 10 dispatches, about a second."""
+    """Four runs of one size, each of 400 steps and 25 dispatches, about a second."""
     return config_lib.with_values(
         config_lib.load(str(ROOT / "configs" / "mini.py")),
         {
@@ -25,7 +25,7 @@ def small_sweep():
             "model.width": 16,
             "model.head_dim": 8,
             "model.mlp_width": 64,
-            "train.tokens": 32 * 4 * 160,
+            "train.tokens": 32 * 4 * 400,
             "checkpoint.every_tokens": 32 * 4 * 64,
             "eval.tokens": 2048,
             "launch.pack": 1,  # one run after another, so that there is something to interrupt

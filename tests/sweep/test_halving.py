@@ -25,6 +25,7 @@ def search(small_sweep):
         small_sweep,
         {
             "sweep.grid_values": (RATES,),
+            "train.tokens": STEP * 160,
             "sweep.halving": 2,
             "sweep.halving_tokens": STEP * 40,
             "optim.warmup_tokens": STEP * 4,

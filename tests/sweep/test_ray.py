@@ -27,7 +27,8 @@ def test_two_tasks_give_the_table_of_one_process(ray_installed, small_sweep, sma
 
 
 def test_a_stopped_launcher_lets_its_tasks_save(ray_installed, small_sweep, tmp_path):
-    workdir = launched.begin(small_sweep, tmp_path / "w", kind="ray")
+    long = config_lib.with_values(small_sweep, {"train.tokens": 32 * 4 * 8000})
+    workdir = launched.begin(long, tmp_path / "w", kind="ray")
     launcher = launched.start(workdir, 1)
     launched.await_(lambda: list(workdir.glob("runs/*/metrics.jsonl")), "a run to begin")
     launcher.send_signal(signal.SIGTERM)
