@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 
 import pytest
 
 from scaling import config as config_lib
 from scaling import files, results, train
 from scaling.errors import Preempted, UserError
-from scaling.sweep import halving, plan, runner, sweep_json
+from scaling.sweep import halving, launchers, plan, runner, sweep_json
 from tests.sweep import launched
 
 STEP = 32 * 4  # tokens
@@ -138,22 +137,11 @@ def test_killed_again_and_again_it_ends_with_the_same_table(
 
 
 def test_two_workers_decide_alike(search, undisturbed, tmp_path):
-    """Two workers of one launch, as threads: each run once, each rung decided once."""
-    sweep_json.claim(search, tmp_path)
-    launch = runner.begin(plan.plan(search), tmp_path, search)
-    problems: list[list[str]] = []
-    threads = [
-        threading.Thread(target=lambda: problems.append(runner.work(tmp_path, launch)))
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not any(thread.is_alive() for thread in threads)
-    assert sum(map(len, problems)) == 1, problems
-    assert numbers(runner.write_table(tmp_path, [])) == numbers(undisturbed[1].results)
-    decisions = [sorted((f / "halving").glob("*.json")) for f in (tmp_path, undisturbed[0])]
+    """Two workers of one launch: each run once, each rung decided once."""
+    workdir = launched.begin(search, tmp_path / "w")
+    assert launchers.launch(search, workdir, "launch", 2) == []
+    assert numbers(runner.write_table(workdir, [])) == numbers(undisturbed[1].results)
+    decisions = [sorted((f / "halving").glob("*.json")) for f in (workdir, undisturbed[0])]
     assert [p.read_text() for p in decisions[0]] == [p.read_text() for p in decisions[1]]
     assert [p.name[-7:] for p in decisions[0]] == ["-0.json", "-1.json"]
 
