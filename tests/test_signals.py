@@ -10,7 +10,15 @@ import pytest
 from scaling import signals
 
 
-def test_echoes_are_one_signal_and_a_later_one_acts_at_once(monkeypatch):
+@pytest.fixture
+def interrupting():
+    """SIGINT as Python begins with, whatever a test before, or the test's runner, made of it."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
+def test_echoes_are_one_signal_and_a_later_one_acts_at_once(monkeypatch, interrupting):
     monkeypatch.setattr(signals, "ONE_SIGNAL_SECONDS", 0.2)
     echoed = False
     with pytest.raises(KeyboardInterrupt), signals.StopSignal().listening() as stop:
