@@ -84,14 +84,13 @@ def check(
         machine.start_jax(config.parallel.cpu_devices)
         rate = price * machine.device_count() / 3600 if allowed.kind == "money" else 1.0
         show = units.duration if allowed.kind == "seconds" else lambda x: f"{x:,.2f}"
-        each = {}
+        each, seconds = {}, 0.0
         if left:
             cost = cost or cost_lib.forecast(config, runs, now)
             each = {k: rate * s for k, s in cost.run_seconds.items()}
-            per_flop = cost.seconds / now.left if now.left else _seconds_per_flop(workdir)
-            total = rate * (cost.seconds + more * per_flop)
-        else:
-            total = rate * more * _seconds_per_flop(workdir)
+            seconds = cost.seconds
+        per_flop = seconds / now.left if now.left else _seconds_per_flop(workdir)
+        total = rate * (seconds + more * per_flop)
     if total <= allowed.value:
         return
     if not left:

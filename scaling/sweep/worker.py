@@ -84,7 +84,6 @@ class Worker:
         number = {id(job): k for k, job in enumerate(jobs)}
         left = list(jobs)
         remote.insist(self.place.push_ended)
-        remote.insist(self.place.pull_results)
         self.problems += [
             f"{part.run_id}: failed in this launch before; another `scaling sweep` tries it again"
             for job in jobs
