@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 NAME = "chinchilla"
 LEVELS = ("e", "a", "b", "alpha", "beta")  # the order in which the package unpacks a start

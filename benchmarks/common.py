@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling import files, huge_pages, machine
+from scaling.utils import files, huge_pages, machine
 
 
 def write_report(path: str, report: dict[str, Any], table: Sequence[str] = ()) -> None:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
-from scaling import accounting, compiled, footprint, optim, step
-from scaling import config as config_lib
+from scaling import accounting
+from scaling.config import load as config_lib
+from scaling.programs import ahead_of_time, optim, train_step
+from scaling.programs import memory as footprint
 
 STEPS = 8  # of one dispatch, at most
 TURN = 0.4  # seconds of one, at least
@@ -45,8 +47,8 @@ class Program:
 
 def build(config) -> Program:
     """Compile a program and train its first steps."""
-    programs = step.programs(config)
-    arguments = compiled.arguments(config, programs)
+    programs = train_step.programs(config)
+    arguments = ahead_of_time.arguments(config, programs)
     lowered = programs.jitted.lower(*arguments)
     start, cpu = time.perf_counter(), time.process_time()
     memory = lowered.compile().memory_analysis()

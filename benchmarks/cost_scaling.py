@@ -6,7 +6,7 @@ From the size S one of them is varied at a time, depth also with scanned layers.
 compile (no cache), seconds of a step in rounds that take turns (of the clock, and of CPU), bytes of its
 arguments and temporaries as compiled. Fitted is the slope of log cost on log size with its standard error;
 beside it stands the slope that counting alone gives over the same points: operations of the program for
-compile time, FLOPs for the step, bytes by shapes (scaling/footprint.py) for memory. The trade of
+compile time, FLOPs for the step, bytes by shapes (scaling/programs/memory.py) for memory. The trade of
 remat at S follows. Writes the points (.csv, .svg, .png) and results/bench/cost_scaling.json and .txt.
 """
 
@@ -24,9 +24,10 @@ from benchmarks.common import write_report
 from benchmarks.cost_programs import STEPS, Program, build
 from benchmarks.peers.ours import config_of
 from benchmarks.sizes import SIZES
-from scaling import huge_pages, machine, step
+from scaling.programs import train_step
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
+from scaling.utils import huge_pages, machine
 
 BASE = SIZES["S"]
 MULTIPLES = (0.25, 0.5, 1, 2, 4)  # of S
@@ -73,7 +74,7 @@ def measured(wanted: dict[Key, dict[str, Any]], rounds: int) -> dict[Key, dict[s
     key_of = {}
     for key, values in wanted.items():
         config = config_of("S", **values, **{"train.steps_per_dispatch": STEPS})
-        key_of[key] = step.program_key(config)
+        key_of[key] = train_step.program_key(config)
         if key_of[key] not in programs:
             programs[key_of[key]] = build(config)
             seconds = programs[key_of[key]].row["compile_wall"]

@@ -14,8 +14,9 @@ import sys
 import numpy as np
 
 from benchmarks import common
-from scaling import laws, machine
+from scaling.laws import api as laws
 from scaling.laws.table import make_table
+from scaling.utils import machine
 
 A, B, E, ALPHA, BETA = 478.0, 2143.0, 1.82, 0.347, 0.367
 

@@ -20,8 +20,9 @@ import numpy as np
 from benchmarks import common
 from benchmarks.peers.ours import config_of
 from benchmarks.sizes import SIZES
-from scaling import huge_pages, machine, optim, step
 from scaling.data import pipeline, prepare
+from scaling.programs import optim, train_step
+from scaling.utils import huge_pages, machine
 
 TURN = 2.0  # seconds, at least
 RESUMED = (10, 10**6)  # steps
@@ -40,7 +41,7 @@ def source_of(config) -> pipeline.Dispatches:
 
 def measure(config, rounds: int) -> dict[str, float]:
     """Milliseconds per step by kind of batch, and real over constant."""
-    programs, source = step.programs(config), source_of(config)
+    programs, source = train_step.programs(config), source_of(config)
     K = config.train.steps_per_dispatch
     stream = pipeline.iterate(source, 0, config.data.prefetch)
     hyper = {k: np.float32(v) for k, v in optim.hyperparameters(config).items()}

@@ -23,9 +23,10 @@ import sys
 import numpy as np
 
 from benchmarks import common
-from scaling import laws, machine
+from scaling.laws import api as laws
 from scaling.laws import design
 from scaling.laws.table import make_table
+from scaling.utils import machine
 
 DEAREST = 3e20
 TARGETS = (10, 100)
@@ -114,7 +115,7 @@ def joint(first, second):
 def designed(law, p, total: float, runs: int, rounds: int, careful: bool, noise: float, rng, seed):
     """The table that the designer's runs give."""
     targets = [design.Target(DEAREST * t) for t in TARGETS]
-    belief = design.Belief.published(flops=DEAREST / 3, seed=seed)
+    belief = design.Prior.published(flops=DEAREST / 3, seed=seed)
     shares = [(1.0, 1.0)] if rounds == 1 else [FIRST, (1.0, 1.0)]
     table, made = None, []
     for of_runs, of_flops in shares:
@@ -139,7 +140,7 @@ def designed(law, p, total: float, runs: int, rounds: int, careful: bool, noise:
                 careful = True  # the form is wrong over so wide a range: go on in a narrow one
                 table = table.rows(design.inside(table, DEAREST))
             else:
-                belief = design.Belief.of(first)
+                belief = design.Prior.of(first)
     assert spent_on(made) <= total * (1 + 1e-9) and sum(len(t) for t in made) <= runs
     return table.rows(design.inside(table, DEAREST)) if careful else table
 
@@ -161,7 +162,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     machine.enable_compilation_cache()
     rng = np.random.default_rng(0)
-    truths = np.concatenate([design.Belief.published(seed=1000 + s).params_SP for s in range(20)])
+    truths = np.concatenate([design.Prior.published(seed=1000 + s).params_SP for s in range(20)])
 
     def compare(law, p, seed):
         """Widths `[2, T]` (grid, design), log errors alike, whether the design's interval holds the truth."""

@@ -22,10 +22,10 @@ import numpy as np
 from scipy.optimize import minimize
 
 from benchmarks import chinchilla_package, common
-from scaling.errors import EXIT_BAD_INPUT, UserError
 from scaling.laws.bootstrap import resample_counts
-from scaling.laws.forms import CHINCHILLA
-from scaling.laws.solve import minimise
+from scaling.laws.forms.registry import CHINCHILLA
+from scaling.laws.newton import minimise
+from scaling.utils.errors import EXIT_BAD_INPUT, UserError
 
 DELTA = 1e-3
 GRID = (range(0, 26, 5), range(0, 26, 5), (-1, -0.5, 0, 0.5, 1), *((0, 0.5, 1, 1.5, 2),) * 2)

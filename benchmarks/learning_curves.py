@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import common
-from scaling import laws, machine
+from scaling.laws import api as laws
 from scaling.laws.table import Table, make_table
+from scaling.utils import machine
 
 Name = tuple[str, str, str]
 

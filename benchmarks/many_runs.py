@@ -22,11 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from scaling import cli, fields, machine, results, run_spec
-from scaling import config as config_lib
-from scaling.sweep import jobs, plan, progress, runner, sweep_json
-from scaling.sweep.claims import Claims
-from scaling.sweep.worker import Worker
+from scaling import cli, results
+from scaling.config import load as config_lib
+from scaling.fields import registry as fields
+from scaling.sweep.execute import jobs, progress, runner
+from scaling.sweep.execute.worker import Worker
+from scaling.sweep.plan import planner
+from scaling.sweep.shared import sweep_json
+from scaling.sweep.shared.claims import Claims
+from scaling.training import spec as run_spec
+from scaling.utils import machine
 
 MINI = str(Path(__file__).resolve().parent.parent / "configs" / "mini.py")
 LENGTHS = tuple(128 * (96 + 8 * i) for i in range(10))
@@ -48,9 +53,9 @@ def flags(runs: int) -> list[str]:
 def steps(runs: int, workdir: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """(what is done, call that does it); each is to be called before the next is asked for."""
     config = config_lib.load(MINI, flags(runs)[1:])
-    planned = plan.plan(config)
+    planned = planner.plan(config)
     command = [*flags(runs), f"--workdir={workdir}"]
-    yield "plan", lambda: plan.plan(config)
+    yield "plan", lambda: planner.plan(config)
     yield "make jobs", lambda: jobs.jobs(jobs.parts(planned, True), 1)
 
     found = jobs.jobs(jobs.parts(planned, True), 1)
@@ -72,7 +77,7 @@ def steps(runs: int, workdir: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "list the claims", claims.holders
 
 
-def _finish(planned: list[plan.PlannedRun], spec: run_spec.RunSpec, workdir: Path) -> None:
+def _finish(planned: list[planner.PlannedRun], spec: run_spec.RunSpec, workdir: Path) -> None:
     """A result for every run, like that of the first."""
     row = run_spec.describe(spec, fields.of("language").prepare(spec.config))
     row = dataclasses.replace(row, status="done", loss=2.0, train_loss=2.0)

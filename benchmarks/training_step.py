@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks.common import write_report
 from benchmarks.sizes import SIZES
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 WAYS = {  # name -> (module, mode)
     "scaling": ("ours", ""),
@@ -163,7 +163,8 @@ def corpus() -> Iterator[Path]:
 def measure(size: str, ways: list[str], args, tokens: Path) -> dict[str, Any]:
     """Rows of one size: way -> tokens per second, our ratio to it, share of the peak, memory."""
     from benchmarks.peers.ours import config_of
-    from scaling import accounting, machine
+    from scaling import accounting
+    from scaling.utils import machine
 
     python = {way: args.torch_python if "torch" in way else sys.executable for way in ways}
     speeds: dict[str, list[float]] = {way: [] for way in ways}

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib import ticker
 
-from scaling import collectives, machine
-from scaling import config as config_lib
+from scaling.config import load as config_lib
+from scaling.parallel import collectives
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part
+from scaling.utils import machine
 
 COUNTS = (1, 2, 4, 8, 64, 256)
 PER_DEVICE = 2  # sequences
@@ -51,7 +52,7 @@ HELD = {  # column -> title, label of its axis
 
 def rows(devices: int) -> list[dict[str, float | str]]:
     """One row per strategy, of a process that has so many devices."""
-    from scaling import compiled, footprint, step
+    from scaling.programs import ahead_of_time, memory, train_step
 
     found = []
     for name, sizes in STRATEGIES.items():
@@ -59,13 +60,13 @@ def rows(devices: int) -> list[dict[str, float | str]]:
         config = config_lib.with_values(
             config_lib.load("configs/base.py"), MODEL | batch | sizes(devices)
         )
-        program = compiled.compiled(config)
+        program = ahead_of_time.compiled(config)
         row: dict[str, float | str] = {
             "series": name,
             "devices": devices,
             "flops_exact": program.flops,
             "flops_compiled": program.flops_compiled or float("nan"),
-            "state_bytes": footprint.shard_bytes(step.programs(config).state_like),
+            "state_bytes": memory.shard_bytes(train_step.programs(config).state_like),
             "temporary_bytes": program.temporary,
         }
         for kind in collectives.KINDS:
@@ -114,9 +115,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--devices", type=int, default=0, help="print this number's rows as JSON")
     args = parser.parse_args(argv)
     if args.devices:
-        from scaling import plan_compiled
+        from scaling.commands import plan_compile
 
-        plan_compiled.simulate(args.devices)
+        plan_compile.simulate(args.devices)
         print(json.dumps(rows(args.devices)))
         return 0
     found = []
@@ -133,7 +134,7 @@ def main(argv: list[str]) -> int:
     caption = (
         f"{PER_DEVICE} sequences of {MODEL['data.seq_len']} tokens per device, width {MODEL['model.width']}, "
         f"depth {MODEL['model.depth']}, float32; compiled by the CPU backend for simulated devices, not run; bytes "
-        f"by the ring model of scaling/collectives.py. {machine.versions()}; commit {machine.commit()}."
+        f"by the ring model of scaling/parallel/collectives.py. {machine.versions()}; commit {machine.commit()}."
     )
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     print(f"written to {Picture(columns, draw).write(Path(args.out), caption)}")

@@ -8,7 +8,7 @@ judged at another's rate; where that is the lowest or the highest of them the ta
 """
 
 from configs import quickstart, vision_quickstart
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 
 def transformer(c):

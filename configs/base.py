@@ -88,7 +88,7 @@ def get_config() -> ConfigDict:
     c.data.drop_items = 0.0  # recommend: probability that an item of a sequence is hidden
 
     c.optim = ConfigDict()
-    c.optim.name = "adamw"  # adamw | lion | adafactor | muon | sgd, see scaling/optim.py
+    c.optim.name = "adamw"  # adamw | lion | adafactor | muon | sgd, see scaling/programs/optim.py
     c.optim.lr = 3e-3  # peak learning rate
     c.optim.beta1 = 0.9  # adamw, lion, muon's Adam: first moment decay
     c.optim.beta2 = 0.95  # adamw, lion, muon's Adam: second moment decay
@@ -123,13 +123,13 @@ def get_config() -> ConfigDict:
 
     c.parallel = ConfigDict()
     c.parallel.cpu_devices = 2  # devices a CPU host is presented as, each with a share of the batch
-    # sizes of the mesh axes, see scaling/mesh.py; one may be -1 = all remaining devices
+    # sizes of the mesh axes, see scaling/parallel/mesh.py; one may be -1 = all remaining devices
     c.parallel.replica = 1  # repeats the rest, over groups of hosts that a slower network joins
     c.parallel.data = -1  # splits the batch
     c.parallel.fsdp = 1  # splits the batch, and parameters and optimizer state by model width
     c.parallel.sequence = 1  # splits the positions of a sequence
     c.parallel.tensor = 1  # splits heads, MLP and vocabulary
-    c.parallel.rules = ()  # other rules than scaling/sharding.py's: ((logical axis, mesh axis or ""), ...)
+    c.parallel.rules = ()  # other rules than scaling/parallel/sharding.py's: ((logical axis, mesh axis or ""), ...)
     c.parallel.latency_hiding = "auto"  # auto | none: collectives run beside computation
     c.parallel.device_memory_gb = 0.0  # a run that needs more is refused; 0 = as the device says
 
@@ -139,7 +139,7 @@ def get_config() -> ConfigDict:
     c.checkpoint.asynchronous = True  # files are written beside training; False waits for them
 
     c.sweep = ConfigDict()
-    # none | compute | params | data | ladder | hyper | grid | random | design, see scaling/sweep/kinds.py
+    # none | compute | params | data | ladder | hyper | grid | random | design, see scaling/sweep/plan/kinds.py
     c.sweep.kind = "none"  # which sweep the section describes; none = a single run
     c.sweep.budgets = (1e11,)  # compute: training FLOPs per run, by the convention below
     c.sweep.flops = "exact"  # convention of the budgets, see scaling/accounting.py

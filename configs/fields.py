@@ -7,7 +7,7 @@ in configs/sweeps.py.
 """
 
 from configs import recommend_quickstart, speech_quickstart, vision_quickstart
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 FIELDS = {
     "vision": vision_quickstart,

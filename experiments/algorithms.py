@@ -23,10 +23,11 @@ import numpy as np
 
 from configs import algorithms
 from experiments import common
-from scaling import cli, files, machine, results
-from scaling import config as config_lib
-from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
-from scaling.sweep import plan
+from scaling import cli, results
+from scaling.config import load as config_lib
+from scaling.sweep.plan import planner
+from scaling.utils import files, machine
+from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
 
 COLUMNS = (
     "n_params",
@@ -151,7 +152,7 @@ def main(argv: list[str]) -> int:
         for family in algorithms.QUESTIONS[args.question][1]:
             config = config_lib.load(f"configs/algorithms.py:{args.question}.{family}", overrides)
             machine.start_jax(config.parallel.cpu_devices)
-            rows = common.train_all(plan.plan(config), config, workdir / family)
+            rows = common.train_all(planner.plan(config), config, workdir / family)
             complete &= all(row.status == "done" for row in rows)
             families[family], ends = best_of_rates(rows)
             if any(ends):

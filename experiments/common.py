@@ -12,11 +12,13 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from scaling import cli, files, machine, results
-from scaling import config as config_lib
-from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
-from scaling.sweep import runner, sweep_json
-from scaling.sweep.plan import PlannedRun
+from scaling import cli, results
+from scaling.config import load as config_lib
+from scaling.sweep.execute import runner
+from scaling.sweep.plan.planner import PlannedRun
+from scaling.sweep.shared import sweep_json
+from scaling.utils import files, machine
+from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
 
 
 def add_flags(parser: argparse.ArgumentParser, *, config: str, workdir: str) -> None:

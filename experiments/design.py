@@ -20,15 +20,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import common
-from scaling import config as config_lib
-from scaling import curves, files, laws, results
-from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
-from scaling.kinds import registry
-from scaling.kinds.entry import Analysis, Curve
+from scaling import results
+from scaling.analysis import compute, registry
+from scaling.analysis.saved_curve import Analysis, SavedCurve
+from scaling.config import load as config_lib
+from scaling.laws import api as laws
 from scaling.laws.frontier import cost_per_token, frontier
 from scaling.report import rounds
 from scaling.results import RunResult
-from scaling.sweep import plan
+from scaling.sweep.plan import planner
+from scaling.utils import files
+from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
 
 RATIOS = (5.0, 1000.0)  # tokens per parameter that proposals may have
 SEEDS = 1000  # between the seeds of two rounds, so that a run proposed again is a repetition
@@ -79,7 +81,7 @@ def _run(args, config: ConfigDict, command: str) -> int:
                     "sweep.seeds": (SEEDS * number,),
                 },
             )
-        new = common.train_all(plan.plan(asked), asked, folder)
+        new = common.train_all(planner.plan(asked), asked, folder)
         rows += [r for r in new if r.run_id not in {known.run_id for known in rows}]
         history.append(_forecast(rows, config, args.at, number))
         print(_line(history[-1], args.at))
@@ -95,7 +97,7 @@ def _run(args, config: ConfigDict, command: str) -> int:
 
 def _fit(rows: list[RunResult], config: ConfigDict) -> laws.Fit:
     return laws.fit_chinchilla(
-        curves.sweep_table(rows, config, config.laws.min_steps),
+        compute.sweep_table(rows, config, config.laws.min_steps),
         delta=config.laws.huber_delta,
         bootstrap=config.laws.bootstrap,
         confidence=config.laws.confidence,
@@ -104,9 +106,9 @@ def _fit(rows: list[RunResult], config: ConfigDict) -> laws.Fit:
 
 def _propose(rows: list[RunResult], config: ConfigDict, args, path: Path) -> None:
     """Write the next round as a CSV of n_params, tokens and FLOPs, as `scaling design` does."""
-    table = curves.sweep_table(rows, config, config.laws.min_steps)
+    table = compute.sweep_table(rows, config, config.laws.min_steps)
     found = laws.propose(
-        [laws.Belief.of(_fit(rows, config))],
+        [laws.Prior.of(_fit(rows, config))],
         [laws.Target(args.at)],
         done=table,
         total_flops=args.round_flops,
@@ -127,7 +129,7 @@ def _propose(rows: list[RunResult], config: ConfigDict, args, path: Path) -> Non
 
 def _forecast(rows: list[RunResult], config: ConfigDict, at: float, number: int) -> dict[str, Any]:
     """The law's loss at the target after this round, and what all rounds have cost."""
-    table = curves.sweep_table(rows, config, config.laws.min_steps)
+    table = compute.sweep_table(rows, config, config.laws.min_steps)
     (best,) = frontier(_fit(rows, config), table, [at])
     return {
         "round": number,
@@ -154,7 +156,7 @@ def _with_rounds(found: Analysis, history, at: float, config: ConfigDict) -> Ana
             {**h, "loss": h["loss"].as_dict(), "n_params": h["n_params"].as_dict()} for h in history
         ],
     }
-    curve = Curve(law, rounds.picture(history, at, config.laws.confidence))
+    curve = SavedCurve(law, rounds.picture(history, at, config.laws.confidence))
     return dataclasses.replace(found, curves={**found.curves, "design_rounds": curve})
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from scaling import config as config_lib
-from scaling import machine
+from scaling.config import load as config_lib
 from scaling.report import style
 from scaling.report.picture import Columns, Picture
+from scaling.utils import machine
 
 DEVICES = 8
 STRATEGIES = {
@@ -40,7 +40,7 @@ def layouts() -> Columns:
     """A row per strategy, array and device: the rectangle [top, bottom) x [left, right) that the device holds."""
     from jax.sharding import NamedSharding
 
-    from scaling import mesh, sharding
+    from scaling.parallel import mesh, sharding
 
     base, rows = config_lib.base_config(), []
     columns = ("series", "array", "device", "top", "bottom", "left", "right")

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments import common
-from scaling import files, laws, results
-from scaling.errors import EXIT_BAD_INPUT, UserError
-from scaling.laws.tuned import tuned
-from scaling.sweep import ladder, plan
+from scaling import results
+from scaling.laws import api as laws
+from scaling.laws.lr_batch_optima import tuned
+from scaling.sweep.plan import ladder, planner
+from scaling.utils import files
+from scaling.utils.errors import EXIT_BAD_INPUT, UserError
 
 WIDTHS = (8, 16, 24, 32, 48, 64)
 BUDGETS = (3e10, 3e11)
@@ -31,12 +33,12 @@ CONFIDENCE = 0.9
 RATES = (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 1.28e-1)
 
 
-def planned(config, widths, budgets, rates) -> list[plan.PlannedRun]:
+def planned(config, widths, budgets, rates) -> list[planner.PlannedRun]:
     """Sizes x budgets x learning rates."""
-    from scaling import config as config_lib
+    from scaling.config import load as config_lib
 
     return [
-        plan.at_budget(
+        planner.at_budget(
             config_lib.with_values(
                 config, {"sweep.lr_coefficient": lr, "sweep.lr_n_exponent": 0.0}
             ),

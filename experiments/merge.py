@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments import common
-from scaling import files, results
-from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
-from scaling.flat import view
-from scaling.sweep import plan
+from scaling import results
+from scaling.config.flat_dict import view
+from scaling.sweep.plan import planner
+from scaling.utils import files
+from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
 
 
 def way(values: Mapping[str, Any]) -> str:
@@ -36,7 +37,7 @@ def way(values: Mapping[str, Any]) -> str:
 
 
 def gaps(
-    rows: Sequence[results.RunResult], planned: Mapping[str, plan.PlannedRun]
+    rows: Sequence[results.RunResult], planned: Mapping[str, planner.PlannedRun]
 ) -> list[dict[str, Any]]:
     """Of each size, length and way to merge: the mean gap over seeds, its standard error, and what it cost."""
     # (n_params, tokens, way) -> seed -> (loss, FLOPs spent)
@@ -102,7 +103,7 @@ def main(argv: list[str]) -> int:
     args, overrides = parser.parse_known_args(argv)
     try:
         config = common.load(args, overrides)
-        planned = {run.run_id: run for run in plan.plan(config)}
+        planned = {run.run_id: run for run in planner.plan(config)}
         ways = {way(run.values) for run in planned.values()}
         if "decay" not in ways or len(ways) < 2:
             raise UserError(

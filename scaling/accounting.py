@@ -28,8 +28,8 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from scaling.errors import UserError
-from scaling.limits import LABELLED
+from scaling.config.constraints import LABELLED
+from scaling.utils.errors import UserError
 
 # Training FLOPs per token by convention.
 # N with k of a layer's E experts, as FLOPs are.

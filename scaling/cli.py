@@ -11,8 +11,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from scaling import flags, huge_pages, limits, plan_flags, units
-from scaling.errors import (
+from scaling.commands import plan_flags, table_flags
+from scaling.config import constraints
+from scaling.utils import huge_pages, units
+from scaling.utils.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCOMPLETE,
     EXIT_PREEMPTED,
@@ -70,50 +72,51 @@ def _run(argv: list[str]) -> int:
     overrides = [a for a in argv if a.startswith("--config.")]
     rest = [a for a in argv if not a.startswith("--config.")]
     args = _parser().parse_args(rest)
-    flags.check(args)
+    table_flags.check(args)
     _check_uses(args, overrides)
     if args.command == "fit" and args.table:
-        from scaling import fit_table
+        from scaling.commands import fit
 
-        return fit_table.run(args)
+        return fit.run(args)
     if args.command == "conventions":
         return _conventions(args, overrides)
     if args.command == "gain":
-        from scaling import gain_table
+        from scaling.commands import gain
 
-        return gain_table.run(args)
+        return gain.run(args)
     if args.command == "design":
-        from scaling import design_table
+        from scaling.commands import design
 
-        return design_table.run(args)
+        return design.run(args)
     if args.command == "work":
-        from scaling.sweep import runner
+        from scaling.sweep.execute import runner
 
         with _workdir(args) as workdir:
-            return _problems(runner.work(workdir, args.launch, flags.place(args)))
-    from scaling import config as config_lib
+            return _problems(runner.work(workdir, args.launch, table_flags.place(args)))
+    from scaling.config import load as config_lib
 
     stored = args.command in ("status", "report") and not args.config
     config = None if stored else config_lib.load(args.config, overrides)
     if args.command == "status":
-        from scaling import status
+        from scaling.commands import status
 
         with _workdir(args) as workdir:
             return status.run(args, config, workdir)
     if args.command == "plan":
-        from scaling import plan_table
+        from scaling.commands import plan as plan_table
 
         with _workdir(args) if args.workdir else contextlib.nullcontext() as workdir:
             return plan_table.run(args, config, workdir)
     if args.command in ("train", "sweep"):
-        from scaling import distributed
+        from scaling.parallel import multiprocess
 
-        distributed.start(flags.place(args), config)
+        multiprocess.start(table_flags.place(args), config)
     with _workdir(args) as workdir:
         if getattr(args, "budget", ""):
-            from scaling import budget, distributed
+            from scaling.parallel import multiprocess
+            from scaling.study import budget
 
-            if distributed.count() > 1:
+            if multiprocess.count() > 1:
                 raise UserError(
                     "--budget is measured by one process; give it to `scaling plan`, and leave it out here"
                 )
@@ -121,7 +124,7 @@ def _run(argv: list[str]) -> int:
         if getattr(args, "print_commands", False):
             return _print_commands(config, workdir)
         if args.command == "train":
-            return _train(config, workdir, flags.traced_dispatches(args))
+            return _train(config, workdir, table_flags.traced_dispatches(args))
         return _commands()[args.command](config, workdir)
 
 
@@ -154,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, help_text in COMMANDS.items():
         sub = commands.add_parser(name, help=help_text, description=help_text)
         if name in ("gain", "design"):
-            (flags.gain if name == "gain" else flags.design)(sub)
+            (table_flags.gain if name == "gain" else table_flags.design)(sub)
             continue
         if name != "work":  # which goes by the launch's own
             sub.add_argument(
@@ -169,40 +172,40 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--launch", default="by-hand", help="which launch's settings to use")
         if name == "fit":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
-            flags.fit(sub)
+            table_flags.fit(sub)
         if name in ("train", "sweep", "work"):
-            flags.processes(sub)
+            table_flags.processes(sub)
         if name == "train":
-            flags.train(sub)
+            table_flags.train(sub)
         if name in ("plan", "sweep", "curves"):
-            flags.budget(sub)
+            table_flags.budget(sub)
         if name == "plan":
             plan_flags.add(sub)
         if name == "sweep":
-            flags.sweep(sub)
+            table_flags.sweep(sub)
         if name == "status":
-            flags.status(sub)
+            table_flags.status(sub)
         if name == "conventions":
             sub.add_argument("table", nargs="?", default="", help="a CSV from elsewhere")
-            flags.conventions(sub)
+            table_flags.conventions(sub)
     return parser
 
 
 @contextlib.contextmanager
 def _workdir(args) -> Iterator[Path]:
     """The folder to work in: of a URL its scratch folder, fetched before and pushed after the command."""
-    from scaling.sweep import remote
+    from scaling.sweep.shared import workdir_url
 
     if not args.workdir:
         raise UserError("--workdir is missing; name a folder for the results, or s3:// or gs://")
-    place = remote.open_workdir(
+    place = workdir_url.open_workdir(
         args.workdir, create=args.command in ("plan", "train", "sweep", "curves")
     )
-    remote.insist(place.pull_results)
+    workdir_url.retry(place.pull_results)
     try:
         yield place.path
         if args.command not in ("work", "status", "report"):
-            remote.insist(place.push_table)
+            workdir_url.retry(place.push_table)
     except UserError as error:
         named = str(error).replace(f"--workdir={place.path}", f"--workdir={place.name}")
         raise UserError(named) from error
@@ -219,44 +222,45 @@ def _commands():
 
 
 def _start_jax(config) -> None:
-    from scaling import machine
+    from scaling.utils import machine
 
     machine.start_jax(config.parallel.cpu_devices)
 
 
 def _train(config, workdir: Path, trace: int) -> int:
-    from scaling import distributed, profile, train
-    from scaling.sweep import remote
+    from scaling.parallel import multiprocess
+    from scaling.sweep.shared import workdir_url
+    from scaling.training import loop, profiler
 
     _start_jax(config)
-    place, folder = remote.open_workdir(workdir), workdir / "runs" / train.run_id(config)
-    if distributed.count() > 1 and remote.is_remote(place.name):
+    place, folder = workdir_url.open_workdir(workdir), workdir / "runs" / loop.run_id(config)
+    if multiprocess.count() > 1 and workdir_url.is_remote(place.name):
         raise UserError(f"--workdir={place.name}: several processes need a folder that all mount")
-    remote.insist(place.pull, folder)
+    workdir_url.retry(place.pull, folder)
     if trace:
-        profile.check(config, folder, trace)
+        profiler.check(config, folder, trace)
     try:
-        result = train.train_run(
+        result = loop.train_run(
             config,
             folder,
-            before_writing=lambda: remote.push_along(place, [folder]),
+            before_writing=lambda: workdir_url.push_along(place, [folder]),
             trace=trace,
         )
     finally:
-        remote.insist(place.push, folder)
-    if not distributed.writer():
+        workdir_url.retry(place.push, folder)
+    if not multiprocess.writer():
         return 0 if result.status == "done" else EXIT_INCOMPLETE
     if result.status != "done":
         print(f"error: {result.run_id} {result.status}: {result.reason}", file=sys.stderr)
         return EXIT_INCOMPLETE
     print(_in_words(result))
     if trace:
-        print(profile.found(folder))
+        print(profiler.found(folder))
     return 0
 
 
 def _in_words(result) -> str:
-    target = limits.UNITS[result.field].removesuffix("s")
+    target = constraints.UNITS[result.field].removesuffix("s")
     bits = "" if result.bits_per_byte is None else f"{result.bits_per_byte:.4f} bits per byte, "
     accuracy = result.metrics.get("accuracy")
     right = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
@@ -268,25 +272,29 @@ def _in_words(result) -> str:
 
 
 def _trained(config, workdir: Path):
-    from scaling import distributed
-    from scaling.sweep import plan, runner, sweep_json
+    from scaling.parallel import multiprocess
+    from scaling.sweep.execute import runner
+    from scaling.sweep.plan import planner
+    from scaling.sweep.shared import sweep_json
 
-    runs = plan.plan(config)
+    runs = planner.plan(config)
     _start_jax(config)
-    with distributed.together():
+    with multiprocess.raise_on_all():
         sweep_json.claim(config, workdir)
     return runner.sweep(runs, workdir, config=config)
 
 
 def _print_commands(config, workdir: Path) -> int:
-    from scaling import config as config_lib
-    from scaling.sweep import plan, remote, runner, sweep_json
+    from scaling.config import load as config_lib
+    from scaling.sweep.execute import runner
     from scaling.sweep.launchers import tpu
+    from scaling.sweep.plan import planner
+    from scaling.sweep.shared import sweep_json, workdir_url
 
-    runs = plan.plan(config)
+    runs = planner.plan(config)
     sweep_json.claim(config, workdir)
-    name = remote.open_workdir(workdir).name
-    shared = name if remote.is_remote(name) else str(workdir.absolute())
+    name = workdir_url.open_workdir(workdir).name
+    shared = name if workdir_url.is_remote(name) else str(workdir.absolute())
     # what suits this machine is not measured for others: packs are as the config says, else none
     there = config_lib.with_values(config, {"launch.pack": config.launch.pack or 1})
     for line in tpu.commands(shared, runner.begin(runs, workdir, there)):
@@ -295,13 +303,13 @@ def _print_commands(config, workdir: Path) -> int:
 
 
 def _sweep(config, workdir: Path) -> int:
-    from scaling import distributed
+    from scaling.parallel import multiprocess
 
     outcome = _trained(config, workdir)
-    from scaling.sweep import remote
+    from scaling.sweep.shared import workdir_url
 
-    if distributed.writer():
-        print(f"{len(outcome.results)} runs in {remote.open_workdir(workdir).name}/runs.csv")
+    if multiprocess.writer():
+        print(f"{len(outcome.results)} runs in {workdir_url.open_workdir(workdir).name}/runs.csv")
     return _problems(outcome.problems)
 
 
@@ -312,21 +320,21 @@ def _problems(problems: list[str]) -> int:
 
 
 def _fit(config, workdir: Path) -> int:
-    from scaling import study
+    from scaling.study import pipeline
 
     problems: list[str] = []
-    done = study.fit_and_write(config, workdir, problems)
-    study.show(done)
+    done = pipeline.fit_and_write(config, workdir, problems)
+    pipeline.show(done)
     return _problems(problems)
 
 
 def _conventions(args, overrides: list[str]) -> int:
-    from scaling import compare_conventions
-    from scaling import config as config_lib
-    from scaling.sweep import sweep_json
+    from scaling.commands import conventions
+    from scaling.config import load as config_lib
+    from scaling.sweep.shared import sweep_json
 
     if args.table:
-        return compare_conventions.of_table(args)
+        return conventions.of_table(args)
     problems: list[str] = []
     with _workdir(args) as workdir:
         if args.config or overrides:
@@ -334,36 +342,36 @@ def _conventions(args, overrides: list[str]) -> int:
             sweep_json.require(config, workdir)
         else:
             config = sweep_json.read(workdir)
-        compare_conventions.of_study(config, workdir, args, problems)
+        conventions.of_study(config, workdir, args, problems)
     return _problems(problems)
 
 
 def _holdout(config, workdir: Path) -> int:
-    from scaling import study
+    from scaling.study import pipeline
 
     _start_jax(config)
     problems: list[str] = []
-    study.hold_out(config, workdir, problems)
-    study.show(study.fit_and_write(config, workdir, problems))
+    pipeline.hold_out(config, workdir, problems)
+    pipeline.show(pipeline.fit_and_write(config, workdir, problems))
     return _problems(problems)
 
 
 def _curves(config, workdir: Path) -> int:
-    from scaling import study
+    from scaling.study import pipeline
 
     outcome = _trained(config, workdir)
     problems = list(outcome.problems)
-    if config.laws.holdout_factor and study.has_forecast(config):
-        study.hold_out(config, workdir, problems)
+    if config.laws.holdout_factor and pipeline.has_forecast(config):
+        pipeline.hold_out(config, workdir, problems)
     elif config.laws.holdout_factor:
-        print(study.no_forecast(config))
-    study.show(study.fit_and_write(config, workdir, problems))
+        print(pipeline.no_forecast(config))
+    pipeline.show(pipeline.fit_and_write(config, workdir, problems))
     return _problems(problems)
 
 
 def _report(config, workdir: Path) -> int:
-    from scaling.report import stored
+    from scaling.report import saved_summary
 
-    for line in stored.summary(workdir):
+    for line in saved_summary.summary(workdir):
         print(line)
     return 0

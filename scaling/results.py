@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaling import files
-from scaling.errors import UserError
-from scaling.schema import SCHEMA, refuse_newer
+from scaling.utils import files
+from scaling.utils.errors import UserError
+from scaling.utils.file_version import SCHEMA, refuse_newer
 
 log = logging.getLogger("scaling")
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared" / "data"
+from tests.common import ROOT, run_cli, run_python
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["SCALING_CACHE"] = str(folder)
-    from scaling import machine
+    from scaling.utils import machine
 
     machine.start_jax(2)
     return folder
@@ -27,7 +24,7 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture
 def config():
     """A checked config of one tiny run."""
-    from scaling import config as config_lib
+    from scaling.config import load as config_lib
 
     return config_lib.with_values(
         config_lib.load(str(ROOT / "configs" / "mini.py")),
@@ -58,30 +55,6 @@ def eight(cache) -> dict:
     done = run_python("from tests import compiled_on_eight; compiled_on_eight.main()")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-def run_cli(*args: str, timeout: float = 400, env: dict | None = None):
-    """`python -m scaling ...` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "scaling", *args],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, **(env or {})},
-    )
-
-
-def run_python(code: str, *args: str, timeout: float = 300, env: dict | None = None):
-    """`code` in a process of its own, so that it may choose its devices and imports."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *args],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, **(env or {})},
-    )
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from scaling import accounting
-from scaling import config as config_lib
-from scaling.errors import UserError
+from scaling.config import load as config_lib
+from scaling.utils.errors import UserError
 
 VARIANTS = [
     {},
@@ -25,10 +25,10 @@ def sized(**values):
 
 @pytest.mark.parametrize("values", VARIANTS, ids=str)
 def test_groups_add_up_to_the_real_tree(values):
-    from scaling import step
+    from scaling.programs import train_step
 
     config = config_lib.with_values(config_lib.load("configs/base.py"), values)
-    tree = step.programs(config).state_like["params"]
+    tree = train_step.programs(config).state_like["params"]
     groups = accounting.param_groups(accounting.shape_of(config))
     assert sum(groups.values()) == sum(x.size for x in jax.tree.leaves(tree))
     assert groups["embedding"] == tree["embedding_VD"].size
@@ -158,7 +158,7 @@ def test_experts_count_where_a_token_uses_them():
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn", "lstm", "lru"])
 def test_every_kind_has_a_ladder(kind):
-    from scaling.sweep import ladder
+    from scaling.sweep.plan import ladder
 
     config = config_lib.with_values(
         config_lib.load("configs/quickstart.py"), {"model.kind": kind, "model.experts": 4}

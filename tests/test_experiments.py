@@ -20,8 +20,8 @@ from experiments import (
     params,
 )
 from scaling import cli
-from tests.conftest import ROOT
-from tests.kinds import known
+from tests.analysis import known
+from tests.common import ROOT
 
 MINI = f"--config={ROOT}/configs/mini.py"
 
@@ -243,7 +243,7 @@ def test_the_committed_rule_is_what_the_committed_table_gives():
     """The rule in configs/quickstart.py, the study's JSON and its CSV say the same."""
     from types import SimpleNamespace
 
-    from scaling import config as config_lib
+    from scaling.config import load as config_lib
 
     with (ROOT / "experiments" / "lr_study" / "lr_study.csv").open() as file:
         rows = [

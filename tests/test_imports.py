@@ -1,89 +1,150 @@
-"""Who may import whom, and what stays lazy."""
+"""Which package may import which, and which modules a light command leaves unloaded."""
 
 from __future__ import annotations
 
 import ast
+import tomllib
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, run_python
+from tests.common import ROOT, run_python
 
-FORBIDDEN = {
-    "scaling/laws": ("models", "data", "train", "sweep", "checkpoint", "step", "config", "results"),
-    "scaling/models": ("data", "train", "sweep", "config", "files", "cli", "step", "results"),
-    "scaling/metrics": (
-        "models",
-        "data",
-        "train",
-        "sweep",
-        "step",
-        "config",
-        "results",
-        "laws",
-        "optim",
-    ),
-    "scaling/data": ("models", "train", "sweep", "step", "laws"),
-    "scaling/train.py": ("sweep", "laws", "curves", "study", "cli"),
-    "scaling/step.py": ("sweep", "laws", "data", "train", "checkpoint"),
-    "scaling/sweep": ("models", "laws", "curves", "study", "cli", "step"),
-    "scaling/kinds": ("models", "data", "train", "sweep", "step", "study", "cli"),
-    "scaling/report": ("train", "sweep", "models", "data", "cli"),
-}
+# Lowest first. A package imports only from lower levels, lazy imports included.
+LEVELS = (
+    ("utils",),
+    ("config", "data", "laws", "metrics", "models", "results"),
+    ("accounting", "report"),
+    ("analysis", "fields", "parallel"),
+    ("programs", "sweep.shared"),
+    ("sweep.launchers", "sweep.plan", "training"),
+    ("sweep.execute",),
+    ("study",),
+    ("commands",),
+    ("cli",),
+)
+LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}
+ROOT_MODULES = {"__init__", "__main__", "accounting", "cli", "results"}
+OUTSIDE = ("experiments", "notebooks", "tests", "benchmarks")  # users of the library
 
 
-def imported(path) -> set[str]:
-    """Modules of this project that a file imports, as dotted names below `scaling`."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
-    return {m.removeprefix("scaling.") for m in found if m.startswith("scaling.")}
-
-
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_rooms_import_only_what_they_may(room):
-    files = [ROOT / room] if room.endswith(".py") else sorted((ROOT / room).rglob("*.py"))
-    assert files
-    for file in files:
-        for module in imported(file):
-            assert module.split(".")[0] not in FORBIDDEN[room], f"{file}: imports {module}"
-
-
-def test_the_library_never_imports_its_users():
-    for file in (ROOT / "scaling").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [a.name for a in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module or ""]
-            for name in names:
-                assert name.split(".")[0] not in ("experiments", "notebooks", "tests", "benchmarks")
-                assert name != "scaling.cli" or file.name == "__main__.py"
-
-
-def test_no_import_cycles():
-    modules = {
-        str(f.relative_to(ROOT / "scaling").with_suffix("")).replace("/", "."): f
-        for f in (ROOT / "scaling").rglob("*.py")
+def modules_of(root: Path) -> dict[str, Path]:
+    """Dotted name below `scaling` -> file, without the empty `__init__` files."""
+    return {
+        ".".join(f.relative_to(root).with_suffix("").parts): f
+        for f in sorted(root.rglob("*.py"))
+        if f.name != "__init__.py"
     }
-    graph = {m: {i for i in imported(f) if i in modules} for m, f in modules.items()}
-    done, path = set(), []
 
-    def visit(module):
-        assert module not in path, f"cycle: {' -> '.join([*path, module])}"
-        if module in done:
-            return
-        path.append(module)
-        for other in sorted(graph[module]):
-            visit(other)
-        path.pop()
-        done.add(module)
+
+def package_of(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "sweep" else parts[0]
+
+
+def imports_of(file: Path) -> set[str]:
+    """Dotted names that a file imports anywhere, `from a import b` as both `a` and `a.b`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def problems(root: Path) -> list[str]:
+    """One line for each import that the levels forbid."""
+    modules, lines = modules_of(root), []
+    for module, file in modules.items():
+        package = package_of(module)
+        if module == "__main__":
+            continue
+        if package not in LEVEL:
+            lines.append(f"{module}: package {package!r} has no level")
+            continue
+        for name in imports_of(file):
+            if name.split(".")[0] in OUTSIDE:
+                lines.append(f"{module} imports {name}")
+            imported = name.removeprefix("scaling.")
+            if not name.startswith("scaling.") or imported not in modules:
+                continue
+            other = package_of(imported)
+            if other != package and LEVEL.get(other, 99) >= LEVEL[package]:
+                lines.append(f"{module} imports {imported}")
+    return lines
+
+
+def cycles(root: Path) -> list[str]:
+    """Every cycle of modules that a depth-first walk meets."""
+    modules, found = modules_of(root), []
+    graph = {
+        m: {n for i in imports_of(f) if (n := i.removeprefix("scaling.")) in modules and n != i}
+        for m, f in modules.items()
+    }
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        if module in path:
+            found.append(" -> ".join([*path[path.index(module) :], module]))
+        elif module not in done:
+            for other in sorted(graph[module]):
+                visit(other, (*path, module))
+            done.add(module)
 
     for module in graph:
-        visit(module)
+        visit(module, ())
+    return found
+
+
+def test_packages_import_only_from_lower_levels():
+    assert len(modules_of(ROOT / "scaling")) > 200
+    assert problems(ROOT / "scaling") == []
+
+
+def test_modules_have_no_cycle():
+    assert cycles(ROOT / "scaling") == []
+
+
+@pytest.mark.parametrize(
+    "files, line",
+    [
+        ({"laws/x.py": "from scaling.data import y", "data/y.py": ""}, "laws.x imports data.y"),
+        ({"laws/x.py": "def f():\n    import scaling.cli", "cli.py": ""}, "laws.x imports cli"),
+        (
+            {"data/x.py": "from scaling.config.load import a", "config/load.py": "a = 1"},
+            "data.x imports config.load",  # the same level
+        ),
+        ({"x.py": ""}, "x: package 'x' has no level"),
+        ({"laws/x.py": "from tests import common"}, "laws.x imports tests"),
+    ],
+)
+def test_a_forbidden_import_is_found(tmp_path, files, line):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert line in problems(tmp_path)
+
+
+def test_a_cycle_is_found(tmp_path):
+    (tmp_path / "laws").mkdir()
+    (tmp_path / "laws" / "a.py").write_text("from scaling.laws import b")
+    (tmp_path / "laws" / "b.py").write_text("def f():\n    from scaling.laws.a import c")
+    assert cycles(tmp_path) == ["laws.a -> laws.b -> laws.a"]
+
+
+def test_the_root_holds_packages_and_few_modules():
+    assert {f.stem for f in (ROOT / "scaling").glob("*.py")} == ROOT_MODULES
+    inits = [f for f in (ROOT / "scaling").rglob("__init__.py") if f.parent.name != "scaling"]
+    assert inits and not [f for f in inits if f.read_text()]
+    folders = {f.parent for f in (ROOT / "scaling").rglob("*.py")}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_the_wheel_holds_every_package():
+    include = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert include["packages"]["find"]["include"] == ["scaling*", "configs*", "experiments*"]
 
 
 def test_help_and_laws_stay_light():
@@ -93,8 +154,8 @@ def test_help_and_laws_stay_light():
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
         "    cli.main(['--help'])\n"
         "print(*sorted({m.split('.')[0] for m in sys.modules} & {'jax', 'numpy', 'tensorflow', 'torch'}))\n"
-        "import scaling.laws\n"
-        "print('scaling.config' in sys.modules, 'flax' in sys.modules)\n"
+        "import scaling.laws.api\n"
+        "print('scaling.config.load' in sys.modules, 'flax' in sys.modules)\n"
     )
     done = run_python(code)
     assert done.returncode == 0, done.stderr
@@ -104,7 +165,7 @@ def test_help_and_laws_stay_light():
 def test_a_look_at_a_sweep_needs_nothing_that_trains_fits_or_draws():
     done = run_python(
         "import sys\n"
-        "import scaling.status, scaling.report.stored\n"
+        "import scaling.commands.status, scaling.report.saved_summary\n"
         "print(*sorted({m.split('.')[0] for m in sys.modules} & {'jax', 'flax', 'scipy', 'matplotlib'}))\n"
     )
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import nbformat
 from nbclient import NotebookClient
 
-from tests.conftest import ROOT
+from tests.common import ROOT
 
 
 def test_the_notebook_runs_on_a_miniature_study(mini, monkeypatch):

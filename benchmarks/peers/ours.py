@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.peers import turns
 from benchmarks.sizes import SIZES
-from scaling import config as config_lib
-from scaling import huge_pages, machine
+from scaling.config import load as config_lib
+from scaling.utils import huge_pages, machine
 
 ENDLESS = 10**12  # tokens
 IDLE = 0.01  # seconds of CPU time in a tenth of a second, at most
@@ -55,8 +55,8 @@ def main(argv: list[str]) -> int:
     args = turns.arguments(argv)
     config = config_of(args.size)
     machine.start_jax(config.parallel.cpu_devices)
-    from scaling.run_spec import RunSpec
-    from scaling.train import run_id, train_runs
+    from scaling.training.loop import run_id, train_runs
+    from scaling.training.spec import RunSpec
 
     size, requests = SIZES[args.size], turns.asked()
     folder = Path(tempfile.mkdtemp(prefix="scaling-peer-")) / run_id(config)
@@ -96,7 +96,7 @@ def _until_idle() -> None:
 
 
 def _last_loss(folder: Path) -> float:
-    from scaling import files
+    from scaling.utils import files
 
     return files.read_lines(folder / "metrics.jsonl", key="step")[-1]["loss"]
 

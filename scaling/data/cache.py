@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 VERIFY_BELOW = 1 << 30  # bytes; larger files are checked by their size alone
 

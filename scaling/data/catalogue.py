@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scaling.data import speech, vision
 from scaling.data.labelled import Source
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 
 def source(data, cache_dir: Path) -> Source:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 PACKAGES = {"sympy": "1.14.0", "mpmath": "1.3.0"}
 # more Python sources that every installation of this project has, see `installed_files`

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 
 @dataclass(frozen=True)

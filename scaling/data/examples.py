@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from scaling.data import cache, catalogue, labelled
 from scaling.data.labelled import Corrupt, Example, Source
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 FORMAT = 1
 SPLITS, PARTS = ("train", "valid"), ("x", "y", "group")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 UINT8 = 0x08
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 
 def require_size(shape: tuple[int, int, int], name: str) -> None:

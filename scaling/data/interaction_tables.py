@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from scaling.data import corpus, labelled, tfds_names
-from scaling.errors import UserError, one_line
+from scaling.utils.errors import UserError, one_line
 
 TOKEN = re.compile(
     r'[rRbBuUfF]{0,2}(?:"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?\'\'\''

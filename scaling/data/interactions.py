@@ -16,7 +16,7 @@ import numpy as np
 
 from scaling.data import cache, interaction_tables
 from scaling.data.interaction_tables import Table
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 FORMAT = 1
 

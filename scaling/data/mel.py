@@ -15,7 +15,7 @@ import functools
 
 import numpy as np
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.010
 LEAST_POWER = 1e-10

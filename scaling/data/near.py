@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 WORD = re.compile(r"\w+")
 RUN = 5  # words

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 ROUNDS = 6
 

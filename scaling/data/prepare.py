@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from scaling.data import cache, sources, text_steps
 from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 FORMAT = 1
 BATCH = 256  # documents per call of the tokenizer

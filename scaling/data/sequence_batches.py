@@ -18,7 +18,7 @@ import numpy as np
 from scaling.data import augment, labelled
 from scaling.data.interactions import Interactions
 from scaling.data.pipeline import Order
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 
 class SequenceDispatches:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from scaling.data import debian_text, labelled
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 EMBEDDED = "python_sources"  # registered by scaling/data/corpus.py
 

@@ -18,7 +18,7 @@ import numpy as np
 from scaling.data import labelled, mel
 from scaling.data.labelled import Corrupt, Example, Source
 from scaling.data.tfds_examples import TfdsSounds
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 FESTVOX_FOLDER = "/usr/share/festival/voices/russian/msu_ru_nsh_clunits"
 FESTVOX_CLASSES = (

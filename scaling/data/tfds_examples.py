@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.data import images, mel, tfds_names
 from scaling.data.labelled import Corrupt, Example
-from scaling.errors import UserError, one_line
+from scaling.utils.errors import UserError, one_line
 
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a damaged image
 

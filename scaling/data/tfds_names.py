@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.errors import UserError, one_line
+from scaling.utils.errors import UserError, one_line
 
 # Builders are known only once the sub-package that registers them was imported.
 REGISTERED_IN = {

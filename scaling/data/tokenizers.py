@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 SEPARATOR = "<|separator|>"
 BPE_TRAINING_DOCUMENTS = 100_000

@@ -18,7 +18,7 @@ import numpy as np
 from scaling.data import idx, images, labelled
 from scaling.data.labelled import Corrupt, Example, Source
 from scaling.data.tfds_examples import TfdsImages
-from scaling.errors import UserError, one_line
+from scaling.utils.errors import UserError, one_line
 
 DIGITS = "sklearn/datasets/data/digits.csv.gz"
 DIGITS_SHA256 = "09f66e6debdee2cd"  # first digits, of the file

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from scaling.data.pipeline import Source
 from scaling.metrics.metric import Metric
-from scaling.models.losses import Terms
+from scaling.models.losses import LossTerms
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Field(Protocol):
     def model(self, c: ConfigDict, rngs: nnx.Rngs) -> nnx.Module:
         """The network; `c.model.matmul` and `c.model.attention` are resolved."""
 
-    def loss(self, model: Any, batch: Any, chunk: int, terms: Terms) -> Any:
+    def loss(self, model: Any, batch: Any, chunk: int, terms: LossTerms) -> Any:
         """Mean cross-entropy of a batch in nats per target, with the gradient of the objective of `terms`."""
 
     def readings(self, model: Any, batch: Any, chunk: int) -> dict[str, Any]:

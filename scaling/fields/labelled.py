@@ -11,12 +11,12 @@ import numpy as np
 
 from scaling import accounting
 from scaling.data import augment, example_batches, examples, pipeline
-from scaling.errors import UserError
 from scaling.fields.field import HeldOutRows, Prepared
 from scaling.metrics.classes import classification, confusion
 from scaling.models import losses
-from scaling.models.grids import LabelHead, Patches
+from scaling.models.patches import LabelHead, Patches
 from scaling.models.transformer import Transformer
+from scaling.utils.errors import UserError
 
 
 def example(c, dtype):

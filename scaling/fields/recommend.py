@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.data import augment, interactions, sequence_batches
-from scaling.errors import UserError
 from scaling.fields.field import HeldOutRows, Prepared
 from scaling.metrics.items import ranking
 from scaling.models import transformer
+from scaling.utils.errors import UserError
 
 
 def example(c):

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from scaling.laws.forms.base import Form
-from scaling.laws.solve import padding
+from scaling.laws.newton import padding
 
 
 @functools.lru_cache(maxsize=64)

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.errors import UserError
-from scaling.laws.estimate import log_prediction
+from scaling.laws.closed_form import closed_form
 from scaling.laws.fit import Fit
-from scaling.laws.forms import FORMS
 from scaling.laws.forms.base import Form
-from scaling.laws.optimum import closed_form
+from scaling.laws.forms.registry import FORMS
+from scaling.laws.multistart import log_prediction
 from scaling.laws.table import Table
+from scaling.utils.errors import UserError
 
 DRAWS = 24  # parameter draws that a design is averaged over
 BUDGETS, RATIOS = 13, 15  # candidate runs: compute times tokens per parameter
@@ -38,7 +38,7 @@ CAREFUL = (300.0, (5.0, 100.0))
 
 
 @dataclass(frozen=True)
-class Belief:
+class Prior:
     """What is thought of the surface before the runs: a form and draws of its parameters."""
 
     form: Form
@@ -46,14 +46,14 @@ class Belief:
     weight: float = 1.0
 
     @classmethod
-    def of(cls, fit: Fit, weight: float = 1.0) -> Belief:
+    def of(cls, fit: Fit, weight: float = 1.0) -> Prior:
         """The law of an earlier round and its refits."""
         known = fit.draws_BP[np.isfinite(fit.draws_BP).all(axis=1)]
         draws = np.concatenate([fit.params_P[None], known[: DRAWS - 1]])
         return cls(fit.form, draws, weight)
 
     @classmethod
-    def published(cls, *, flops: float = 1e20, seed: int = 0) -> Belief:
+    def published(cls, *, flops: float = 1e20, seed: int = 0) -> Prior:
         """Chinchilla's law as wide as papers disagree on it, for a first round without any run.
 
         Exponents .25 to .5, floor 1.4 to 2.1 nats, .4 to 1.2 nats above it at the optimum of `flops`,
@@ -140,7 +140,7 @@ class _Problem:
 
 
 def propose(
-    beliefs: Belief | Fit | Sequence[Belief | Fit],
+    beliefs: Prior | Fit | Sequence[Prior | Fit],
     targets: Target | Sequence[Target],
     *,
     total_flops: float,
@@ -159,8 +159,8 @@ def propose(
     limits and only the rows `inside` them (benchmarks/design.py measures that rule). `done` are the runs of earlier rounds; fit them and pass the fit as the belief. Several beliefs, of other
     forms too, are averaged by their weights. Raises UserError where the runs asked for are too few or too dear.
     """
-    given = [beliefs] if isinstance(beliefs, Belief | Fit) else beliefs
-    held = [Belief.of(b) if isinstance(b, Fit) else b for b in given]
+    given = [beliefs] if isinstance(beliefs, Prior | Fit) else beliefs
+    held = [Prior.of(b) if isinstance(b, Fit) else b for b in given]
     targets = [targets] if isinstance(targets, Target) else list(targets)
     min_flops = min_flops or max_flops / WIDE[0]
     _check(held, targets, total_flops, max_runs, max_flops, min_flops, tokens_per_param, done)
@@ -202,10 +202,10 @@ def inside(table: Table, max_flops: float, limits=CAREFUL) -> np.ndarray:
 
 
 def expected_se(
-    belief: Belief | Fit, targets: Sequence[Target], runs: Table, flops_per_n_d: float = 6.0
+    belief: Prior | Fit, targets: Sequence[Target], runs: Table, flops_per_n_d: float = 6.0
 ) -> dict[Target, float]:
     """Standard error of each target's log after `runs`, in units of one run's noise: to compare plans."""
-    belief = Belief.of(belief) if isinstance(belief, Fit) else belief
+    belief = Prior.of(belief) if isinstance(belief, Fit) else belief
     logs_R2 = np.log(np.stack([runs.n_params, runs.tokens], axis=1))
     problem = _linearised(belief, targets, logs_R2, None, flops_per_n_d)
     variance_T = np.exp(np.log(problem.variance(np.ones(len(runs)))).mean(0))
@@ -238,7 +238,7 @@ def _check(beliefs, targets, total, runs, dearest, cheapest, ratios, done) -> No
         )
 
 
-def _linearised(belief: Belief, targets, logs_K2, logs_D2, flops_per_n_d) -> _Problem:
+def _linearised(belief: Prior, targets, logs_K2, logs_D2, flops_per_n_d) -> _Problem:
     form, draws_SP = belief.form, np.asarray(belief.params_SP, float)
     slopes_SKP = _slopes(lambda p: log_prediction(form, p, logs_K2), draws_SP)
     columns = [

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scaling.laws.design import Belief, Target, expected_se
-from scaling.laws.optimum import closed_form
+from scaling.laws.closed_form import closed_form
+from scaling.laws.design import Prior, Target, expected_se
 from scaling.laws.table import Table, make_table
 
 SIZES = 8  # of a grid's budgets, which are half a decade of compute apart
@@ -19,7 +19,7 @@ GRID_DECADES = 1.0  # of size that each budget covers, the expected optimum in t
 
 
 def expected_optimum(
-    beliefs: Sequence[Belief], flops, flops_per_n_d: float = 6.0, coverage: float = 0.8
+    beliefs: Sequence[Prior], flops, flops_per_n_d: float = 6.0, coverage: float = 0.8
 ) -> np.ndarray:
     """`[3, C]` size N* that the beliefs expect at each compute: mean of its log, low and high end of `coverage`.
 
@@ -42,7 +42,7 @@ def expected_optimum(
 
 
 def isoflop_grid(
-    beliefs: Sequence[Belief],
+    beliefs: Sequence[Prior],
     *,
     runs: int,
     total_flops: float,
@@ -69,7 +69,7 @@ def isoflop_grid(
 
 
 def mean_se(
-    beliefs: Sequence[Belief],
+    beliefs: Sequence[Prior],
     targets: Sequence[Target],
     runs: Table,
     flops_per_n_d: float = 6.0,

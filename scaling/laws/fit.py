@@ -16,12 +16,12 @@ import numpy as np
 
 from scaling.laws import checks, diagnose
 from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.closed_form import closed_form
 from scaling.laws.covariance import standard_errors
-from scaling.laws.estimate import REACHED, Solver, distinct, log_prediction
-from scaling.laws.forms import FORMS
 from scaling.laws.forms.base import Form
+from scaling.laws.forms.registry import FORMS
+from scaling.laws.multistart import REACHED, Solver, distinct, log_prediction
 from scaling.laws.objective import Objective, robust_scale
-from scaling.laws.optimum import closed_form
 from scaling.laws.table import CannotFit, Table
 
 

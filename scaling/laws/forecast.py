@@ -20,14 +20,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.laws import checks, folds
+from scaling.laws import backtest, checks
+from scaling.laws.backtest import Member
 from scaling.laws.bootstrap import Interval, interval
-from scaling.laws.combine import geometric_mean, inverse_power
 from scaling.laws.covariance import noise_variance
 from scaling.laws.fit import Fit, fit
-from scaling.laws.folds import Member
-from scaling.laws.forms import FORMS
-from scaling.laws.forms import form as form_named
+from scaling.laws.forecast_weights import geometric_mean, inverse_power
+from scaling.laws.forms.registry import FORMS
+from scaling.laws.forms.registry import form as form_named
 from scaling.laws.objective import Objective
 from scaling.laws.table import CannotFit, Table
 
@@ -52,7 +52,7 @@ class Combined:
     fits: dict[str, Fit]
     weights: dict[str, float]
     errors: dict[str, list[float]]  # root mean square log error on the rows asked for, per fold
-    folds: tuple[float, ...]  # share of the rows that each of these folds held back
+    backtest: tuple[float, ...]  # share of the rows that each of these folds held back
     notes: tuple[str, ...]
 
 
@@ -85,8 +85,8 @@ def forecast(
             )
     fits, notes = _fitted(table, members, objective, bootstrap, confidence)
     scale_N = checks.scale(table, members[0].form)
-    cuts = folds.of_curve(scale_N) if curve else folds.of_runs(scale_N)
-    errors, counted, missing = folds.backtest(
+    cuts = backtest.of_curve(scale_N) if curve else backtest.of_runs(scale_N)
+    errors, counted, missing = backtest.backtest(
         table, [m for m in members if m.name in fits], cuts, objective
     )
     notes += [*table.warnings, *missing]
@@ -116,7 +116,7 @@ def forecast(
         fits=fits,
         weights=weights,
         errors=tested,
-        folds=tuple(f.held_back for f in counted),
+        backtest=tuple(f.held_back for f in counted),
         notes=tuple(notes),
     )
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.bootstrap import Interval, interval
-from scaling.laws.estimate import log_prediction
 from scaling.laws.fit import Fit
+from scaling.laws.multistart import log_prediction
 from scaling.laws.table import Table
 
 GRID_PER_DECADE = 200

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.closed_form import floor_and_power
 from scaling.laws.envelope import EnvelopeFit
 from scaling.laws.fit import Fit
 from scaling.laws.isoflop import IsoflopFit
-from scaling.laws.optimum import floor_and_power
 from scaling.laws.power import PowerFit
 from scaling.laws.table import CannotFit
 

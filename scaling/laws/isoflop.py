@@ -17,8 +17,8 @@ import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
 from scaling.laws.bootstrap import Interval, interval
-from scaling.laws.parabola import averaged, fit_quadratics
 from scaling.laws.power import PowerFit, fit_power
+from scaling.laws.quadratic import averaged, fit_quadratics
 from scaling.laws.table import CannotFit, Table
 
 METHODS = ("parabola", "akima")

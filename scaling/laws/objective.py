@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 HUBER_EFFICIENT = 1.345  # thresholds in standard deviations at which Huber keeps 95% efficiency
 L1_DELTA = 1e-8  # Huber with a threshold below all residuals

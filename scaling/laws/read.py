@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.errors import UserError
 from scaling.laws import checks
 from scaling.laws.table import Table, group_budgets, make_table
+from scaling.utils.errors import UserError
 
 SIGNED = ("budget", "seed")  # columns that may hold 0 or less
 

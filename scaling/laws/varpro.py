@@ -14,7 +14,7 @@ from scipy.optimize import minimize, nnls
 
 from scaling.laws import checks, diagnose
 from scaling.laws.bootstrap import Interval, interval, resample_counts
-from scaling.laws.forms import CHINCHILLA
+from scaling.laws.forms.registry import CHINCHILLA
 from scaling.laws.table import CannotFit, Table
 
 GRID = np.geomspace(0.05, 1.5, 12)  # exponents that the search starts from

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scaling.errors import UserError
 from scaling.metrics.auc import area, one_against_rest
 from scaling.metrics.items import ranks
 from scaling.metrics.metric import Draws, Metric, draws
+from scaling.utils.errors import UserError
 
 
 def classification(logits_NC, y_N, groups_N=None, *, ks: Sequence[int] = ()) -> dict[str, Metric]:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scaling.errors import UserError
 from scaling.metrics.metric import Metric, aligned, draws
+from scaling.utils.errors import UserError
 
 
 def ranks(score_NI, target_N) -> np.ndarray:

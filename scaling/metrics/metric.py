@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 
 @dataclass(frozen=True)

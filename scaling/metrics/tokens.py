@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from scaling.errors import UserError
 from scaling.metrics.metric import Metric, aligned, draws
+from scaling.utils.errors import UserError
 
 MOST = math.log(np.finfo(np.float64).max)
 

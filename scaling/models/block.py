@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import axes
+from scaling.models import logical_axes
 from scaling.models.conv import DepthwiseConv
 from scaling.models.experts import Experts
 from scaling.models.layers import MLP, Attention, Norm
@@ -63,4 +63,4 @@ def _mixer(model, grid, rngs: nnx.Rngs) -> nnx.Module:
 
 def _stream(x_BTD):
     """What is added to the residual stream, whole in width."""
-    return axes.constrain(x_BTD, "batch", "sequence", "width")
+    return logical_axes.constrain(x_BTD, "batch", "sequence", "width")

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import axes
+from scaling.models import logical_axes
 from scaling.models.layers import normal_param
 
 Pads = tuple[tuple[int, int], ...]  # zeros before and after each axis of positions
@@ -44,8 +44,8 @@ class DepthwiseConv(nnx.Module):
 
     def __call__(self, x_BTD):
         param = self.w_JD if self.grid is None else self.w_JJD
-        weight = axes.gathered(param[...].astype(x_BTD.dtype), *self.names)
-        x_BTD = axes.constrain(x_BTD, "batch", "keys", "width")
+        weight = logical_axes.gathered(param[...].astype(x_BTD.dtype), *self.names)
+        x_BTD = logical_axes.constrain(x_BTD, "batch", "keys", "width")
         if self.grid is None:
             return depthwise(x_BTD, weight, self.pads)
         B, _, D = x_BTD.shape

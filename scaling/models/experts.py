@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from scaling.models import axes, ops
+from scaling.models import logical_axes, ops
 from scaling.models.layers import activation, normal_param
 
 BLOCK = (8, 128)  # rows of a block, at least and at most
@@ -49,17 +49,17 @@ class Experts(nnx.Module):
     def __call__(self, x_BTD) -> tuple[jax.Array, jax.Array]:
         """(y_BTD, the load-balance loss of this layer)."""
         dtype, k = x_BTD.dtype, self.chosen
-        w_DE = axes.gathered(self.w_DE[...].astype(jnp.float32), *self.W_ROUTER)
+        w_DE = logical_axes.gathered(self.w_DE[...].astype(jnp.float32), *self.W_ROUTER)
         p_BTE = jax.nn.softmax(ops.matmul(x_BTD.astype(jnp.float32), w_DE, self.matmul))
         gate_BTk, expert_BTk = jax.lax.top_k(p_BTE, k)
         if k > 1:
             gate_BTk = gate_BTk / gate_BTk.sum(axis=-1, keepdims=True)
-        y_BTD = axes.by_rows(
+        y_BTD = logical_axes.by_rows(
             functools.partial(dispatched, kind=self.kind),
             (x_BTD, gate_BTk.astype(dtype), expert_BTk),
             (
-                axes.gathered(self.w_EDGF[...].astype(dtype), *self.W_IN),
-                axes.gathered(self.w_EFD[...].astype(dtype), *self.W_OUT),
+                logical_axes.gathered(self.w_EDGF[...].astype(dtype), *self.W_IN),
+                logical_axes.gathered(self.w_EFD[...].astype(dtype), *self.W_OUT),
             ),
         )
         return y_BTD, load_balance(p_BTE, expert_BTk)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import axes, ops, pointwise
+from scaling.models import logical_axes, ops, pointwise
 
 
 def normal_param(rngs: nnx.Rngs, shape, std: float, axes: tuple[str, ...], dtype) -> nnx.Param:
@@ -69,10 +69,10 @@ class Attention(nnx.Module):
 
     def __call__(self, x_BTD):
         B, T, D = x_BTD.shape
-        w_DHXK = axes.gathered(self.w_DHXK[...].astype(x_BTD.dtype), *self.W_IN)
-        w_HKD = axes.gathered(self.w_HKD[...].astype(x_BTD.dtype), *self.W_OUT)
+        w_DHXK = logical_axes.gathered(self.w_DHXK[...].astype(x_BTD.dtype), *self.W_IN)
+        w_HKD = logical_axes.gathered(self.w_HKD[...].astype(x_BTD.dtype), *self.W_OUT)
         qkv = ops.matmul(x_BTD, w_DHXK.reshape(D, -1), self.matmul)
-        qkv_BTHXK = axes.constrain(
+        qkv_BTHXK = logical_axes.constrain(
             qkv.reshape(B, T, *w_DHXK.shape[1:]), "batch", "sequence", "heads", "qkv", "head_dim"
         )
         # lax.split, because its transpose is one concatenation and not a sum of padded slices
@@ -82,10 +82,11 @@ class Attention(nnx.Module):
         if self.rope_base is not None:
             q_BTHK, k_BTHK = rotate(q_BTHK, self.rope_base), rotate(k_BTHK, self.rope_base)
         k_BTHK, v_BTHK = (
-            axes.constrain(a, "batch", "keys", "heads", "head_dim") for a in (k_BTHK, v_BTHK)
+            logical_axes.constrain(a, "batch", "keys", "heads", "head_dim")
+            for a in (k_BTHK, v_BTHK)
         )
         o_BTHK = ops.attention(q_BTHK, k_BTHK, v_BTHK, self.attention, self.causal)
-        o_BTHK = axes.constrain(o_BTHK, "batch", "sequence", "heads", "head_dim")
+        o_BTHK = logical_axes.constrain(o_BTHK, "batch", "sequence", "heads", "head_dim")
         return ops.matmul(o_BTHK.reshape(B, T, -1), w_HKD.reshape(-1, D), self.matmul)
 
 
@@ -114,8 +115,8 @@ class MLP(nnx.Module):
         self.kind, self.matmul = model.mlp, model.matmul
 
     def __call__(self, x_BTD):
-        w_DGF = axes.gathered(self.w_DGF[...].astype(x_BTD.dtype), *self.W_IN)
-        w_FD = axes.gathered(self.w_FD[...].astype(x_BTD.dtype), *self.W_OUT)
+        w_DGF = logical_axes.gathered(self.w_DGF[...].astype(x_BTD.dtype), *self.W_IN)
+        w_FD = logical_axes.gathered(self.w_FD[...].astype(x_BTD.dtype), *self.W_OUT)
         h = [ops.matmul(x_BTD, w_DGF[:, g], self.matmul) for g in range(w_DGF.shape[1])]
-        h_BTF = axes.constrain(activation(self.kind, h), "batch", "sequence", "mlp")
+        h_BTF = logical_axes.constrain(activation(self.kind, h), "batch", "sequence", "mlp")
         return ops.matmul(h_BTF, w_FD, self.matmul)

@@ -19,8 +19,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling.errors import UserError
-from scaling.models import axes
+from scaling.models import logical_axes
+from scaling.utils.errors import UserError
 
 LARGE = 8192  # vocabulary from which on "auto" takes chunks: smaller logits are smaller than activations
 CHUNK = 128  # positions of a chunk, at most
@@ -30,7 +30,7 @@ SMALL = (
 
 
 @dataclass(frozen=True)
-class Terms:
+class LossTerms:
     """What training adds to the cross-entropy: eps, z and gamma of the equation above, each 0 for none, and one of the model."""
 
     label_smoothing: float
@@ -39,17 +39,19 @@ class Terms:
     balance: float = 0.0  # weight of the load-balance loss of experts, see `experts.py`: of a batch, not of a token
 
 
-PLAIN = Terms(0.0, 0.0, 0.0)
+PLAIN = LossTerms(0.0, 0.0, 0.0)
 
 
-def token_losses(logits_BTV: jax.Array, targets_BT: jax.Array, terms: Terms = PLAIN) -> jax.Array:
+def token_losses(
+    logits_BTV: jax.Array, targets_BT: jax.Array, terms: LossTerms = PLAIN
+) -> jax.Array:
     """Cross-entropy, or the objective of `terms`, in nats, `[B, T]` float32, or of any leading axes `[...]`.
 
     No device needs logits of a part of V that is another's.
     """
     logits_BTV = logits_BTV.astype(jnp.float32)
     log_total_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-    if axes.splits("vocab"):
+    if logical_axes.splits("vocab"):
         here_BTV = jnp.arange(logits_BTV.shape[-1]) == targets_BT[..., None]
         picked_BT = jnp.where(here_BTV, logits_BTV, 0.0).sum(axis=-1)
     else:
@@ -75,7 +77,7 @@ def focal(losses: jax.Array, gamma: float) -> jax.Array:
     return away**gamma * losses
 
 
-def mixed_losses(logits_NV, y_N, y2_N, mix_N, terms: Terms = PLAIN) -> jax.Array:
+def mixed_losses(logits_NV, y_N, y2_N, mix_N, terms: LossTerms = PLAIN) -> jax.Array:
     """`token_losses` of the soft targets mix [v = y] + (1 - mix) [v = y2], `[N]` (mixup; Zhang et al. 2018)."""
     first_N, second_N = (token_losses(logits_NV, y, terms) for y in (y_N, y2_N))
     return mix_N * first_N + (1 - mix_N) * second_N
@@ -86,7 +88,7 @@ def followed(losses_BT: jax.Array, objective_BT: jax.Array) -> jax.Array:
     return objective_BT + jax.lax.stop_gradient(losses_BT - objective_BT)
 
 
-def trained_losses(logits_BTV: jax.Array, targets_BT: jax.Array, terms: Terms) -> jax.Array:
+def trained_losses(logits_BTV: jax.Array, targets_BT: jax.Array, terms: LossTerms) -> jax.Array:
     """`token_losses(logits_BTV, targets_BT)` with the gradient of the objective of `terms`."""
     losses_BT = token_losses(logits_BTV, targets_BT)
     if terms == PLAIN:

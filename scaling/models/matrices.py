@@ -6,7 +6,7 @@ E experts, S state of a recurrence, Z gates, P parts of a complex product, J tap
 
 from __future__ import annotations
 
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 # name -> (axes summed over, axes of the result), counted from the last. All others are stacks of matrices: layers,
 # or the query, key and value of one array. None: no matrix.

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from scaling.errors import UserError
-from scaling.models import axes, fused
+from scaling.models import fused, logical_axes
+from scaling.utils.errors import UserError
 
 PRODUCT = "product"
 # what "auto" takes where the kernel has no objection; everywhere else "plain"
@@ -103,7 +103,7 @@ def attention(q_BTHK, k_BTHK, v_BTHK, how: str, causal: bool = True) -> jax.Arra
     if how == "splash":
         splash = functools.partial(fused.splash_attention, causal=causal)
         names = ("batch", None, "heads", None)
-        return axes.by_device(splash, q_BTHK, k_BTHK, v_BTHK, names=names)
+        return logical_axes.by_device(splash, q_BTHK, k_BTHK, v_BTHK, names=names)
     return jax.nn.dot_product_attention(
         q_BTHK,
         k_BTHK,

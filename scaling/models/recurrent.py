@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import axes, ops
+from scaling.models import logical_axes, ops
 from scaling.models.layers import normal_param
 
 # steps of time per iteration of the LSTM's loop: of 1, 2, 4, 8 and 16 the fastest forward and backward at
@@ -49,9 +49,9 @@ class LSTM(nnx.Module):
         self.matmul = model.matmul
 
     def __call__(self, x_BTD):
-        x_BTD = axes.constrain(x_BTD, "batch", "keys", "width")
+        x_BTD = logical_axes.constrain(x_BTD, "batch", "keys", "width")
         w_DZS, w_SZS, w_SD = (
-            axes.gathered(w[...].astype(x_BTD.dtype), *names)
+            logical_axes.gathered(w[...].astype(x_BTD.dtype), *names)
             for w, names in (
                 (self.w_DZS, self.W_IN), (self.w_SZS, self.W_STATE), (self.w_SD, self.W_OUT),
             )
@@ -152,11 +152,11 @@ class LRU(nnx.Module):
 
     def __call__(self, x_BTD):
         B, T, D = x_BTD.shape
-        x_BTD = axes.constrain(x_BTD, "batch", "keys", "width")
-        w_DPS = axes.gathered(self.w_DPS[...].astype(x_BTD.dtype), *self.W_IN)
-        w_PSD = axes.gathered(self.w_PSD[...].astype(x_BTD.dtype), *self.W_OUT)
+        x_BTD = logical_axes.constrain(x_BTD, "batch", "keys", "width")
+        w_DPS = logical_axes.gathered(self.w_DPS[...].astype(x_BTD.dtype), *self.W_IN)
+        w_PSD = logical_axes.gathered(self.w_PSD[...].astype(x_BTD.dtype), *self.W_OUT)
         u_BTPS = ops.matmul(x_BTD, w_DPS.reshape(D, -1), self.matmul).reshape(B, T, 3, D)
-        u_BTPS = axes.constrain(u_BTPS, "batch", "keys", "parts", "state")
+        u_BTPS = logical_axes.constrain(u_BTPS, "batch", "keys", "parts", "state")
         re_BTS, im_BTS, gate_BTS = (
             a[:, :, 0].astype(jnp.float32) for a in jax.lax.split(u_BTPS, (1, 1, 1), 2)
         )
@@ -168,7 +168,7 @@ class LRU(nnx.Module):
         states = recurrence(*eigenvalue, gamma_S * re_BTS, gamma_S * im_BTS)
         gate_BTS = jax.nn.sigmoid(gate_BTS)
         s_BTPS = jnp.stack([gate_BTS * s_BTS for s_BTS in states], axis=2).astype(x_BTD.dtype)
-        s_BTPS = axes.constrain(s_BTPS, "batch", "keys", "parts", "state")
+        s_BTPS = logical_axes.constrain(s_BTPS, "batch", "keys", "parts", "state")
         return ops.matmul(s_BTPS.reshape(B, T, -1), w_PSD.reshape(-1, D), self.matmul)
 
 

@@ -16,8 +16,8 @@ from flax import nnx
 
 from scaling.models import losses, ops
 from scaling.models.block import Block
+from scaling.models.embed_and_head import InputPart, OutputPart, TokenHead, Tokens
 from scaling.models.layers import Norm
-from scaling.models.parts import InputPart, OutputPart, TokenHead, Tokens
 
 # What of a block is kept for the backward pass; the rest is computed again.
 REMAT = {
@@ -59,7 +59,7 @@ class Transformer(nnx.Module):
         x_BTD, shared, _ = self._hidden(inputs)
         return self.outputs(self, x_BTD, shared)
 
-    def losses(self, inputs, targets, chunk: int = 0, terms: losses.Terms = losses.PLAIN):
+    def losses(self, inputs, targets, chunk: int = 0, terms: losses.LossTerms = losses.PLAIN):
         """Cross-entropy of the targets in nats, one for each; where `chunk` is not 0 of that many positions at a
         time, with the gradient of the objective of `terms`, see `losses.py`."""
         x_BTD, shared, balance = self._hidden(inputs)

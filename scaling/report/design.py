@@ -10,7 +10,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.laws.design import Belief, Target
+from scaling.laws.design import Prior, Target
 from scaling.laws.design_plans import expected_optimum
 from scaling.laws.table import Table
 from scaling.report import style
@@ -25,7 +25,7 @@ MARGIN = 2.0  # the picture reaches this far beyond everything in it, as a facto
 
 def picture(
     runs: Sequence[Mapping[str, Any]],
-    beliefs: Sequence[Belief],
+    beliefs: Sequence[Prior],
     targets: Sequence[Target],
     limits: Mapping[str, Any],
     *,
@@ -72,7 +72,7 @@ def picture(
     return Picture(stacked(series), draw)
 
 
-def _optimum(beliefs: Sequence[Belief], flops: np.ndarray, k: float) -> dict[str, np.ndarray]:
+def _optimum(beliefs: Sequence[Prior], flops: np.ndarray, k: float) -> dict[str, np.ndarray]:
     middle, low, high = expected_optimum(beliefs, flops, k)
     return {
         "n_params": middle,

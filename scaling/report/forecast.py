@@ -21,7 +21,7 @@ def backtest(found: Combined) -> Picture:
     rows = [
         (name, found.weights[name], share, error)
         for name, errors in found.errors.items()
-        for share, error in zip(found.folds, errors, strict=True)
+        for share, error in zip(found.backtest, errors, strict=True)
     ]
     names = ("form", "weight", "held_back", "rms_log_error")
     columns = {n: np.array([r[i] for r in rows]) for i, n in enumerate(names)}

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.laws.fit import Fit
-from scaling.laws.repeats import repeats
+from scaling.laws.seeds import repeats
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling import files
 from scaling.report import style
+from scaling.utils import files
 
 Columns = dict[str, np.ndarray]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from scaling.laws.fit import Fit
 from scaling.laws.forecast import Combined
-from scaling.laws.hyper import HyperFit
 from scaling.laws.isoflop import IsoflopFit
+from scaling.laws.lr_batch_law import HyperFit
 from scaling.laws.table import Table
 from scaling.laws.varpro import VarproFit
 from scaling.report import bootstrap, curve, forecast, isoflop, measured, residuals, surface
@@ -35,7 +35,7 @@ def of(
     if isinstance(law, Combined):
         names = next(iter(law.fits.values())).form.inputs
         found = {"forecast": forecast.points(law, points, names)} if points else {}
-        return {"backtest": forecast.backtest(law), **found} if law.folds else found
+        return {"backtest": forecast.backtest(law), **found} if law.backtest else found
     return {} if isinstance(law, HyperFit | VarproFit) else of_form(law, table, labels)
 
 

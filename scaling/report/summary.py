@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scaling import results, units
+from scaling import results
+from scaling.utils import units
 
 
 def lines(
@@ -14,7 +15,7 @@ def lines(
     """The summary as lines of text, every interval at the study's confidence; `unit` is what D counts."""
     out = []
     if fits.isoflop:
-        out.append(f"Optimum per budget (IsoFLOP parabolas; {fits.recipe['embedding']})")
+        out.append(f"Optimum per budget (IsoFLOP parabolas; {fits.conditions['embedding']})")
         out.append(f"  {'FLOPs':>9} {'N*':>10} {'D*':>12} {'D*/N*':>7} {'loss':>8}  note")
         for p in fits.isoflop.profiles:
             ratio = p.tokens_opt.value / p.n_opt.value

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.laws import export
+from scaling.laws import to_text
 from scaling.laws.fit import Fit
 from scaling.laws.power import PowerFit
 from scaling.laws.table import Table
@@ -103,7 +103,7 @@ def _parametric(law: Fit, runs: Table) -> dict[str, Any]:
         "parameters": {k: i.as_dict() for k, i in law.intervals.items()},
         "runs_used": list(runs.names),
         "runs_left_out": list(runs.excluded),
-        "range_of_validity": export.ranges(runs, ("n_params", "tokens", "flops")),
+        "range_of_validity": to_text.ranges(runs, ("n_params", "tokens", "flops")),
         "verdict": law.verdict,
         "diagnostics": {
             "huber_delta": law.delta,
@@ -116,7 +116,7 @@ def _parametric(law: Fit, runs: Table) -> dict[str, Any]:
 
 
 def _power(fit: PowerFit | None) -> dict[str, Any] | None:
-    return export.power(fit) if fit else None
+    return to_text.power(fit) if fit else None
 
 
 def _power_laws(fit) -> dict[str, Any] | None:

@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 
-from scaling.laws.hyper import HyperFit
+from scaling.laws.lr_batch_law import HyperFit
+from scaling.laws.lr_batch_optima import Tuned
 from scaling.laws.table import Table
-from scaling.laws.tuned import Tuned
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.laws.repeats import repeats
+from scaling.laws.lr_batch_optima import HYPERPARAMETERS, Tuned
+from scaling.laws.seeds import repeats
 from scaling.laws.table import Table
-from scaling.laws.tuned import HYPERPARAMETERS, Tuned
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 

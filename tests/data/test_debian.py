@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling import config as config_lib
+from scaling.config import load as config_lib
 from scaling.data import debian_text, examples, sources, speech, vision
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 
 def require(needed: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scaling import config as config_lib
+from scaling.config import load as config_lib
 from scaling.data import augment, pipeline
 from scaling.data.augment import Augment
 from scaling.data.example_batches import ExampleDispatches, held_out_examples
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (50, 8, 6, 1), np.uint8)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scaling import config as config_lib
+from scaling.config import load as config_lib
 from scaling.data import examples, images, vision
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 SIZES = {"height": 28, "width": 28, "channels": 1, "classes": 10}
 

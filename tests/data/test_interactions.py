@@ -13,11 +13,11 @@ import pytest
 from ml_collections import ConfigDict
 from pyarrow import parquet
 
-from scaling import config as config_lib
+from scaling.config import load as config_lib
 from scaling.data import corpus, interaction_tables, interactions
 from scaling.data.sequence_batches import SequenceDispatches, held_out_sequences, held_out_users
-from scaling.errors import UserError
-from tests.conftest import ROOT
+from scaling.utils.errors import UserError
+from tests.common import ROOT
 
 # (user, item, time), not in order; "lone" has one interaction, "e" and "f" are used once
 ROWS = [

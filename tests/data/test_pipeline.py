@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.data import pipeline
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 
 def source(**changes):

@@ -8,11 +8,11 @@ import json
 import numpy as np
 import pytest
 
-from scaling import config as config_lib
+from scaling.config import load as config_lib
 from scaling.data import corpus, prepare, sources
 from scaling.data.tokenizers import ByteTokenizer
-from scaling.errors import UserError
-from tests.conftest import run_python
+from scaling.utils.errors import UserError
+from tests.common import run_python
 
 
 def data_section(**values):
@@ -205,7 +205,7 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path):
 
 
 def test_windows_of_one_document_are_one_draw():
-    from scaling import fields
+    from scaling.fields import registry as fields
 
     config = config_lib.load("configs/mini.py", ["--config.eval.tokens=65536"])
     rows = fields.of("language").prepare(config).held_out(config)

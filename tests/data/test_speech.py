@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from scaling import config as config_lib
+from scaling.config import load as config_lib
 from scaling.data import examples, mel
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 RATE = 16_000
 

@@ -7,10 +7,10 @@ import unicodedata
 
 import pytest
 
-from scaling import config as config_lib
+from scaling.config import load as config_lib
 from scaling.data import near, prepare, text_steps
-from scaling.errors import UserError
-from tests.conftest import run_python
+from scaling.utils.errors import UserError
+from tests.common import run_python
 
 
 def section(**values):

@@ -12,9 +12,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.proto import feature_pb2
 
-from scaling import config as config_lib
+from scaling.config import load as config_lib
 from scaling.data import examples, interactions, tfds_names
-from scaling.errors import UserError
+from scaling.utils.errors import UserError
 
 RATE = 8000
 

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling import accounting, fields, files, step, train
-from scaling import config as config_lib
+from scaling import accounting
+from scaling.config import load as config_lib
 from scaling.data import speech
-from scaling.errors import UserError
+from scaling.fields import registry as fields
+from scaling.programs import train_step
+from scaling.training import loop
+from scaling.utils import files
+from scaling.utils.errors import UserError
 from tests.data.test_debian import require
 from tests.fields.test_pairs import config_of
 
@@ -38,7 +42,7 @@ def test_patches_are_cut_row_by_row():
 @pytest.mark.parametrize("kind", KINDS)
 def test_groups_add_up_to_the_real_tree(kind):
     config = config_of("vision", **{"model.kind": kind})
-    tree = step.programs(config).state_like["params"]
+    tree = train_step.programs(config).state_like["params"]
     groups = accounting.param_groups(accounting.shape_of(config))
     assert sum(groups.values()) == sum(x.size for x in jax.tree.leaves(tree))
     assert groups["embedding"] == tree["patch_PD"].size and groups["head"] == tree["head_DY"].size
@@ -92,7 +96,7 @@ def test_a_split_width_trains_to_the_same_curve_and_metrics(field, values, tmp_p
     found = []
     for axis in ("data", "fsdp"):
         sizes = {"parallel.data": 1, "parallel.fsdp": 1, f"parallel.{axis}": 2}
-        result = train.train_run(config_of(field, **values, **sizes), tmp_path / axis)
+        result = loop.train_run(config_of(field, **values, **sizes), tmp_path / axis)
         rows = files.read_lines(tmp_path / axis / "metrics.jsonl", "step")
         found.append(([row["loss"] for row in rows], result))
     (one, a), (other, b) = found

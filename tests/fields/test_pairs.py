@@ -10,9 +10,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from scaling import config as config_lib
-from scaling import files, results, train
+from scaling import results
+from scaling.config import load as config_lib
 from scaling.data import speech
+from scaling.training import loop
+from scaling.utils import files
 
 KINDS = ("transformer", "mlp", "cnn", "lstm", "lru")
 RUN = {
@@ -101,8 +103,8 @@ def _trained(workdir: Path) -> dict[tuple[str, str, int], results.RunResult]:
             continue  # apt-get install festvox-ru
         for kind, experts in [*((kind, 0) for kind in KINDS), ("transformer", 4)]:
             config = config_of(field, **{"model.kind": kind, "model.experts": experts})
-            folder = workdir / "runs" / train.run_id(config)
-            found[field, kind, experts] = train.train_run(config, folder)
+            folder = workdir / "runs" / loop.run_id(config)
+            found[field, kind, experts] = loop.train_run(config, folder)
             logged = files.read_lines(folder / "metrics.jsonl", "step")
             assert logged[-1]["loss"] < logged[0]["loss"], (field, kind, experts)
     results.write_table(workdir, list(found.values()))
@@ -129,7 +131,7 @@ def test_they_know_more_than_nothing(rows):
 
 def test_the_confusion_matrix_adds_up_to_the_examples(tmp_path):
     config = config_of("vision", **{"model.kind": "mlp"})
-    result = train.train_run(config, tmp_path / "run")
+    result = loop.train_run(config, tmp_path / "run")
     evaluation = files.read_json(tmp_path / "run" / "evaluation.json")
     matrix = evaluation["confusion"]
     right = sum(matrix[i][i] for i in range(10))
@@ -140,8 +142,8 @@ def test_the_confusion_matrix_adds_up_to_the_examples(tmp_path):
 def test_killed_and_resumed_to_the_bit(tmp_path):
     """Augmented and mixed batches are sought, too."""
     config = config_of("vision", **{"checkpoint.every_tokens": 256})
-    whole = train.train_run(config, tmp_path / "whole")
-    train.train_runs([train.RunSpec(config, tmp_path / "part", until=32)])
+    whole = loop.train_run(config, tmp_path / "whole")
+    loop.train_runs([loop.RunSpec(config, tmp_path / "part", until=32)])
     shutil.rmtree(tmp_path / "part" / "tensorboard")
-    again = train.train_run(config, tmp_path / "part")
+    again = loop.train_run(config, tmp_path / "part")
     assert (again.loss, again.metrics) == (whole.loss, whole.metrics)

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scaling import cli, laws
-from scaling.errors import EXIT_BAD_INPUT
+from scaling import cli
+from scaling.laws import api as laws
 from scaling.laws.conventions import COST_OF_LAW, LAW, Case, at_equal_compute, compare
 from scaling.laws.table import CannotFit, make_table
-from tests.conftest import SHARED
+from scaling.utils.errors import EXIT_BAD_INPUT
+from tests.common import SHARED
 
 # L = E + A / N_T^alpha + B / D^beta of all parameters: Besiroglu et al. 2024, used by Pearce & Song 2024
 A, B, E, ALPHA, BETA = 482.01, 2085.43, 1.8172, 0.3478, 0.3658

@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
-from scaling import laws
-from scaling.errors import UserError
+from scaling.laws import api as laws
 from scaling.laws import design
-from scaling.laws.forms import FORMS
+from scaling.laws.forms.registry import FORMS
 from scaling.laws.table import make_table
+from scaling.utils.errors import UserError
 
 A, B, E, ALPHA, BETA = 478.0, 2143.0, 1.82, 0.347, 0.367
 DEAREST = 3e20
 TARGETS = [design.Target(10 * DEAREST), design.Target(100 * DEAREST)]
 
 
-def truth() -> design.Belief:
+def truth() -> design.Prior:
     params = np.array([[np.log(A), np.log(B), np.log(E), ALPHA, BETA]])
-    return design.Belief(FORMS["chinchilla"], params)
+    return design.Prior(FORMS["chinchilla"], params)
 
 
 def isoflop_grid():
@@ -37,7 +37,7 @@ def ask(belief, grid, **changes):
 
 def test_proposal_from_published_laws_alone_is_narrower_than_the_grid_within_its_limits():
     grid = isoflop_grid()
-    found = ask(design.Belief.published(flops=1e20), grid)
+    found = ask(design.Prior.published(flops=1e20), grid)
     assert len(found.flops) <= len(grid)
     assert found.flops.sum() <= grid.flops.sum() * (1 + 1e-12)
     assert found.flops.max() <= DEAREST * (1 + 1e-12)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scaling import laws
-from scaling.errors import UserError
-from scaling.laws import FORMS, Objective
-from scaling.laws.estimate import log_prediction
+from scaling.laws import api as laws
+from scaling.laws.api import FORMS, Objective
+from scaling.laws.multistart import log_prediction
 from scaling.laws.table import CannotFit, make_table
+from scaling.utils.errors import UserError
 
 TRUTH = {
     "chinchilla": (np.log(400.0), np.log(900.0), np.log(1.7), 0.35, 0.37),

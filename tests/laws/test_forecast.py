@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scaling import laws
-from scaling.laws import FORMS, Objective, folds
-from scaling.laws.folds import Member
+from scaling.laws import api as laws
+from scaling.laws import backtest
+from scaling.laws.api import FORMS, Objective
+from scaling.laws.backtest import Member
 from scaling.laws.table import CannotFit, make_table
 
 X = np.geomspace(1e6, 1e9, 40)
@@ -20,7 +21,7 @@ def curve(loss, noise=0.0, seed=0):
 
 
 def test_folds_of_a_curve_look_at_most_twice_as_far_as_they_know():
-    found = folds.of_curve(X)
+    found = backtest.of_curve(X)
     assert len(found) == 5
     for fold in found:
         assert not (fold.known_N & fold.asked_N).any()
@@ -32,21 +33,22 @@ def test_folds_of_a_curve_look_at_most_twice_as_far_as_they_know():
 
 def test_folds_of_runs_hold_back_whole_budgets():
     flops = np.repeat([1e18, 1e19, 1e20, 1e21], 5)
-    for fold in folds.of_runs(flops):
+    for fold in backtest.of_runs(flops):
         assert flops[fold.known_N].max() < flops[fold.asked_N].min()
         assert (fold.known_N ^ fold.asked_N).all()
 
 
 def test_the_rows_asked_for_have_no_part_in_the_law_that_is_asked():
     table = curve(1.5 + 30 * X**-0.3, noise=0.002)
-    fold = folds.of_curve(X)[1]
+    fold = backtest.of_curve(X)[1]
     (asked,) = np.flatnonzero(fold.asked_N)[-1:]
-    only = folds.Fold(fold.known_N, np.arange(len(X)) == asked)
+    only = backtest.Fold(fold.known_N, np.arange(len(X)) == asked)
     raised = table.with_columns(loss=table.loss * np.where(only.asked_N, 1.5, 1.0))
     members = [Member(FORMS["power_offset"])]
     squares = Objective("least_squares")
     before, after = (
-        folds.backtest(t, members, [only], squares)[0]["power_offset"][0] for t in (table, raised)
+        backtest.backtest(t, members, [only], squares)[0]["power_offset"][0]
+        for t in (table, raised)
     )
     assert after == pytest.approx(np.log(1.5), abs=2 * before + 1e-9)
 

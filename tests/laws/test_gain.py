@@ -7,10 +7,10 @@ import functools
 import numpy as np
 import pytest
 
-from scaling import laws
-from scaling.laws import FORMS
-from scaling.laws.estimate import log_prediction
-from scaling.laws.optimum import closed_form, floor_and_power
+from scaling.laws import api as laws
+from scaling.laws.api import FORMS
+from scaling.laws.closed_form import closed_form, floor_and_power
+from scaling.laws.multistart import log_prediction
 from scaling.laws.table import CannotFit, make_table
 
 A, B, E, ALPHA, BETA = 400.0, 900.0, 1.7, 0.35, 0.37

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scaling import laws
-from scaling.laws import optimum_forecast
+from scaling.laws import api as laws
+from scaling.laws import holdout_forecast
 from scaling.laws.envelope import Curve
 from scaling.laws.frontier import cost_per_token, frontier
 from scaling.laws.table import CannotFit, make_table
@@ -210,7 +210,7 @@ def test_offset_law_is_recovered_and_refused():
 
 
 def test_backtest_trusts_the_law_that_made_the_data():
-    errors, notes = optimum_forecast.backtest(synthetic(0.0), synthetic(0.0), delta=1e-3)
+    errors, notes = holdout_forecast.backtest(synthetic(0.0), synthetic(0.0), delta=1e-3)
     assert len(errors["chinchilla"]) == len(errors["isoflop"]) == 1 and not notes
     assert abs(errors["chinchilla"][0]) < 2e-3 < abs(errors["isoflop"][0])
 
@@ -220,7 +220,7 @@ def test_forecast_holds_what_the_law_gives_beyond_the_table():
     chinchilla = laws.fit_chinchilla(table, delta=1e-2, bootstrap=100)
     isoflop = laws.fit_isoflop(table, bootstrap=100)
     n_opt, tokens_opt = (i.value for i in chinchilla.optimum(3e20))
-    forecast = optimum_forecast.combine(
+    forecast = holdout_forecast.combine(
         table, table, chinchilla, isoflop, n_params=n_opt, tokens=tokens_opt, flops=3e20, delta=1e-2,
         confidence=0.9,
     )  # fmt: skip
@@ -235,7 +235,7 @@ def test_one_backtest_leaves_the_weights_equal_and_says_so():
     table = synthetic(0.002, seed=3)
     chinchilla = laws.fit_chinchilla(table, delta=1e-2, bootstrap=50)
     isoflop = laws.fit_isoflop(table, bootstrap=50)
-    forecast = optimum_forecast.combine(
+    forecast = holdout_forecast.combine(
         table, table, chinchilla, isoflop, n_params=1e9, tokens=5e10, flops=3e20, delta=1e-2,
         confidence=0.9,
     )  # fmt: skip

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks import learning_curves
-from scaling import laws
-from scaling.laws import Objective
-from tests.conftest import SHARED
+from scaling.laws import api as laws
+from scaling.laws.api import Objective
+from tests.common import SHARED
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scaling import laws
-from scaling.errors import UserError
+from scaling.laws import api as laws
 from scaling.laws.read import distinct
+from scaling.utils.errors import UserError
 
 
 def write(path, rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scaling import laws
+from scaling.laws import api as laws
 from scaling.laws.table import CannotFit, make_table
 
 

@@ -13,9 +13,10 @@ import pytest
 from scipy import special
 from sklearn import metrics as sk
 
-from scaling import metrics
-from scaling.errors import UserError
-from tests.conftest import run_python
+from scaling.metrics import classes, items
+from scaling.metrics import tokens as token_metrics
+from scaling.utils.errors import UserError
+from tests.common import run_python
 
 
 def drawn(N, C, seed=0, strength=1.5, tied=False):
@@ -34,7 +35,7 @@ def values(found):
 def test_classification_is_scikit_learns(C, tied):
     logits_NC, y_N = drawn(300, C, tied=tied)
     predicted_N = logits_NC.argmax(axis=1)
-    found = values(metrics.classification(logits_NC, y_N))
+    found = values(classes.classification(logits_NC, y_N))
     scores = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
     expected = {
         f"{name}_{average}": score(y_N, predicted_N, average=average)
@@ -48,10 +49,10 @@ def test_classification_is_scikit_learns(C, tied):
         expected["auc"] = sk.roc_auc_score(y_N, p_NC, multi_class="ovr", average="macro")
     expected["accuracy"] = sk.accuracy_score(y_N, predicted_N)
     assert {k: found[k] for k in expected} == pytest.approx(expected, abs=1e-6)
-    confusion_CC = metrics.confusion(predicted_N, y_N, C)
+    confusion_CC = classes.confusion(predicted_N, y_N, C)
     np.testing.assert_array_equal(confusion_CC, sk.confusion_matrix(y_N, predicted_N))
     if C == 5 and not tied:
-        top = values(metrics.classification(logits_NC, y_N, ks=(2, 3)))
+        top = values(classes.classification(logits_NC, y_N, ks=(2, 3)))
         for k in (2, 3):
             assert top[f"top{k}_accuracy"] == pytest.approx(sk.top_k_accuracy_score(y_N, p_NC, k=k))
 
@@ -61,7 +62,7 @@ def test_a_class_without_examples_is_left_out_and_counted():
     y_N[y_N == 1] = 2  # predicted, but nobody's label
     logits_NC[:, 0] = -9  # somebody's label, but never predicted
     predicted_N = logits_NC.argmax(axis=1)
-    found = values(metrics.classification(logits_NC, y_N))
+    found = values(classes.classification(logits_NC, y_N))
     assert found["empty_classes"] == 1 and set(predicted_N) == {1, 2, 3} and set(y_N) == {0, 2, 3}
     options = dict(labels=[0, 2, 3], average="macro", zero_division=0)
     assert found["precision_macro"] == pytest.approx(
@@ -75,7 +76,7 @@ def test_ranking_is_scikit_learns():
     rng = np.random.default_rng(0)
     scores_NI, target_N = rng.normal(size=(80, 30)), rng.integers(0, 30, 80)
     relevant_NI = np.eye(30)[target_N]
-    found = values(metrics.ranking(metrics.ranks(scores_NI, target_N), ks=(1, 5, 10), items=30))
+    found = values(items.ranking(items.ranks(scores_NI, target_N), ks=(1, 5, 10), items=30))
     for k in (1, 5, 10):
         assert found[f"ndcg@{k}"] == pytest.approx(sk.ndcg_score(relevant_NI, scores_NI, k=k))
         hits = sk.top_k_accuracy_score(target_N, scores_NI, k=k, labels=np.arange(30))
@@ -85,26 +86,28 @@ def test_ranking_is_scikit_learns():
 
 
 def test_ties_count_against_the_target():
-    assert metrics.ranks([[1.0, 2.0, 2.0, 0.0]] * 3, [1, 0, 3]).tolist() == [2, 3, 4]
-    constant = metrics.classification(np.zeros((10, 3)), np.arange(10) % 3, ks=(2,))
+    assert items.ranks([[1.0, 2.0, 2.0, 0.0]] * 3, [1, 0, 3]).tolist() == [2, 3, 4]
+    constant = classes.classification(np.zeros((10, 3)), np.arange(10) % 3, ks=(2,))
     assert constant["top2_accuracy"].value == 0 and constant["auc"].value == 0.5
 
 
 def test_language_is_ratios_of_sums():
     loss_N, tokens_N, bytes_N = np.array([8.0, 3.0, 10.0]), [4, 2, 4], [10, 5, 20]
-    found = metrics.language(loss_N, tokens_N, bytes_N, correct_N=[1, 2, 2])
+    found = token_metrics.language(loss_N, tokens_N, bytes_N, correct_N=[1, 2, 2])
     assert found["loss"].value == pytest.approx(2.1)
     assert found["perplexity"].value == pytest.approx(np.exp(2.1))
     assert found["bits_per_byte"].value == pytest.approx(21 / 35 / np.log(2))
     assert found["accuracy"].value == pytest.approx(0.5)
     assert found["perplexity"].se == pytest.approx(np.exp(2.1) * found["loss"].se)
-    equal = metrics.language(loss_N, [4, 4, 4])["loss"]  # sequences of equal length: a plain mean
+    equal = token_metrics.language(loss_N, [4, 4, 4])[
+        "loss"
+    ]  # sequences of equal length: a plain mean
     assert equal.se == pytest.approx((loss_N / 4).std(ddof=1) / np.sqrt(3)) and equal.n == 3
 
 
 def test_a_mean_has_the_usual_error_and_delongs_area_his():
     logits_NC, y_N = drawn(120, 2)
-    found = metrics.classification(logits_NC, y_N)
+    found = classes.classification(logits_NC, y_N)
     hit_N = logits_NC.argmax(axis=1) == y_N
     assert found["accuracy"].se == pytest.approx(hit_N.std(ddof=1) / np.sqrt(120))
     score_N = np.float64(logits_NC[:, 1]) - logits_NC[:, 0]
@@ -132,11 +135,11 @@ def families():
     loss_N = tokens_N * (3 + 0.3 * easy_N)
     correct_N = rng.binomial(tokens_N, special.expit(-easy_N))
     return {
-        "four classes": (metrics.classification, (logits_NC, y_N), group_N),
-        "two classes": (metrics.classification, (two_NC, y_N % 2), group_N),
-        "ranking": (lambda r, g: metrics.ranking(r, groups_N=g), (metrics.ranks(logits_NC, y_N),), group_N),
+        "four classes": (classes.classification, (logits_NC, y_N), group_N),
+        "two classes": (classes.classification, (two_NC, y_N % 2), group_N),
+        "ranking": (lambda r, g: items.ranking(r, groups_N=g), (items.ranks(logits_NC, y_N),), group_N),
         "language": (
-            lambda *r: metrics.language(*r[:4], groups_N=r[4]),
+            lambda *r: token_metrics.language(*r[:4], groups_N=r[4]),
             (loss_N, tokens_N, 4 * tokens_N + rng.integers(0, 9, N), correct_N),
             group_N,
         ),
@@ -172,11 +175,11 @@ def test_intervals_cover():
         strength_N = 1.2 + rng.normal(0, 0.8, groups)[group_N]
         return rng.normal(size=(len(y_N), C)) + strength_N[:, None] * np.eye(C)[y_N], y_N, group_N
 
-    truth = values(metrics.classification(*sample(40_000, 10**6)))
+    truth = values(classes.classification(*sample(40_000, 10**6)))
     names = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "auc")
     covered = dict.fromkeys(names, 0)
     for seed in range(repeats):
-        found = metrics.classification(*sample(50, seed))
+        found = classes.classification(*sample(50, seed))
         for name in names:
             covered[name] += abs(found[name].value - truth[name]) < 1.96 * found[name].se
     for name, count in covered.items():
@@ -186,9 +189,9 @@ def test_intervals_cover():
 def test_groups_may_have_names_and_one_group_has_no_error():
     logits_NC, y_N = drawn(60, 3)
     number = np.arange(60) // 6
-    named = metrics.classification(logits_NC, y_N, [f"speaker {i}" for i in number])
-    assert named == metrics.classification(logits_NC, y_N, number)
-    one = metrics.classification(logits_NC, y_N, ["anna"] * 60)["accuracy"]
+    named = classes.classification(logits_NC, y_N, [f"speaker {i}" for i in number])
+    assert named == classes.classification(logits_NC, y_N, number)
+    one = classes.classification(logits_NC, y_N, ["anna"] * 60)["accuracy"]
     assert one.n == 1 and np.isnan(one.se) and "one draw, no standard error" in str(one)
 
 
@@ -198,22 +201,22 @@ L, Y = drawn(20, 3)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.classification(L, np.r_[Y[:19], 3]), "label 3 of example 19 is none of 0 to 2"),
-        (lambda: metrics.classification(L, np.r_[-1, Y[1:]]), "label -1 of example 0 is none of 0 to 2"),
-        (lambda: metrics.classification(L, Y, ks=(3,)), "top 3 of 3 classes; choose k from 1 to 2"),
-        (lambda: metrics.classification(np.where(Y[:, None] == Y[4], np.nan, L), Y), "logits of example .* not finite"),
-        (lambda: metrics.classification(L, 0 * Y + 2), "all 20 held-out examples are of class 2"),
-        (lambda: metrics.classification(L, Y[:5]), r"logits of shape \(20, 3\) and labels of shape \(5,\)"),
-        (lambda: metrics.classification(L[:0], Y[:0]), "there are no held-out examples"),
-        (lambda: metrics.classification(L, Y, [1, 2]), "2 groups for 20 examples"),
-        (lambda: metrics.ranks([[0.0, np.nan]], [0]), "a score of example 0 is not a number"),
-        (lambda: metrics.ranks([[0.0, 1.0]], [2]), "item 2 of example 0 is none of 0 to 1"),
-        (lambda: metrics.ranking([1, 0]), "rank 0 of example 1 is no whole number from 1$"),
-        (lambda: metrics.ranking([1, 9], items=8), "rank 9 of example 1 is no whole number from 1 to 8"),
-        (lambda: metrics.ranking([1, 2], items=8), "the first 10 of 8 items"),
-        (lambda: metrics.language([1.0, np.inf], [2, 2]), "losses of example 1 is inf, not finite"),
-        (lambda: metrics.language([1.0], [0]), "tokens of 1 sequences sum to 0"),
-        (lambda: metrics.language([1.0, 2.0], [1, 2, 3]), r"tokens has shape \(3,\), of 2 examples"),
+        (lambda: classes.classification(L, np.r_[Y[:19], 3]), "label 3 of example 19 is none of 0 to 2"),
+        (lambda: classes.classification(L, np.r_[-1, Y[1:]]), "label -1 of example 0 is none of 0 to 2"),
+        (lambda: classes.classification(L, Y, ks=(3,)), "top 3 of 3 classes; choose k from 1 to 2"),
+        (lambda: classes.classification(np.where(Y[:, None] == Y[4], np.nan, L), Y), "logits of example .* not finite"),
+        (lambda: classes.classification(L, 0 * Y + 2), "all 20 held-out examples are of class 2"),
+        (lambda: classes.classification(L, Y[:5]), r"logits of shape \(20, 3\) and labels of shape \(5,\)"),
+        (lambda: classes.classification(L[:0], Y[:0]), "there are no held-out examples"),
+        (lambda: classes.classification(L, Y, [1, 2]), "2 groups for 20 examples"),
+        (lambda: items.ranks([[0.0, np.nan]], [0]), "a score of example 0 is not a number"),
+        (lambda: items.ranks([[0.0, 1.0]], [2]), "item 2 of example 0 is none of 0 to 1"),
+        (lambda: items.ranking([1, 0]), "rank 0 of example 1 is no whole number from 1$"),
+        (lambda: items.ranking([1, 9], items=8), "rank 9 of example 1 is no whole number from 1 to 8"),
+        (lambda: items.ranking([1, 2], items=8), "the first 10 of 8 items"),
+        (lambda: token_metrics.language([1.0, np.inf], [2, 2]), "losses of example 1 is inf, not finite"),
+        (lambda: token_metrics.language([1.0], [0]), "tokens of 1 sequences sum to 0"),
+        (lambda: token_metrics.language([1.0, 2.0], [1, 2, 3]), r"tokens has shape \(3,\), of 2 examples"),
     ],
 )  # fmt: skip
 def test_what_has_no_metric_is_one_line(call, message):
@@ -226,23 +229,23 @@ def test_readings_gathered_in_order_give_the_same_bits_without_jax():
     """In a process of its own that loads no jax, from parts put together again."""
     code = (
         "import sys, json, numpy as np\n"
-        "from scaling import metrics\n"
+        "from scaling.metrics import classes\n"
         "rng = np.random.default_rng(5)\n"
         "l, y = rng.normal(size=(999, 7)).astype(np.float32), rng.integers(0, 7, 999)\n"
         "parts = [(l[i : i + 100], y[i : i + 100]) for i in range(0, 999, 100)]\n"
-        "found = metrics.classification(*(np.concatenate(x) for x in zip(*parts)), ks=(2,))\n"
+        "found = classes.classification(*(np.concatenate(x) for x in zip(*parts)), ks=(2,))\n"
         "assert 'jax' not in sys.modules\n"
         "print(json.dumps({k: (m.value.hex(), m.se.hex()) for k, m in found.items()}))\n"
     )
     done = run_python(code)
     assert done.returncode == 0, done.stderr
     rng = np.random.default_rng(5)
-    whole = metrics.classification(
+    whole = classes.classification(
         rng.normal(size=(999, 7)).astype(np.float32), rng.integers(0, 7, 999), ks=(2,)
     )
     assert {k: [m.value.hex(), m.se.hex()] for k, m in whole.items()} == json.loads(done.stdout)
 
 
 def test_a_bad_loss_ends_no_run():
-    found = metrics.language([2000.0, 2001.0], [2, 2])["perplexity"]
+    found = token_metrics.language([2000.0, 2001.0], [2, 2])["perplexity"]
     assert (found.value, found.n) == (math.inf, 2)

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling import accounting, identity, optim, sharding, step
-from scaling import config as config_lib
-from scaling.errors import UserError
-from scaling.flat import flatten
+from scaling import accounting
+from scaling.config import hashing
+from scaling.config import load as config_lib
+from scaling.config.flat_dict import flatten
 from scaling.models import losses
 from scaling.models.block import Block
 from scaling.models.matrices import matrix_axes
+from scaling.parallel import sharding
+from scaling.programs import optim, train_step
+from scaling.utils.errors import UserError
 from tests.models.test_transformer import T, V, build, loss_and_grads, tokens
 
 KINDS = {
@@ -76,7 +79,7 @@ def trained(config, values):
     ours = config_lib.with_values(config, {
         "model.depth": 1, "train.batch_size": 8, "eval.batch_size": 8, "optim.lr": 0.01, **values,
     })  # fmt: skip
-    programs = step.programs(ours)
+    programs = train_step.programs(ours)
     hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(ours).items()}
     batch, zero_R = programs.batch(counting()), np.zeros(1, np.int32)
     metrics = programs.train(programs.init(0), hyper_R, batch, zero_R, zero_R, zero_R + 16)[1]
@@ -104,12 +107,12 @@ def test_optimizers_that_look_at_shapes_know_those_of_every_kind(config, name):
     """The eigenvalues of an LRU, no matrix, are not decayed either."""
     for values in KINDS.values():
         ours = config_lib.with_values(config, {**values, "optim.name": name})
-        state_like = step.programs(ours).state_like
+        state_like = train_step.programs(ours).state_like
         params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), state_like["params"])
         transform = optim.optimizer(ours.optim, {"weight_decay": 0.1})
         updates = jax.eval_shape(lambda p, t=transform: t.update(p, t.init(p), p)[0], params)
         assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
-        for path, decayed in jax.tree_util.tree_leaves_with_path(optim.decayed(params)):
+        for path, decayed in jax.tree_util.tree_leaves_with_path(optim.decay_mask(params)):
             assert decayed != (path[-1].key in ("scale", "nu_S", "theta_S")), path
 
 
@@ -127,7 +130,7 @@ def test_the_balance_is_in_the_gradient_once():
 
     weight = 3.0
     grad = jax.jit(jax.grad(mean), static_argnums=1)
-    plain, both = grad(params, losses.PLAIN), grad(params, losses.Terms(0.0, 0.0, 0.0, weight))
+    plain, both = grad(params, losses.PLAIN), grad(params, losses.LossTerms(0.0, 0.0, 0.0, weight))
     extra = jax.jit(jax.grad(balance))(params)
     assert max(jnp.abs(x).max() for x in jax.tree.leaves(extra)) > 1e-4
     for a, b, c in zip(*map(jax.tree.leaves, (plain, both, extra)), strict=True):
@@ -156,9 +159,9 @@ def test_new_keys_leave_old_runs_their_names(config):
         "model.experts_per_token": 1, "model.balance": 0.0,
     }  # fmt: skip
     old = {k: v for k, v in flatten(config).items() if k not in changed}
-    assert identity.run_hash(old) == identity.run_hash(config)
-    hashes = {identity.run_hash(config_lib.with_values(routed, {k: v})) for k, v in changed.items()}
-    assert len(hashes | {identity.run_hash(config), identity.run_hash(routed)}) == 8
+    assert hashing.run_hash(old) == hashing.run_hash(config)
+    hashes = {hashing.run_hash(config_lib.with_values(routed, {k: v})) for k, v in changed.items()}
+    assert len(hashes | {hashing.run_hash(config), hashing.run_hash(routed)}) == 8
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling import compiled, optim, step
-from scaling import config as config_lib
-from scaling.errors import UserError
+from scaling.config import load as config_lib
 from scaling.models import losses
+from scaling.programs import ahead_of_time, optim, train_step
+from scaling.utils.errors import UserError
 
 B, T, D, V = 2, 12, 8, 50
 
@@ -48,7 +48,7 @@ def test_fifty_thousand_logits_are_never_whole(config):
         },
     )
     whole, auto = (
-        compiled.compiled(config_lib.with_values(large, {"model.loss_chunk": chunk})).temporary
+        ahead_of_time.compiled(config_lib.with_values(large, {"model.loss_chunk": chunk})).temporary
         for chunk in (0, -1)
     )
     assert whole > 2 * 1024 * 50_000 * 4, "a device has two sequences"
@@ -78,10 +78,10 @@ def test_chunks_that_do_not_fit_are_one_line(choice, shards, message):
 
 
 TERMS = {
-    "smoothing": losses.Terms(0.1, 0.0, 0.0),
-    "z": losses.Terms(0.0, 1e-2, 0.0),
-    "focal": losses.Terms(0.0, 0.0, 2.0),
-    "all": losses.Terms(0.2, 1e-2, 0.5),
+    "smoothing": losses.LossTerms(0.1, 0.0, 0.0),
+    "z": losses.LossTerms(0.0, 1e-2, 0.0),
+    "focal": losses.LossTerms(0.0, 0.0, 2.0),
+    "all": losses.LossTerms(0.2, 1e-2, 0.5),
 }
 
 
@@ -136,7 +136,7 @@ def test_training_follows_the_objective_and_reports_the_cross_entropy(chunk):
 def test_a_certain_token_has_a_finite_focal_slope():
     logits_1V = jnp.zeros((1, V)).at[0, 3].set(200.0)
     for gamma in (0.5, 1.0, 2.0):
-        terms = losses.Terms(0.0, 0.0, gamma)
+        terms = losses.LossTerms(0.0, 0.0, gamma)
         for target in (3, 4):
             slope = jax.grad(lambda x: losses.token_losses(x, jnp.array([target]), terms).sum())  # noqa: B023
             assert jnp.isfinite(slope(logits_1V)).all()
@@ -153,7 +153,7 @@ def test_terms_train_alike_on_a_split_vocabulary_and_leave_the_held_out_loss(con
         "terms": values,
         "split": {**values, "parallel.tensor": 2, "model.loss_chunk": 8},
     }.items():
-        programs = step.programs(config_lib.with_values(config, chosen))
+        programs = train_step.programs(config_lib.with_values(config, chosen))
         state = programs.init(0)
         held_out = np.asarray(programs.readings(state["params"], tokens_KBT1[0])["loss"])
         batch = programs.batch(tokens_KBT1[None])

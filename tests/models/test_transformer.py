@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling import config as config_lib
-from scaling import sharding
+from scaling.config import load as config_lib
 from scaling.models.losses import token_losses
 from scaling.models.transformer import language
+from scaling.parallel import sharding
 
 T, V = 24, 256
 ARCHITECTURES = [
@@ -137,7 +137,7 @@ def test_bfloat16_computes_in_bfloat16_and_returns_float32():
 
 
 def test_gradients_of_a_bfloat16_embedding_add_up_in_float32():
-    from scaling.models.parts import looked_up
+    from scaling.models.embed_and_head import looked_up
 
     table = jnp.ones((3, 8), jnp.bfloat16)
     often = jnp.zeros((4, 1024), jnp.int32).at[0, 0].set(2)

@@ -11,13 +11,14 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from scaling import files, laws
-from scaling.laws import FORMS
+from scaling.laws import api as laws
+from scaling.laws.api import FORMS
 from scaling.laws.bootstrap import interval
-from scaling.laws.estimate import log_prediction
+from scaling.laws.multistart import log_prediction
 from scaling.laws.table import make_table
 from scaling.report import pictures, style
 from scaling.report.picture import part, stacked
+from scaling.utils import files
 from tests.laws.test_fit import TRUTH as KNOWN
 
 TRUTH = KNOWN | {
@@ -271,7 +272,7 @@ def test_combined_forecast_names_its_folds_and_members():
 def test_a_proposal_is_drawn_with_what_is_allowed_done_and_expected(with_done):
     from scaling.report import design
 
-    belief = laws.Belief(FORMS["chinchilla"], np.array([TRUTH["chinchilla"]]))
+    belief = laws.Prior(FORMS["chinchilla"], np.array([TRUTH["chinchilla"]]))
     targets = [laws.Target(1e21), laws.Target(1e22)]
     runs = [
         {"n_params": 1e8, "tokens": 1e9, "flops": 6e17, "count": 9, "share": 0.2},

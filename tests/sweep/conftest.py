@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
-from scaling import config as config_lib
-from tests.conftest import ROOT
+from scaling.config import load as config_lib
+from tests.common import ROOT
 from tests.sweep import launched, s3_server, slurm_cluster
 
 

@@ -14,8 +14,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scaling.sweep.claims import Claims
-from tests.conftest import ROOT
+from scaling.sweep.shared.claims import Claims
+from tests.common import ROOT
 
 
 def command(workdir: Path, *args: str) -> subprocess.Popen:

@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-from scaling import config as config_lib
 from scaling import results
-from scaling.sweep import plan, runner, sweep_json
-from tests.conftest import ROOT
+from scaling.config import load as config_lib
+from scaling.sweep.execute import runner
+from scaling.sweep.plan import planner
+from scaling.sweep.shared import sweep_json
+from tests.common import ROOT
 
 # what must agree to the bit, wherever a run was trained
 COLUMNS = ("run_id", "status", "loss", "loss_se", "bits_per_byte", "train_loss", "tokens", "lr")
@@ -20,7 +22,7 @@ COLUMNS = ("run_id", "status", "loss", "loss_se", "bits_per_byte", "train_loss",
 LAUNCH = (
     "import json, pathlib, sys\n"
     "from scaling import config as config_lib\n"
-    "from scaling.errors import Preempted, UserError\n"
+    "from scaling.utils.errors import Preempted, UserError\n"
     "from scaling.sweep import launchers\n"
     "workdir = pathlib.Path(sys.argv[1])\n"
     "config = config_lib.from_json(json.loads((workdir / 'sweep.json').read_text()))\n"
@@ -59,7 +61,7 @@ def table(workdir: Path) -> list[list]:
 
 def reference(config, workdir: Path) -> list[list]:
     """The table of the same sweep, run in this process."""
-    return numbers(runner.sweep(plan.plan(config), workdir).results)
+    return numbers(runner.sweep(planner.plan(config), workdir).results)
 
 
 def start(workdir: Path, workers: int, launch_id: str = "launch") -> subprocess.Popen:

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from scaling.sweep import remote
+from scaling.sweep.shared import workdir_url
 
 
 @contextlib.contextmanager
@@ -33,8 +33,8 @@ def running() -> Iterator[str]:
         thread.join()
 
 
-def mirror(url: str, cache, monkeypatch) -> remote.Workdir:
+def mirror(url: str, cache, monkeypatch) -> workdir_url.Workdir:
     """The workdir as a machine with this cache sees it."""
     with monkeypatch.context() as patch:
         patch.setenv("SCALING_CACHE", str(cache))
-        return remote.open_workdir(url)
+        return workdir_url.open_workdir(url)

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scaling.errors import Preempted, UserError
-from scaling.signals import StopSignal
 from scaling.sweep.launchers.process import POLL_SECONDS, Worker, summary
+from scaling.utils.errors import Preempted, UserError
+from scaling.utils.signals import StopSignal
 
 
 def launch(

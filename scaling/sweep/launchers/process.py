@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_PREEMPTED, UserError
-from scaling.sweep import remote
+from scaling.sweep.shared import workdir_url
+from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_PREEMPTED, UserError
 
 POLL_SECONDS = 0.2  # between looks at a worker process
 DEATHS_IN_VAIN = 5  # deaths in a row, with no run finished between them, until a slot is given up
@@ -64,7 +64,7 @@ class Worker:
         cores: Sequence[int] = (),
         env: dict[str, str] | None = None,
     ):
-        place = remote.open_workdir(workdir)
+        place = workdir_url.open_workdir(workdir)
         self.name, self.workdir, self.launch_id = name, place.path, launch_id
         self.command = command(place.name, launch_id)
         self.log = self.workdir / "logs" / f"{launch_id}-{name}.log"

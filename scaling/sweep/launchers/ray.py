@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from scaling.errors import Preempted, UserError, one_line
-from scaling.signals import StopSignal
-from scaling.sweep import remote
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker, summary
+from scaling.sweep.shared import workdir_url
+from scaling.utils.errors import Preempted, UserError, one_line
+from scaling.utils.signals import StopSignal
 
 MACHINES_LOST = 20  # a task's machine may be lost this often before the task is given up
 
@@ -41,7 +41,7 @@ def launch(
                 _check(ray, options.address, needs)
                 task = ray.remote(max_retries=MACHINES_LOST, **needs)(work)
                 refs = [
-                    task.remote(remote.open_workdir(workdir).name, launch_id, f"ray{k}")
+                    task.remote(workdir_url.open_workdir(workdir).name, launch_id, f"ray{k}")
                     for k in range(workers)
                 ]
                 outcomes = _wait(ray, refs, stop, on_wait)

@@ -21,11 +21,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from scaling.errors import Preempted, UserError
-from scaling.signals import StopSignal
-from scaling.sweep import remote
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, python_path, summary
 from scaling.sweep.launchers.slurm_task import Task
+from scaling.sweep.shared import workdir_url
+from scaling.utils.errors import Preempted, UserError
+from scaling.utils.signals import StopSignal
 
 QUEUE_SECONDS = (1.0, 20.0)  # between looks at the queue: at first, and after a while
 SILENCE = 30  # looks at a queue that does not answer, in a row, until the launcher gives up
@@ -52,7 +52,7 @@ def launch(
         print(f"slurm: found {_ids(waiting)} in the queue", file=sys.stderr, flush=True)
     with StopSignal().listening() as stop:
         if len(waiting) < workers and not stop.caught:
-            task = Task(remote.open_workdir(workdir).name, launch_id)
+            task = Task(workdir_url.open_workdir(workdir).name, launch_id)
             waiting.update(_submit(options, folder, name, task, workers - len(waiting)))
         outcomes = _watch(folder, name, waiting, stop, on_wait)
     if stop.caught:

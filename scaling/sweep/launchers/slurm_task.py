@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from scaling.errors import EXIT_PREEMPTED
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker
+from scaling.utils.errors import EXIT_PREEMPTED
 
 GRACE_SECONDS = 600  # longest wait of a preempted job, its worker saved, for its end
 

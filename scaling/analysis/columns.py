@@ -1,0 +1,50 @@
+"""From rows of the table to columns of a picture or of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from scaling.analysis import compute
+from scaling.laws.table import CannotFit
+from scaling.results import RunResult
+
+LETTERS = {"n_params": "N", "tokens": "D", "unique_tokens": "U"}
+
+
+def require_runs(rows: list[RunResult]) -> tuple[list[RunResult], list[str]]:
+    """(finished runs, one line for each other row). Raises CannotFit where none has finished."""
+    used, left_out = compute.usable(rows)
+    if not used:
+        raise CannotFit(
+            "; ".join(["no finished run of a sweep; run `scaling sweep` first", *left_out[:3]])
+        )
+    return used, left_out
+
+
+def number(row: RunResult, name: str, config: ConfigDict) -> float:
+    """A column of one run; n_params and flops by the conventions of `config.laws`."""
+    convention = {"n_params": config.laws.n_params, "flops": config.laws.flops}
+    return float(getattr(row, convention.get(name, name)))
+
+
+def numbers(rows: Sequence[RunResult], name: str, config: ConfigDict) -> np.ndarray:
+    """A column of all runs, see `number`."""
+    return np.array([number(r, name, config) for r in rows])
+
+
+def of_runs(rows: Sequence[RunResult], names: Sequence[str], config: ConfigDict) -> dict:
+    """The series `run` of a picture: run_id, the columns `names`, then loss, loss_se and seed."""
+    wanted = (*names, "loss", "loss_se", "seed")
+    return {
+        "run_id": np.array([r.run_id for r in rows]),
+        **{name: numbers(rows, name, config) for name in wanted},
+    }
+
+
+def ranges(rows: Sequence[RunResult], names: Sequence[str], config: ConfigDict) -> dict:
+    """Smallest and largest value of each column."""
+    found = {name: numbers(rows, name, config) for name in names}
+    return {name: [float(v.min()), float(v.max())] for name, v in found.items()}

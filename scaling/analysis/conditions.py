@@ -1,0 +1,97 @@
+"""What a curve has to state besides its law: how its runs were trained and what was counted.
+
+Curves of other learning rates, warm-ups, decays or batch sizes are other curves, and N with or without embeddings
+is another N (Porian et al. 2024; Pearce & Song 2024), so every curve says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from scaling.config import constraints
+from scaling.results import RunResult
+
+TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside the cross-entropy
+SWEPT = "swept"  # in place of the one value that the runs do not share
+COUNTED = {
+    "n_params": "N counts neither embeddings nor head",
+    "n_params_active": "N counts neither embeddings nor head, and of experts those that a token uses",
+    "n_params_with_head": "N counts the head, not the embedding",
+    "n_params_total": "N counts all parameters",
+}
+
+
+def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
+    """The recipe of finished runs; what differs between them as [smallest, largest].
+
+    Warm-up and decay are fractions of each run, batch and context tokens.
+    """
+    swept = _swept(config)
+    head = "tied to the embedding" if config.model.tied_head else "a matrix of its own"
+    return {
+        "optimizer": SWEPT if "optim.name" in swept else config.optim.name,
+        "objective": {
+            key: SWEPT if f"optim.{key}" in swept else config.optim[key]
+            for key in TERMS
+            if config.optim[key] or f"optim.{key}" in swept
+        },
+        "lr": _span([r.lr for r in rows]),
+        "schedule": sorted({r.schedule for r in rows}),
+        "warmup_fraction": _span([r.warmup_tokens / r.tokens for r in rows]),
+        "decay_fraction": _span([r.decay_tokens / r.tokens for r in rows]),
+        "batch_tokens": _span([r.batch_tokens for r in rows]),
+        "weight_decay": _span([r.weight_decay for r in rows]),
+        "seq_len": _span([r.seq_len for r in rows]),
+        "vocab_size": _span([r.vocab_size for r in rows]),
+        "seeds": sorted({r.seed for r in rows}),
+        "eval_tokens": _span([r.eval_tokens for r in rows if r.eval_tokens is not None]),
+        "unit": constraints.UNITS[config.data.field],
+        "embedding": COUNTED[config.laws.n_params],
+        "head": SWEPT if "model.tied_head" in swept else head,
+        "flops": config.laws.flops,
+    }
+
+
+def _swept(config: ConfigDict) -> set[str]:
+    """Keys that a search gives several values."""
+    axes: tuple = ()
+    if config.sweep.kind == "grid":
+        axes = config.sweep.grid_keys
+    elif config.sweep.kind == "random":
+        axes = tuple(key for key, *_ in config.sweep.random_ranges)
+    return {key for axis in axes for key in ((axis,) if isinstance(axis, str) else axis)}
+
+
+def in_words(recipe: dict[str, Any]) -> str:
+    """The recipe as the line under a picture."""
+    seeds = recipe["seeds"]
+    terms = [f", {key.replace('_', ' ')} {value:g}" for key, value in recipe["objective"].items()]
+    parts = [
+        f"{recipe['optimizer']}, lr {_short(recipe['lr'])}{''.join(terms)}",
+        f"warm-up {_percent(recipe['warmup_fraction'])}, {' and '.join(recipe['schedule'])} decay over "
+        f"{_percent(recipe['decay_fraction'])} of a run",
+        f"{_short(recipe['batch_tokens'])} {recipe['unit']} per step, context {_short(recipe['seq_len'])}, "
+        f"weight decay {_short(recipe['weight_decay'])}",
+        f"{recipe['embedding']}; head {recipe['head']}",
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(s) for s in seeds[:6])}"
+        + (f" and {len(seeds) - 6} more" if len(seeds) > 6 else ""),
+    ]
+    return "; ".join(parts)
+
+
+def _span(values: Sequence[float]) -> list[float]:
+    """[value], or [smallest, largest], to six digits; [] of nothing."""
+    distinct = sorted({float(f"{v:.6g}") for v in values})
+    return distinct if len(distinct) < 2 else [distinct[0], distinct[-1]]
+
+
+def _short(span: list[float]) -> str:
+    return " to ".join(f"{v:,.0f}" if v >= 1000 else f"{v:.3g}" for v in span)
+
+
+def _percent(span: list[float]) -> str:
+    """One number where they agree to a whole percent: steps are rounded."""
+    return " to ".join(dict.fromkeys(f"{v:.0%}" for v in span))

@@ -1,0 +1,73 @@
+"""What the analysis of a sweep hands over: its curves by name, and the summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from scaling.laws import to_text
+from scaling.laws.fit import Fit
+from scaling.report.picture import Picture
+from scaling.results import RunResult
+
+
+@dataclass(frozen=True)
+class SavedCurve:
+    """One curve on disk: its law as JSON, and its picture with the numbers in it."""
+
+    law: dict[str, Any]  # estimator, equation, parameters, diagnostics and what the kind adds
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All curves of a sweep, and the lines of its summary."""
+
+    curves: dict[str, SavedCurve]
+    lines: list[str]
+    used: list[RunResult]
+    left_out: list[str]
+    ranges: dict[str, list[float]] = field(default_factory=dict)  # of validity, by column
+
+
+def fitted(law: Fit, names: dict[str, str] | None = None) -> dict[str, Any]:
+    """A parametric law as the JSON of a curve; `names` replace the letters of its equation."""
+    return {
+        "estimator": law.described,
+        "equation": renamed(law.equation, names or {}),
+        "source": law.form.source,
+        "parameters": {k: i.as_dict() for k, i in law.intervals.items()},
+        "verdict": law.verdict,
+        "diagnostics": {
+            "refused": None,
+            "objective": law.objective,
+            "huber_delta": law.delta,
+            "starts_that_reach_it": law.reached,
+            "residual_rms": to_text.residual_rms(law),
+            "warnings": list(law.warnings),
+        },
+    }
+
+
+def refused(reason: str, equation: str, names: dict[str, str] | None = None) -> dict[str, Any]:
+    """The JSON of a curve whose law could not be fitted: the measured points stand alone."""
+    return {
+        "estimator": "none: the law was refused",
+        "equation": renamed(equation, names or {}),
+        "parameters": {},
+        "verdict": "refused",
+        "diagnostics": {"refused": reason, "warnings": []},
+    }
+
+
+def renamed(equation: str, names: dict[str, str]) -> str:
+    """An equation in other letters: L(x) = E + k x^-a of tokens is L(D) = E + k D^-a."""
+    for letter, other in names.items():
+        equation = equation.replace(letter, other)
+    return equation
+
+
+def parameter_lines(law: Fit) -> list[str]:
+    """Parameters with intervals, the verdict and the warnings, for the summary."""
+    lines = [f"  {name:6} {i.brief()}" for name, i in law.intervals.items()]
+    return [*lines, f"  verdict: {law.verdict}", *(f"  warning: {w}" for w in law.warnings)]

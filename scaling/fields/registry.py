@@ -1,0 +1,16 @@
+"""Fields: what an example is, the model's ends, the loss and the metrics. One file each; docs/fields.md adds one."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from scaling.config.constraints import UNITS
+from scaling.fields.field import Field
+
+
+def of(name: str) -> Field:
+    """The field of `config.data.field`, imported on first use."""
+    if name not in UNITS:
+        raise ValueError(f"unknown field {name!r}; choose one of {', '.join(UNITS)}")
+    return cast(Field, importlib.import_module(f"scaling.fields.{name}"))

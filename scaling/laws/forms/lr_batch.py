@@ -1,0 +1,73 @@
+"""Tuned hyperparameters as power products of what a run is given: lr*(N, D), batch*(D), lr*(C).
+
+Linear in the logs, so one start is enough and the gradient comes for free.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from scaling.laws.forms.base import Form, stored_as_logs
+from scaling.utils.errors import UserError
+
+SYMBOLS = {"n_params": ("N", "p"), "tokens": ("D", "q"), "flops": ("C", "p")}
+INPUTS = (("n_params", "tokens"), ("n_params",), ("tokens",), ("flops",))
+SOURCES = {
+    "lr": "Li et al. 2025 (Step Law) in N and D; DeepSeek-AI 2024 in C; Kaplan et al. 2020 in N",
+    "batch": "Li et al. 2025 (Step Law) in D; DeepSeek-AI 2024 in C; McCandlish et al. 2018",
+}
+
+
+def product_log(params_P, logs_NF):
+    """log y of (log k, exponents) at rows of log inputs."""
+    return params_P[0] + logs_NF @ params_P[1:]
+
+
+def product_starts(logs_NF, target_N) -> np.ndarray:
+    """The least-squares solution, in logs centred so that far units cost no digits."""
+    centre_F = logs_NF.mean(axis=0)
+    design = np.column_stack([np.ones(len(target_N)), logs_NF - centre_F])
+    offset, *exponents = np.linalg.lstsq(design, target_N, rcond=None)[0]
+    return np.array([(offset - centre_F @ exponents, *exponents)])
+
+
+_natural, _internal = stored_as_logs(0, 1)
+
+
+@functools.cache
+def power_product(target: str, of: tuple[str, ...] = INPUTS[0]) -> Form:
+    """The form `target` = k N^p D^q, or of one of N, D, C: `of` names columns of the table.
+
+    Raises UserError for other targets than lr and batch and for other inputs: C is N D but for a factor, so it
+    stands alone.
+    """
+    if target not in SOURCES:
+        raise UserError(f"{target!r} is no hyperparameter here; choose from {', '.join(SOURCES)}")
+    if of not in INPUTS:
+        raise UserError(
+            f"--of={','.join(of)}: choose n_params,tokens or one of n_params, tokens, flops"
+        )
+    letters, names = zip(*(SYMBOLS[name] for name in of), strict=True)
+    terms = " ".join(f"{x}^{e}" for x, e in zip(letters, names, strict=True))
+    return Form(
+        name=f"{target}_law",
+        equation=f"{target}({', '.join(letters)}) = k {terms}",
+        source=SOURCES[target],
+        domain="one recipe (optimizer, schedule, weight decay) at tuned optima inside their grids",
+        inputs=of,
+        parameters=("k", *names),
+        log_predict=product_log,
+        natural=_natural,
+        internal=_internal,
+        starts=product_starts,
+        target=target,
+        distinct=2,
+        judged=names,
+        product=True,
+    )
+
+
+LR_LAW = power_product("lr")
+BATCH_LAW = power_product("batch")

@@ -1,0 +1,222 @@
+"""The best learning rate or batch size of every group of runs alike in all else, and what a wrong one costs.
+
+In each group log loss is a quadratic in log lr, or in (log lr, log batch) where both vary, fitted to the lowest
+point, its neighbours on the grid and what else is `near` it in loss: further out, losses climb more steeply on one
+side than on the other, which would move the minimum.
+An optimum counts only inside the grid: the lowest point has neighbours on all sides, the quadratic has a minimum
+and it lies among them.
+
+Shapes: N rows of a group, P points (rows with seeds averaged), F hyperparameters that vary, B resamples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.quadratic import Quadratics, averaged, coefficients, fit_quadratics
+from scaling.laws.table import CannotFit, Table
+
+HYPERPARAMETERS = ("lr", "batch")
+SAME = 0.02  # relative difference of n_params, tokens or FLOPs below which runs are of one group
+COST = 0.01  # excess of the loss that `Tuned.tolerated` allows
+DIGITS = 9  # of log lr and log batch, below which two values are one
+UNLIKE = 4.0  # how much more than the residuals rows may differ that should be seeds of one point
+NOWHERE = Interval(*(float("nan"),) * 4)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One group's optimum of one hyperparameter."""
+
+    inputs: dict[str, float]  # n_params, tokens, flops: geometric means over the group
+    optimum: Interval
+    se: float  # standard error of its log by the delta method; NaN where no residual tells
+    at: dict[str, float]  # all hyperparameters at the optimum
+    loss: float  # there, nats per token
+    tolerated: tuple[
+        float, float
+    ]  # losses within COST, the other one at its optimum; cut at the grid
+    n_runs: int
+    problem: str  # "" where the optimum is real and interior
+    draws_B: np.ndarray = field(repr=False)  # log optima in the resamples, NaN where there is none
+
+
+def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: float):
+    """One `Tuned` of `hyper`, "lr" or "batch", per group of equal n_params and tokens (flops, where it has no tokens), bad ones with the reason.
+
+    The noise is that of the quadratics' residuals, of all groups together and widened for what was fitted:
+    one profile has too few points to tell. Where no quadratic leaves a residual it is that of the seeds.
+    Raises CannotFit where the table lacks a column.
+    """
+    groups = [table.rows(g) for g in _groups(table)]
+    bowls = [_bowl(rows, hyper, near) for rows in groups]
+    left = [b.residual_P * np.sqrt(b.runs_P * len(b.runs_P) / b.free) for b in bowls if b.free > 0]
+    pool = np.concatenate(left) if left else _seeds(bowls)
+    rng = np.random.default_rng(0)
+    return [
+        _tuned(rows, bowl, hyper, pool, rng, bootstrap, confidence)
+        for rows, bowl in zip(groups, bowls, strict=True)
+    ]
+
+
+def _seeds(bowls: list[_Bowl]) -> np.ndarray:
+    """Quantiles of a normal distribution as wide as rows of one point are apart; empty where none are repeated."""
+    repeated = [b.repeats for b in bowls if b.repeats > 0]
+    if not repeated:
+        return np.empty(0)
+    return np.sqrt(np.mean(np.square(repeated))) * stats.norm.ppf((np.arange(200) + 0.5) / 200)
+
+
+def _groups(table: Table) -> list[np.ndarray]:
+    """Indices of the rows of each group, by size and then by tokens."""
+    names = [n for n in ("n_params", "tokens" if "tokens" in table else "flops") if n in table]
+    if not names:
+        raise CannotFit("tuned: the table has none of n_params, tokens and flops to group runs by")
+    keys = []
+    for name in names:
+        log = np.log(table[name])
+        order = np.argsort(log)
+        label = np.empty(len(log), int)
+        label[order] = np.concatenate([[0], np.cumsum(np.diff(log[order]) > np.log1p(SAME))])
+        keys.append(label)
+    _, member = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
+    return [np.flatnonzero(member.reshape(-1) == g) for g in range(member.max() + 1)]
+
+
+@dataclass(frozen=True)
+class _Bowl:
+    """The quadratic near a group's lowest loss; `problem` says why there is none."""
+
+    problem: str
+    names: tuple[str, ...] = ()  # hyperparameters that vary
+    x_PF: np.ndarray = field(default_factory=lambda: np.empty((0, 1)))  # logs, from `centre_F`
+    centre_F: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    fitted_P: np.ndarray = field(default_factory=lambda: np.empty(0))
+    residual_P: np.ndarray = field(default_factory=lambda: np.empty(0))
+    runs_P: np.ndarray = field(default_factory=lambda: np.empty(0))
+    quadratic: Quadratics | None = None
+    repeats: float = 0.0  # standard deviation of log losses of rows alike in the names above
+
+    @property
+    def free(self) -> int:
+        """Points beyond what the quadratic needs."""
+        return len(self.runs_P) - coefficients(self.x_PF.shape[1])
+
+    def inside(self, x_BF: np.ndarray) -> np.ndarray:
+        return ((x_BF > self.x_PF.min(axis=0)) & (x_BF < self.x_PF.max(axis=0))).all(axis=1)
+
+
+def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
+    varying = tuple(h for h in HYPERPARAMETERS if h in rows and len(np.unique(rows[h])) > 1)
+    rows[hyper]  # raises where the column is missing
+    if hyper not in varying:
+        return _Bowl(f"{hyper} takes one value")
+    x_NF = np.round(np.log(np.stack([rows[h] for h in varying], axis=1)), DIGITS)
+    y_N = np.log(rows.loss) - np.log(rows.loss).mean()
+    x_PF, y_P, runs_P = averaged(x_NF, y_N)
+    spread_P = averaged(x_NF, y_N**2)[1] - y_P**2
+    extra = int((runs_P - 1).sum())
+    repeats = float(np.sqrt(max(runs_P @ spread_P, 0.0) / extra)) if extra else 0.0
+    y_P = y_P + np.log(rows.loss).mean()
+    beside_P = np.ones(len(y_P), bool)
+    lowest_F = x_PF[y_P.argmin()]
+    for name, x_P, lowest in zip(varying, x_PF.T, lowest_F, strict=True):
+        values = np.unique(x_P)
+        i = int(np.searchsorted(values, lowest))
+        if i in (0, len(values) - 1):
+            side = "smaller" if i == 0 else "larger"
+            return _Bowl(
+                f"the lowest loss is at the edge of the grid, {name} {np.exp(lowest):.3g}; try "
+                f"{side} ones"
+            )
+        beside_P &= (x_P >= values[i - 1]) & (x_P <= values[i + 1])
+    used_P = beside_P | (y_P <= y_P.min() + np.log1p(near))
+    x_PF, y_P, runs_P = x_PF[used_P], y_P[used_P], runs_P[used_P]
+    quadratic = fit_quadratics(x_PF - lowest_F, y_P[None], runs_P)
+    if quadratic is None:
+        return _Bowl(
+            f"{len(y_P)} points near the lowest loss do not determine a quadratic in "
+            f"{' and '.join(varying)}"
+        )
+    fitted_P = quadratic.at(x_PF - lowest_F)[0]
+    bowl = _Bowl(
+        "",
+        varying,
+        x_PF - lowest_F,
+        lowest_F,
+        fitted_P,
+        y_P - fitted_P,
+        runs_P,
+        quadratic,
+        repeats,
+    )
+    best_1F, _ = quadratic.minima()
+    if np.isnan(best_1F).any():
+        problem = "the parabola opens downward" if len(varying) == 1 else "the quadratic is no bowl"
+    elif not bowl.inside(best_1F)[0]:
+        problem = "the minimum lies outside the points around the lowest loss"
+    else:
+        return bowl
+    return _Bowl(problem)
+
+
+def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence: float) -> Tuned:
+    names = [n for n in ("n_params", "tokens", "flops") if n in rows]
+    inputs = {n: float(np.exp(np.log(rows[n]).mean())) for n in names}
+    nothing = np.full(bootstrap, np.nan)
+    if bowl.quadratic is None:
+        nan = float("nan")
+        return Tuned(inputs, NOWHERE, nan, {}, nan, (nan, nan), len(rows), bowl.problem, nothing)
+    best_1F, lowest_1 = bowl.quadratic.minima()
+    log_best_F = best_1F[0] + bowl.centre_F
+    i = bowl.names.index(hyper)
+    draws_B, lost = nothing, 0.0
+    if len(pool):
+        noise_BP = rng.choice(pool, (bootstrap, len(bowl.runs_P))) / np.sqrt(bowl.runs_P)
+        again = fit_quadratics(bowl.x_PF, bowl.fitted_P + noise_BP, bowl.runs_P)
+        assert again is not None
+        best_BF, _ = again.minima()
+        # an optimum beyond the points counts, at most as far beyond them as they are wide
+        width_F = np.ptp(bowl.x_PF, axis=0)
+        near_BF = np.clip(best_BF, bowl.x_PF.min(axis=0) - width_F, bowl.x_PF.max(axis=0) + width_F)
+        draws_B = near_BF[:, i] + bowl.centre_F[i]
+        lost = 1 - float(np.mean(bowl.inside(best_BF))) if bootstrap else 0.0
+    problem = ""
+    if lost > 0.5:
+        problem = f"noise moves the optimum off the grid in {lost:.0%} of the refits"
+    elif len(pool) and bowl.repeats > UNLIKE * max(float(pool.std()), 1e-6):
+        problem = (
+            f"rows of equal {' and '.join(bowl.names)} differ by {bowl.repeats:.2g} in log loss, the profile's "
+            f"residuals by {pool.std():.2g}: something else varies; name it (--lr, --batch) or keep one "
+            "value of it (--where)"
+        )
+    reach = np.sqrt(2 * np.log1p(COST) / bowl.quadratic.hessian_BFF[0, i, i])
+    grid = np.log([rows[hyper].min(), rows[hyper].max()])
+    low, high = np.exp(np.clip(log_best_F[i] + np.array([-reach, reach]), *grid))
+    return Tuned(
+        inputs=inputs,
+        optimum=interval(float(np.exp(log_best_F[i])), np.exp(draws_B), confidence),
+        se=float(pool.std() * _sensitivity(bowl, best_1F[0])[i]) if len(pool) else float("nan"),
+        at=dict(zip(bowl.names, np.exp(log_best_F).tolist(), strict=True)),
+        loss=float(np.exp(lowest_1[0])),
+        tolerated=(float(low), float(high)),
+        n_runs=len(rows),
+        problem=problem,
+        draws_B=draws_B,
+    )
+
+
+def _sensitivity(bowl: _Bowl, best_F: np.ndarray) -> np.ndarray:
+    """`[F]` standard error of the minimum per unit of noise in a run's log loss.
+
+    The minimum solves g + H x = 0, so a change of one point's loss moves it by -H^-1 (dg + dH x).
+    """
+    each = fit_quadratics(bowl.x_PF, np.eye(len(bowl.runs_P)), bowl.runs_P)  # linear in the losses
+    assert each is not None and bowl.quadratic is not None
+    moved_PF = each.gradient_BF + each.hessian_BFF @ best_F
+    slopes_PF = -np.linalg.solve(bowl.quadratic.hessian_BFF[0], moved_PF.T).T
+    return np.sqrt(np.sum(slopes_PF**2 / bowl.runs_P[:, None], axis=0))

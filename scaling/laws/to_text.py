@@ -1,0 +1,230 @@
+"""Fitted laws as plain dicts for JSON, and as lines of text, for tables from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scaling.laws import diagnose
+from scaling.laws.fit import Fit
+from scaling.laws.forecast import Combined
+from scaling.laws.gain import Gain
+from scaling.laws.isoflop import IsoflopFit
+from scaling.laws.lr_batch_law import HyperFit, cost_in_words
+from scaling.laws.lr_batch_optima import COST
+from scaling.laws.power import PowerFit
+from scaling.laws.table import Table
+from scaling.laws.varpro import VarproFit
+
+SYMBOLS = {"n_params": "N", "tokens": "D"}
+
+
+def ranges(table: Table, columns) -> dict[str, list[float]]:
+    """Smallest and largest value of each column: where a law may be used without extrapolating."""
+    return {c: [float(table[c].min()), float(table[c].max())] for c in columns}
+
+
+def residual_rms(fit: Fit | VarproFit) -> float:
+    """Root mean square of the residuals of log loss."""
+    return float(np.sqrt(np.mean(fit.residuals**2)))
+
+
+def _common(table: Table) -> dict[str, Any]:
+    columns = [c for c in table.columns if c not in ("budget", "seed")]
+    return {
+        "n_rows": len(table),
+        "excluded": list(table.excluded),
+        "table_sha256": table.hash(),
+        "range_of_validity": ranges(table, columns),
+    }
+
+
+def fitted(fit: Fit, table: Table) -> dict[str, Any]:
+    """A parametric law as JSON."""
+    return {
+        "form": fit.form.name,
+        "equation": fit.equation,
+        "source": fit.form.source,
+        "domain": fit.form.domain,
+        "estimator": fit.described,
+        "params": {name: i.as_dict() for name, i in fit.intervals.items()},
+        "hessian_se": fit.hessian_se,
+        "objective": fit.objective,
+        "huber_delta": fit.delta,
+        "starts": len(fit.converged),
+        "starts_that_reach_it": fit.reached,
+        "starts_converged": float(np.mean(fit.converged)),
+        "other_minima": list(fit.other_minima),
+        "residual_rms": residual_rms(fit),
+        "spread": fit.spread,
+        "resamples": len(fit.draws_BP),
+        "verdict": fit.verdict,
+        "warnings": list(fit.warnings),
+        "confidence": fit.confidence,
+        **_common(table),
+    }
+
+
+def prediction(at: Mapping[str, float], value, target: str = "loss") -> dict[str, Any]:
+    """Loss of one new run, or a hyperparameter's law there, with the interval that holds it."""
+    return {**at, target: value.as_dict()}
+
+
+def combined(found: Combined, table: Table, points, inputs: Sequence[str]) -> dict[str, Any]:
+    """A backtest-weighted forecast as JSON, with every member's law."""
+    return {
+        "form": "combined",
+        "equation": "L = product of the forms' predictions to the power of their weights",
+        "estimator": next(iter(found.fits.values())).described,
+        "params": {},
+        "weights": found.weights,
+        "backtest_rms_log_errors": found.errors,
+        "backtest_held_back": list(found.backtest),
+        "predictions": [
+            prediction(dict(zip(inputs, point, strict=True)), i)
+            for point, i in zip(points, found.intervals, strict=True)
+        ],
+        "members": {name: fitted(law, table) for name, law in found.fits.items()},
+        "verdict": "; ".join(f"{n}: {law.verdict}" for n, law in found.fits.items()),
+        "warnings": list(found.notes),
+        **_common(table),
+    }
+
+
+def power(fit: PowerFit) -> dict[str, Any]:
+    return {
+        "equation": fit.equation,
+        "coefficient": fit.coefficient.as_dict(),
+        "exponent": fit.exponent.as_dict(),
+        "x_range": list(fit.x_range),
+    }
+
+
+def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
+    names = {"N*": fit.n_opt, "D*": fit.tokens_opt, "L*": fit.frontier}
+    return {
+        "form": "isoflop",
+        "equation": "log L = c0 + c1 x + c2 x^2, x = log N - log N0; y* = k C^a",
+        "estimator": f"{fit.profiles[0].method} in log N per budget, least squares on logs of the minima",
+        "params": {name: law.exponent.as_dict() for name, law in names.items()},
+        "laws": {name: power(law) for name, law in names.items()},
+        "minima": [
+            {
+                "budget": p.budget,
+                "n_opt": p.n_opt.as_dict(),
+                "tokens_opt": p.tokens_opt.as_dict(),
+                "loss_opt": p.loss_opt.as_dict(),
+                "problem": p.problem,
+            }
+            for p in fit.profiles
+        ],
+        "verdict": diagnose.verdict([*table.warnings, *fit.warnings]),
+        "warnings": [*table.warnings, *fit.warnings],
+        **_common(table),
+    }
+
+
+def varpro(fit: VarproFit, table: Table) -> dict[str, Any]:
+    """Chinchilla's law by variable projection as JSON."""
+    return {
+        "form": "varpro",
+        "equation": fit.equation,
+        "estimator": "variable projection: least squares of relative residuals, exponents searched",
+        "params": {name: i.as_dict() for name, i in fit.intervals.items()},
+        "residual_rms": residual_rms(fit),
+        "verdict": diagnose.verdict(list(fit.warnings)),
+        "warnings": list(fit.warnings),
+        **_common(table),
+    }
+
+
+def tuned(fit: HyperFit, table: Table) -> dict[str, Any]:
+    """The law of a tuned hyperparameter as JSON, with every group's optimum."""
+    return {
+        "form": f"{fit.form.target}_optimum",
+        "equation": fit.equation,
+        "source": fit.form.source,
+        "domain": fit.form.domain,
+        "estimator": "a quadratic in log hyperparameters near each group's lowest log loss, weighted least "
+        "squares on logs of the optima",
+        "params": {name: i.as_dict() for name, i in fit.law.items()},
+        "groups": [
+            {
+                **g.inputs,
+                "rows": g.n_runs,
+                fit.form.target: g.optimum.as_dict(),
+                "loss_opt": g.loss,
+                f"range_within_{COST:.0%}".replace("%", "_percent"): list(g.tolerated),
+                "problem": g.problem,
+            }
+            for g in fit.groups
+        ],
+        "scatter": fit.scatter,
+        "factor_that_costs_1_percent": fit.wrong_by,
+        "notes": [cost_in_words(fit)],
+        "verdict": fit.verdict,
+        "warnings": list(fit.warnings),
+        "confidence": fit.confidence,
+        **_common(table),
+    }
+
+
+def gain(found: Gain, baseline: Table, new: Table) -> dict[str, Any]:
+    """A compute-equivalent gain as JSON: its slope, either family's law, and the curve."""
+    families = {"baseline": baseline, "new": new}
+    return {
+        "form": "gain",
+        "equation": found.equation,
+        "source": "Ho et al. 2024 (effective compute); Davidson et al. 2023 (compute-equivalent gain)",
+        "estimator": "laws of the compute-optimal loss of two families, refits paired at random",
+        "params": {
+            "slope": found.slope.as_dict(),
+            **{f"{n}_{f}": i.as_dict() for f, law in found.laws.items() for n, i in law.items()},
+        },
+        "gains": [
+            {"flops": c, "new_loss": loss, "gain": g.as_dict(), "never_in_share": share}
+            for c, loss, g, share in zip(
+                found.flops.tolist(),
+                found.new_loss.tolist(),
+                found.gain,
+                found.never.tolist(),
+                strict=True,
+            )
+        ],
+        "notes": [found.scale],
+        "verdict": found.verdict,
+        "warnings": list(found.warnings),
+        "confidence": found.confidence,
+        "n_rows": len(baseline) + len(new),
+        "excluded": [f"{f}: {line}" for f, t in families.items() for line in t.excluded],
+        "families": {f: _common(t) for f, t in families.items()},
+    }
+
+
+def lines(content: dict[str, Any]) -> list[str]:
+    """A law's dict as text: equation, parameters with intervals, verdict."""
+    out = [f"{content['equation']}   ({content['n_rows']} rows)"]
+    for name, p in content["params"].items():
+        out.append(
+            f"  {name:6} {p['value']:.6g}  se {p['se']:.2g}  [{p['low']:.6g}, {p['high']:.6g}]"
+        )
+    for name, weight in content.get("weights", {}).items():
+        errors = ", ".join(f"{e:.2%}" for e in content["backtest_rms_log_errors"][name])
+        out.append(f"  {name:16} weight {weight:.2f}  backtest errors {errors}")
+    for p in content.get("predictions", []):
+        *inputs, target = p
+        what = " ".join(f"{SYMBOLS.get(n, n)} {p[n]:.4g}" for n in inputs) + f": {target}"
+        ends = " for a new run" if target == "loss" else ""
+        out.append(f"  {what} {_ends(p[target])}{ends}")
+    for g in content.get("gains", []):
+        out.append(f"  C {g['flops']:.4g}: loss {g['new_loss']:.4g}, gain {_ends(g['gain'])}")
+    out.extend(f"  {line}" for line in content.get("notes", []))
+    out.append(f"verdict: {content['verdict']}")
+    out.extend(f"warning: {w}" for w in content["warnings"])
+    return out
+
+
+def _ends(i: dict[str, float]) -> str:
+    return f"{i['value']:.5g}  [{i['low']:.5g}, {i['high']:.5g}]"

@@ -1,0 +1,251 @@
+"""Several processes that train one run together, joined by jax.distributed; with one, all of this is idle.
+
+Process 0 is the writer: it alone writes rows, results, tables and claims. What one process finds out
+alone (a signal, a lost claim, bad input) the others must learn at the same point of the program, since
+a process that waits for another in a collective would wait for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from scaling.config import hashing
+from scaling.parallel import rendezvous
+from scaling.parallel.rendezvous import Place
+from scaling.utils import machine
+from scaling.utils.errors import EXIT_LOST_PEER, LostClaim, Preempted, UserError
+
+WAIT_SECONDS = (
+    300.0  # until all processes must have come, unless $SCALING_WAIT_SECONDS says otherwise
+)
+# Silence after which JAX takes a process for dead. One that dies is noticed at once, through its connections.
+HEARTBEAT_SECONDS = 60
+START_SECONDS = 120  # for JAX's own start, once all have met
+SHUTDOWN_SECONDS = 20  # longest wait for the others at the end
+LINE_BYTES = 1024  # of an error that is told to the others
+LOST = 1000  # vote of a process whose claim is lost; other votes are numbers of signals
+# May differ between hosts without changing what they do.
+LOCAL_KEYS = {"data": ("cache_dir", "path")}
+
+
+def find(
+    coordinator: str, processes: str, process: str, env: Mapping[str, str] = os.environ
+) -> Place | None:
+    """This process's place by flags, by SCALING_* variables, or by Slurm's; None where it is alone.
+
+    Raises UserError where they are incomplete or make no sense.
+    """
+    names = ("--coordinator", "--processes", "--process")
+    given = (coordinator, processes, process)
+    if not any(given):
+        names = ("SCALING_COORDINATOR", "SCALING_PROCESSES", "SCALING_PROCESS_ID")
+        given = tuple(env.get(name, "") for name in names)  # type: ignore[assignment]
+    if not any(given):
+        return _of_slurm(env)
+    if given[1] == "1":
+        return None
+    if missing := [name for name, value in zip(names, given, strict=True) if not value]:
+        raise UserError(f"{', '.join(missing)} missing; several processes need all of {names}")
+    host, _, port = given[0].rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"{names[0]}={given[0]}: must be host:port, e.g. 10.0.0.1:1234")
+    if not (given[1].isdecimal() and given[2].isdecimal()) or int(given[2]) >= int(given[1]):
+        raise UserError(
+            f"{names[2]}={given[2]}: must be a number from 0 to below {names[1]}={given[1]}"
+        )
+    return Place(given[0], int(given[1]), int(given[2]))
+
+
+def _of_slurm(env: Mapping[str, str]) -> Place | None:
+    """The place of a task of an `srun` of several; the port follows from the job, as in JAX's detection."""
+    tasks = int(env.get("SLURM_STEP_NUM_TASKS", 1))
+    if tasks == 1:
+        return None
+    nodes = env["SLURM_STEP_NODELIST"]  # node1 | node1,node7 | node[003-005,9],other
+    first, bracket, rest = nodes.split(",")[0].partition("[")
+    if bracket:
+        first += rest.rstrip("]").split("-")[0]
+    port = 61440 + int(env["SLURM_JOB_ID"]) % 4096
+    return Place(f"{first}:{port}", tasks, int(env["SLURM_PROCID"]))
+
+
+def start(place: Place | None, config: ConfigDict) -> None:
+    """Join the other processes; must run before JAX first looks at its devices.
+
+    Raises UserError on all processes where one is missing or has another config or version.
+    """
+    if place is None:
+        return
+    seconds = float(os.environ.get("SCALING_WAIT_SECONDS", WAIT_SECONDS))
+    facts = {**hashing.without(config, LOCAL_KEYS), "versions": machine.versions()}
+    rendezvous.meet(place, {**facts, "commit": machine.commit()}, seconds)
+    import jax
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    jax.distributed.initialize(
+        place.coordinator,
+        place.processes,
+        place.process,
+        cluster_detection_method="deactivate",  # under Slurm it takes one GPU per process
+        initialization_timeout=START_SECONDS,
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+    )
+
+
+def count() -> int:
+    """Processes of this run."""
+    jax: Any = sys.modules.get("jax")
+    return jax.process_count() if jax and jax.distributed.is_initialized() else 1
+
+
+def writer() -> bool:
+    """Whether this process is the one that writes."""
+    return count() == 1 or sys.modules["jax"].process_index() == 0
+
+
+def exit_process(error: BaseException) -> NoReturn:
+    """End this process at once, with one line: closing what the processes hold together could hang."""
+    line = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+    if any(
+        word in line
+        for word in ("Gloo", "NCCL", "by peer", "UNAVAILABLE", "coordination", "barrier")
+    ):
+        line = f"another process of this run has ended or cannot be reached ({line})"
+    who = f"process {sys.modules['jax'].process_index()} of {count()}"
+    print(f"\nerror: {who}: {line}; the same command goes on", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(EXIT_LOST_PEER)
+
+
+@contextlib.contextmanager
+def guard() -> Iterator[None]:
+    """Around what the processes do in step: an error that not all of them share ends this one."""
+    try:
+        yield
+    except (UserError, LostClaim, Preempted):  # these were agreed on
+        raise
+    except Exception as error:
+        if count() == 1:
+            raise
+        exit_process(error)
+
+
+@contextlib.contextmanager
+def raise_on_all() -> Iterator[None]:
+    """A UserError of any process in this block is raised on all of them at its end."""
+    if count() == 1:
+        yield
+        return
+    mine: UserError | None = None
+    with guard():
+        try:
+            yield
+        except UserError as error:
+            mine = error
+        lines = _lines(str(mine or ""))
+    if mine:
+        raise mine
+    for k, line in enumerate(lines):
+        if line:
+            raise UserError(f"process {k}: {line}")
+
+
+def assert_same_on_all(what: str, text: str) -> None:
+    """Raises UserError on all processes where they hold different `text`."""
+    if count() == 1:
+        return
+    with guard():
+        lines = _lines(text)
+    for k, line in enumerate(lines):
+        if line != lines[0]:
+            raise UserError(
+                f"processes disagree on the {what}: {lines[0]} on process 0, {line} on process {k}"
+            )
+
+
+def any_process(flag: bool) -> bool:
+    """Whether `flag` holds on any process; returns once all of them have asked."""
+    if count() == 1:
+        return flag
+    with guard():
+        return bool(_highest()(int(flag)))
+
+
+def _lines(line: str) -> list[str]:
+    """The line of every process."""
+    from jax.experimental import multihost_utils
+
+    mine = np.zeros(LINE_BYTES, np.uint8)
+    encoded = line.encode()[:LINE_BYTES]
+    mine[: len(encoded)] = list(encoded)
+    rows = multihost_utils.process_allgather(mine)
+    return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in rows]
+
+
+def broadcast_from_writer(value: int) -> int:
+    """The writer's value, on all processes."""
+    if count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    with guard():
+        return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+class Agreement:
+    """What every dispatch ends in: may its results be written, and shall all stop?
+
+    `check` may raise LostClaim. With several processes every call is a vote of all of them, whose
+    outcome is waited for one call later, so that no device idles meanwhile, or at once with `now`.
+    """
+
+    def __init__(self, check: Callable[[], None] | None):
+        self._check = check or (lambda: None)
+        self._votes: list[Any] = []
+
+    def __call__(self, caught: str, now: bool) -> str:
+        """The signal that one of the processes caught, "" where none did. Raises LostClaim on all."""
+        if count() == 1:
+            self._check()
+            return caught
+        lost: LostClaim | None = None
+        try:
+            self._check()
+        except LostClaim as error:
+            lost = error
+        self._votes.append(_highest()(LOST if lost else signal.Signals[caught] if caught else 0))
+        decided = 0
+        while len(self._votes) > (0 if now else 1):
+            decided = max(decided, int(self._votes.pop(0)))
+        if decided == LOST:
+            raise lost or LostClaim("another worker took the run over")
+        return signal.Signals(decided).name if decided else ""
+
+
+@functools.cache
+def _highest() -> Callable[[int], Any]:
+    """A program that starts to look for the highest number of all processes."""
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    mesh = Mesh(np.asarray(jax.devices()), ("device",))
+    by_device = NamedSharding(mesh, PartitionSpec("device"))
+    highest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+    def begin(number: int):
+        mine = np.full(jax.local_device_count(), number, np.int32)
+        return highest(jax.make_array_from_process_local_data(by_device, mine))
+
+    return begin

@@ -1,0 +1,200 @@
+"""A run's training program, compiled ahead of time: what a device will hold, compute and send per step.
+
+No data are read and nothing is allocated. One step is one optimizer step; all numbers are per device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from scaling import accounting
+from scaling.config import load as config_lib
+from scaling.fields import registry as fields
+from scaling.parallel import collectives, sharding
+from scaling.parallel.collectives import Collective, Total
+from scaling.programs import backend as accelerator
+from scaling.programs import memory as footprint
+from scaling.programs import optim, train_step
+from scaling.programs.train_step import Programs
+from scaling.utils import units
+from scaling.utils.errors import UserError
+
+# A program whose memory by shapes is below this part of a device's is not compiled to be checked.
+SURE = 0.25
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One program. Bytes are of one device."""
+
+    backend: str
+    mesh: dict[str, int]
+    n_params: int  # without embeddings, positions and head
+    n_params_total: int
+    parts: dict[str, float]  # bytes by footprint.PARTS, from shapes
+    arguments: float  # bytes of state and tokens, as compiled
+    temporary: float  # bytes, at most, of all that lives within a dispatch, as compiled
+    total: float  # bytes: arguments, results that do not take their place, temporary
+    flops: float  # per step by accounting's "exact" convention, spread evenly over the devices
+    flops_compiled: float | None  # per step as the compiler counts; None where loops lie in a step
+    traffic: float | None  # bytes per step that it reads and writes in memory, likewise
+    collectives: tuple[Collective, ...]  # see scaling/parallel/collectives.py
+    seconds: float  # that compiling took
+
+    @property
+    def devices(self) -> int:
+        return math.prod(self.mesh.values())
+
+    @property
+    def totals(self) -> dict[str, Total]:
+        """Collectives of one step by kind."""
+        return collectives.totals(self.collectives)
+
+    @property
+    def sent(self) -> float:
+        """Bytes per step that a device sends, by the ring model of scaling/parallel/collectives.py."""
+        return sum(total.sent for total in self.totals.values())
+
+
+_done: dict[tuple[str, int], Compiled] = {}
+
+
+def compiled(config: ConfigDict, runs: int = 1) -> Compiled:
+    """The program of `config`, or of `runs` packed ones, on the devices there are; once per process.
+
+    Raises UserError where the mesh fits neither the devices nor the model.
+    """
+    key = train_step.program_key(config), runs
+    if key not in _done:
+        _done[key] = _compile(config, train_step.programs(config, runs))
+    return _done[key]
+
+
+def arguments(config: ConfigDict, programs: Programs) -> tuple[Any, ...]:
+    """What `programs.jitted` takes, as shapes; of packed runs with their axis in front.
+
+    What a run hands over lies on the mesh in the same way, so that its first call finds the program of these.
+    """
+    c, runs = config, programs.runs
+    if runs == 1:
+        on_mesh = sharding.batch_sharding(programs.mesh, leading=1)
+    else:
+        on_mesh = NamedSharding(programs.mesh, PartitionSpec("run"))
+    lead = c.train.steps_per_dispatch, c.train.batch_size
+    batch_KB = jax.tree.map(
+        lambda row: jax.ShapeDtypeStruct((*lead, *row.shape), row.dtype, sharding=on_mesh),
+        fields.of(c.data.field).example(c),
+    )
+    hyper = {k: jax.ShapeDtypeStruct((), jnp.float32) for k in optim.hyperparameters(c)}
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    alone = programs.state_like, hyper, batch_KB, number, number, number
+    if runs == 1:
+        return alone
+
+    def packed(x):  # numbers come from the host and lie nowhere yet
+        place = on_mesh if x.sharding else None
+        return jax.ShapeDtypeStruct((runs, *x.shape), x.dtype, sharding=place)
+
+    return jax.tree.map(packed, alone)
+
+
+@contextlib.contextmanager
+def compile_in_background(config: ConfigDict, programs: Programs) -> Iterator[None]:
+    """The training program is compiled in a thread while the body runs; done where the body is left.
+
+    The first call of `programs.train` finds it compiled. Only the compiler runs beside the body, for as
+    long as it holds no lock of Python's; tracing is done before.
+    """
+    lowered = programs.jitted.lower(*arguments(config, programs))
+    with ThreadPoolExecutor(1) as pool:
+        compiling = pool.submit(lowered.compile)
+        yield
+        compiling.result()
+
+
+def _compile(config: ConfigDict, programs: Programs) -> Compiled:
+    started = time.perf_counter()
+    lowered = programs.jitted.lower(*arguments(config, programs))
+    program = lowered.compile(compiler_options=accelerator.quick())  # it is not run
+    seconds = time.perf_counter() - started
+    memory, text = program.memory_analysis(), program.as_text()
+    cost = program.cost_analysis() or {}
+    loops = collectives.inner_loops(text) > 1
+    shape = accounting.shape_of(config)
+    counts = accounting.param_counts(shape)
+    flops = accounting.flops_per_token(shape, "exact") * config_lib.tokens_per_step(config)
+    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return Compiled(
+        backend=jax.default_backend(),
+        mesh=dict(programs.mesh.shape),
+        n_params=counts["n_params"],
+        n_params_total=counts["n_params_total"],
+        parts=footprint.parts(config, programs),
+        arguments=float(memory.argument_size_in_bytes),
+        temporary=float(memory.temp_size_in_bytes),
+        total=float(kept + memory.temp_size_in_bytes),
+        flops=programs.runs * flops / programs.mesh.size,
+        flops_compiled=None if loops else cost.get("flops"),
+        traffic=None if loops else cost.get("bytes accessed"),
+        collectives=tuple(collectives.read(text, config.train.steps_per_dispatch)),
+        seconds=seconds,
+    )
+
+
+def memory_limit(config: ConfigDict) -> tuple[float, str]:
+    """(bytes that a device may hold, who says so); (0, "") where nobody does."""
+    if config.parallel.device_memory_gb:
+        stated = config.parallel.device_memory_gb
+        return stated * 1e9, f"config.parallel.device_memory_gb={stated:g}"
+    device = jax.local_devices()[0]
+    known = (device.memory_stats() or {}).get("bytes_limit", 0)
+    return float(known), f"{device.device_kind} with {units.size(known)}" if known else ""
+
+
+def check_fits_memory(config: ConfigDict, runs: int = 1) -> None:
+    """Raises UserError where the run, or the pack of `runs`, needs more memory than a device has.
+
+    Compiles only where the shapes alone leave it open; does nothing where no limit is known or stated.
+    """
+    if line := refusal(config, runs):
+        raise UserError(line)
+
+
+def insist_all_fit(configs: Iterable[Mapping[str, Any]]) -> None:
+    """`insist_fits` for flat configs, once per program."""
+    for values in {train_step.program_key(values): values for values in configs}.values():
+        check_fits_memory(config_lib.from_flat(values))
+
+
+def refusal(config: ConfigDict, runs: int = 1) -> str:
+    """Why it does not fit, in one line; "" where it does or no limit is known."""
+    allowed, source = memory_limit(config)
+    if not allowed:
+        return ""
+    programs = train_step.programs(config, runs)
+    parts = footprint.parts(config, programs)
+    state = parts["params"] + parts["optimizer"] + parts["gradients"]
+    if sum(parts.values()) < SURE * allowed:
+        return ""
+    total = state if state > allowed else compiled(config, runs).total
+    if total <= allowed:
+        return ""
+    largest = sorted(parts, key=lambda name: -parts[name])[:3]
+    named = ", ".join(f"{name} {units.size(parts[name])}" for name in largest)
+    m, at_least = config.model, "at least " if total == state else ""
+    return (
+        f"{source}: width {m.width}, depth {m.depth} at batch {config.train.batch_size} needs {at_least}"
+        f"{units.size(total)} on each of {programs.mesh.size} devices; the largest by shapes: {named}; "
+        f"{footprint.mends(config, programs, parts)}"
+    )

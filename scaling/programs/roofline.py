@@ -1,0 +1,71 @@
+"""The least time of a step on devices of stated speed (Williams et al. 2009).
+
+    seconds = max(FLOPs / peak, bytes read and written / memory bandwidth, bytes sent / bandwidth)
+
+all per device: a lower bound, since it takes for granted that computing, memory and network overlap in
+full. Where one of the three is not known it is left out, and the bound is lower still.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+
+from scaling.programs.ahead_of_time import Compiled
+from scaling.utils import machine
+
+# bytes/s per chip: of its memory, and sent to its neighbours in a ring (all NVLinks in one direction;
+# of TPUs both directions of one axis of the torus). Data sheets, and https://jax-ml.github.io/scaling-book
+BANDWIDTHS = {
+    "NVIDIA A100": (2.04e12, 3.0e11),
+    "NVIDIA H100": (3.35e12, 4.5e11),
+    "NVIDIA H200": (4.8e12, 4.5e11),
+    "TPU v4": (1.2e12, 9.0e10),
+    "TPU v5 lite": (8.2e11, 9.0e10),
+    "TPU v5": (2.8e12, 1.8e11),
+    "TPU v6 lite": (1.6e12, 1.8e11),
+}
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Of one device; 0 where it is not known."""
+
+    peak_flops: float  # FLOP/s
+    memory_bandwidth: float  # bytes/s
+    bandwidth: float  # bytes/s that it sends
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The least time of one step, and what bounds it: "compute", "memory" or "network"."""
+
+    seconds: float
+    bound: str
+
+
+def speeds(
+    peak_flops: float = 0.0, memory_bandwidth: float = 0.0, bandwidth: float = 0.0
+) -> Speeds:
+    """What is given, and for the rest what is known of this machine's devices."""
+    kind = jax.devices()[0].device_kind
+    names = [name for name in BANDWIDTHS if name in kind]
+    # the longest, since "TPU v5" is part of "TPU v5 lite"
+    name = max(names, key=len, default="")
+    memory, network = BANDWIDTHS.get(name, (0.0, 0.0))
+    peak = machine.PEAKS.get(name, 0.0)
+    return Speeds(peak_flops or peak, memory_bandwidth or memory, bandwidth or network)
+
+
+def estimate(program: Compiled, at: Speeds) -> Estimate | None:
+    """None where the peak is not known."""
+    if not at.peak_flops:
+        return None
+    times = {"compute": program.flops / at.peak_flops}
+    if at.memory_bandwidth and program.traffic is not None:
+        times["memory"] = program.traffic / at.memory_bandwidth
+    if at.bandwidth:
+        times["network"] = program.sent / at.bandwidth
+    bound = max(times, key=lambda name: times[name])
+    return Estimate(times[bound], bound)

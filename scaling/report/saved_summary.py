@@ -1,0 +1,15 @@
+"""The summary that the last fit of a workdir left, read without what fits and draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scaling.utils.errors import UserError
+
+
+def summary(workdir: Path) -> list[str]:
+    """Its lines. Raises UserError where nothing was fitted yet."""
+    path = workdir / "summary.txt"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run `scaling fit` first")
+    return path.read_text().splitlines()

@@ -1,0 +1,152 @@
+"""What a sweep will cost before it starts: FLOPs, time, disk and money, from measured steps per size.
+
+    seconds of a run = tokens left / (tokens/s) + evaluations + checkpoints
+    seconds of a sweep = the sum over its runs + compilation once per size, for one worker
+
+Runs that have a result cost nothing; of a run under way only what is left counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from scaling.config import constraints
+from scaling.programs import train_step
+from scaling.sweep.execute import jobs, progress
+from scaling.sweep.execute.jobs import JobRun
+from scaling.sweep.execute.snapshot import ENDED, RunState, Snapshot
+from scaling.sweep.plan.planner import PlannedRun
+from scaling.training import benchmark
+from scaling.training.benchmark import Size
+from scaling.utils import files, machine, units
+
+ROW_BYTES = 300  # of metrics.jsonl and TensorBoard's events per logged row, as measured
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is left of a sweep. FLOPs by the "exact" convention, seconds of one worker."""
+
+    runs: int  # planned
+    left: int  # of these, without a result
+    flops: float  # of the runs left
+    flops_all: float  # of all planned
+    seconds: float
+    compile_seconds: float  # part of `seconds`
+    checkpoint_bytes: int  # of the runs left, at their end
+    log_bytes: int  # of the runs left
+    device_hours: float  # a CPU host is one device, however many it is presented as
+    price: float  # at config.launch.price_per_device_hour; 0 where that is
+    sizes: list[Size]
+    run_seconds: dict[str, float]  # run_id -> its part of `seconds`, compilation left out
+    device: str
+    unit: str  # what `tokens` of the field counts
+
+
+def look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Snapshot:
+    """How far the plan is in `workdir`; without one nothing is done."""
+    stale = config.launch.stale_seconds
+    planned = jobs.by_id(runs, config.launch.share_trunks)
+    return progress.Progress(planned, workdir or Path("/nonexistent"), stale).look()
+
+
+def forecast(config: ConfigDict, runs: list[PlannedRun], now: Snapshot) -> Cost:
+    """Measure every size that has runs left, which takes seconds each, and add up.
+
+    `now`: from `look`, of the same runs.
+    """
+    left = [(run, s) for run, s in zip(runs, now.runs, strict=True) if s.state not in ENDED]
+    keys = {train_step.program_key(run.config) for run, _ in left}
+    with tqdm(total=len(keys), desc="measuring", unit="size", disable=None, file=sys.stderr) as bar:
+        sizes = benchmark.sizes([run.config for run, _ in left], lambda size: bar.update())
+    return add_up(config, runs, now, sizes)
+
+
+def add_up(
+    config: ConfigDict, runs: list[PlannedRun], now: Snapshot, sizes: Mapping[str, Size]
+) -> Cost:
+    """The cost by the measurements `sizes` (by program key), one for every run that is left."""
+    compiling = sum(size.setup_seconds for size in sizes.values())
+    each: dict[str, float] = {}
+    n_bytes = rows = 0
+    parts = jobs.by_id(runs, config.launch.share_trunks).values()
+    for part, state in zip(parts, now.runs, strict=True):
+        if state.state not in ENDED:
+            size = sizes[train_step.program_key(part.run.config)]
+            each[state.run_id] = run_seconds(part, state, size)
+            kept = min(part.run.config.checkpoint.keep, _saves(part)) + len(part.keep_steps)
+            n_bytes += kept * size.checkpoint_bytes
+            rows += math.ceil(part.run.steps / part.run.config.train.log_every)
+    seconds = compiling + sum(each.values())
+    hours = seconds / 3600 * machine.device_count()
+    return Cost(
+        runs=len(runs),
+        left=len(each),
+        flops=now.left,
+        flops_all=now.flops,
+        seconds=seconds,
+        compile_seconds=compiling,
+        checkpoint_bytes=n_bytes,
+        log_bytes=rows * ROW_BYTES,
+        device_hours=hours,
+        price=hours * config.launch.price_per_device_hour,
+        sizes=sorted(sizes.values(), key=lambda s: s.n_params),
+        run_seconds=each,
+        device=machine.device_name(),
+        unit=constraints.UNITS[config.data.field],
+    )
+
+
+def run_seconds(part: JobRun, state: RunState, size: Size) -> float:
+    """Seconds of one worker until the run ends, compilation and a shared trunk left out."""
+    left, every = 1 - state.fraction, part.run.config.eval.every_tokens
+    evaluations = 1 + (part.tokens * left // every if every else 0)
+    return (
+        part.tokens * left / size.tokens_per_second
+        + evaluations * size.evaluation_seconds
+        + (_saves(part) + len(part.keep_steps)) * left * size.checkpoint_seconds
+    )
+
+
+def _saves(part: JobRun) -> int:
+    return math.ceil(part.tokens / benchmark.tokens_between_checkpoints(part.run.config))
+
+
+def write(cost: Cost, workdir: Path) -> Path:
+    """`<workdir>/cost.json`, replaced as a whole."""
+    path = workdir / "cost.json"
+    content: dict[str, Any] = dataclasses.asdict(cost)
+    files.write_json(path, content | {"commit": machine.commit(), "versions": machine.versions()})
+    return path
+
+
+def lines(cost: Cost) -> list[str]:
+    """The measurements and the sums as text."""
+    head = (
+        f"{'width':>5} {'depth':>5} {'n_params':>13} {cost.unit + '/s':>11} {'MFU':>6} {'compile':>9} "
+        f"{'evaluate':>9} {'checkpoint':>20}"
+    )
+    rows = [
+        f"{s.width:5} {s.depth:5} {s.n_params:13,} {s.tokens_per_second:11,.0f} {s.mfu:6.1%} "
+        f"{s.setup_seconds:7.1f} s {s.evaluation_seconds:7.2f} s {s.checkpoint_seconds:7.2f} s "
+        f"{units.size(s.checkpoint_bytes):>10}"
+        for s in cost.sizes
+    ]
+    sums = [
+        f"{cost.left} of {cost.runs} runs left, {cost.flops:.3g} of {cost.flops_all:.3g} FLOPs",
+        f"about {units.duration(cost.seconds)} for one worker on {cost.device}, "
+        f"{units.duration(cost.compile_seconds)} of it compiling",
+        f"disk: {units.size(cost.checkpoint_bytes)} of checkpoints, {units.size(cost.log_bytes)} of logs",
+    ]
+    if cost.price:
+        sums.append(f"{cost.device_hours:.3g} device-hours, {cost.price:,.2f} at the price given")
+    return [head, *rows, *sums]

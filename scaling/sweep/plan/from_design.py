@@ -1,0 +1,93 @@
+"""The runs of a round that `scaling design --out` proposed: one per row of its design.csv."""
+
+from __future__ import annotations
+
+import bisect
+import csv
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from scaling.config import load as config_lib
+from scaling.sweep.plan.ladder import Rung, rung_of_width
+from scaling.sweep.plan.request import RunRequest, sized
+from scaling.utils.errors import UserError
+
+FARTHEST = 2.0  # a size this many times off is no size that was asked for
+
+
+def designed(config: ConfigDict) -> Iterator[RunRequest]:
+    """Each row at the nearest width that the ladder's rounding allows, in as many whole steps as keep N D.
+
+    Sizes count as in a plan, without embeddings and head.
+
+    A row that comes again is a repetition: it takes further seeds. Each run's note says how far it is from
+    its row. Raises UserError naming the file and row where it cannot be read or made.
+    """
+    path = Path(config.sweep.design_file)
+    per_step, seen = config_lib.tokens_per_step(config), Counter[tuple[int, int]]()
+    for number, n_params, tokens in _rows(path):
+        rung = nearest_rung(config, n_params)
+        off = rung.n_params / n_params
+        if not 1 / FARTHEST <= off <= FARTHEST:
+            raise UserError(
+                f"{path}: row {number}: n_params={n_params:g}, but the nearest size has "
+                f"{rung.n_params:,} parameters (width {rung.width}); count in single parameters, or "
+                "limit the proposal (`scaling design --min_flops, --tokens_per_param`)"
+            )
+        steps = round(tokens / off / per_step)
+        if steps < 1:
+            raise UserError(
+                f"{path}: row {number}: tokens={tokens:g} is less than one step of {per_step} tokens; "
+                "count in single tokens, or lower config.train.batch_size"
+            )
+        yield RunRequest(
+            {**sized(config, rung), "train.tokens": steps * per_step},
+            note=f"asked {n_params:.4g} parameters ({off - 1:+.1%}), {tokens:.4g} tokens "
+            f"({steps * per_step / tokens - 1:+.1%})",
+            copy=seen[rung.width, steps],
+        )
+        seen[rung.width, steps] += 1
+
+
+def nearest_rung(config: ConfigDict, n_params: float) -> Rung:
+    """Of all widths that are multiples of sweep.width_multiple, the rung nearest in log n_params."""
+
+    def rung(k: int) -> Rung:
+        return rung_of_width(config, k * config.sweep.width_multiple)
+
+    high = 1
+    while rung(high).n_params < n_params:
+        high *= 2
+    above = 1 + bisect.bisect_left(range(1, high), n_params, key=lambda k: rung(k).n_params)
+    candidates = [rung(k) for k in (above - 1, above) if k >= 1]
+    return min(candidates, key=lambda r: abs(math.log(r.n_params / n_params)))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, float, float]]:
+    """(row of the file, n_params, tokens); the header is row 1."""
+    if not path.is_file():
+        raise UserError(
+            f"config.sweep.design_file={path}: no such file; write one with `scaling design --out`"
+        )
+    try:
+        with open(path, newline="") as file:
+            table = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a CSV ({error})") from error
+    for number, row in enumerate(table, start=2):
+        found = []
+        for column in ("n_params", "tokens"):
+            if row.get(column) is None:
+                raise UserError(f"{path}: row {number}: column {column} is missing")
+            try:
+                value = float(row[column])
+            except ValueError:
+                value = math.nan
+            if not 0 < value < math.inf:
+                raise UserError(f"{path}: row {number}: {column}={row[column]!r} is no count")
+            found.append(value)
+        yield number, found[0], found[1]

@@ -1,0 +1,80 @@
+"""The ladder of sizes: widths grow by a constant ratio, depth and MLP follow from stated ratios.
+
+    width_k = min_width * width_ratio^k, rounded to width_multiple
+    depth_k = max(min_depth, round(width_k / aspect_ratio))
+    mlp_k   = mlp_ratio * width_k
+    heads   = sweep.heads, or width_k / model.head_dim
+
+so that no size is picked by hand and a study's sizes are one line in its config.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+from scaling import accounting
+from scaling.config import load as config_lib
+from scaling.config.flat_dict import flatten, view
+from scaling.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One size of the ladder."""
+
+    shape: accounting.Shape
+    n_params: int  # without embeddings and head
+
+    @property
+    def width(self) -> int:
+        return self.shape.width
+
+    def values(self) -> dict[str, int]:
+        """The config keys that make a model of this size."""
+        return {
+            "model.width": self.shape.width,
+            "model.depth": self.shape.depth,
+            "model.mlp_width": self.shape.mlp_width,
+            "model.head_dim": self.shape.head_dim,
+        }
+
+
+def ladder(config: ConfigDict) -> list[Rung]:
+    """Distinct rungs in order of size. Raises UserError where rounding merges all into one."""
+    s = config.sweep
+    rungs: dict[int, Rung] = {}
+    for k in range(s.rungs):
+        width = max(1, round(s.min_width * s.width_ratio**k / s.width_multiple)) * s.width_multiple
+        rung = rung_of_width(config, width)
+        rungs.setdefault(rung.width, rung)
+    if len(rungs) < 2 and s.rungs > 1:
+        raise UserError(
+            f"config.sweep: all {s.rungs} rungs have width {next(iter(rungs))}; raise width_ratio "
+            "or lower width_multiple"
+        )
+    return list(rungs.values())
+
+
+def rung_of_width(config: ConfigDict, width: int) -> Rung:
+    """The rung of a given width, on or off the ladder."""
+    depth = max(config.sweep.min_depth, round(width / config.sweep.aspect_ratio))
+    mlp_width = round(config.sweep.mlp_ratio * width)
+    head_dim = width // config.sweep.heads if config.sweep.heads else config.model.head_dim
+    size = {
+        "model.width": width,
+        "model.depth": depth,
+        "model.mlp_width": mlp_width,
+        "model.head_dim": head_dim,
+    }
+    shape = accounting.shape_of(view(config_lib.replaced(flatten(config), size)))
+    return Rung(shape, accounting.param_counts(shape)["n_params"])
+
+
+def learning_rate(config: ConfigDict, n_params: int) -> float:
+    """The study's rule for the peak learning rate: coefficient * n_params^-exponent, or optim.lr."""
+    s = config.sweep
+    if s.lr_coefficient <= 0:
+        return config.optim.lr
+    return float(f"{s.lr_coefficient * n_params**-s.lr_n_exponent:.6g}")

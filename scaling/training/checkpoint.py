@@ -1,0 +1,213 @@
+"""Checkpoints of one run through orbax: asynchronous, atomic, keep-last-n, state and data position.
+
+Each step holds two items: `state` (parameters and optimizer state, restored straight into the
+shardings asked for) and `position` (steps done, seconds so far, the step it was forked at).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from scaling.parallel import multiprocess
+from scaling.utils.errors import UserError, one_line
+
+log = logging.getLogger("scaling")
+
+# Errors of reading that say nothing of what is read: here, and in words of tensorstore and XLA.
+MACHINE = (
+    errno.EACCES, errno.EPERM, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ETIMEDOUT,
+)  # fmt: skip
+MACHINE_SAYS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+class Checkpoints:
+    """The checkpoints below one folder. Use as a context manager: leaving waits for pending saves.
+
+    The newest `keep` stay, and those of `keep_steps`; with `keep` None nothing is ever deleted.
+    `asynchronous` saves are written by threads of their own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keep: int | None,
+        keep_steps: tuple[int, ...] = (),
+        asynchronous: bool = True,
+    ):
+        self.folder, self._keep, self._keep_steps = folder.absolute(), keep, keep_steps
+        self._asynchronous = asynchronous
+
+    @functools.cached_property
+    def _manager(self):
+        """Made by the first save or restore: a new run trains its first steps without orbax."""
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers as preservation
+
+        for name in (
+            "absl",
+            "asyncio",
+        ):  # orbax logs each phase of a save, and errors it also raises
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        policies = [preservation.LatestN(self._keep), preservation.CustomSteps(self._keep_steps)]
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation.AnyPreservationPolicy(policies),
+            enable_async_checkpointing=self._asynchronous,
+            read_only=self._keep is None,
+        )
+        return ocp.CheckpointManager(self.folder, options=options)
+
+    @property
+    def _untouched(self) -> bool:
+        return "_manager" not in self.__dict__
+
+    @property
+    def _empty(self) -> bool:
+        """Whether this process alone can tell that nothing was saved here."""
+        if multiprocess.count() > 1:
+            return False
+        return not (self.folder.is_dir() and any(p.is_dir() for p in self.folder.iterdir()))
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for pending saves. Raises UserError where one of them failed."""
+        if self._untouched:
+            return
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
+        """Start saving; once this returns the buffers of `state` may be donated: on accelerators they were
+        copied, on CPUs XLA gives away no buffer that a save still reads.
+
+        Raises UserError where this save, or the one before, cannot be written.
+        """
+        import orbax.checkpoint as ocp
+
+        with self._writing():
+            if step in self._manager.all_steps():
+                return
+        position = {"step": step, "state_sha256": _digest(state), **position}
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)),
+            position=ocp.args.JsonSave(position),
+        )
+        with self._writing():
+            self._manager.save(step, args=items)
+
+    def steps(self) -> list[int]:
+        return list(self._manager.all_steps())
+
+    def wait(self) -> None:
+        """Until all saves are on disk. Raises UserError where one of them failed."""
+        if self._untouched:
+            return
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # tensorstore has every error of a disk as ValueError
+            reason = one_line(error).replace(f"{self.folder}/", "")
+            raise UserError(
+                f"{self.folder} cannot be written ({reason[:200]}); make room or make it writable"
+            ) from error
+
+    def restore(self, like: Any, at_most: int | None = None) -> tuple[Any, dict[str, Any]] | None:
+        """The newest intact (state, position), of at most `at_most` steps; None where there is none.
+
+        `like` is a tree of `jax.ShapeDtypeStruct` with shardings. A damaged checkpoint is reported,
+        moved to `damaged/`, and the one before it is tried.
+        """
+        if self._untouched and self._empty:
+            return None
+        import orbax.checkpoint as ocp
+
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            if at_most is not None and step > at_most:
+                continue
+            items = ocp.args.Composite(
+                state=ocp.args.StandardRestore(like), position=ocp.args.JsonRestore()
+            )
+            reason = ""
+            try:
+                restored = self._manager.restore(step, args=items)
+                state, position = restored["state"], restored["position"]
+                saved, found = position["state_sha256"], _digest(state)
+                if saved and found and saved != found:
+                    raise ValueError("its content differs from what was saved")
+            except Exception as error:  # damage shows as almost any type, depending on the file
+                if _is_of_the_machine(error):
+                    raise UserError(
+                        f"{self.folder / str(step)} cannot be read now ({one_line(error, 200)}); it is left as "
+                        "it is, the same command goes on with it"
+                    ) from error
+                reason = one_line(error, 200)
+            if not multiprocess.any_process(bool(reason)):
+                return state, position
+            if multiprocess.writer():
+                log.warning(
+                    "warning: checkpoint %s of %s is damaged (%s); falling back to the one before",
+                    step,
+                    self.folder,
+                    reason or "as another process finds",
+                )
+                aside = self.folder.parent / "damaged" / f"{step}-{int(time.time())}"
+                aside.parent.mkdir(exist_ok=True)
+                (self.folder / str(step)).rename(aside)
+            multiprocess.any_process(False)  # the others wait for that
+            self._manager.reload()
+        return None
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether memory, rights or the network failed rather than what was read."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in MACHINE:
+        return True
+    return any(word in str(error) for word in MACHINE_SAYS)
+
+
+def _one_copy(leaf: jax.Array) -> jax.Array:
+    """A leaf that every device holds, as the first one holds it, where one process has them all.
+
+    Orbax would save a slice from each device, which pays only where processes share the writing.
+    """
+    if multiprocess.count() > 1 or not leaf.is_fully_replicated:
+        return leaf
+    return leaf.addressable_shards[0].data
+
+
+def _digest(state: Any) -> str:
+    """SHA-256 over all leaves in order; "" where not every byte is at hand.
+
+    So it is where several processes hold the state in shards: only orbax's own checks are left then.
+    """
+    leaves = jax.tree.leaves(state)
+    if not all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
+        return ""
+    digest = hashlib.sha256()
+    for leaf in leaves:
+        digest.update(np.ascontiguousarray(leaf).view(np.uint8).data)
+    return digest.hexdigest()

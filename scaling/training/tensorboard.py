@@ -1,0 +1,108 @@
+"""TensorBoard over all runs of a workdir: `tensorboard --logdir WORKDIR`.
+
+Every run has its training curves, `Curves`, written while it trains. Added from the results alone are:
+
+- in each run's folder its hyperparameters and final losses, for the HParams tab (table, parallel
+  coordinates, scatter plots over all runs);
+- in `<workdir>/tensorboard/` the final losses against size and compute as curves, one per budget and
+  seed. TensorBoard's axis is linear, so their steps are 1000 log10 of n_params and of FLOPs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from scaling.results import RunResult
+from scaling.training import event_file
+from scaling.utils import files
+
+HYPERPARAMETERS = (
+    "n_params", "tokens", "flops_exact", "depth", "width", "lr", "batch_tokens", "weight_decay",
+    "warmup_tokens", "decay_tokens", "schedule", "epochs", "seed", "budget", "role", "status",
+)  # fmt: skip
+METRICS = ("loss", "bits_per_byte", "train_loss", "wall_time", "tokens_per_second", "mfu")
+NAME = (
+    "events.out.tfevents.{}.scaling"  # TensorBoard reads what holds "tfevents", in order of names
+)
+
+
+class Curves:
+    """The curves of one run, appended to a file of their own for each time that it is begun.
+
+    tensorboardX's own writer is not used: its thread dies where a disk is full, and its callers wait
+    for it for ever.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / f"events.out.tfevents.{time.time():.6f}.training"
+        self._added: list[tuple[float, int, str, float]] = []  # (time, step, name, value)
+
+    def add(self, name: str, value: float, step: int) -> None:
+        self._added.append((time.time(), step, name, value))
+
+    def write(self) -> None:
+        """Append what was added. Raises UserError where it cannot be written."""
+        added, self._added = self._added, []
+        new = added and not self._path.exists()
+        rows = [event_file.first(time.time())] if new else []
+        rows += [event_file.scalar(*one) for one in added]
+        files.append_bytes(self._path, b"".join(event_file.record(row) for row in rows))
+
+
+def write(workdir: Path, rows: Iterable[RunResult]) -> None:
+    """Write the events of `rows`. A file is replaced as a whole."""
+    rows = list(rows)
+    for row in rows:
+        folder = workdir / "runs" / row.run_id / "tensorboard"
+        folder.mkdir(parents=True, exist_ok=True)
+        # the last file by name, so that it follows the curves, which are named by their time
+        files.write_bytes(folder / NAME.format("9999999999"), _records(_session(row)))
+    for number, (curve, points) in enumerate(sorted(_curves(rows).items())):
+        folder = workdir / "tensorboard" / curve
+        folder.mkdir(parents=True, exist_ok=True)
+        content = _records(_scalars(points))
+        files.write_bytes(folder / NAME.format(f"{number:010d}"), content)
+
+
+def _session(row: RunResult):
+    """Summaries of one run for the HParams tab: an experiment of one session, and its metrics."""
+    from tensorboardX import summary
+
+    hyper = {k: getattr(row, k) for k in HYPERPARAMETERS}
+    metrics = {f"final/{k}": getattr(row, k) for k in METRICS}
+    metrics = {k: v for k, v in metrics.items() if v is not None}
+    for part in summary.hparams(hyper, metrics):
+        yield 0, part
+    for name, value in metrics.items():
+        yield 0, summary.scalar(name, value)
+
+
+def _curves(rows: list[RunResult]) -> dict[str, list[RunResult]]:
+    """Curve's name -> done runs; an IsoFLOP budget is a curve, and so is what has no budget."""
+    curves: dict[str, list[RunResult]] = {}
+    for row in rows:
+        if row.status == "done" and row.loss is not None:
+            name = f"budget_{row.budget:.3g}" if row.budget else "all_runs"
+            curves.setdefault(f"{name.replace('+', '')}_seed_{row.seed}", []).append(row)
+    return curves
+
+
+def _scalars(rows: list[RunResult]):
+    from tensorboardX import summary
+
+    for axis, column in (("n_params", "n_params"), ("flops", "flops_exact")):
+        at = sorted((round(1000 * math.log10(getattr(r, column))), r.loss) for r in rows)
+        for step, loss in at:
+            yield step, summary.scalar(f"final_loss/against_1000_log10_{axis}", loss)
+
+
+def _records(summaries) -> bytes:
+    """An event file of (step, summary) pairs. Its times are 0: TensorBoard then orders by step."""
+    from tensorboardX.proto import event_pb2
+
+    first = event_pb2.Event(file_version=event_file.VERSION)
+    rest = [event_pb2.Event(step=step, summary=part) for step, part in summaries]
+    return b"".join(event_file.record(event.SerializeToString()) for event in (first, *rest))

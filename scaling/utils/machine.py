@@ -1,0 +1,111 @@
+"""What the numbers were made on: versions, commit, device, and its measured matrix peak."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent  # the folder `scaling/`
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+# Dense bf16 peaks of accelerators, FLOP/s per chip, from the vendors' data sheets.
+PEAKS = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+}
+
+
+def enable_compilation_cache() -> None:
+    """Keep compiled programs on disk; `$JAX_COMPILATION_CACHE_DIR` overrides the place."""
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        root = Path(os.environ.get("SCALING_CACHE") or "~/.cache/scaling").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(root / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def start_jax(cpu_devices: int) -> None:
+    """Set up jax before its first use: CPU hosts as `cpu_devices` devices, programs kept on disk."""
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", cpu_devices)
+    enable_compilation_cache()
+
+
+@functools.cache
+def versions() -> str:
+    """ "jax 0.10.2, ..." of the packages that decide the numbers."""
+    return ", ".join(f"{p} {metadata.version(p)}" for p in PACKAGES)
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of this code, with "+changes" where tracked files differ; "unknown" outside git."""
+    try:
+        run = functools.partial(
+            subprocess.run, cwd=PACKAGE, capture_output=True, text=True, check=True, timeout=10
+        )
+        head = run(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+        changed = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return head + ("+changes" if changed else "")
+
+
+@functools.cache
+def code_hash() -> str:
+    """SHA-256 of this package's sources, which tells apart what the commit cannot: installed or changed ones."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(f"{path.relative_to(PACKAGE)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def device_name() -> str:
+    import jax
+
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind} ({os.cpu_count()} host cores)"
+
+
+def device_count() -> int:
+    """Devices that somebody is charged for: a CPU host is one, however many it is presented as."""
+    import jax
+
+    return jax.process_count() if jax.default_backend() == "cpu" else jax.device_count()
+
+
+@functools.cache
+def peak_flops() -> float:
+    """FLOP/s of all devices: measured on CPUs (fp32 matrix product), a data sheet's elsewhere."""
+    import jax
+    import numpy as np
+
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        kind = devices[0].device_kind
+        known = [name for name in PEAKS if name in kind]
+        # the longest, since "TPU v5" is part of "TPU v5 lite"
+        return PEAKS[max(known, key=len)] * len(devices) if known else float("nan")
+    size = 1536
+    x = jax.device_put(np.ones((size, size), np.float32))
+    product = jax.jit(lambda x: x @ x)
+    product(x).block_until_ready()
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        product(x).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best * jax.process_count()

@@ -1,0 +1,243 @@
+"""Each optimizer's steps by its paper's formula in numpy; runs that learn, the same on a mesh.
+
+Shapes as in scaling/models/matrices.py; L layers, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling.config import load as config_lib
+from scaling.models import matrices
+from scaling.programs import optim, train_step
+from scaling.utils.errors import UserError
+from tests.models.test_architectures import KINDS
+
+SHAPES = {
+    "embedding_VD": (9, 24),
+    "blocks": {
+        "attention": {"w_DHXK": (2, 24, 2, 3, 4), "w_HKD": (2, 2, 4, 24)},
+        "mlp": {"w_DGF": (2, 24, 2, 130), "w_FD": (2, 130, 129)},
+        "norm": {"scale": (2, 24)},
+    },
+}
+DECAY, COUNT = 0.1, 3
+# lr of a run that learns; adamw's are in test_train.py and test_sharding.py
+RATES = {"lion": 0.003, "adafactor": 0.1, "muon": 0.01, "sgd": 0.1}
+
+
+def drawn(seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda shape: rng.normal(0.3, 1.0, shape).astype(np.float32),
+        SHAPES,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
+
+
+GRADS = [drawn(seed) for seed in range(1, COUNT + 1)]
+
+
+def section(**values):
+    base = config_lib.load("configs/base.py")
+    return config_lib.with_values(base, {f"optim.{k}": v for k, v in values.items()}).optim
+
+
+def steps_of(name, params, weight_decay=0.0, **values):
+    """The steps of an optimizer for GRADS, as lists by path."""
+    transform = optim.optimizer(
+        section(name=name, clip=1e9, **values), {"weight_decay": weight_decay}
+    )
+    state, found = transform.init(params), []
+    for grads in GRADS:
+        step_, state = jax.jit(transform.update)(grads, state, params)
+        found.append(step_)
+    by_path = [dict(jax.tree_util.tree_leaves_with_path(f)) for f in found]
+    return {jax.tree_util.keystr(k): [f[k] for f in by_path] for k in by_path[0]}
+
+
+def leaves(tree):
+    return {
+        jax.tree_util.keystr(k): np.float64(v) for k, v in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def history(path):
+    return [leaves(g)[path] for g in GRADS]
+
+
+def adam(gs, b1=0.9, b2=0.95, eps=1e-8):
+    m = v = 0.0
+    for t, g in enumerate(gs, 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        yield (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+
+
+def lion(gs, b1=0.9, b2=0.95):
+    m = 0.0
+    for g in gs:
+        yield np.sign(b1 * m + (1 - b1) * g)
+        m = b2 * m + (1 - b2) * g
+
+
+def sgd(gs, momentum=0.8):
+    m = 0.0
+    for g in gs:
+        m = momentum * m + g
+        yield m
+
+
+def rms(x):
+    return np.sqrt(np.mean(x**2))
+
+
+def adafactor(gs, p):
+    """Algorithms 4 and 6 of Shazeer & Stern, on one layer's array."""
+    r = c = v = 0.0
+    factored = p.ndim == 2 and min(p.shape) >= 128
+    for t, g in enumerate(gs, 1):
+        decay, square = 1 - t**-0.8, g**2 + 1e-30
+        if factored:
+            r = decay * r + (1 - decay) * square.sum(axis=1)
+            c = decay * c + (1 - decay) * square.sum(axis=0)
+            u = g / np.sqrt(np.outer(r, c) / r.sum())
+        else:
+            v = decay * v + (1 - decay) * square
+            u = g / np.sqrt(v)
+        yield max(1e-3, rms(p)) * u / max(1.0, rms(u))
+
+
+def newton_schulz(g):
+    """Jordan et al. 2024, five steps."""
+    x = g / np.linalg.norm(g)
+    x = x.T if g.shape[0] > g.shape[1] else x
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return x.T if g.shape[0] > g.shape[1] else x
+
+
+def muon(gs, momentum=0.95):
+    """Of one matrix: Nesterov's momentum with bias correction (Dozat 2016), orthogonalised, sized as AdamW's."""
+    m = 0.0
+    for t, g in enumerate(gs, 1):
+        m = momentum * m + (1 - momentum) * g
+        ahead = momentum * m / (1 - momentum ** (t + 1))
+        ahead = ahead + (1 - momentum) * g / (1 - momentum**t)
+        yield 0.2 * np.sqrt(max(g.shape)) * newton_schulz(ahead)
+
+
+def single_matrices(name, x):
+    """The matrices of a parameter, one after another, written out name by name."""
+    layers = list(x)
+    if name == "w_DHXK":
+        return [w[:, :, i].reshape(len(w), -1) for w in layers for i in range(3)]
+    if name == "w_HKD":
+        return [w.reshape(-1, w.shape[-1]) for w in layers]
+    if name == "w_DGF":
+        return [w[:, i] for w in layers for i in range(2)]
+    return layers
+
+
+@pytest.mark.parametrize(("name", "formula"), [("adamw", adam), ("lion", lion), ("sgd", sgd)])
+def test_elementwise_optimizers_follow_their_papers_and_decay_matrices(name, formula):
+    params = drawn(0)
+    values = {"momentum": 0.8} if name == "sgd" else {}
+    for path, found in steps_of(name, params, DECAY, **values).items():
+        decay = 0 if "scale" in path else DECAY * leaves(params)[path]
+        expected = [u + decay for u in formula(history(path))]
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5, err_msg=path)
+
+
+def test_adafactor_follows_its_paper_layer_by_layer():
+    params = drawn(0)
+    for path, found in steps_of("adafactor", params).items():
+        p, gs = leaves(params)[path], history(path)
+        if "blocks" in path:
+            layers = [list(adafactor([g[i] for g in gs], p[i])) for i in range(2)]
+            expected = [np.stack(both) for both in zip(*layers, strict=True)]
+        else:
+            expected = list(adafactor(gs, p))
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5, err_msg=path)
+    state = optim.optimizer(section(name="adafactor"), {"weight_decay": 0.0}).init(params)
+    sizes = {x.shape for x in jax.tree.leaves(state)}
+    assert {(2, 130), (2, 129)} <= sizes and (2, 130, 129) not in sizes, "not factored"
+
+
+def test_muon_makes_each_layers_matrices_orthogonal_and_adam_takes_the_rest():
+    params = drawn(0)
+    for path, found in steps_of("muon", params, beta1=0.9).items():
+        name, gs = path.split("'")[-2], history(path)
+        if not name.startswith("w_"):
+            np.testing.assert_allclose(found, list(adam(gs)), rtol=2e-4, err_msg=path)
+            continue
+        by_step = [single_matrices(name, g) for g in gs]
+        ours = [single_matrices(name, np.asarray(f)) for f in found]
+        for i in range(len(by_step[0])):
+            for t, expected in enumerate(muon([matrices_[i] for matrices_ in by_step])):
+                np.testing.assert_allclose(ours[t][i], expected, atol=2e-3, err_msg=path)
+                if name == "w_FD":  # all but square: its smallest singular values are near 0
+                    continue
+                one = ours[t][i] / (0.2 * np.sqrt(max(ours[t][i].shape)))
+                values = np.linalg.svd(one, compute_uv=False)
+                assert values.min() > 0.6 and values.max() < 1.3, path
+
+
+def test_every_weight_of_a_model_is_known_as_a_matrix_or_none(config):
+    names = set()
+    for values in ({}, *KINDS.values()):
+        params = train_step.programs(config_lib.with_values(config, values)).state_like["params"]
+        names |= {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    of_grids = {"w_JJD"}
+    assert {n for n in names if n.startswith("w_")} | of_grids == set(matrices.MATRICES)
+    for name, found in matrices.MATRICES.items():
+        if found is None:
+            continue
+        letters = name.removeprefix("w_")
+        matrix = [letters[i] for axes in found for i in axes]
+        # what is left stacks matrices: of query, key and value, of inputs, experts, gates and parts
+        stacks = Counter(letters) - Counter(matrix)
+        assert len(matrix) >= 2 and set(stacks) <= set("XGEZP"), name
+
+
+def test_a_weight_that_nobody_named_is_one_line():
+    with pytest.raises(
+        UserError, match=r"axes of w_QZ make a matrix; name them there, or choose 'adamw'$"
+    ):
+        optim.optimizer(section(name="muon"), {"weight_decay": 0.0}).init(
+            {"w_QZ": jnp.ones((2, 2))}
+        )
+
+
+@pytest.mark.parametrize("name", list(RATES))
+def test_each_optimizer_learns_alike_with_its_state_whole_and_split(config, name):
+    """Forty steps on rows of a pattern, data parallel and under fsdp=2, of which a device holds half the moments."""
+    values = {"optim.name": name, "optim.lr": RATES[name], "model.scan_layers": True}
+    config = config_lib.with_values(config, values)
+    hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(config).items()}
+    K, B, T = config.train.steps_per_dispatch, config.train.batch_size, config.data.seq_len
+    tokens_KBT1 = (np.arange(B)[:, None] + 3 * np.arange(T + 1) + np.zeros((K, 1, 1), int)).astype(
+        np.uint8
+    )
+    zero_R = np.zeros(1, np.int32)
+    curves = {}
+    for mesh in ({}, {"parallel.data": 1, "parallel.fsdp": 2}):
+        programs = train_step.programs(config_lib.with_values(config, mesh))
+        state, losses = programs.init(0), []
+        for first in range(0, 40, K):
+            batch = programs.batch(tokens_KBT1[None])
+            state, metrics = programs.train(
+                state, hyper_R, batch, zero_R + first, zero_R, zero_R + min(K, 40 - first)
+            )
+            losses += np.asarray(metrics["loss"])[: 40 - first].tolist()
+        curves[len(mesh)] = losses
+        if mesh:
+            large = [x for x in jax.tree.leaves(state["opt"]) if x.size >= 16 * 64]
+            assert large and all(x.addressable_shards[0].data.size == x.size // 2 for x in large)
+    assert curves[0][-1] < curves[0][0] - 1, "nothing was learned"
+    np.testing.assert_allclose(curves[2], curves[0], rtol=1e-3)

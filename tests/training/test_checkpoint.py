@@ -1,0 +1,124 @@
+"""Checkpoints: round trip in place, and a damaged newest one falls back with a warning."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from scaling.parallel import sharding
+from scaling.programs import optim, train_step
+from scaling.training.checkpoint import Checkpoints
+from scaling.utils.errors import UserError
+
+
+def same(a, b) -> bool:
+    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in leaves)
+
+
+@pytest.fixture
+def saved(tmp_path, config):
+    """Two checkpoints, of steps 16 and 32, and the states that were saved."""
+    programs = train_step.programs(config)
+    states = {16: programs.init(1), 32: programs.init(2)}
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
+        for number, state in states.items():
+            checkpoints.save(number, state, {"next_index": number // 16, "elapsed": 1.5})
+            checkpoints.wait()
+    return tmp_path / "checkpoints", programs, states
+
+
+def test_newest_is_restored_into_its_shards(saved):
+    folder, programs, states = saved
+    with Checkpoints(folder, keep=2) as checkpoints:
+        state, position = checkpoints.restore(programs.state_like)
+    assert same(state, states[32])
+    assert position["step"] == 32 and position["next_index"] == 2
+    for leaf, like in zip(
+        jax.tree.leaves(state), jax.tree.leaves(programs.state_like), strict=True
+    ):
+        assert leaf.sharding == like.sharding
+
+
+@pytest.mark.parametrize("how", ["truncate", "flip", "delete"])
+def test_a_damaged_newest_falls_back_with_a_warning(saved, how, caplog):
+    folder, programs, states = saved
+    files = [f for f in (folder / "32" / "state").rglob("*") if f.is_file()]
+    if how == "delete":
+        for f in files:
+            f.unlink()
+    else:
+        largest = max(files, key=lambda f: f.stat().st_size)
+        content = bytearray(largest.read_bytes())
+        if how == "truncate":
+            content = content[: len(content) // 2]
+        else:
+            content[len(content) // 2] ^= 0xFF
+        largest.write_bytes(content)
+    with caplog.at_level(logging.WARNING, "scaling"), Checkpoints(folder, keep=2) as checkpoints:
+        state, position = checkpoints.restore(programs.state_like)
+        assert position["step"] == 16 and same(state, states[16])
+        assert "falling back" in caplog.text
+        # the step can be saved again, and the damaged one is kept aside
+        checkpoints.save(32, states[32], {"next_index": 2, "elapsed": 2.0})
+        checkpoints.wait()
+        assert checkpoints.restore(programs.state_like)[1]["step"] == 32
+    assert list((folder.parent / "damaged").iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 80 bytes"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.ESTALE, "Stale file handle"),
+    ],
+    ids=["memory", "rights", "network"],
+)
+def test_what_the_machine_refuses_is_no_damage(saved, error, monkeypatch):
+    folder, programs, states = saved
+    with Checkpoints(folder, keep=2) as checkpoints:
+
+        def refuse(*args, **options):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints._manager, "restore", refuse)
+            with pytest.raises(UserError, match=r"32 cannot be read now .*; it is left as it is"):
+                checkpoints.restore(programs.state_like)
+        state, position = checkpoints.restore(programs.state_like)
+    assert position["step"] == 32 and same(state, states[32])
+    assert not (folder.parent / "damaged").exists()
+
+
+def test_nothing_saved_restores_nothing(tmp_path, config):
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        assert checkpoints.restore(train_step.programs(config).state_like) is None
+
+
+def test_only_the_newest_are_kept(tmp_path, config):
+    state = train_step.programs(config).init(0)
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
+        for number in (1, 2, 3):
+            checkpoints.save(number, state, {"next_index": 0, "elapsed": 0.0})
+        checkpoints.wait()
+    steps = sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert steps == ["2", "3"]
+
+
+def test_training_step_gives_its_state_away(config):
+    """The compiled step aliases the state it was given: no second copy of it is ever held."""
+    programs = train_step.programs(config)
+    state = programs.init(0)
+    tokens = np.zeros((16, 4, 33), np.uint8)
+    hyper = {k: np.float32(v) for k, v in optim.hyperparameters(config).items()}
+    placed = jax.device_put(tokens, sharding.batch_sharding(programs.mesh, leading=1))
+    compiled = programs.jitted.lower(
+        state, hyper, placed, np.int32(0), np.int32(0), np.int32(16)
+    ).compile()
+    held = sum(x.nbytes for x in jax.tree.leaves(state))
+    assert compiled.memory_analysis().alias_size_in_bytes >= 0.99 * held

@@ -1,0 +1,207 @@
+"""One run: kill, resume, compare to the bit; diverge; stop by a signal."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from scaling import results
+from scaling.config import load as config_lib
+from scaling.training import loop
+from scaling.utils import files
+from scaling.utils.errors import EXIT_PREEMPTED, UserError
+from tests.common import ROOT, run_cli
+
+OVERRIDES = (
+    "--config=configs/mini.py",
+    "--config.sweep.kind=none",
+    "--config.model.width=16",
+    "--config.model.head_dim=8",
+    "--config.model.mlp_width=64",
+)
+
+
+# mini run of 40 steps on two CPU devices
+GOLDEN_LOSS, GOLDEN_FIRST = 4.211886588484049, 5.738722205162048
+
+
+def losses(run_dir):
+    return [
+        (row["step"], row["loss"]) for row in files.read_lines(run_dir / "metrics.jsonl", "step")
+    ]
+
+
+def only_run(workdir):
+    (run_dir,) = (workdir / "runs").iterdir()
+    return run_dir
+
+
+def test_a_run_trains_logs_and_ends_once(tmp_path, config):
+    result = loop.train_run(config, tmp_path / "run")
+    assert result.status == "done" and result.tokens == 32 * 4 * 40
+    logged = files.read_lines(tmp_path / "run" / "metrics.jsonl", "step")
+    assert [row["step"] for row in logged] == list(range(4, 41, 4))
+    assert logged[-1]["loss"] < logged[0]["loss"] - 0.5
+    assert result.loss < 5.0 < math.log(256)
+    assert result.bits_per_byte == pytest.approx(result.loss / math.log(2))
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    before = (tmp_path / "run" / "result.json").stat().st_mtime_ns
+    assert loop.train_run(config, tmp_path / "run") == result
+    assert (tmp_path / "run" / "result.json").stat().st_mtime_ns == before
+
+
+def test_golden_loss(tmp_path, config):
+    """A change here changes every number of every study: say why in the commit that updates it."""
+    result = loop.train_run(config, tmp_path / "run")
+    assert result.loss == pytest.approx(GOLDEN_LOSS, rel=2e-3)
+    first = files.read_lines(tmp_path / "run" / "metrics.jsonl", "step")[0]
+    assert first["loss"] == pytest.approx(GOLDEN_FIRST, rel=1e-4)
+
+
+def test_same_config_same_bits_and_seeds_differ(tmp_path, config):
+    a, b = (loop.train_run(config, tmp_path / n) for n in "ab")
+    assert losses(tmp_path / "a") == losses(tmp_path / "b") and a.loss == b.loss
+    c = loop.train_run(config_lib.with_values(config, {"seed": 1}), tmp_path / "c")
+    assert c.loss != a.loss
+
+
+def test_one_program_serves_other_rates_horizons_and_seeds(tmp_path, config):
+    from scaling.programs import train_step
+
+    programs = train_step.programs(config)
+    loop.train_run(config, tmp_path / "a")
+    compiled = programs.jitted._cache_size()
+    changed = {"optim.lr": 1e-2, "optim.weight_decay": 0.0, "optim.warmup_fraction": 0.2,
+               "train.tokens": 32 * 4 * 25, "seed": 3}  # fmt: skip
+    loop.train_run(config_lib.with_values(config, changed), tmp_path / "b")
+    assert programs.jitted._cache_size() == compiled == 1
+
+
+def test_killed_run_resumes_to_the_same_bits(tmp_path):
+    tokens = "--config.train.tokens=200000"
+    whole = run_cli("train", *OVERRIDES, tokens, f"--workdir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, "-m", "scaling", "train", *OVERRIDES, tokens]
+    command.append(f"--workdir={tmp_path / 'killed'}")
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 120
+    while time.time() < deadline and process.poll() is None:
+        saved = list((tmp_path / "killed").glob("runs/*/checkpoints/[0-9]*"))
+        if saved:
+            break
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert saved, "no checkpoint before the deadline"
+    assert not list((tmp_path / "killed").glob("runs/*/result.json")), "killed too late"
+    again = run_cli("train", *OVERRIDES, tokens, f"--workdir={tmp_path / 'killed'}")
+    assert again.returncode == 0, again.stderr
+    a, b = only_run(tmp_path / "whole"), only_run(tmp_path / "killed")
+    assert losses(a) == losses(b)
+    assert results.read(a / "result.json").loss == results.read(b / "result.json").loss
+
+
+def test_a_run_killed_after_its_last_checkpoint_keeps_its_train_loss(tmp_path, config):
+    whole = loop.train_run(config, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    again = loop.train_run(config, tmp_path / "run")
+    assert (again.loss, again.train_loss) == (whole.loss, whole.train_loss)
+    assert again.train_loss is not None
+
+
+def test_data_that_changed_under_a_run_is_refused(tmp_path, config, texts):
+    folder, values = texts
+    config = config_lib.with_values(config, values)
+    loop.train_run(config, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    (folder / "new.txt").write_text("one more document")
+    with pytest.raises(UserError, match="begun on other data"):
+        loop.train_run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_with_its_own_code(tmp_path, number):
+    command = [sys.executable, "-m", "scaling", "train", *OVERRIDES]
+    command += ["--config.train.tokens=4000000", f"--workdir={tmp_path}"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=os.environ,
+    )  # fmt: skip
+    deadline = time.time() + 120
+    while time.time() < deadline and not list(tmp_path.glob("runs/*/metrics.jsonl")):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == EXIT_PREEMPTED, stderr
+    assert "the same command goes on" in stderr and "Traceback" not in stderr
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    newest = max(int(p.name) for p in (run_dir / "checkpoints").iterdir() if p.name.isdigit())
+    assert newest == losses(run_dir)[-1][0]
+    assert not (run_dir / "result.json").exists()
+
+
+def test_a_signal_before_the_first_step_ends_the_same_way(tmp_path):
+    command = [sys.executable, "-m", "scaling", "train", *OVERRIDES, f"--workdir={tmp_path}"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=os.environ,
+    )  # fmt: skip
+    deadline = time.time() + 60
+    while time.time() < deadline and not list(tmp_path.glob("runs/*/config.json")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == EXIT_PREEMPTED, stderr
+    assert "Traceback" not in stderr
+
+
+def test_divergence_ends_the_run_with_a_reason(tmp_path, config):
+    """A rate that overflows float32: the run says where, and keeps its row."""
+    wild = config_lib.with_values(
+        config, {"optim.lr": 1e30, "optim.warmup_fraction": 0.0, "optim.schedule": "constant"}
+    )
+    result = loop.train_run(wild, tmp_path / "run")
+    assert result.status == "diverged" and "at step" in result.reason
+    assert result.loss is None
+    assert results.read(tmp_path / "run" / "result.json") == result
+
+
+def test_last_good_checkpoint_survives_divergence(tmp_path, config, monkeypatch):
+    """The rate rises beyond measure late in the run; the checkpoint before that stays."""
+    wild = config_lib.with_values(
+        config,
+        {"optim.schedule": "constant", "optim.lr": 1e30, "optim.warmup_tokens": 32 * 4 * 40,
+         "optim.weight_decay": 0.0},
+    )  # fmt: skip
+    from scaling.programs import optim
+
+    def late(schedule, step, hyper):
+        return (step >= 20) * hyper["lr"]
+
+    monkeypatch.setattr(optim, "learning_rate", late)
+    from scaling.programs import train_step as step_lib
+
+    step_lib._programs.cache_clear()
+    result = loop.train_run(wild, tmp_path / "run")
+    step_lib._programs.cache_clear()
+    assert result.status == "diverged"
+    kept = [p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()]
+    assert kept == ["16"]
+
+
+def test_another_runs_directory_is_refused_and_left_alone(tmp_path, config):
+    loop.train_run(config, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    other = config_lib.with_values(config, {"optim.lr": 1e-4})
+    with pytest.raises(UserError, match="belongs to another run"):
+        loop.train_run(other, tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before

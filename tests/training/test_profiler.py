@@ -1,0 +1,94 @@
+"""`--profile`: a trace that opens and holds the step; speed in TensorBoard and the progress line only."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from scaling import cli
+from scaling.config import load as config_lib
+from scaling.training import loop, profiler, progress_bar
+from scaling.utils import files
+from scaling.utils.errors import EXIT_BAD_INPUT, UserError
+from tests.common import ROOT
+from tests.sweep.execute.test_progress import summaries
+
+K = 8  # steps per dispatch; 40 steps
+
+
+@pytest.fixture
+def short(config):
+    return config_lib.with_values(config, {"train.steps_per_dispatch": K})
+
+
+def test_a_trace_holds_the_steps_it_was_asked_for_and_changes_no_number(tmp_path, short):
+    plain, traced = (
+        loop.train_run(short, tmp_path / name, trace=n) for name, n in (("a", 0), ("b", 2))
+    )
+    assert profiler.traces(tmp_path / "a") == [] and plain.loss == traced.loss
+    (path,) = profiler.traces(tmp_path / "b")
+    assert str(path) in profiler.found(tmp_path / "b")
+    data = jax.profiler.ProfileData.from_file(str(path))
+    events = [event for plane in data.planes for line in plane.lines for event in line.events]
+    steps = [dict(e.stats)["step_num"] for e in events if e.name == "train"]
+    assert steps == [2 * K, 3 * K]  # the first two dispatches are not steady
+    executed = [e for e in events if dict(e.stats).get("hlo_module") == "jit_train"]
+    assert len(executed) > 2 * K and sum(e.duration_ns for e in executed) > 0
+
+
+def test_a_run_that_ends_within_the_trace_ends_it(tmp_path, short):
+    folder = tmp_path / "run"
+    loop.train_run(short, folder, trace=99)
+    assert len(profiler.traces(folder)) == 1
+    loop.train_run(
+        short, tmp_path / "next", trace=1
+    )  # a second trace could not start in an open one
+
+
+@pytest.mark.parametrize(
+    ("values", "asked", "said"),
+    [
+        ({}, "--profile=few", "must be a whole number of dispatches"),
+        ({}, "--profile=0", "must be a whole number of dispatches"),
+        ({}, "--profile", "a run of 40 steps has 3; lower config.train.steps_per_dispatch=16 to 9"),
+        ({"train.tokens": 512}, "--profile", "a run of 4 steps has 1; raise config.train.tokens"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused(tmp_path, capsys, values, asked, said):
+    flags = [
+        f"--config.{key}={value}"
+        for key, value in ({"sweep.kind": "none", "train.tokens": 5120} | values).items()
+    ]
+    code = cli.main(
+        ["train", f"--config={ROOT}/configs/mini.py", *flags, f"--workdir={tmp_path}", asked]
+    )
+    err = capsys.readouterr().err
+    assert code == EXIT_BAD_INPUT and said in err and len(err.splitlines()) == 1
+    assert not list(tmp_path.glob("runs/*/metrics.jsonl"))
+
+
+def test_a_run_that_is_done_cannot_be_traced_afterwards(tmp_path, short):
+    loop.train_run(short, tmp_path / "run")
+    with pytest.raises(UserError, match="run is done, untraced; choose another --workdir"):
+        profiler.check(short, tmp_path / "run", 3)
+
+
+def test_speed_is_in_tensorboard_and_on_the_progress_line(tmp_path, short):
+    result = loop.train_run(short, tmp_path / "run")
+    (path,) = (tmp_path / "run" / "tensorboard").glob("events*")
+    values: dict[str, list] = {}
+    for step, tag, value, _ in summaries(path):
+        values.setdefault(tag, []).append((step, value))
+    # of every dispatch but the first, which holds the compilation
+    assert [step for step, _ in values["speed/mfu"]] == [16, 24, 32, 40]
+    speeds = sorted(v for _, v in values["speed/tokens_per_second"])
+    assert (speeds[1] + speeds[2]) / 2 == pytest.approx(result.tokens_per_second, rel=1e-5)
+    assert all(0 < value < 1 for _, value in values["speed/mfu"])
+    last = SimpleNamespace(last_loss=2.0, last_mfu=values["speed/mfu"][-1][1])
+    first = SimpleNamespace(last_loss=3.0, last_mfu=None)
+    assert progress_bar.figures([first]) == {"loss": "3.0000"} and progress_bar.figures([]) == {}
+    assert progress_bar.figures([first, last]) == {"loss": "2.0000", "mfu": f"{last.last_mfu:.0%}"}
+    rows = files.read_lines(tmp_path / "run" / "metrics.jsonl", "step")
+    assert all(set(r) == {"step", "tokens", "flops", "loss", "grad_norm", "lr"} for r in rows)

@@ -1,0 +1,103 @@
+"""A training process asks for huge pages, by starting itself again once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scaling.utils import huge_pages
+from tests.common import run_python
+
+MADVISE, GLIBC = "always [madvise] never\n", "glibc 2.36"
+UNASKED = {"GLIBC_TUNABLES": "", huge_pages.ASKED: ""}  # whatever this process was started with
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from scaling import huge_pages
+
+starts, huge_pages.KERNEL = Path(sys.argv[1]), Path(sys.argv[2])
+if not os.environ[huge_pages.ASKED]:
+    del os.environ[huge_pages.ASKED]
+with starts.open("a") as file:
+    print(os.getpid(), *sys.argv[3:], file=file)
+print("said before")
+huge_pages.restart()
+held = bytearray(b"1") * 2**27
+found = [l for l in Path("/proc/self/smaps_rollup").read_text().splitlines() if "AnonHuge" in l]
+print(os.environ["GLIBC_TUNABLES"], int(found[0].split()[1]) * 1024 >= len(held) // 2)
+"""
+COMMAND = """
+import sys
+from scaling import cli, huge_pages
+
+huge_pages.restart = lambda: print("again")
+sys.exit(cli.main())
+"""
+
+
+@pytest.fixture
+def here() -> str:
+    """What the kernel of this machine says."""
+    if not huge_pages.libc().startswith("glibc") or not huge_pages.KERNEL.exists():
+        pytest.skip("no glibc, or a kernel without huge pages")
+    return huge_pages.KERNEL.read_text()
+
+
+def test_a_process_starts_again_once_and_gets_huge_pages(tmp_path, here):
+    starts, kernel = tmp_path / "starts", tmp_path / "enabled"
+    kernel.write_text(MADVISE)
+    done = run_python(SCRIPT, str(starts), str(kernel), "--a b", env=UNASKED)
+    assert done.returncode == 0, done.stderr
+    first, second = starts.read_text().splitlines()
+    assert first == second and first.endswith("--a b")
+    before, again, (said, huge) = (line.split() for line in done.stdout.splitlines())
+    assert before == again and said == "glibc.malloc.hugetlb=1"
+    assert huge == str("[never]" not in here)
+
+
+def test_who_has_chosen_small_pages_keeps_them(tmp_path, here):
+    starts, kernel = tmp_path / "starts", tmp_path / "enabled"
+    kernel.write_text(MADVISE)
+    small = {**UNASKED, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+    done = run_python(SCRIPT, str(starts), str(kernel), env=small)
+    assert done.returncode == 0, done.stderr
+    assert len(starts.read_text().splitlines()) == 1
+    assert done.stdout.splitlines()[-1] == f"glibc.malloc.hugetlb=0 {'[always]' in here}"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "libc", "variables"),
+    [
+        ("[always] madvise never", GLIBC, {}),
+        ("always madvise [never]", GLIBC, {}),
+        (MADVISE, "glibc 2.34", {}),
+        (MADVISE, "", {}),
+        (MADVISE, GLIBC, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}),
+        (MADVISE, GLIBC, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"}),
+        (MADVISE, GLIBC, {huge_pages.ASKED: "1"}),  # the tunable was taken away: asking again would not end
+    ],
+)  # fmt: skip
+def test_nothing_is_asked_where_it_would_change_nothing(kernel, libc, variables):
+    assert huge_pages.asking(variables, kernel, libc) is None
+
+
+def test_other_tunables_and_variables_stay():
+    variables = {"HOME": "/", "GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}
+    assert huge_pages.asking(variables, MADVISE, GLIBC) == {
+        "HOME": "/",
+        "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1",
+        huge_pages.ASKED: "1",
+    }
+
+
+def test_a_kernel_without_them_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(huge_pages, "KERNEL", Path(tmp_path / "missing"))
+    huge_pages.restart()  # returns
+
+
+@pytest.mark.parametrize(("command", "restarts"), [("train", 1), ("sweep", 1), ("report", 0)])
+def test_only_commands_that_train_start_again(command, restarts):
+    done = run_python(COMMAND, command)
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert done.stdout.count("again") == restarts
