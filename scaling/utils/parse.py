@@ -1,0 +1,61 @@
+"""Parse the numbers, booleans and durations that people write on a command line."""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal, InvalidOperation
+
+SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
+WHOLE_FORMS = "a whole number: 1000000, 1_000_000, 1e6, 1M or 2.5B"
+NUMBER_FORMS = "a number: 0.003, 3e-3, 1_000, 1M or 2.5B"
+BOOLEAN_FORMS = "true, false, yes, no, 1 or 0"
+DURATION_FORMS = "a duration: 90s, 10m, 2h or 3d"
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_DIGITS = re.compile(r"[+-]?(\d+(_\d+)*)?(\.\d+)?([eE][+-]?\d+)?")
+
+
+def whole_number(text: str) -> int:
+    """Return "1e6", "1_000_000", "1M" or "2.5B" as an int. Raises ValueError naming these forms."""
+    value = _decimal(text)
+    if value is None or value != value.to_integral_value():
+        raise ValueError(f"{text!r} is not {WHOLE_FORMS}")
+    return int(value)
+
+
+def number(text: str) -> float:
+    """Return a finite float; suffixes as for `whole_number`. Raises ValueError naming the forms."""
+    value = _decimal(text)
+    if value is None or not math.isfinite(float(value)):
+        raise ValueError(f"{text!r} is not {NUMBER_FORMS}")
+    return float(value)
+
+
+def boolean(text: str) -> bool:
+    """Return true for true, yes or 1, in any case. Raises ValueError naming the forms."""
+    if text.strip().lower() not in _BOOLEANS:
+        raise ValueError(f"{text!r} is not {BOOLEAN_FORMS}")
+    return _BOOLEANS[text.strip().lower()]
+
+
+def seconds(text: str) -> float:
+    """Return a duration such as "90s", "10m", "2h" or "3d" in seconds. Raises ValueError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)\s*", text)
+    if not match or float(match[1]) <= 0:
+        raise ValueError(f"{text!r} is not {DURATION_FORMS}")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _decimal(text: str) -> Decimal | None:
+    """The exact value of a number with an optional suffix; None where the text is none."""
+    text = text.strip()
+    factor = SUFFIXES.get(text[-1:], 1)
+    digits = text[:-1] if text[-1:] in SUFFIXES else text
+    if not digits or not _DIGITS.fullmatch(digits) or not any(c.isdigit() for c in digits):
+        return None
+    try:
+        value = Decimal(digits.replace("_", ""))
+    except InvalidOperation:
+        return None
+    return value * factor if abs(value.adjusted()) < 400 else None
