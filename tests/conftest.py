@@ -52,7 +52,7 @@ def mini(tmp_path_factory, cache) -> Path:
 @pytest.fixture(scope="session")
 def eight(cache) -> dict:
     """name of a mesh -> what was compiled for it on 8 simulated devices, see compiled_on_eight.py."""
-    done = run_python("from tests import compiled_on_eight; compiled_on_eight.main()")
+    done = run_python("from tests.parallel import compiled_on_eight; compiled_on_eight.main()")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -22,7 +22,8 @@ class Both:
         imported.add(module.__name__)
 
 sys.meta_path.insert(0, Both())
-from scaling import cli, step
+from scaling import cli
+from scaling.programs import train_step as step
 
 made = step.programs
 

@@ -50,7 +50,7 @@ def test_a_tfds_name_gives_the_same_as_the_embedded_default():
 
 def test_tensorflow_is_never_imported(tmp_path):
     code = (
-        "import sys\nfrom scaling import config\nfrom scaling.data import prepare\n"
+        "import sys\nfrom scaling.config import load as config\nfrom scaling.data import prepare\n"
         "c = config.load('configs/base.py', ['--config.data.cache_dir=' + sys.argv[1]])\n"
         "prepare.prepare(c.data)\nprint('tensorflow' in sys.modules, 'torch' in sys.modules)\n"
     )

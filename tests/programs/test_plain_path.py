@@ -26,8 +26,10 @@ VALUES = {
 PLAIN = """
 import json, sys
 from pathlib import Path
-from scaling import config as config_lib, files, machine, train
+from scaling.config import load as config_lib
 from scaling.models import pointwise
+from scaling.training import loop
+from scaling.utils import machine
 
 machine.start_jax(1)
 import jax
@@ -36,7 +38,7 @@ folder, values = sys.argv[1], json.loads(sys.argv[2])
 pointwise.normalise = lambda *args: pointwise._normalise_forward(*args)[0]
 pointwise.gelu = jax.nn.gelu
 base = config_lib.load("configs/mini.py", [f"--config.{k}={v}" for k, v in values.items()])
-train.train_run(base, Path(folder))
+loop.train_run(base, Path(folder))
 """
 
 

@@ -21,9 +21,9 @@ COLUMNS = ("run_id", "status", "loss", "loss_se", "bits_per_byte", "train_loss",
 
 LAUNCH = (
     "import json, pathlib, sys\n"
-    "from scaling import config as config_lib\n"
+    "from scaling.config import load as config_lib\n"
+    "from scaling.sweep.launchers import launch as launchers\n"
     "from scaling.utils.errors import Preempted, UserError\n"
-    "from scaling.sweep import launchers\n"
     "workdir = pathlib.Path(sys.argv[1])\n"
     "config = config_lib.from_json(json.loads((workdir / 'sweep.json').read_text()))\n"
     "try:\n"
@@ -41,7 +41,7 @@ def begin(config, workdir: Path, **values) -> Path:
     """The workdir of a sweep that is planned and claimed, with a launch named "launch", nothing trained."""
     workdir.mkdir()
     config = config_lib.with_values(config, {f"launch.{key}": v for key, v in values.items()})
-    sweep_json.claim(config, workdir)
+    sweep_json.create_or_check(config, workdir)
     named(workdir, "launch")
     return workdir
 

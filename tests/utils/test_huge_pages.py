@@ -14,7 +14,7 @@ UNASKED = {"GLIBC_TUNABLES": "", huge_pages.ASKED: ""}  # whatever this process 
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from scaling import huge_pages
+from scaling.utils import huge_pages
 
 starts, huge_pages.KERNEL = Path(sys.argv[1]), Path(sys.argv[2])
 if not os.environ[huge_pages.ASKED]:
@@ -29,7 +29,8 @@ print(os.environ["GLIBC_TUNABLES"], int(found[0].split()[1]) * 1024 >= len(held)
 """
 COMMAND = """
 import sys
-from scaling import cli, huge_pages
+from scaling import cli
+from scaling.utils import huge_pages
 
 huge_pages.restart = lambda: print("again")
 sys.exit(cli.main())
@@ -79,12 +80,12 @@ def test_who_has_chosen_small_pages_keeps_them(tmp_path, here):
     ],
 )  # fmt: skip
 def test_nothing_is_asked_where_it_would_change_nothing(kernel, libc, variables):
-    assert huge_pages.asking(variables, kernel, libc) is None
+    assert huge_pages.environment_with_tunable(variables, kernel, libc) is None
 
 
 def test_other_tunables_and_variables_stay():
     variables = {"HOME": "/", "GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}
-    assert huge_pages.asking(variables, MADVISE, GLIBC) == {
+    assert huge_pages.environment_with_tunable(variables, MADVISE, GLIBC) == {
         "HOME": "/",
         "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1",
         huge_pages.ASKED: "1",

@@ -35,8 +35,8 @@ def test_runs_spend_their_budget_to_within_a_step():
 def test_a_plan_is_the_same_in_every_process():
     """Whatever the order of Python's sets, which differs between processes."""
     done = run_python(
-        "from scaling import config\nfrom scaling.sweep import plan\n"
-        "print(*[r.run_id for r in plan.plan(config.load('configs/quickstart.py'))])",
+        "from scaling.config import load as config\nfrom scaling.sweep.plan import planner\n"
+        "print(*[r.run_id for r in planner.plan(config.load('configs/quickstart.py'))])",
         env={"PYTHONHASHSEED": "7"},
     )
     assert done.stdout.split() == [r.run_id for r in planner.plan(quickstart())], done.stderr

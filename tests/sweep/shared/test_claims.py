@@ -23,7 +23,7 @@ BEAT, STALE = 0.1, 1.0
 
 RACER = """
 import sys
-from scaling.sweep.claims import Claims
+from scaling.sweep.shared.claims import Claims
 claims = Claims(sys.argv[1], heartbeat=5, stale_after=60)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -34,7 +34,7 @@ sys.stdin.readline()
 
 OWNER = """
 import sys
-from scaling.sweep.claims import Claims
+from scaling.sweep.shared.claims import Claims
 claim = Claims(sys.argv[1], heartbeat=0.1, stale_after=1.0).take("run", "L")
 print(claim is not None, flush=True)
 for line in sys.stdin:

@@ -275,10 +275,10 @@ def test_a_missing_package_is_one_line(scheme, package):
     code = f"""
 import sys
 sys.modules[{package!r}] = None
-from scaling.errors import UserError
-from scaling.sweep import remote
+from scaling.sweep.shared import workdir_url
+from scaling.utils.errors import UserError
 try:
-    remote.open_workdir("{scheme}://bucket/sweep")
+    workdir_url.open_workdir("{scheme}://bucket/sweep")
 except UserError as error:
     print(error)
 """
