@@ -56,16 +56,16 @@ def steps(runs: int, workdir: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     planned = planner.plan(config)
     command = [*flags(runs), f"--workdir={workdir}"]
     yield "plan", lambda: planner.plan(config)
-    yield "make jobs", lambda: jobs.jobs(jobs.parts(planned, True), 1)
+    yield "make jobs", lambda: jobs.jobs(jobs.job_runs(planned, True), 1)
 
-    found = jobs.jobs(jobs.parts(planned, True), 1)
-    sweep_json.claim(config, workdir)
+    found = jobs.jobs(jobs.job_runs(planned, True), 1)
+    sweep_json.create_or_check(config, workdir)
     _finish(planned, found[0][0].spec(workdir, "sweep"), workdir)
     claims = Claims(workdir / "claims", heartbeat=5, stale_after=60)
     yield "a worker's first pass", lambda: Worker(workdir, launch="x", claims=claims).work(found)
     yield "write the table", lambda: runner.write_table(workdir, [])
     yield "read the table", lambda: results.read_table(workdir / "runs.csv")
-    looker = progress.Progress(jobs.by_id(planned), workdir, stale_seconds=60)
+    looker = progress.Progress(jobs.runs_by_id(planned), workdir, stale_seconds=60)
     yield "first look", looker.look
     yield "second look", looker.look
     yield "scaling plan", lambda: cli.main(["plan", *flags(runs)])

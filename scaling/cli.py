@@ -243,7 +243,7 @@ def _train(config, workdir: Path, trace: int) -> int:
         result = loop.train_run(
             config,
             folder,
-            before_writing=lambda: workdir_url.push_along(place, [folder]),
+            before_writing=lambda: workdir_url.push_if_reachable(place, [folder]),
             trace=trace,
         )
     finally:
@@ -280,7 +280,7 @@ def _trained(config, workdir: Path):
     runs = planner.plan(config)
     _start_jax(config)
     with multiprocess.raise_on_all():
-        sweep_json.claim(config, workdir)
+        sweep_json.create_or_check(config, workdir)
     return runner.sweep(runs, workdir, config=config)
 
 
@@ -292,7 +292,7 @@ def _print_commands(config, workdir: Path) -> int:
     from scaling.sweep.shared import sweep_json, workdir_url
 
     runs = planner.plan(config)
-    sweep_json.claim(config, workdir)
+    sweep_json.create_or_check(config, workdir)
     name = workdir_url.open_workdir(workdir).name
     shared = name if workdir_url.is_remote(name) else str(workdir.absolute())
     # what suits this machine is not measured for others: packs are as the config says, else none

@@ -33,7 +33,7 @@ def run(args, config: ConfigDict, workdir: Path | None) -> int:
         machine.start_jax(config.parallel.cpu_devices)
     single = config.sweep.kind == "none"
     runs = budget.planned(config)
-    parts = jobs.by_id(runs, config.launch.share_trunks and not single)
+    parts = jobs.runs_by_id(runs, config.launch.share_trunks and not single)
     peak, on = machine.peak_flops(), machine.device_name()
     if speeds["peak_flops"]:
         n_devices = plan_compile.device_count()

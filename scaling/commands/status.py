@@ -37,12 +37,12 @@ def run(args, config: ConfigDict | None, workdir: Path) -> int:
     sweep_json.require(config, workdir)
     if args.tensorboard:
         return _tensorboard(workdir)
-    planned = jobs.by_id(planner.plan(config), config.launch.share_trunks)
+    planned = jobs.runs_by_id(planner.plan(config), config.launch.share_trunks)
     look_at = progress.Progress(planned, workdir, config.launch.stale_seconds).look
     place = workdir_url.open_workdir(workdir)
 
     def look() -> Snapshot:
-        return look_at(workdir_url.retry(workdir_url.living, place, config.launch))
+        return look_at(workdir_url.retry(workdir_url.live_runs, place, config.launch))
 
     try:
         now = look()

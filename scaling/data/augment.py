@@ -91,7 +91,7 @@ class Augment:
         return cast(w * x_NHWC + (1 - w) * other_NHWC, x_NHWC.dtype), partner_N, weight_N
 
 
-def of(data, fill: float) -> Augment:
+def from_config(data, fill: float) -> Augment:
     """The augmentation of the config's `data` section; `fill` is black, or the silence of mel.py."""
     names = [name for name in Augment.__dataclass_fields__ if name != "fill"]
     return Augment(**{name: getattr(data, name) for name in names}, fill=fill)

@@ -24,7 +24,7 @@ def root(data) -> Path:
 
 
 @contextlib.contextmanager
-def made_once(folder: Path) -> Iterator[Path]:
+def create_once(folder: Path) -> Iterator[Path]:
     """A new folder to write to; it becomes `folder` at the end, and nothing of it is left on an error.
 
     Where another process was first, its folder stands. `meta.json` is what says that one is whole.

@@ -117,7 +117,7 @@ class _Writer:
 
 def _build(data, source: Source, settings: dict, folder: Path) -> None:
     corrupt: list[Corrupt] = []
-    with cache.made_once(folder) as work:
+    with cache.create_once(folder) as work:
         leaked = 0
         with contextlib.ExitStack() as open_files:
             writers = {}

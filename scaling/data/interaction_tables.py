@@ -123,7 +123,7 @@ def from_file(path: Path, columns: tuple[str, str, str]) -> Table:
 
 def from_tfds(data, cache_dir: Path) -> Table:
     """The table of a data set of TFDS, whose features config.data.columns names."""
-    found = tfds_names.prepared(data.name, "recommend", cache_dir)
+    found = tfds_names.prepare(data.name, "recommend", cache_dir)
     tfds_names.require(found, data.columns, data.name, f"config.data.columns={data.columns}")
     codes: tuple[dict, dict] = {}, {}
     user_I, item_I, time_I = [], [], []

@@ -94,7 +94,7 @@ def _build(table: Table, settings: dict, folder: Path) -> None:
     new_id = np.zeros(len(uses), np.int32)
     new_id[ranked] = np.arange(1, len(ranked) + 1)
     begins = np.append(np.flatnonzero(np.diff(user_I, prepend=-1)), len(user_I))
-    with cache.made_once(folder) as work:
+    with cache.create_once(folder) as work:
         new_id[item_I].tofile(work / "items.bin")
         begins.astype(np.int64).tofile(work / "begins.bin")
         (work / "names.json").write_text(json.dumps([table.names[i] for i in ranked]))

@@ -70,15 +70,15 @@ def _cache_key(data) -> str:
         "valid_fraction": data.valid_fraction,
         "tokenizer": tokenizer,
     }
-    if settings := text_steps.of(data).settings():
+    if settings := text_steps.from_config(data).settings():
         parts["steps"] = settings
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _build(data, root: Path, folder: Path) -> None:
     documents, held_out = sources.documents(data, root)
-    with cache.made_once(folder) as work:
-        steps, plan = text_steps.of(data), None
+    with cache.create_once(folder) as work:
+        steps, plan = text_steps.from_config(data), None
         if steps.settings():
             plan = text_steps.plan(documents, held_out, data.valid_fraction, steps)
         digest, unused = hashlib.sha256(), hashlib.sha256()

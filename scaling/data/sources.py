@@ -99,6 +99,6 @@ class TfdsDocuments:
 def _tfds_documents(name: str, split: str, data, cache_dir: Path) -> TfdsDocuments:
     from scaling.data import corpus, tfds_names  # noqa: F401  corpus registers python_sources
 
-    found = tfds_names.prepared(name, "language", cache_dir)
+    found = tfds_names.prepare(name, "language", cache_dir)
     tfds_names.require(found, (data.text_key,), name, f"config.data.text_key={data.text_key!r}")
     return TfdsDocuments(tfds_names.records(found, split, name), data.text_key)

@@ -54,7 +54,7 @@ class Steps:
         return ""
 
 
-def of(data) -> Steps:
+def from_config(data) -> Steps:
     """The steps of the config's `data` section."""
     return Steps(**{name: getattr(data, name) for name in Steps.__dataclass_fields__})
 

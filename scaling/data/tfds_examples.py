@@ -29,7 +29,7 @@ class TfdsExamples(ABC):
 
     def __init__(self, data, cache_dir: Path) -> None:
         self.name = data.name
-        self.builder = tfds_names.prepared(data.name, data.field, cache_dir)
+        self.builder = tfds_names.prepare(data.name, data.field, cache_dir)
         said = f"config.data.name={data.name!r}"
         tfds_names.require(self.builder, (self.feature, "label"), data.name, said)
         features = self.builder.info.features

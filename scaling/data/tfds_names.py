@@ -46,7 +46,7 @@ def builder(name: str, field: str, cache_dir: Path):
         raise _unprepared(name, data_dir, error) from error
 
 
-def prepared(name: str, field: str, cache_dir: Path):
+def prepare(name: str, field: str, cache_dir: Path):
     """The same, with its records on disk. Raises UserError where they cannot be made."""
     found = builder(name, field, cache_dir)
     try:

@@ -55,7 +55,7 @@ def prepare(c, fill: float) -> Prepared:
             batch_size=c.train.batch_size,
             steps=c.train.steps_per_dispatch,
             seed=c.seed,
-            augment=augment.of(c.data, fill),
+            augment=augment.from_config(c.data, fill),
             host=share[0],
             hosts=share[1],
         )

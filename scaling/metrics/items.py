@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scaling.metrics.metric import Metric, aligned, draws
+from scaling.metrics.metric import Metric, draws, finite_values
 from scaling.utils.errors import UserError
 
 
@@ -41,7 +41,7 @@ def ranking(
 
     Raises UserError at a rank that is no whole number from 1 (to `items`), or a k that all ranks are within.
     """
-    rank_N = aligned("rank", rank_N, len(rank_N))
+    rank_N = finite_values("rank", rank_N, len(rank_N))
     over = draws(groups_N, len(rank_N))
     most = np.inf if items is None else items
     bad = np.flatnonzero((rank_N < 1) | (rank_N > most) | (rank_N != np.floor(rank_N)))

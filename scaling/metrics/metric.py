@@ -71,7 +71,7 @@ def draws(groups_N, count: int) -> Draws:
     return Draws(group_N.reshape(-1), len(names))
 
 
-def aligned(name: str, values, count: int) -> np.ndarray:
+def finite_values(name: str, values, count: int) -> np.ndarray:
     """`values` as a finite float64 array of `count`; raises UserError that says what is wrong with them."""
     values_N = np.asarray(values, np.float64)
     if values_N.shape != (count,):

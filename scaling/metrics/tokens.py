@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from scaling.metrics.metric import Metric, aligned, draws
+from scaling.metrics.metric import Metric, draws, finite_values
 from scaling.utils.errors import UserError
 
 MOST = math.log(np.finfo(np.float64).max)
@@ -31,7 +31,7 @@ def language(loss_N, tokens_N, bytes_N=None, correct_N=None, groups_N=None) -> d
 
     def ratio(names: str, above, below) -> tuple[float, np.ndarray]:
         above_N, below_N = (
-            aligned(n, v, N) for n, v in zip(names.split(), (above, below), strict=True)
+            finite_values(n, v, N) for n, v in zip(names.split(), (above, below), strict=True)
         )
         total = float(below_N.sum())
         if not total > 0 or (below_N < 0).any():

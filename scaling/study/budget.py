@@ -116,7 +116,7 @@ def check(
 
 def planned(config: ConfigDict) -> list[PlannedRun]:
     """The sweep's runs, or the one run of a config without a sweep."""
-    return [planner.planned(config)] if config.sweep.kind == "none" else planner.plan(config)
+    return [planner.plan_run(config)] if config.sweep.kind == "none" else planner.plan(config)
 
 
 def forecast(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Cost:
@@ -133,7 +133,7 @@ def forecast(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -
 def _look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Snapshot:
     """What is done of the plan. Raises UserError where the workdir belongs to another sweep."""
     if workdir is not None and (workdir / "sweep.json").is_file():
-        sweep_json.claim(config, workdir)  # writes nothing where there is a sweep.json
+        sweep_json.create_or_check(config, workdir)  # writes nothing where there is a sweep.json
     return cost_lib.look(config, runs, workdir)
 
 

@@ -55,7 +55,7 @@ class Cost:
 def look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Snapshot:
     """How far the plan is in `workdir`; without one nothing is done."""
     stale = config.launch.stale_seconds
-    planned = jobs.by_id(runs, config.launch.share_trunks)
+    planned = jobs.runs_by_id(runs, config.launch.share_trunks)
     return progress.Progress(planned, workdir or Path("/nonexistent"), stale).look()
 
 
@@ -78,7 +78,7 @@ def add_up(
     compiling = sum(size.setup_seconds for size in sizes.values())
     each: dict[str, float] = {}
     n_bytes = rows = 0
-    parts = jobs.by_id(runs, config.launch.share_trunks).values()
+    parts = jobs.runs_by_id(runs, config.launch.share_trunks).values()
     for part, state in zip(parts, now.runs, strict=True):
         if state.state not in ENDED:
             size = sizes[train_step.program_key(part.run.config)]

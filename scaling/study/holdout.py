@@ -135,4 +135,4 @@ def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
 def planned(forecast: dict[str, Any], config: ConfigDict) -> PlannedRun:
     """The run that a sealed forecast is about."""
     budget = config.laws.holdout_factor * max(config.sweep.budgets)
-    return planner.planned(config_lib.from_json(forecast["config"]), budget)
+    return planner.plan_run(config_lib.from_json(forecast["config"]), budget)

@@ -20,7 +20,7 @@ from scaling.utils.errors import UserError
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def report_unwritable(path: Path) -> Iterator[None]:
     """Turns an OSError into a UserError about `path`."""
     try:
         yield
@@ -51,7 +51,7 @@ def renew(path: Path) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    with writing(path):
+    with report_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
@@ -103,7 +103,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_bytes(path: Path, content: bytes) -> None:
-    with writing(path):
+    with report_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab") as file:
             file.write(content)
@@ -123,7 +123,7 @@ def append_lines(
     asked appends to the file that it opened; where another took over, that one has renewed the file.
     """
     content = _lines(rows)
-    with writing(path):
+    with report_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b") as file:
             if file.tell() > 0:

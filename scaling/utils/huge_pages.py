@@ -28,7 +28,7 @@ def restart() -> None:
         said = KERNEL.read_text()
     except OSError:  # not Linux, or a kernel without them
         return
-    variables = asking(os.environ, said, libc())
+    variables = environment_with_tunable(os.environ, said, libc())
     if variables is None or not sys.executable:
         return
     for stream in filter(None, (sys.stdout, sys.stderr)):
@@ -37,7 +37,7 @@ def restart() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], variables)
 
 
-def asking(variables: Mapping[str, str], kernel: str, libc: str) -> dict[str, str] | None:
+def environment_with_tunable(variables: Mapping[str, str], kernel: str, libc: str) -> dict[str, str] | None:
     """The environment with the tunable in it; None where it is there already or would change nothing.
 
     `kernel` is its file, e.g. "always [madvise] never", with the mode in brackets; `libc` e.g. "glibc 2.36".

@@ -37,7 +37,7 @@ def test_every_family_plans_the_same_computes(family):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_config_is_valid_and_plans(path):
     config = config_lib.load(str(path))
-    runs = planner.plan(config) if config.sweep.kind != "none" else [planner.planned(config)]
+    runs = planner.plan(config) if config.sweep.kind != "none" else [planner.plan_run(config)]
     for run in runs:
         assert run.flops > 0 and run.steps >= 1
         assert run.flops <= (run.budget or run.flops)

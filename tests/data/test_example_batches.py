@@ -153,8 +153,8 @@ def test_keys_of_another_field_are_refused(values, said):
 def test_augmentation_is_that_of_the_config():
     values = {"data.field": "vision", "data.crop": 4, "data.flip": True, "data.mixup": 0.2}
     data = config_lib.with_values(config_lib.base_config(), values).data
-    assert augment.of(data, 0.0) == Augment(crop=4, flip=True, mixup=0.2)
-    assert augment.of(config_lib.base_config().data, 0.0) == Augment()
+    assert augment.from_config(data, 0.0) == Augment(crop=4, flip=True, mixup=0.2)
+    assert augment.from_config(config_lib.base_config().data, 0.0) == Augment()
 
 
 def test_held_out_examples_are_spread_evenly():

@@ -19,7 +19,7 @@ def section(**values):
 
 
 def steps(**values):
-    return text_steps.of(section(**values))
+    return text_steps.from_config(section(**values))
 
 
 def words(begin: int, count: int, changed: int = -1) -> str:

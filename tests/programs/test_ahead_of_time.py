@@ -197,7 +197,7 @@ def test_nothing_is_compiled_where_no_limit_is_known_or_shapes_settle_it(config,
     with pytest.raises(UserError, match="at least"):
         ahead_of_time.check_fits_memory(with_memory(roomy, 1e-6))
     monkeypatch.setattr(train_step, "programs", never)
-    ahead_of_time.insist_all_fit([planner.planned(config).values])
+    ahead_of_time.insist_all_fit([planner.plan_run(config).values])
 
 
 # ---- scaling plan --compile

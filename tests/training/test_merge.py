@@ -89,8 +89,8 @@ def test_a_merge_of_a_trunk_equals_the_same_run_alone_and_trains_nothing(tmp_pat
     decaying = config_lib.with_values(
         merging, {"train.tokens": STEP * 30, "optim.cooldown": "decay"}
     )
-    planned = [planner.planned(c) for c in (short, decaying, merging)]
-    of = {part.run_id: part for part in jobs.parts(planned, share_trunks=True)}
+    planned = [planner.plan_run(c) for c in (short, decaying, merging)]
+    of = {part.run_id: part for part in jobs.job_runs(planned, share_trunks=True)}
     part, decay, trunk = (of[r.run_id] for r in planned)
     assert part.trunk == decay.trunk == trunk.run_id and part.steps == 0 == part.flops
     assert part.fork_step == 23 and decay.fork_step == 12

@@ -111,13 +111,13 @@ class JobRun:
 Job = tuple[JobRun, ...]  # one run, or a pack
 
 
-def by_id(runs: Sequence[PlannedRun], share_trunks: bool = True) -> dict[str, JobRun]:
+def runs_by_id(runs: Sequence[PlannedRun], share_trunks: bool = True) -> dict[str, JobRun]:
     """run_id -> its part, in the plan's order."""
-    found = {part.run_id: part for part in parts(runs, share_trunks)}
+    found = {part.run_id: part for part in job_runs(runs, share_trunks)}
     return {run.run_id: found[run.run_id] for run in runs}
 
 
-def parts(runs: Sequence[PlannedRun], share_trunks: bool) -> list[JobRun]:
+def job_runs(runs: Sequence[PlannedRun], share_trunks: bool) -> list[JobRun]:
     """Every run with its place in its family, trunks before those that fork from them."""
     if not share_trunks:
         return [JobRun(run) for run in runs]

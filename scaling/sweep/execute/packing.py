@@ -27,20 +27,20 @@ WORTH_MEASURING = 60.0
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Packing:
     packs: dict[str, int] | int  # runs per program by `jobs.pack_key`, or one number for all
     workers: int  # processes; 1 = the command's own
 
 
-def of(parts: Sequence[JobRun], workdir: Path, options, *, starting: bool = False) -> Schedule:
+def choose(parts: Sequence[JobRun], workdir: Path, options, *, starting: bool = False) -> Packing:
     """The schedule of a sweep's runs. `options` is config.launch; `starting` says that the caller would start workers.
 
     Raises UserError where `schedule.json` cannot be read.
     """
     if options.pack:
-        return Schedule(options.pack, max(1, options.workers))
+        return Packing(options.pack, max(1, options.workers))
     if options.workers > 1 or options.kind != "local":
-        return Schedule(1, max(1, options.workers))  # workers share the machine already
+        return Packing(1, max(1, options.workers))  # workers share the machine already
     path = workdir / "schedule.json"
     if not path.is_file():
         packs = _packs(parts)
@@ -48,7 +48,7 @@ def of(parts: Sequence[JobRun], workdir: Path, options, *, starting: bool = Fals
         if workers > 1:
             packs = dict.fromkeys(packs, 1)
         content = json.dumps({"packs": packs, "workers": workers}, indent=1) + "\n"
-        with files.writing(path):
+        with files.report_unwritable(path):
             FolderStorage(workdir).create(path.name, content.encode())  # or another was first
     workdir_url.retry(workdir_url.open_workdir(workdir).push_table, path.name)
     found = files.read_json(path)
@@ -58,7 +58,7 @@ def of(parts: Sequence[JobRun], workdir: Path, options, *, starting: bool = Fals
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds no schedule; delete it to have it measured again") from error
     fit = min(workers, len(visible_cores()))  # it may be of another machine
-    return Schedule(packs, options.workers or (fit if starting else 1))
+    return Packing(packs, options.workers or (fit if starting else 1))
 
 
 def _packs(parts: Sequence[JobRun]) -> dict[str, int]:

@@ -82,7 +82,7 @@ def sweep(
             assert config is not None
             launch_id, place = begin(runs, workdir, config), workdir_url.open_workdir(workdir)
             with Display(
-                jobs_lib.by_id(runs, options.share_trunks), workdir, options.stale_seconds
+                jobs_lib.runs_by_id(runs, options.share_trunks), workdir, options.stale_seconds
             ) as display:
                 problems = launchers.launch(
                     config,
@@ -108,7 +108,7 @@ def begin(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> str:
     launch_id, options = uuid.uuid4().hex[:12], config.launch
     files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
     workdir_url.retry(workdir_url.open_workdir(workdir).push_table, "launches")
-    packing.of(jobs_lib.parts(runs, options.share_trunks), workdir, options)
+    packing.choose(jobs_lib.job_runs(runs, options.share_trunks), workdir, options)
     return launch_id
 
 
@@ -116,8 +116,8 @@ def _scheduled(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> Con
     """The config with as many workers as the workdir's schedule has, where it names none."""
     if config.launch.kind != "local" or config.launch.workers or multiprocess.count() > 1:
         return config
-    parts = jobs_lib.parts(runs, config.launch.share_trunks)
-    workers = packing.of(parts, workdir, config.launch, starting=True).workers
+    parts = jobs_lib.job_runs(runs, config.launch.share_trunks)
+    workers = packing.choose(parts, workdir, config.launch, starting=True).workers
     return config_lib.with_values(config, {"launch.workers": workers}) if workers > 1 else config
 
 
@@ -149,9 +149,9 @@ def _launch_file(workdir: Path, launch_id: str) -> Path:
 
 
 def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
-    parts = jobs_lib.parts(runs, options.share_trunks)
+    parts = jobs_lib.job_runs(runs, options.share_trunks)
     together = multiprocess.count() > 1  # then a run has all devices, and packs none to itself
-    jobs = jobs_lib.jobs(parts, 1 if together else packing.of(parts, workdir, options).packs)
+    jobs = jobs_lib.jobs(parts, 1 if together else packing.choose(parts, workdir, options).packs)
     if options.workers > 1:  # the largest first, so that none is left to one worker at the end
         jobs.sort(key=lambda job: -sum(part.flops for part in job))
     return jobs

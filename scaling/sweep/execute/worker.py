@@ -177,7 +177,7 @@ class Worker:
                     if claim.attempts and self._saved(claim.name) > begun[claim.name]:
                         with contextlib.suppress(OSError):  # the next checkpoint tries again
                             claim.forgive()
-                workdir_url.push_along(self.place, map(self._folder, job))
+                workdir_url.push_if_reachable(self.place, map(self._folder, job))
 
             self._pull(job)
             multiprocess.broadcast_from_writer(number)

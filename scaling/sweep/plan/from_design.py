@@ -13,13 +13,13 @@ from ml_collections import ConfigDict
 
 from scaling.config import load as config_lib
 from scaling.sweep.plan.ladder import Rung, rung_of_width
-from scaling.sweep.plan.request import RunRequest, sized
+from scaling.sweep.plan.request import RunRequest, size_values
 from scaling.utils.errors import UserError
 
 FARTHEST = 2.0  # a size this many times off is no size that was asked for
 
 
-def designed(config: ConfigDict) -> Iterator[RunRequest]:
+def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
     """Each row at the nearest width that the ladder's rounding allows, in as many whole steps as keep N D.
 
     Sizes count as in a plan, without embeddings and head.
@@ -45,7 +45,7 @@ def designed(config: ConfigDict) -> Iterator[RunRequest]:
                 "count in single tokens, or lower config.train.batch_size"
             )
         yield RunRequest(
-            {**sized(config, rung), "train.tokens": steps * per_step},
+            {**size_values(config, rung), "train.tokens": steps * per_step},
             note=f"asked {n_params:.4g} parameters ({off - 1:+.1%}), {tokens:.4g} tokens "
             f"({steps * per_step / tokens - 1:+.1%})",
             copy=seen[rung.width, steps],

@@ -6,7 +6,7 @@ data     L(D): one size at every length, and with every amount of unique tokens
 ladder   L(N, D): every rung at every length, for parametric fits
 hyper    optimal rate and batch: on every rung, at every length, rates x batch sizes
 grid     any keys: the product of axes, each of one key or of several zipped
-random   any keys: seeded draws from ranges
+random   any keys: seeded draw_runs from ranges
 design   the rows of a CSV that `scaling design` wrote, each at the nearest size
 """
 
@@ -20,10 +20,10 @@ from ml_collections import ConfigDict
 
 from scaling.config import load as config_lib
 from scaling.sweep.plan import grid as axes
-from scaling.sweep.plan.from_design import designed
+from scaling.sweep.plan.from_design import design_runs
 from scaling.sweep.plan.ladder import ladder as rungs_of
-from scaling.sweep.plan.random_search import draws
-from scaling.sweep.plan.request import RunRequest, at_budget, lengths, sized
+from scaling.sweep.plan.random_search import draw_runs
+from scaling.sweep.plan.request import RunRequest, at_budget, lengths, size_values
 from scaling.utils.errors import UserError
 
 FARTHEST = 0.1  # hyper: lengths that batch sizes share may differ this much from those asked for
@@ -52,7 +52,7 @@ def params(config: ConfigDict) -> Iterator[RunRequest]:
             f"config.sweep.tokens={config.sweep.tokens}: a params sweep has one run length"
         )
     for rung in rungs_of(config):
-        yield RunRequest({**sized(config, rung), "train.tokens": int(config.sweep.tokens[0])})
+        yield RunRequest({**size_values(config, rung), "train.tokens": int(config.sweep.tokens[0])})
 
 
 def data(config: ConfigDict) -> Iterator[RunRequest]:
@@ -70,7 +70,7 @@ def ladder(config: ConfigDict) -> Iterator[RunRequest]:
     """L(N, D): every rung at every length, the same for all rungs or in tokens per parameter."""
     for rung in rungs_of(config):
         for length in _lengths_axis(lengths(config, rung)):
-            yield RunRequest({**sized(config, rung), **length})
+            yield RunRequest({**size_values(config, rung), **length})
 
 
 def hyper(config: ConfigDict) -> Iterator[RunRequest]:
@@ -83,7 +83,7 @@ def hyper(config: ConfigDict) -> Iterator[RunRequest]:
     batches = [int(b) for b in s.batch_sizes] or [config.train.batch_size]
     common = math.lcm(*batches) * config_lib.targets_per_row(config)
     for rung in rungs_of(config):
-        values = sized(config, rung)
+        values = size_values(config, rung)
         rates = s.lr_values or [_round(f * values["optim.lr"]) for f in s.lr_factors]
         for tokens in lengths(config, rung):
             rounded = round(tokens / common) * common
@@ -132,6 +132,6 @@ KINDS: dict[str, Callable[[ConfigDict], Iterator[RunRequest]]] = {
     "ladder": ladder,
     "hyper": hyper,
     "grid": grid,
-    "random": draws,
-    "design": designed,
+    "random": draw_runs,
+    "design": design_runs,
 }

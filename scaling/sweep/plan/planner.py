@@ -65,14 +65,14 @@ def plan(config: ConfigDict) -> list[PlannedRun]:
     return sorted(runs, key=lambda r: (r.n_params, r.flops))
 
 
-def planned(run: ConfigDict, budget: float = 0.0) -> PlannedRun:
+def plan_run(run: ConfigDict, budget: float = 0.0) -> PlannedRun:
     """A planned run with its cost; its sweep kind becomes "none", so that a run knows no sweep."""
-    return _planned(flatten(run), RunRequest({}, budget))
+    return _plan_run(flatten(run), RunRequest({}, budget))
 
 
 def at_budget(config: ConfigDict, rung: Rung, budget: float) -> PlannedRun:
     """The run of one size whose training costs at most `budget` FLOPs."""
-    return _planned(flatten(config), request.at_budget(config, rung, budget))
+    return _plan_run(flatten(config), request.at_budget(config, rung, budget))
 
 
 def _seeded(asked: Iterable[RunRequest], seeds: tuple[int, ...]) -> Iterable[RunRequest]:
@@ -87,15 +87,15 @@ def _seeded(asked: Iterable[RunRequest], seeds: tuple[int, ...]) -> Iterable[Run
 
 
 def _in_sweep(flat: Mapping[str, Any], one: RunRequest) -> PlannedRun:
-    """`_planned`, with errors that name the run by what the sweep sets in it."""
+    """`_plan_run`, with errors that name the run by what the sweep sets in it."""
     try:
-        return _planned(flat, one)
+        return _plan_run(flat, one)
     except UserError as error:
         said = ", ".join(f"{key}={value!r}" for key, value in one.values.items())
         raise UserError(f"config.sweep: the run with {said}: {error}") from error
 
 
-def _planned(flat: Mapping[str, Any], one: RunRequest) -> PlannedRun:
+def _plan_run(flat: Mapping[str, Any], one: RunRequest) -> PlannedRun:
     values = config_lib.replaced(flat, {**one.values, "sweep.kind": "none"})
     c = view(values)
     steps = config_lib.schedule_steps(c)["total"]

@@ -18,7 +18,7 @@ RANGES = ("uniform", "log", "choice")
 TRIES = 100  # draws per run wanted, before a sweep is said to have too few different ones
 
 
-def draws(config: ConfigDict) -> Iterator[RunRequest]:
+def draw_runs(config: ConfigDict) -> Iterator[RunRequest]:
     """`sweep.random_count` different draws from `sweep.random_ranges`.
 
     A range is (key, "uniform" | "log", low, high), both ends included, or (key, "choice", value, ...),

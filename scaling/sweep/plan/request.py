@@ -26,7 +26,7 @@ class RunRequest:
         return dataclasses.replace(self, values={**self.values, "seed": seed})
 
 
-def sized(config: ConfigDict, rung: Rung) -> dict[str, Any]:
+def size_values(config: ConfigDict, rung: Rung) -> dict[str, Any]:
     """The size of a rung, with the learning rate that the study's rule gives it."""
     return {**rung.values(), "optim.lr": learning_rate(config, rung.n_params)}
 
@@ -36,7 +36,7 @@ def at_budget(config: ConfigDict, rung: Rung, budget: float) -> RunRequest:
     tokens = accounting.tokens_for_budget(
         rung.shape, budget, config_lib.tokens_per_step(config), config.sweep.flops
     )
-    return RunRequest({**sized(config, rung), "train.tokens": tokens}, budget)
+    return RunRequest({**size_values(config, rung), "train.tokens": tokens}, budget)
 
 
 def lengths(config: ConfigDict, rung: Rung) -> list[int]:

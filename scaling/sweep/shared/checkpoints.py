@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scaling.sweep.shared.storage import ObjectStorage, asked
+from scaling.sweep.shared.storage import ObjectStorage, call_store
 
 log = logging.getLogger("scaling")
 
@@ -34,7 +34,7 @@ class RemoteCheckpoints:
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         names = [path.relative_to(folder).as_posix() for path in files]
         sizes = {name: path.stat().st_size for name, path in zip(names, files, strict=True)}
-        asked(self._fs.put, [str(path) for path in files], self._urls(run, step, names))
+        call_store(self._fs.put, [str(path) for path in files], self._urls(run, step, names))
         self._store.replace(_marker(run, step), json.dumps(sizes).encode())
 
     def drop(self, run: str, step: int) -> None:
@@ -54,7 +54,7 @@ class RemoteCheckpoints:
                     raise ValueError(f"{name} is missing")
                 (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             urls = self._urls(run, step, sizes)
-            asked(self._fs.get, urls, [str(scratch / name) for name in sizes])
+            call_store(self._fs.get, urls, [str(scratch / name) for name in sizes])
             for name, size in sizes.items():
                 if (scratch / name).stat().st_size != size:
                     raise ValueError(f"{name} has another size than what was pushed")

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scaling.sweep.shared.checkpoints import RemoteCheckpoints, local_steps, pushed_steps
-from scaling.sweep.shared.storage import ObjectStorage, asked, filesystem
+from scaling.sweep.shared.storage import ObjectStorage, call_store, filesystem
 from scaling.sweep.shared.workdir import Workdir
 from scaling.utils import files
 from scaling.utils.errors import UserError
@@ -65,7 +65,7 @@ class Mirror(Workdir):
         self._seen: dict[Path, set[int]] = {}  # run: its checkpoints there, since `pull_results`
         self.path.mkdir(parents=True, exist_ok=True)
         # The table as it is there, so that what this process pushes is what it changed.
-        for entry in asked(self._fs.ls, self._root, detail=True):
+        for entry in call_store(self._fs.ls, self._root, detail=True):
             top = entry["name"].rstrip("/").rpartition("/")[2]
             if top not in (*APART, *HERE_ONLY):
                 self._fetch([top] if entry["type"] == "file" else self._store.list(top))
@@ -192,7 +192,7 @@ class Mirror(Workdir):
         """
         if not keys:
             return
-        found = asked(self._fs.cat, [f"{self._root}/{key}" for key in keys], on_error="return")
+        found = call_store(self._fs.cat, [f"{self._root}/{key}" for key in keys], on_error="return")
         for key in keys:
             content = found.get(f"{self._root}/{key}")
             path = self.path / key

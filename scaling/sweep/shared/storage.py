@@ -130,7 +130,7 @@ class ObjectStorage:
 
     def create(self, key: str, content: bytes) -> bool:
         try:
-            asked(self._fs.pipe_file, self._path(key), content, mode="create")
+            call_store(self._fs.pipe_file, self._path(key), content, mode="create")
         except OSError as error:
             if _refused(error):
                 return False
@@ -138,11 +138,11 @@ class ObjectStorage:
         return True
 
     def replace(self, key: str, content: bytes) -> None:
-        asked(self._fs.pipe_file, self._path(key), content)
+        call_store(self._fs.pipe_file, self._path(key), content)
 
     def read(self, key: str) -> bytes | None:
         try:
-            return asked(self._fs.cat_file, self._path(key))
+            return call_store(self._fs.cat_file, self._path(key))
         except FileNotFoundError:
             return None
 
@@ -150,14 +150,14 @@ class ObjectStorage:
         self._fs.invalidate_cache()
         place = f"{self._root}/{folder}" if folder else self._root
         try:
-            found = asked(self._fs.find, place)
+            found = call_store(self._fs.find, place)
         except FileNotFoundError:
             return []
         return [path[len(self._root) + 1 :] for path in found if path.startswith(f"{place}/")]
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            asked(self._fs.rm_file, self._path(key))
+            call_store(self._fs.rm_file, self._path(key))
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -193,7 +193,7 @@ def _refused(error: OSError) -> bool:
     return isinstance(error, FileExistsError) or code in refusals
 
 
-def asked(call, *args, **options) -> Any:
+def call_store(call, *args, **options) -> Any:
     """The answer of a store. What is no OSError yet (no credentials, no connection) becomes one."""
     try:
         return call(*args, **options)

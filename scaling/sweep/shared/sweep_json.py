@@ -16,7 +16,7 @@ from scaling.utils.errors import UserError
 NAME = "sweep.json"
 
 
-def claim(config: ConfigDict, workdir: Path) -> None:
+def create_or_check(config: ConfigDict, workdir: Path) -> None:
     """Write the workdir's sweep.json, or check that the one there is of the same sweep.
 
     Raises UserError naming the keys that differ.
@@ -25,7 +25,7 @@ def claim(config: ConfigDict, workdir: Path) -> None:
         return
     if not (workdir / NAME).is_file():
         content = files.json_bytes(config_lib.to_json(config))
-        with files.writing(workdir / NAME):
+        with files.report_unwritable(workdir / NAME):
             FolderStorage(workdir).create(NAME, content)  # or another was first
     # on an object store another machine's may have been first, and then stands here
     workdir_url.retry(workdir_url.open_workdir(workdir).push_table, NAME)
@@ -52,4 +52,4 @@ def read(workdir: Path) -> ConfigDict:
 def require(config: ConfigDict, workdir: Path) -> None:
     """Raises UserError where the workdir holds no sweep, or another one."""
     read(workdir)
-    claim(config, workdir)
+    create_or_check(config, workdir)

@@ -64,7 +64,7 @@ def retry(call: Callable[..., Any], *args, **options) -> Any:
         ) from error
 
 
-def push_along(place: Workdir, folders: Iterable[Path]) -> None:
+def push_if_reachable(place: Workdir, folders: Iterable[Path]) -> None:
     """Push runs that are being trained; where the store does not answer, the next call does it."""
     try:
         for folder in folders:
@@ -73,7 +73,7 @@ def push_along(place: Workdir, folders: Iterable[Path]) -> None:
         log.warning("warning: a checkpoint is not uploaded yet: %s", one_line(error, 200))
 
 
-def living(place: Workdir, options) -> set[str]:
+def live_runs(place: Workdir, options) -> set[str]:
     """Run ids whose claim is alive; their metrics so far and all results are fetched, where need be.
 
     `options` is config.launch. Raises OSError where the store does not answer.
@@ -87,10 +87,10 @@ def living(place: Workdir, options) -> set[str]:
 
 
 def watch(place: Workdir, options) -> set[str] | None:
-    """`living` for a bar: None where that is not known, or a folder, whose files tell it for less."""
+    """`live_runs` for a bar: None where that is not known, or a folder, whose files tell it for less."""
     if isinstance(place, Mirror):
         try:
-            return living(place, options)
+            return live_runs(place, options)
         except OSError as error:
             log.warning("warning: the workdir's store: %s", one_line(error, 200))
     return None

@@ -31,7 +31,7 @@ def sweep(lengths, **values):
 
 def share(runs) -> float:
     """Steps trained with shared trunks over steps of separate runs."""
-    parts = jobs.parts(runs, share_trunks=True)
+    parts = jobs.job_runs(runs, share_trunks=True)
     return sum(p.steps for p in parts) / sum(r.steps for r in runs)
 
 
@@ -48,13 +48,13 @@ def test_savings_follow_the_horizons(lengths, most):
     longest, total = max(lengths), sum(lengths)
     ideal = (0.8 * longest + 0.2 * total) / total
     assert ideal <= share(runs) <= ideal + 4 * len(lengths) / total <= most
-    trunk, *forks = jobs.parts(runs, share_trunks=True)
+    trunk, *forks = jobs.job_runs(runs, share_trunks=True)
     assert trunk.run.steps == longest and not trunk.trunk
     assert trunk.keep_steps == tuple(sorted(f.fork_step for f in forks))
     for fork in forks:
         assert fork.trunk == trunk.run.run_id and fork.fork_step % 4 == 0
         assert 0 <= 0.8 * fork.run.steps - fork.fork_step < 5
-    assert share(sweep(lengths)) < 1 == len(jobs.parts(runs, False)) / len(runs)
+    assert share(sweep(lengths)) < 1 == len(jobs.job_runs(runs, False)) / len(runs)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_families_do_not_mix_seeds_rates_or_sizes():
         "sweep.seeds": (0, 1),
     }  # fmt: skip
     runs = {r.run_id: r for r in sweep([1], **values)}
-    forks = [part for part in jobs.parts(list(runs.values()), True) if part.trunk]
+    forks = [part for part in jobs.job_runs(list(runs.values()), True) if part.trunk]
     assert len(runs) == 24 and len(forks) == 16, "of three lengths two fork"
     for part in forks:
         differing = {k for k, v in runs[part.trunk].values.items() if v != part.run.values[k]}
@@ -88,13 +88,13 @@ def test_families_do_not_mix_seeds_rates_or_sizes():
 def test_packs_hold_equal_programs_of_like_length():
     values = {"sweep.seeds": tuple(range(5)), "optim.schedule": "cosine"}
     runs = sweep([100, 110, 400], **values)
-    found = jobs.jobs(jobs.parts(runs, True), 4)
+    found = jobs.jobs(jobs.job_runs(runs, True), 4)
     assert sorted(p.run.run_id for job in found for p in job) == sorted(r.run_id for r in runs)
     assert sorted(len(job) for job in found) == [2, 3, 3, 3, 4]
     for job in found:
         steps = [p.run.steps for p in job]
         assert max(steps) <= jobs.LENGTHS * min(steps)
-    assert all(len(job) == 1 for job in jobs.jobs(jobs.parts(runs, True), 1))
+    assert all(len(job) == 1 for job in jobs.jobs(jobs.job_runs(runs, True), 1))
 
 
 def test_runs_that_may_be_stopped_share_neither_trunk_nor_program():
@@ -107,14 +107,14 @@ def test_runs_that_may_be_stopped_share_neither_trunk_nor_program():
     }
     runs = sweep([1], **values)
     assert share(runs) == 1
-    assert all(len(job) == 1 for job in jobs.jobs(jobs.parts(runs, True), 8))
+    assert all(len(job) == 1 for job in jobs.jobs(jobs.job_runs(runs, True), 8))
 
 
 def test_forks_are_packed_apart_from_trunks():
     # of two lengths the fork trains about as many steps as the other family's trunk
-    long = jobs.parts(sweep([300, 1500], **{"sweep.seeds": (0,)}), True)
+    long = jobs.job_runs(sweep([300, 1500], **{"sweep.seeds": (0,)}), True)
     fork = next(part for part in long if part.trunk)
-    trunks = jobs.parts(sweep([fork.steps], **{"sweep.seeds": (1, 2)}), True)
+    trunks = jobs.job_runs(sweep([fork.steps], **{"sweep.seeds": (1, 2)}), True)
     parts = [*long, *trunks]
     found = jobs.jobs(parts, 8)
     assert sorted(len(job) for job in found) == [1, 1, 2]

@@ -41,7 +41,7 @@ def expected(tmp_path_factory, cache):
 
 def forks() -> dict[str, int]:
     config = config_lib.load("tests/sweep/sixteen.py")
-    return {p.run.run_id: p.fork_step for p in jobs.parts(planner.plan(config), True)}
+    return {p.run.run_id: p.fork_step for p in jobs.job_runs(planner.plan(config), True)}
 
 
 def survive(workdir, seed: int, kills: int, *args: str) -> killing.Killer:

@@ -33,7 +33,7 @@ def sizes(free):
 
 
 def parts_of(config):
-    return jobs.parts(planner.plan(config), config.launch.share_trunks)
+    return jobs.job_runs(planner.plan(config), config.launch.share_trunks)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_trial_decides_once_and_gives_the_cores_back(
         return [os.sched_getaffinity(int(c)) for c in children]
 
     monkeypatch.setattr("scaling.training.benchmark.measure", measured)
-    found = packing.of(parts_of(sizes), tmp_path, sizes.launch, starting=True)
+    found = packing.choose(parts_of(sizes), tmp_path, sizes.launch, starting=True)
     assert found.workers == workers
     assert f"workers would take {50 / speed_of_one:.2f} of its time" in capsys.readouterr().out
     (*_, (runs, mine, others)), whole = seen, [s for s in seen if len(s[1]) > 1]
@@ -81,10 +81,10 @@ def test_a_trial_decides_once_and_gives_the_cores_back(
     assert whole and all(one[1] == before for one in whole)
     assert os.sched_getaffinity(0) == before and {cores[1]} not in loads()
     seen.clear()
-    assert packing.of(parts_of(sizes), tmp_path, sizes.launch, starting=True) == found
-    assert packing.of(parts_of(sizes), tmp_path, sizes.launch).workers == 1
+    assert packing.choose(parts_of(sizes), tmp_path, sizes.launch, starting=True) == found
+    assert packing.choose(parts_of(sizes), tmp_path, sizes.launch).workers == 1
     named = config_lib.with_values(sizes, {"launch.workers": 1})
-    assert packing.of(parts_of(sizes), tmp_path, named.launch).packs == found.packs
+    assert packing.choose(parts_of(sizes), tmp_path, named.launch).packs == found.packs
     assert not seen
     if workers > 1:
         assert set(found.packs.values()) == {1}, "bits are those of runs alone, whoever trains them"
@@ -114,7 +114,7 @@ def test_a_trial_that_fails_changes_nothing(sizes, monkeypatch, capsys):
 def test_runs_that_share_a_program_are_not_tried_apart(free, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "WORTH_MEASURING", 0.0)
     monkeypatch.setattr(packing_trial, "workers", None)
-    assert packing.of(parts_of(free), tmp_path, free.launch, starting=True).workers == 1
+    assert packing.choose(parts_of(free), tmp_path, free.launch, starting=True).workers == 1
 
 
 @pytest.mark.parametrize(
@@ -128,14 +128,14 @@ def test_runs_that_share_a_program_are_not_tried_apart(free, tmp_path, monkeypat
 )
 def test_what_the_config_names_is_not_measured(free, tmp_path, launch, expected):
     config = config_lib.with_values(free, launch)
-    found = packing.of(parts_of(config), tmp_path, config.launch)
+    found = packing.choose(parts_of(config), tmp_path, config.launch)
     assert (found.packs, found.workers) == expected
     assert not (tmp_path / "schedule.json").exists()
 
 
 def test_a_schedule_of_two_workers_gives_the_table_of_one_process(free, small_table, tmp_path):
     workdir = tmp_path / "w"
-    sweep_json.claim(free, workdir)
+    sweep_json.create_or_check(free, workdir)
     (workdir / "schedule.json").write_text(json.dumps({"packs": {}, "workers": 2}))
     outcome = runner.sweep(planner.plan(free), workdir, config=free)
     assert outcome.problems == []
@@ -145,18 +145,18 @@ def test_a_schedule_of_two_workers_gives_the_table_of_one_process(free, small_ta
 
 def test_an_older_schedule_has_no_workers(free, tmp_path):
     (tmp_path / "schedule.json").write_text(json.dumps({"packs": {"abc": 2}}))
-    found = packing.of(parts_of(free), tmp_path, free.launch)
-    assert found == packing.Schedule({"abc": 2}, 1)
+    found = packing.choose(parts_of(free), tmp_path, free.launch)
+    assert found == packing.Packing({"abc": 2}, 1)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"packs": {"abc": "many"}}'])
 def test_a_damaged_schedule_is_one_line(free, tmp_path, content):
     (tmp_path / "schedule.json").write_text(content)
     with pytest.raises(UserError, match="holds no schedule; delete it"):
-        packing.of(parts_of(free), tmp_path, free.launch)
+        packing.choose(parts_of(free), tmp_path, free.launch)
 
 
 def test_a_schedule_of_a_larger_machine_starts_no_more_workers_than_cores(free, tmp_path):
     (tmp_path / "schedule.json").write_text(json.dumps({"packs": {}, "workers": 10_000}))
-    found = packing.of(parts_of(free), tmp_path, free.launch, starting=True)
+    found = packing.choose(parts_of(free), tmp_path, free.launch, starting=True)
     assert found.workers == len(os.sched_getaffinity(0))

@@ -314,5 +314,5 @@ def test_events_of_failed_runs_have_no_loss(workdir):
 
 def test_planned_runs_are_found_by_their_id(mini):
     config = config_lib.from_json(files.read_json(mini / "sweep.json"))
-    found = jobs.by_id(planner.plan(config))
+    found = jobs.runs_by_id(planner.plan(config))
     assert set(found) == {r.run_id for r in results.collect(mini)[0] if r.role == "sweep"}

@@ -75,7 +75,7 @@ def test_two_machines_give_the_table_of_a_local_sweep(
     url, forking, table, cache, tmp_path, capsys, monkeypatch
 ):
     here = mirror(url, tmp_path / "here", monkeypatch)
-    sweep_json.claim(forking, here.path)
+    sweep_json.create_or_check(forking, here.path)
     workers = [start(url, tmp_path / name, cache) for name in "ab"]
     try:
         seen = launched.await_(
@@ -101,7 +101,7 @@ def test_a_worker_that_is_killed_is_followed_on_another_machine(
     url, forking, table, cache, tmp_path, monkeypatch
 ):
     here = mirror(url, tmp_path / "here", monkeypatch)
-    sweep_json.claim(forking, here.path)
+    sweep_json.create_or_check(forking, here.path)
     store = storage.storage(url)
     victim = start(url, tmp_path / "a", cache)
     try:
@@ -122,7 +122,7 @@ def test_a_worker_that_is_killed_is_followed_on_another_machine(
 
     claims = Claims(here.claims, heartbeat=0.5, stale_after=30)
     worker = Worker(here.path, launch="next", claims=claims, on_progress=count)
-    worker.work([(part,) for part in jobs.parts(planner.plan(forking), share_trunks=True)])
+    worker.work([(part,) for part in jobs.job_runs(planner.plan(forking), share_trunks=True)])
     assert worker.problems == []
     assert trained[run_id] <= 32 * 4 * (240 - step)  # it went on
     assert launched.table(here.path) == table
@@ -131,7 +131,7 @@ def test_a_worker_that_is_killed_is_followed_on_another_machine(
 def test_a_run_forks_from_a_trunk_that_another_machine_trained(
     url, forking, table, tmp_path, monkeypatch
 ):
-    parts = jobs.parts(planner.plan(forking), share_trunks=True)
+    parts = jobs.job_runs(planner.plan(forking), share_trunks=True)
     fork = next(part for part in parts if part.trunk)
     trunk = next(part for part in parts if part.run.run_id == fork.trunk)
     for name, part in (("a", trunk), ("b", fork)):
@@ -214,9 +214,9 @@ def test_an_old_table_of_this_machine_is_not_pushed_over_a_newer_one(url, tmp_pa
 
 def test_the_second_sweep_on_a_url_is_refused(url, forking, small_sweep, tmp_path, monkeypatch):
     first, second = (mirror(url, tmp_path / name, monkeypatch) for name in "ab")
-    sweep_json.claim(forking, first.path)
+    sweep_json.create_or_check(forking, first.path)
     with pytest.raises(UserError, match="belongs to another sweep"):
-        sweep_json.claim(small_sweep, second.path)
+        sweep_json.create_or_check(small_sweep, second.path)
     with pytest.raises(UserError, match=r"nodes=2: .* not s3://bucket/"):
         launchers.launch(
             config_lib.with_values(forking, {"launch.nodes": 2, "launch.kind": "slurm"}),
@@ -267,7 +267,7 @@ def test_two_machines_halve_a_search_as_one_does(url, small_sweep, cache, tmp_pa
     )
     expected = launched.reference(search, tmp_path / "local")
     here = mirror(url, tmp_path / "here", monkeypatch)
-    sweep_json.claim(search, here.path)
+    sweep_json.create_or_check(search, here.path)
     workers = [start(url, tmp_path / name, cache) for name in "ab"]
     try:
         outputs = [worker.communicate(timeout=120)[0] for worker in workers]

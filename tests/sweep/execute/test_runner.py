@@ -72,7 +72,7 @@ def test_what_failed_by_one_hand_is_tried_again_by_another_and_said_by_the_same_
     grid, tmp_path, monkeypatch
 ):
     runs = planner.plan(grid)
-    sweep_json.claim(grid, tmp_path)
+    sweep_json.create_or_check(grid, tmp_path)
     launch = runner.begin(runs, tmp_path, config_lib.with_values(grid, {"launch.pack": 1}))
 
     def broken(*args, **options):
@@ -100,14 +100,14 @@ def test_a_diverged_run_keeps_its_row(grid, tmp_path):
 
 
 def test_workdir_of_another_sweep_is_refused_and_left_alone(grid, tmp_path):
-    sweep_json.claim(grid, tmp_path)
+    sweep_json.create_or_check(grid, tmp_path)
     before = (tmp_path / "sweep.json").read_bytes()
     other = config_lib.with_values(grid, {"optim.weight_decay": 0.3})
     with pytest.raises(UserError, match=r"belongs to another sweep.*optim\.weight_decay"):
-        sweep_json.claim(other, tmp_path)
+        sweep_json.create_or_check(other, tmp_path)
     assert (tmp_path / "sweep.json").read_bytes() == before
     same = config_lib.with_values(grid, {"laws.bootstrap": 7, "parallel.cpu_devices": 1})
-    sweep_json.claim(same, tmp_path)
+    sweep_json.create_or_check(same, tmp_path)
 
 
 def test_of_two_sweeps_that_begin_at_once_one_is_refused(grid, tmp_path, monkeypatch):
@@ -116,12 +116,12 @@ def test_of_two_sweeps_that_begin_at_once_one_is_refused(grid, tmp_path, monkeyp
 
     def meanwhile(value):
         monkeypatch.undo()
-        sweep_json.claim(grid, tmp_path)
+        sweep_json.create_or_check(grid, tmp_path)
         return as_bytes(value)
 
     monkeypatch.setattr(files, "json_bytes", meanwhile)
     with pytest.raises(UserError, match="belongs to another sweep"):
-        sweep_json.claim(other, tmp_path)
+        sweep_json.create_or_check(other, tmp_path)
     assert sweep_json.read(tmp_path).optim.weight_decay == grid.optim.weight_decay
 
 

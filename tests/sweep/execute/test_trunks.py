@@ -60,7 +60,7 @@ def test_shared_trunks_give_the_losses_of_separate_runs_to_the_bit(horizons, tmp
         )
         assert ours == theirs
     # what a run cost here stands in the table, and is what the plan said
-    planned = jobs.by_id(runs)
+    planned = jobs.runs_by_id(runs)
     for row in shared.results:
         assert row.flops_spent == pytest.approx(planned[row.run_id].flops)
     spent, alone = (

@@ -41,7 +41,7 @@ def search(small_sweep):
 def undisturbed(search, cache, tmp_path_factory):
     """(workdir, outcome) of the search in one process."""
     workdir = tmp_path_factory.mktemp("halving") / "w"
-    sweep_json.claim(search, workdir)
+    sweep_json.create_or_check(search, workdir)
     return workdir, runner.sweep(planner.plan(search), workdir, config=search)
 
 
@@ -105,7 +105,7 @@ def test_stopped_runs_count_as_ended_and_are_not_fitted(undisturbed, search):
     from scaling.sweep.execute import jobs, progress
 
     workdir, outcome = undisturbed
-    planned = jobs.by_id(planner.plan(search))
+    planned = jobs.runs_by_id(planner.plan(search))
     now = progress.Progress(planned, workdir, 60.0).look()
     assert now.ended and now.left == 0 and now.counts == {"diverged": 1, "done": 1, "stopped": 4}
     used, left_out = compute.usable(outcome.results)
@@ -121,7 +121,7 @@ def test_killed_again_and_again_it_ends_with_the_same_table(
     """Every ninth dispatch is lost with its process, and with what was not saved yet."""
     from scaling.training.run import ActiveRun
 
-    sweep_json.claim(search, tmp_path)
+    sweep_json.create_or_check(search, tmp_path)
     log, calls, kills = ActiveRun.log, [0], [0]
 
     def dying(self, window, *rest):
