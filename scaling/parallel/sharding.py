@@ -6,7 +6,6 @@ Models only name the axes of their parameters and activations. A strategy is the
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 
@@ -18,6 +17,7 @@ from scaling import accounting
 from scaling.config.constraints import LABELLED
 from scaling.parallel.mesh import AXES, BATCH_AXES
 from scaling.utils.errors import UserError
+from scaling.utils.suggest import nearest
 
 RULES: dict[str, str | None] = {
     # parameters; "embed" is their model width, gathered where they are used
@@ -82,10 +82,8 @@ def rules(parallel) -> dict[str, str | None]:
 
 
 def _nearest(name, known) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return (
-        f"do you mean {near[0]!r}?" if near else f"choose one of {', '.join(filter(None, known))}"
-    )
+    near = nearest(name, known)
+    return f"did you mean {near!r}?" if near else f"choose one of {', '.join(filter(None, known))}"
 
 
 def spec(

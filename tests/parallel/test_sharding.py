@@ -170,8 +170,8 @@ def test_a_rule_of_the_config_replaces_one(config):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (("mpl", "tensor"), "no logical axis 'mpl'; do you mean 'mlp'?"),
-        (("mlp", "tensors"), "no mesh axis 'tensors'; do you mean 'tensor'?"),
+        (("mpl", "tensor"), "no logical axis 'mpl'; did you mean 'mlp'?"),
+        (("mlp", "tensors"), "no mesh axis 'tensors'; did you mean 'tensor'?"),
         ("mlp", r"'mlp' should be two names"),
     ],
 )
