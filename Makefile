@@ -1,4 +1,5 @@
 # Two commands: `make curves` and `make test`. Both set up `.venv` by themselves.
+# `make test-peers` compares with torch and transformers in an environment of its own.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,13 +8,17 @@ WORKDIR ?= results/quickstart
 TORCH_PYTHON ?= .venv-torch/bin/python
 TORCH_READY := $(if $(filter .venv-torch/bin/python,$(TORCH_PYTHON)),.venv-torch/ready)
 
-.PHONY: curves test lint types check format bench bench-full torch clean
+.PHONY: curves test test-peers lint types check format bench bench-full torch clean
 
 curves: .venv/ready
 	$(BIN)/scaling curves --config=configs/quickstart.py --workdir=$(WORKDIR)
 
 test: .venv/ready-dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+
+# Apart from `make test`, which needs no download of this size.
+test-peers: .venv-peers/ready
+	.venv-peers/bin/python -m pytest tests/peers
 
 check: lint types test
 
@@ -61,5 +66,11 @@ torch: .venv-torch/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+.venv-peers/ready: pyproject.toml constraints.txt constraints-peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -c constraints-peers.txt -e '.[peers]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-torch build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-torch .venv-peers build *.egg-info .pytest_cache .ruff_cache .mypy_cache
