@@ -1,1 +1,1 @@
-"""Scripts over the library, one per question: a config in, curves out."""
+"""Scripts that use the library, one per question."""

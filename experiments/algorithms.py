@@ -1,12 +1,15 @@
-"""What algorithms buy: compute-equivalent gains between families of models, optimizers or features, over compute.
+"""Measure compute-equivalent gains between families of models, optimizers or features.
 
     python -m experiments.algorithms --question=text --out=docs/algorithms/text
 
-trains the families of a question (configs/algorithms.py), keeps of each size and length the best of its learning
-rates, fits L(N, D) of each family and writes how many times more compute the baseline needs to match each other family:
-`<family>.csv` (the best run of each size and length), `gain_<family>/gain.{csv,json}`, `gain.{svg,png}` and the command. Gains are curves: they
-depend on compute (Gundlach et al. 2025). N is what FLOPs count, C / 6D: inputs, attention and heads are much of what
-small models cost, and so C = 6ND is exact for every family and size.
+trains the families of a question (configs/algorithms.py) and keeps the best learning rate of each
+size and length. It fits L(N, D) of each family. The gain is how many times more compute the
+baseline needs to match another family. The command writes `<family>.csv` (the best run of each size
+and length), `gain_<family>/gain.{csv,json}`, `gain.{svg,png}` and itself.
+
+Gains are curves, since they depend on compute (Gundlach et al. 2025). N is what FLOPs count, C /
+6D: inputs, attention and heads are much of the cost of small models. So C = 6ND is exact for every
+family and size.
 """
 
 from __future__ import annotations
@@ -47,9 +50,10 @@ COLUMNS = (
 def best_of_rates(
     rows: Sequence[results.RunResult],
 ) -> tuple[list[results.RunResult], list[str]]:
-    """Of each size, length and seed the run of lowest loss, and which end of its rates that has: lowest, highest or "".
+    """Return the run of lowest loss of each size, length and seed, and the end of its rates.
 
-    Runs that did not end in order are left out.
+    The end is "lowest" or "highest" if the best rate is one of that group, else "". Runs that did
+    not end in order are left out.
     """
     groups: dict[tuple[int, int, int], list[results.RunResult]] = {}
     for row in rows:
@@ -65,7 +69,7 @@ def best_of_rates(
 
 
 def write_family(path: Path, best: Sequence[results.RunResult], ends: Sequence[str]) -> None:
-    """The table of a family, with the size that its FLOPs count."""
+    """Write the table of a family, with the size that its FLOPs count."""
     columns: dict[str, Any] = {name: [getattr(row, name) for row in best] for name in COLUMNS}
     columns["n_params_of_flops"] = [row.flops_exact / (6 * row.tokens) for row in best]
     columns["lr_at_edge"] = list(ends)
@@ -73,7 +77,7 @@ def write_family(path: Path, best: Sequence[results.RunResult], ends: Sequence[s
 
 
 def draw(families: Mapping[str, list[results.RunResult]], gains: Mapping[str, dict[str, Any]]):
-    """Runs of all families over compute, and the gains with their intervals."""
+    """Draw the runs of all families over compute, and the gains with their intervals."""
     import matplotlib.pyplot as plt
 
     from scaling.report.style import GREY, KINDS
@@ -92,7 +96,7 @@ def draw(families: Mapping[str, list[results.RunResult]], gains: Mapping[str, di
         if name in gains:
             g = gains[name]
             right.plot(g["flops"], g["gain"], "-", color=colour, label=name)
-            # an end at infinity is drawn out of the picture
+            # an end at infinity lies outside the picture
             ends = [np.clip(g[end], 1e-12, 1e12) for end in ("low", "high")]
             right.fill_between(g["flops"], *ends, color=colour, alpha=0.2, lw=0)
             shown += [
@@ -118,7 +122,10 @@ def draw(families: Mapping[str, list[results.RunResult]], gains: Mapping[str, di
 
 
 def gain_of(baseline: Path, new: Path, out: Path, flags: Sequence[str]) -> dict[str, list[float]]:
-    """`scaling gain` of two tables; its curve, {} where it could not be fitted (the reason is printed)."""
+    """Run `scaling gain` on two tables and return its curve.
+
+    Returns {} if the curve could not be fitted; the command prints the reason.
+    """
     columns = [
         "--n_params=n_params_of_flops",
         "--tokens=tokens",
@@ -140,8 +147,10 @@ def main(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--question", choices=algorithms.QUESTIONS, default="text")
-    parser.add_argument("--workdir", default="", help="results/algorithms/<question> where empty")
-    parser.add_argument("--out", default="", help="folder for tables and picture; workdir")
+    parser.add_argument("--workdir", default="", help="without it results/algorithms/<question>")
+    parser.add_argument(
+        "--out", default="", help="folder for tables and picture; without it --workdir"
+    )
     parser.add_argument("--bootstrap", default="500", help="resamples behind the intervals")
     args, overrides = parser.parse_known_args(argv)
     workdir = Path(args.workdir or f"results/algorithms/{args.question}")
@@ -166,10 +175,11 @@ def main(argv: list[str]) -> int:
     gains = {}
     for name in others:
         flags = [f"--bootstrap={args.bootstrap}"]
-        found = gain_of(out / f"{baseline}.csv", out / f"{name}.csv", out / f"gain_{name}", flags)
-        complete &= bool(found)
-        if found:
-            gains[name] = found
+        tables = out / f"{baseline}.csv", out / f"{name}.csv"
+        gain = gain_of(*tables, out / f"gain_{name}", flags=flags)
+        complete &= bool(gain)
+        if gain:
+            gains[name] = gain
     common.write_figure(out / "gain", lambda: draw(families, gains))
     command = shlex.join(["python", "-m", "experiments.algorithms", *argv])
     files.write_bytes(out / "command.txt", f"{command}\n".encode())

@@ -1,10 +1,11 @@
-"""Rounds of runs that the laws ask for: a coarse ladder, its fit, the runs that narrow a forecast most, and again.
+"""Train rounds of runs that the fitted law proposes, to narrow one forecast.
 
     python -m experiments.design --out=docs/sweeps/design
 
-Each round is a sweep of its own below the workdir. What a round costs is kept to what was proposed by setting the
-tokens of each size by its own cost per token, since for models this small it is far from 6 N. Of the forecast's interval
-after each round, `curves/design_rounds` tells whether the runs were worth it.
+trains a coarse ladder, fits its law, trains the runs that narrow the forecast most, and repeats.
+Each round is a sweep of its own below the workdir. The tokens of a size follow from its own cost
+per token, so that a round costs what was proposed: for models this small the cost is far from 6 N.
+`curves/design_rounds` shows the forecast's interval after each round.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from scaling.sweep.plan import planner
 from scaling.utils import files
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
 
-RATIOS = (5.0, 1000.0)  # tokens per parameter that proposals may have
-SEEDS = 1000  # between the seeds of two rounds, so that a run proposed again is a repetition
-SMALLEST = 20.0  # dearest over cheapest run of a round
+RATIOS = (5.0, 1000.0)  # range of tokens per parameter in proposals
+SEEDS = 1000  # added to the seed each round, so that a run proposed twice is a repeat
+COST_RATIO = 20.0  # cost of the dearest run of a round over that of the cheapest
 
 
 def main(argv: list[str]) -> int:
@@ -68,12 +69,12 @@ def _run(args, config: ConfigDict, command: str) -> int:
     history: list[dict[str, Any]] = []
     for number in range(args.rounds + 1):
         folder = workdir / f"round{number}"
-        asked = config
+        round_config = config
         if number:
             path = folder / "design.csv"
             if not path.is_file():
                 _propose(rows, config, args, path)
-            asked = config_lib.with_values(
+            round_config = config_lib.with_values(
                 config,
                 {
                     "sweep.kind": "design",
@@ -81,17 +82,17 @@ def _run(args, config: ConfigDict, command: str) -> int:
                     "sweep.seeds": (SEEDS * number,),
                 },
             )
-        new = common.train_all(planner.plan(asked), asked, folder)
+        new = common.train_all(planner.plan(round_config), round_config, folder)
         rows += [r for r in new if r.run_id not in {known.run_id for known in rows}]
         history.append(_forecast(rows, config, args.at, number))
         print(_line(history[-1], args.at))
-    found = registry.KINDS["design"](rows, workdir, config)
-    registry.write(_with_rounds(found, history, args.at, config), workdir, config)
-    lines = [*found.lines, *(_line(h, args.at) for h in history)]
+    analysis = registry.KINDS["design"](rows, workdir, config)
+    registry.write(_with_rounds(analysis, history, args.at, config), workdir, config)
+    lines = [*analysis.lines, *(_line(h, args.at) for h in history)]
     files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
     results.write_table(workdir, rows)
     if args.out:
-        common.publish(workdir, Path(args.out), command)
+        common.copy_curves(workdir, Path(args.out), command)
     return EXIT_INCOMPLETE if any(r.status != "done" for r in rows) else 0
 
 
@@ -105,30 +106,30 @@ def _fit(rows: list[RunResult], config: ConfigDict) -> laws.Fit:
 
 
 def _propose(rows: list[RunResult], config: ConfigDict, args, path: Path) -> None:
-    """Write the next round as a CSV of n_params, tokens and FLOPs, as `scaling design` does."""
+    """Write the next round as a CSV of n_params, tokens and FLOPs, like `scaling design`."""
     table = compute.sweep_table(rows, config, config.laws.min_steps)
-    found = laws.propose(
+    proposal = laws.propose(
         [laws.Prior.of(_fit(rows, config))],
         [laws.Target(args.at)],
         done=table,
         total_flops=args.round_flops,
         max_runs=args.runs,
         max_flops=args.max_flops,
-        min_flops=args.max_flops / SMALLEST,
+        min_flops=args.max_flops / COST_RATIO,
         tokens_per_param=RATIOS,
         flops_per_n_d=float(np.median(table.flops / (table.n_params * table.tokens))),
     )
-    sizes = np.clip(found.n_params, table.n_params.min() / 1.5, table.n_params.max() * 4)
+    sizes = np.clip(proposal.n_params, table.n_params.min() / 1.5, table.n_params.max() * 4)
     cost = cost_per_token(table)(sizes)
-    # runs shorter than min_steps would be left out of the law
+    # the fit leaves out runs shorter than min_steps
     shortest = max(config.laws.min_steps, 1) * config_lib.tokens_per_step(config)
-    tokens = np.maximum(np.floor(found.flops / cost), shortest)
+    tokens = np.maximum(np.floor(proposal.flops / cost), shortest)
     columns = {"n_params": np.floor(sizes), "tokens": tokens, "flops": tokens * cost}
     files.write_bytes(path, files.csv_bytes({name: v.tolist() for name, v in columns.items()}))
 
 
 def _forecast(rows: list[RunResult], config: ConfigDict, at: float, number: int) -> dict[str, Any]:
-    """The law's loss at the target after this round, and what all rounds have cost."""
+    """Return the law's loss at the target after this round, and the cost of all rounds."""
     table = compute.sweep_table(rows, config, config.laws.min_steps)
     (best,) = frontier(_fit(rows, config), table, [at])
     return {
@@ -143,21 +144,22 @@ def _forecast(rows: list[RunResult], config: ConfigDict, at: float, number: int)
 def _line(h: dict[str, Any], at: float) -> str:
     loss, size = h["loss"], h["n_params"]
     return (
-        f"round {h['round']}: {h['runs']} runs, {h['flops']:.3g} FLOPs; at {at:.3g} FLOPs loss {loss.value:.4f} "
-        f"[{loss.low:.4f}, {loss.high:.4f}], N* {size.value:,.0f} [{size.low:,.0f}, {size.high:,.0f}]"
+        f"round {h['round']}: {h['runs']} runs, {h['flops']:.3g} FLOPs; at {at:.3g} FLOPs "
+        f"loss {loss.value:.4f} [{loss.low:.4f}, {loss.high:.4f}], "
+        f"N* {size.value:,.0f} [{size.low:,.0f}, {size.high:,.0f}]"
     )
 
 
-def _with_rounds(found: Analysis, history, at: float, config: ConfigDict) -> Analysis:
+def _with_rounds(analysis: Analysis, history, at: float, config: ConfigDict) -> Analysis:
     law = {
-        **found.curves["ladder"].law,
+        **analysis.curves["ladder"].law,
         "target_flops": at,
         "rounds": [
             {**h, "loss": h["loss"].as_dict(), "n_params": h["n_params"].as_dict()} for h in history
         ],
     }
     curve = SavedCurve(law, rounds.picture(history, at, config.laws.confidence))
-    return dataclasses.replace(found, curves={**found.curves, "design_rounds": curve})
+    return dataclasses.replace(analysis, curves={**analysis.curves, "design_rounds": curve})
 
 
 if __name__ == "__main__":

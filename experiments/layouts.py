@@ -1,4 +1,4 @@
-"""How arrays lie on eight devices under each strategy, drawn from the shardings that training uses.
+"""Draw how arrays lie on eight devices under each strategy, from the shardings of training.
 
 python -m experiments.layouts --out=docs/parallelism/layouts
 """
@@ -37,7 +37,7 @@ SIDE = 64  # of every array; all axes divide it
 
 
 def layouts() -> Columns:
-    """A row per strategy, array and device: the rectangle [top, bottom) x [left, right) that the device holds."""
+    """Return a row per strategy, array and device: its part, [top, bottom) x [left, right)."""
     from jax.sharding import NamedSharding
 
     from scaling.parallel import mesh, sharding
@@ -62,7 +62,10 @@ def layouts() -> Columns:
 
 
 def draw(columns: Columns):
-    """Rows are strategies, columns arrays; a part has the colour of its first device and the numbers of all."""
+    """Draw strategies as rows and arrays as columns.
+
+    A part has the colour of its first device and the numbers of all.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
@@ -100,7 +103,7 @@ def draw(columns: Columns):
 
 
 def _named(devices: list[int]) -> str:
-    """ "all", "0-3", or "0, 2, 4"."""
+    """Return "all", "0-3" or "0, 2, 4"."""
     devices = sorted(devices)
     if len(devices) == DEVICES:
         return "all"
@@ -124,9 +127,10 @@ def main(argv: list[str]) -> int:
         columns, lambda c: draw({**c, "series": np.array([shown[n] for n in c["series"]])})
     )
     caption = (
-        "Numbers are the devices that hold a part; grey parts are whole on all of them. B batch, T positions, D model "
-        "width, F hidden width of the MLP. Heads are split as F is, and T of the hidden layer as T of the residual stream. A weight in "
-        "use is gathered just before its product."
+        "Numbers are the devices that hold a part; grey parts are whole on all of them. "
+        "B batch, T positions, D model width, F hidden width of the MLP. "
+        "Heads are split as F is, and T of the hidden layer as T of the residual stream. "
+        "A weight in use is gathered just before its product."
     )
     print(picture.write(Path(args.out), caption))
     return 0

@@ -1,14 +1,11 @@
-"""Which learning rate suits which size? The study behind the rule in configs/quickstart.py.
+"""Find the learning-rate rule of configs/quickstart.py: the best rate of each size.
 
-At each budget, every size is trained at every learning rate; a parabola through log loss against log lr
-gives the optimum of each size, and a power law through the optima gives the rule. Optima at the edge of
-the grid are named and left out.
+    python -m experiments.lr_study --workdir=results/lr_study --out=experiments/lr_study
 
-    python experiments/lr_study.py --config=configs/quickstart.py --workdir=results/lr_study \
-        --out=experiments/lr_study
-
-writes `lr_study.csv` (every run), `lr_study.json` (optima and rule) and the figure. About 4 minutes on two
-cores.
+trains every size at every learning rate and budget. A parabola through log loss against log lr
+gives the optimum of each size. A power law through the optima gives the rule. Optima at the edge of
+the grid are named and left out. The command writes `lr_study.csv` (every run), `lr_study.json`
+(optima and rule) and the figure. It takes about 4 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ RATES = (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 1.28e-1)
 
 
 def planned(config, widths, budgets, rates) -> list[planner.PlannedRun]:
-    """Sizes x budgets x learning rates."""
+    """Plan every size at every budget and learning rate."""
     from scaling.config import load as config_lib
 
     return [
@@ -52,7 +49,7 @@ def planned(config, widths, budgets, rates) -> list[planner.PlannedRun]:
 
 
 def analyse(rows: list[results.RunResult]) -> dict:
-    """Optimum of every (budget, size), and the power law through those inside the grid."""
+    """Return the optimum of every budget and size, and the law through those inside the grid."""
     table = laws.make_table(
         n_params=[r.n_params for r in rows],
         flops=[r.budget for r in rows],
@@ -62,10 +59,10 @@ def analyse(rows: list[results.RunResult]) -> dict:
     optima: list[dict[str, Any]] = []
     for budget, n_params in sorted({(r.budget, r.n_params) for r in rows}):
         group = table.rows((table.flops == budget) & (table.n_params == n_params))
-        (found,) = tuned(group, "lr", near=NEAR, bootstrap=0, confidence=CONFIDENCE)
+        (fitted,) = tuned(group, "lr", near=NEAR, bootstrap=0, confidence=CONFIDENCE)
         best = int(group.loss.argmin())
-        lr, loss = found.optimum.value, found.loss
-        if found.problem:
+        lr, loss = fitted.optimum.value, fitted.loss
+        if fitted.problem:
             lr, loss = float(group["lr"][best]), float(group.loss[best])
         optima.append(
             {
@@ -73,7 +70,7 @@ def analyse(rows: list[results.RunResult]) -> dict:
                 "n_params": n_params,
                 "lr": lr,
                 "loss": loss,
-                "problem": found.problem,
+                "problem": str(fitted.problem or ""),
             }
         )
     inside = [o["n_params"] for o in optima if not o["problem"]]
@@ -97,7 +94,7 @@ def analyse(rows: list[results.RunResult]) -> dict:
 
 
 def draw(rows, analysis, budgets):
-    """Loss against learning rate, one panel per budget, one line per size."""
+    """Draw loss against learning rate: a panel per budget, a line per size."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullFormatter
 

@@ -1,11 +1,11 @@
-"""What a cooldown is worth that merges checkpoints instead of decaying the learning rate.
-
-Runs of one family, some of which decay (WSD) and some of which average checkpoints of the same trunk, are
-compared at every length with the decayed run of their own seed: gap = loss merged - loss decayed.
+"""Compare cooldowns that merge checkpoints with cooldowns that decay the learning rate.
 
     python -m experiments.merge --out=docs/sweeps/merge
 
-writes `merge_gap.csv` (a row per length and way to merge), `.svg`, `.png`, the table of runs and the command.
+trains runs of one family. Some decay (WSD), others average checkpoints of the same trunk. Each
+merged run is compared with the decayed run of its length and seed: gap = loss merged - loss
+decayed. The command writes `merge_gap.csv` (a row per length and way to merge), `.svg`, `.png`, the
+table of runs and itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
 
 
 def way(values: Mapping[str, Any]) -> str:
-    """How a run ends: "decay", or "merge 8 uniform"."""
+    """Name the end of a run: "decay" or "merge 8 uniform"."""
     o = view(values).optim
     if o.cooldown == "decay":
         return "decay"
@@ -39,16 +39,16 @@ def way(values: Mapping[str, Any]) -> str:
 def gaps(
     rows: Sequence[results.RunResult], planned: Mapping[str, planner.PlannedRun]
 ) -> list[dict[str, Any]]:
-    """Of each size, length and way to merge: the mean gap over seeds, its standard error, and what it cost."""
+    """Return a row per size, length and way to merge: mean gap over seeds, its error, the cost."""
     # (n_params, tokens, way) -> seed -> (loss, FLOPs spent)
-    found: dict[tuple, dict[int, tuple[float, float]]] = collections.defaultdict(dict)
+    outcomes: dict[tuple, dict[int, tuple[float, float]]] = collections.defaultdict(dict)
     for row in rows:
         if row.loss is not None and row.run_id in planned:
             key = (row.n_params, row.tokens, way(planned[row.run_id].values))
-            found[key][row.seed] = (row.loss, row.flops_spent)
+            outcomes[key][row.seed] = (row.loss, row.flops_spent)
     table = []
-    for (n_params, tokens, name), merged in sorted(found.items()):
-        decayed = found.get((n_params, tokens, "decay"), {})
+    for (n_params, tokens, name), merged in sorted(outcomes.items()):
+        decayed = outcomes.get((n_params, tokens, "decay"), {})
         seeds = sorted(merged.keys() & decayed.keys())
         if name == "decay" or not seeds:
             continue
@@ -72,7 +72,7 @@ def gaps(
 
 
 def draw(table: Sequence[Mapping[str, Any]]):
-    """Gap against length, one line per size and way to merge; bars are standard errors over seeds."""
+    """Draw gap against length, a line per size and way to merge; bars are errors over seeds."""
     import matplotlib.pyplot as plt
 
     from scaling.report.style import GREY, KINDS
@@ -107,7 +107,8 @@ def main(argv: list[str]) -> int:
         ways = {way(run.values) for run in planned.values()}
         if "decay" not in ways or len(ways) < 2:
             raise UserError(
-                "config.optim.cooldown: sweep it over 'decay' and 'merge', as configs/sweeps.py:merge does"
+                "config.optim.cooldown: sweep it over 'decay' and 'merge', "
+                "as configs/sweeps.py:merge does"
             )
         rows = common.train_all(list(planned.values()), config, Path(args.workdir))
     except UserError as error:

@@ -7,18 +7,7 @@ import json
 
 import pytest
 
-from experiments import (
-    algorithms,
-    data,
-    design,
-    epochs,
-    grid,
-    hyper,
-    ladder,
-    lr_study,
-    merge,
-    params,
-)
+from experiments import algorithms, design, lr_study, merge, publish
 from scaling import cli
 from tests.analysis import known
 from tests.common import ROOT
@@ -41,8 +30,9 @@ def law(workdir, name):
 
 def test_params_experiment(tmp_path, capsys):
     out = tmp_path / "out"
-    code = params.main(
+    code = publish.main(
         [
+            "params",
             MINI,
             f"--workdir={tmp_path}",
             f"--out={out}",
@@ -65,8 +55,9 @@ def test_params_experiment(tmp_path, capsys):
 
 
 def test_data_experiment(tmp_path):
-    code = data.main(
+    code = publish.main(
         [
+            "data",
             MINI,
             f"--workdir={tmp_path}",
             *SMALL,
@@ -83,8 +74,9 @@ def test_data_experiment(tmp_path):
 
 
 def test_grid_experiment(tmp_path, capsys):
-    code = grid.main(
+    code = publish.main(
         [
+            "grid",
             MINI,
             f"--workdir={tmp_path}",
             *SMALL,
@@ -102,8 +94,9 @@ def test_grid_experiment(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_epochs_experiment(tmp_path, capsys):
-    code = epochs.main(
+    code = publish.main(
         [
+            "epochs",
             MINI,
             f"--workdir={tmp_path}",
             *SMALL,
@@ -121,8 +114,9 @@ def test_epochs_experiment(tmp_path, capsys):
 
 @pytest.mark.slow  # of kinds of sweeps: tests/kinds; of the scripts: the others here
 def test_ladder_experiment(tmp_path):
-    code = ladder.main(
+    code = publish.main(
         [
+            "ladder",
             MINI,
             f"--workdir={tmp_path}",
             "--config.sweep.kind=ladder",
@@ -139,13 +133,13 @@ def test_ladder_experiment(tmp_path):
 def test_random_and_hyper_experiments(tmp_path):
     small = [MINI, *SMALL, "--config.train.tokens=8192"]
     ranges = "--config.sweep.random_ranges=(('optim.lr', 'log', 1e-3, 1e-1),)"
-    code = grid.main(
-        [*small, f"--workdir={tmp_path / 'r'}", "--config.sweep.kind=random",
+    code = publish.main(
+        ["random", *small, f"--workdir={tmp_path / 'r'}", "--config.sweep.kind=random",
          "--config.sweep.random_count=4", ranges]
     )  # fmt: skip
     assert code == 0 and len(law(tmp_path / "r", "swept")["parameters"]["lr"]["best"]) == 4
-    code = hyper.main(
-        [*small, f"--workdir={tmp_path / 'h'}", "--config.sweep.kind=hyper", "--config.sweep.rungs=1",
+    code = publish.main(
+        ["hyper", *small, f"--workdir={tmp_path / 'h'}", "--config.sweep.kind=hyper", "--config.sweep.rungs=1",
          "--config.sweep.tokens=(8192,)", "--config.sweep.lr_values=(1e-3, 1e-2, 1e-1)"]
     )  # fmt: skip
     found = law(tmp_path / "h", "lr_optimum")
@@ -178,7 +172,7 @@ def test_design_experiment(tmp_path, capsys):
 
 
 def test_an_experiment_of_another_kind_and_a_forecast_without_budgets_are_refused(tmp_path, capsys):
-    assert params.main([MINI, f"--workdir={tmp_path}"]) == 2
+    assert publish.main(["params", MINI, f"--workdir={tmp_path}"]) == 2
     assert "kind='compute': this experiment needs params" in capsys.readouterr().err
     code = cli.main(["holdout", MINI, f"--workdir={tmp_path}", "--config.sweep.kind=params"])
     assert code == 2
