@@ -26,7 +26,7 @@ from benchmarks import common
 from scaling.laws import api as laws
 from scaling.laws import design
 from scaling.laws.table import make_table
-from scaling.utils import machine
+from scaling.utils import machine, notices
 
 DEAREST = 3e20
 TARGETS = (10, 100)
@@ -136,7 +136,7 @@ def designed(law, p, total: float, runs: int, rounds: int, careful: bool, noise:
         table = joint(table, new) if table else new
         if of_runs < 1:
             first = laws.fit(table, bootstrap=100)
-            if any("lack of fit" in warning for warning in first.warnings):
+            if any(w.kind == notices.LACK_OF_FIT for w in first.warnings):
                 careful = True  # the form is wrong over so wide a range: go on in a narrow one
                 table = table.rows(design.inside(table, DEAREST))
             else:

@@ -10,16 +10,18 @@ from ml_collections import ConfigDict
 from scaling.analysis import compute
 from scaling.laws.table import CannotFit
 from scaling.results import RunResult
+from scaling.utils.notices import Notice
 
 LETTERS = {"n_params": "N", "tokens": "D", "unique_tokens": "U"}
 
 
-def require_runs(rows: list[RunResult]) -> tuple[list[RunResult], list[str]]:
-    """(finished runs, one line for each other row). Raises CannotFit where none has finished."""
+def require_runs(rows: list[RunResult]) -> tuple[list[RunResult], list[Notice]]:
+    """Return the finished runs, and a notice for each other row. Raises CannotFit without any."""
     used, left_out = compute.usable(rows)
     if not used:
+        reasons = map(str, left_out[:3])
         raise CannotFit(
-            "; ".join(["no finished run of a sweep; run `scaling sweep` first", *left_out[:3]])
+            "; ".join(["no finished run of a sweep; run `scaling sweep` first", *reasons])
         )
     return used, left_out
 

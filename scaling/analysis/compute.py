@@ -22,7 +22,8 @@ from scaling.laws import to_text
 from scaling.laws.envelope import Curve
 from scaling.laws.frontier import Optimum, frontier
 from scaling.laws.table import CannotFit, Table, make_table
-from scaling.utils import files
+from scaling.utils import files, notices
+from scaling.utils.notices import Notice
 
 FRONTIER_POINTS = 41
 MANY_EPOCHS = 4.0  # up to which repeated data are worth nearly as much (Muennighoff et al. 2023)
@@ -49,11 +50,17 @@ class Fits:
     conditions: dict[str, Any] = field(default_factory=dict)  # how the runs were trained
 
 
-def usable(rows: list[results.RunResult]) -> tuple[list[results.RunResult], list[str]]:
-    """(the finished runs of the sweep, one line with the reason for each other row)."""
-    excluded = [f"{r.run_id}: {r.status}, {r.reason}" for r in rows if r.status != "done"]
+def usable(rows: list[results.RunResult]) -> tuple[list[results.RunResult], list[Notice]]:
+    """Return the finished runs of the sweep, and a notice with the reason for each other row."""
+    excluded = [
+        Notice(notices.UNFINISHED_RUN, f"{r.run_id}: {r.status}, {r.reason}")
+        for r in rows
+        if r.status != "done"
+    ]
     excluded += [
-        f"{r.run_id}: {r.role} run" for r in rows if r.status == "done" and r.role != "sweep"
+        Notice(notices.OTHER_ROLE, f"{r.run_id}: {r.role} run")
+        for r in rows
+        if r.status == "done" and r.role != "sweep"
     ]
     return [r for r in rows if r.status == "done" and r.role == "sweep"], excluded
 
@@ -69,18 +76,18 @@ def sweep_table(rows: list[results.RunResult], config: ConfigDict, min_steps: in
     for r in finished:
         steps = r.tokens // r.batch_tokens
         if steps < min_steps:
-            excluded.append(
-                f"{r.run_id}: {steps} steps, fewer than config.laws.min_steps={min_steps}"
-            )
+            text = f"{r.run_id}: {steps} steps, fewer than config.laws.min_steps={min_steps}"
+            excluded.append(Notice(notices.SHORT_RUN, text))
         else:
             used.append(r)
     schedules = sorted({r.schedule for r in used})
     warnings = []
     if len(schedules) > 1:
-        warnings.append(
-            f"runs of mixed schedules ({', '.join(schedules)}): losses at equal N and D differ by schedule; "
-            "fit them apart"
+        text = (
+            f"runs of mixed schedules ({', '.join(schedules)}): losses at equal N and D differ by "
+            "schedule; fit them apart"
         )
+        warnings.append(Notice(notices.MIXED_SCHEDULES, text))
     warnings += repeated(used)
     return make_table(
         warnings=warnings,
@@ -94,14 +101,16 @@ def sweep_table(rows: list[results.RunResult], config: ConfigDict, min_steps: in
     )
 
 
-def repeated(rows: list[results.RunResult]) -> list[str]:
+def repeated(rows: list[results.RunResult]) -> list[Notice]:
     """A warning where the data were gone through so often that repeats cost loss."""
     most = max((r.epochs for r in rows), default=0.0)
     if most <= MANY_EPOCHS:
         return []
-    return [
-        f"runs go through the training data up to {most:.3g} times: the law is that of repeated data"
-    ]
+    text = (
+        f"runs go through the training data up to {most:.3g} times: the law is that of repeated "
+        "data"
+    )
+    return [Notice(notices.REPEATED_DATA, text)]
 
 
 def two_prices(config: ConfigDict) -> str:
@@ -214,7 +223,7 @@ def write(
         "confidence": config.laws.confidence,
         "table_sha256": fits.table.hash(),
         "runs_used": list(fits.table.names),
-        "runs_left_out": list(fits.table.excluded),
+        **notices.as_json("runs_left_out", fits.table.excluded),
         "range_of_validity": to_text.ranges(fits.table, ("n_params", "tokens", "flops")),
     }
     measured = _measured(forecast, holdout, config)

@@ -21,6 +21,8 @@ from scaling.laws.seeds import Repeats, repeats
 from scaling.laws.table import CannotFit, make_table
 from scaling.report import panels
 from scaling.results import RunResult
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 TUNED = {
     "optim.lr": ("lr", "lr"),
@@ -57,7 +59,7 @@ def grid(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
         },
         "diagnostics": {
             "refused": None if axes else "the runs differ in their seed alone",
-            "warnings": _warnings(axes, points),
+            **notices.as_json("warnings", _warnings(axes, points)),
         },
     }
     picture = panels.picture(
@@ -140,8 +142,8 @@ def _setting(axes: list[Axis], points: Repeats, p: int) -> dict[str, Any]:
     return {"setting": {a.keys[0]: a.values[row] for a in axes}, **_measured(points, p)}
 
 
-def _warnings(axes: list[Axis], points: Repeats) -> list[str]:
-    """Where the best is at the end of its values, or not told from the next by its seeds."""
+def _warnings(axes: list[Axis], points: Repeats) -> list[Notice]:
+    """Return notices on a best setting at the edge of its values, or not distinct from the next."""
     best, found = int(points.mean_P.argmin()), []
     for axis in axes:
         value = axis.values[points.first_P[best]]
@@ -150,18 +152,21 @@ def _warnings(axes: list[Axis], points: Repeats) -> list[str]:
             and len(set(axis.values)) > 2
             and value in (min(axis.values), max(axis.values))
         ):
-            found.append(f"{axis.keys[0]}={value!r}: the best value is at the edge of those tried")
+            text = f"{axis.keys[0]}={value!r}: the best value is at the edge of those tried"
+            found.append(Notice(notices.EDGE_OF_GRID, text))
     if len(points.mean_P) > 1:
         second = int(points.mean_P.argsort()[1])
         gap = float(points.mean_P[second] - points.mean_P[best])
         error = points.pooled * np.sqrt(1 / points.count_P[best] + 1 / points.count_P[second])
         if not np.isfinite(points.pooled):
-            found.append("one seed per setting: whether the best differs from the next is unknown")
+            text = "one seed per setting: whether the best differs from the next is unknown"
+            found.append(Notice(notices.ONE_SEED, text))
         elif gap < 2 * error:
-            found.append(
-                f"the best and the next setting differ by {gap:.2g}, seeds by {points.pooled:.2g}: they are "
-                "not told apart"
+            text = (
+                f"the best and the next setting differ by {gap:.2g}, seeds by {points.pooled:.2g}: "
+                "they are not told apart"
             )
+            found.append(Notice(notices.TIED_SETTINGS, text))
     return found
 
 
@@ -173,7 +178,7 @@ def _json(setting: dict[str, Any], t: Tuned) -> dict[str, Any]:
         "optimum": t.optimum.as_dict(),
         "loss": t.loss,
         "range_within_1_percent": [low, high],
-        "problem": t.problem,
+        "problem": str(t.problem or ""),
     }
 
 

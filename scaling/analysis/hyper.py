@@ -23,6 +23,7 @@ from scaling.laws.lr_batch_optima import Tuned, tuned
 from scaling.laws.table import CannotFit, Table, make_table
 from scaling.report import tuned_law, valleys
 from scaling.results import RunResult
+from scaling.utils import notices
 
 COLUMNS = {"lr": "lr", "batch": "batch_tokens"}
 INPUTS = ("n_params", "tokens")
@@ -107,7 +108,7 @@ def _search(table: Table, name: str, config: ConfigDict) -> Search:
     }
     content["parameters"] = written["params"]
     content["factor_that_costs_1_percent"] = law.wrong_by
-    content["diagnostics"] = {"refused": None, "warnings": list(law.warnings)}
+    content["diagnostics"] = {"refused": None, **notices.as_json("warnings", law.warnings)}
     return Search(name, law.groups, law, content)
 
 
@@ -130,7 +131,7 @@ def _group(g: Tuned, name: str) -> dict[str, Any]:
         "rows": g.n_runs,
         name: g.optimum.as_dict(),
         "loss_opt": g.loss,
-        "problem": g.problem,
+        "problem": str(g.problem or ""),
     }
 
 

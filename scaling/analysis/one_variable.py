@@ -27,6 +27,7 @@ from scaling.laws.forms.registry import FORMS
 from scaling.laws.table import CannotFit, Table, make_table
 from scaling.report import bootstrap, groups, residuals
 from scaling.results import RunResult
+from scaling.utils import notices
 
 FORM = FORMS["power_offset"]
 AHEAD = (3.0, 10.0)  # multiples of the largest x at which the law is asked for a new run
@@ -116,7 +117,8 @@ def _part(rows: list[RunResult], x: str, fixed: str, config: ConfigDict) -> Part
         content["predictions"] = [{x: v, "loss": law.prediction_interval(v).as_dict()} for v in at]
     except CannotFit as error:
         content = refused(str(error), FORM.equation, letters)
-    content["diagnostics"]["warnings"] += compute.repeated(rows)
+    for key, items in notices.as_json("warnings", compute.repeated(rows)).items():
+        content["diagnostics"][key] += items
     value = columns.number(rows[0], fixed, config)
     return Part(value, table, law, {**content, fixed: value})
 

@@ -11,7 +11,7 @@ from scaling.analysis import conditions, epochs, grid, hyper, ladder, one_variab
 from scaling.analysis.saved_curve import Analysis
 from scaling.laws.table import make_table
 from scaling.results import RunResult
-from scaling.utils import files
+from scaling.utils import files, notices
 
 Analyser = Callable[[list[RunResult], Path, ConfigDict], Analysis]
 KINDS: dict[str, Analyser] = {
@@ -40,7 +40,7 @@ def write(analysis: Analysis, workdir: Path, config: ConfigDict) -> list[Path]:
         "confidence": config.laws.confidence,
         "table_sha256": table.hash(),
         "runs_used": [r.run_id for r in analysis.used],
-        "runs_left_out": analysis.left_out,
+        **notices.as_json("runs_left_out", analysis.left_out),
         "range_of_validity": analysis.ranges,
     }
     pictures = []

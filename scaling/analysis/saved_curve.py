@@ -9,6 +9,8 @@ from scaling.laws import to_text
 from scaling.laws.fit import Fit
 from scaling.report.picture import Picture
 from scaling.results import RunResult
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Analysis:
     curves: dict[str, SavedCurve]
     lines: list[str]
     used: list[RunResult]
-    left_out: list[str]
+    left_out: list[Notice]
     ranges: dict[str, list[float]] = field(default_factory=dict)  # of validity, by column
 
 
@@ -44,7 +46,7 @@ def fitted(law: Fit, names: dict[str, str] | None = None) -> dict[str, Any]:
             "huber_delta": law.delta,
             "starts_that_reach_it": law.reached,
             "residual_rms": to_text.residual_rms(law),
-            "warnings": list(law.warnings),
+            **notices.as_json("warnings", law.warnings),
         },
     }
 
@@ -56,7 +58,7 @@ def refused(reason: str, equation: str, names: dict[str, str] | None = None) -> 
         "equation": renamed(equation, names or {}),
         "parameters": {},
         "verdict": "refused",
-        "diagnostics": {"refused": reason, "warnings": []},
+        "diagnostics": {"refused": reason, **notices.as_json("warnings", [])},
     }
 
 

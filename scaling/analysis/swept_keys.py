@@ -16,6 +16,8 @@ import numpy as np
 
 from scaling.config import load as config_lib
 from scaling.results import RunResult
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 SEED = "seed"
 
@@ -45,8 +47,8 @@ class Axis:
         return np.array([order[str(v)] for v in self.values], float)
 
 
-def configs(rows: Sequence[RunResult], workdir: Path) -> tuple[list[dict], list[str]]:
-    """(flat config of every row, {} where it has none; one line for each of those)."""
+def configs(rows: Sequence[RunResult], workdir: Path) -> tuple[list[dict], list[Notice]]:
+    """Return the flat config of every row, {} without one, and a notice for each of those."""
     found, missing = [], []
     for r in rows:
         path = workdir / "runs" / r.run_id / "config.json"
@@ -54,7 +56,8 @@ def configs(rows: Sequence[RunResult], workdir: Path) -> tuple[list[dict], list[
             found.append(_flat(json.loads(path.read_text())))
         except (OSError, ValueError, AttributeError):
             found.append({})
-            missing.append(f"{r.run_id}: no readable config.json, so its swept values are unknown")
+            text = f"{r.run_id}: no readable config.json, so its swept values are unknown"
+            missing.append(Notice(notices.NO_CONFIG, text))
     return found, missing
 
 

@@ -16,6 +16,8 @@ from scaling.laws.forms.base import Form
 from scaling.laws.multistart import Solver
 from scaling.laws.objective import Objective
 from scaling.laws.table import CannotFit, Table
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 HELD_BACK = (0.15, 0.25, 0.35, 0.45)  # share of the runs that each fold holds back
 CUTS = tuple(2.0 ** (-k / 2) for k in range(1, 6))  # fractions of the largest x of a curve
@@ -72,8 +74,8 @@ def backtest(
     members: Sequence[Member],
     folds: Sequence[Fold],
     objective: Objective,
-) -> tuple[dict[str, list[float]], list[Fold], list[str]]:
-    """(root mean square log errors per member and fold, the folds that count, notes).
+) -> tuple[dict[str, list[float]], list[Fold], list[Notice]]:
+    """(root mean square log errors per member and fold, the folds that count, notices).
 
     A fold counts where at least half of the members can be fitted to it; a member that cannot be fitted to
     a fold that counts has no errors.
@@ -83,15 +85,16 @@ def backtest(
     counts = [fold for fold, counted in zip(folds, enough, strict=True) if counted]
     kept = [score for score, counted in zip(scores, enough, strict=True) if counted]
     errors = {m.name: [score[m.name] for score in kept] for m in members}
-    notes = [
-        f"{name}: no backtest, some folds have too few rows for it"
+    warnings = [
+        Notice(notices.NO_BACKTEST, f"{name}: no backtest, some folds have too few rows for it")
         for name, found in errors.items()
         if not np.isfinite(found).all()
     ]
     if len(counts) < len(folds):
-        notes.append(f"{len(folds) - len(counts)} of {len(folds)} folds have too few rows")
+        text = f"{len(folds) - len(counts)} of {len(folds)} folds have too few rows"
+        warnings.append(Notice(notices.FEW_FOLDS, text))
     whole = {name: found if np.isfinite(found).all() else [] for name, found in errors.items()}
-    return whole, counts, notes
+    return whole, counts, warnings
 
 
 def _score(table: Table, member: Member, fold: Fold, objective: Objective) -> float:

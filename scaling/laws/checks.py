@@ -8,6 +8,8 @@ import numpy as np
 
 from scaling.laws.forms.base import Form
 from scaling.laws.table import CannotFit, Table
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 GAP = np.log(300.0)  # neighbours in a sorted column further apart than this look like two units
 APART = (
@@ -17,12 +19,12 @@ MIN_BLOCKS = 3  # two are drawn alike in half of the resamples
 OFF = np.log(8.0)  # C / (6 N D) further from its median than this looks like another unit
 
 
-def odd_rows(table: Table) -> list[str]:
+def odd_rows(table: Table) -> list[Notice]:
     """Warnings on rows that are kept: duplicates, mixed units, tokens that do not fit the compute."""
     return [*_duplicates(table), *_mixed_units(table), *_inconsistent_compute(table)]
 
 
-def _duplicates(table: Table) -> list[str]:
+def _duplicates(table: Table) -> list[Notice]:
     """Rows equal in every column: one run entered twice. Equal inputs alone are seeds."""
     whole = np.stack([v for k, v in table.columns.items() if k != "budget"], axis=1)
     _, first, inverse = np.unique(whole, axis=0, return_index=True, return_inverse=True)
@@ -32,13 +34,14 @@ def _duplicates(table: Table) -> list[str]:
     pairs = ", ".join(
         f"{table.names[i]} = {table.names[first[inverse.reshape(-1)[i]]]}" for i in again[:5]
     )
-    return [
+    text = (
         f"{len(again)} row(s) repeat another one ({pairs}); they count twice, remove them unless "
         "they are different runs"
-    ]
+    )
+    return [Notice(notices.DUPLICATE_ROWS, text)]
 
 
-def _mixed_units(table: Table) -> list[str]:
+def _mixed_units(table: Table) -> list[Notice]:
     found = []
     for name in ("n_params", "tokens", "unique_tokens", "loss"):
         if name not in table.columns:
@@ -52,13 +55,16 @@ def _mixed_units(table: Table) -> list[str]:
             fewer = order[: cut + 1] if cut + 1 <= len(log) / 2 else order[cut + 1 :]
             rows = ", ".join(table.names[i] for i in sorted(fewer)[:6])
             found.append(
-                f"column {name} jumps by {np.exp(gaps.max()):.3g} times between neighbours: mixed "
-                f"units? look at {rows}"
+                Notice(
+                    notices.MIXED_UNITS,
+                    f"column {name} jumps by {np.exp(gaps.max()):.3g} times between neighbours: "
+                    f"mixed units? look at {rows}",
+                )
             )
     return found
 
 
-def _inconsistent_compute(table: Table) -> list[str]:
+def _inconsistent_compute(table: Table) -> list[Notice]:
     if not {"n_params", "tokens", "flops"} <= set(table.columns):
         return []
     ratio = np.log(table.flops / (6 * table.n_params * table.tokens))
@@ -68,13 +74,20 @@ def _inconsistent_compute(table: Table) -> list[str]:
     if len(away):
         rows = ", ".join(table.names[i] for i in away[:6])
         found.append(
-            f"flops / (6 n_params tokens) is {np.exp(middle):.3g} in most rows and more than "
-            f"{np.exp(OFF):.0f} times off in {len(away)} ({rows}): mixed units?"
+            Notice(
+                notices.MIXED_UNITS,
+                f"flops / (6 n_params tokens) is {np.exp(middle):.3g} in most rows and more than "
+                f"{np.exp(OFF):.0f} times off in {len(away)} ({rows}): mixed units?",
+            )
         )
     if abs(middle) > np.log(30.0):
         found.append(
-            f"flops / (6 n_params tokens) is {np.exp(middle):.3g}: the columns are in different units "
-            "(e.g. tokens in billions); exponents stand, coefficients and N*, D* are in these units"
+            Notice(
+                notices.UNUSUAL_UNITS,
+                f"flops / (6 n_params tokens) is {np.exp(middle):.3g}: the columns are in different "
+                "units (e.g. tokens in billions); exponents stand, coefficients and N*, D* are in "
+                "these units",
+            )
         )
     return found
 
@@ -156,22 +169,30 @@ def distinct_points(table: Table, form: Form) -> int:
     return len(np.unique(np.round(logs_NF, 9), axis=0))
 
 
-def input_warnings(table: Table, form: Form) -> list[str]:
+def input_warnings(table: Table, form: Form) -> list[Notice]:
     """Warnings on a design that cannot tell the form's terms apart."""
     found = list(table.warnings)
     if distinct_points(table, form) == len(form.parameters) > 1:
         found.append(
-            "as many different inputs as parameters: how well they are identified cannot be seen; add runs"
+            Notice(
+                notices.NO_DEGREES_OF_FREEDOM,
+                "as many different inputs as parameters: how well they are identified cannot be "
+                "seen; add runs",
+            )
         )
     if {"n_params", "tokens"} <= set(form.inputs):
         log_n, log_d = np.log(table.n_params), np.log(table.tokens)
         if np.ptp(log_d - log_n) < 0.1:
             found.append(
-                "tokens / n_params is the same in every row: the terms of size and of data are not "
-                "identified apart; add runs of another ratio"
+                Notice(
+                    notices.COLLINEAR_INPUTS,
+                    "tokens / n_params is the same in every row: the terms of size and of data are "
+                    "not identified apart; add runs of another ratio",
+                )
             )
         if "flops" in table:
             decades = np.log10(table.flops.max() / table.flops.min())
             if decades < 1:
-                found.append(f"the rows span {decades:.2f} decades of compute, less than 1")
+                text = f"the rows span {decades:.2f} decades of compute, less than 1"
+                found.append(Notice(notices.NARROW_COMPUTE, text))
     return found

@@ -162,7 +162,7 @@ def _profiles(case: Case, law_of, method: str, bootstrap: int, confidence: float
         for i, power in enumerate((fit.n_opt, fit.tokens_opt))
     )
     good = sum(not p.problem for p in fit.profiles)
-    return a, b, good, len(fit.profiles), (*notes, *fit.warnings)
+    return a, b, good, len(fit.profiles), (*notes, *map(str, fit.warnings))
 
 
 def group_compute(table: Table) -> tuple[np.ndarray, bool]:

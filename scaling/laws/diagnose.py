@@ -1,8 +1,8 @@
-"""Why a fit should not be trusted, in words."""
+"""Diagnose a fit: notices on what speaks against it, and the verdict that follows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,23 +11,16 @@ from scaling.laws.bootstrap import Interval
 from scaling.laws.forms.base import DEAD_FLOOR, Form
 from scaling.laws.objective import Objective
 from scaling.laws.table import Table
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
-WEAK = ("identified", "hardly tell")  # words that mark a warning on identification
 BY_CHANCE = 1e-3  # a trend of residuals less likely than this without a cause is structure
 EXPONENT_WIDTH = 0.2  # an interval of a product's exponent is narrow below this, also around 0
-DOUBTS = (  # words that mark a warning on the rows or the form
-    "mixed units",
-    "mixed schedules",
-    "different units",
-    "residuals have structure",
-    "count twice",
-    "lack of fit",
-    "decades of compute",
-    "of the starts reach",
-    "edge of the sizes",
-    "opens downward",
-    "a parabola needs",
-)
+VERDICTS = {  # by the worst severity of the notices
+    notices.WEAK: "weakly identified",
+    notices.DOUBT: "doubtful",
+    notices.NOTE: "good",
+}
 MISFIT = 1e-2  # chance below which rows of equal inputs prove the form wrong
 
 
@@ -42,41 +35,54 @@ def warnings(
     objective: Objective,
     minima: tuple[float, ...],
     fixed: Mapping[str, float],
-) -> list[str]:
-    """What to know before believing the fit; empty where nothing speaks against it."""
-    found = []
+) -> list[Notice]:
+    """Return what to know before believing the fit; empty where nothing speaks against it."""
+    found: list[Notice] = []
     lowest = float(table[form.target].min())
     no_intervals = not any(np.isfinite(i.se) for i in intervals.values())
     if no_intervals:
-        found.append("no intervals (too few refits): whether it is identified is unknown")
+        found.append(no_intervals_notice())
     for name in form.judged:
         i = intervals[name]
         if name in fixed or no_intervals:
             continue
         if name == "E" and values[name] < DEAD_FLOOR * lowest:
-            found.append("E is not identified: the fit puts it near 0")
+            found.append(
+                Notice(notices.NOT_IDENTIFIED, "E is not identified: the fit puts it near 0")
+            )
         else:
             found += wide(name, i, EXPONENT_WIDTH if form.product else 0.0)
     if len(minima) > 1 and minima[1] <= 1.02 * minima[0]:
         found.append(
-            f"another local minimum lies {minima[1] / max(minima[0], 1e-300) - 1:.2%} above the "
-            "lowest objective: the rows hardly tell the two apart"
+            Notice(
+                notices.SECOND_MINIMUM,
+                f"another local minimum lies {minima[1] / max(minima[0], 1e-300) - 1:.2%} above "
+                "the lowest objective: the rows hardly tell the two apart",
+            )
         )
     if reached < 0.01:
-        found.append(f"only {reached:.1%} of the starts reach the optimum")
+        text = f"only {reached:.1%} of the starts reach the optimum"
+        found.append(Notice(notices.RARE_OPTIMUM, text))
     typical = float(np.median(np.abs(residuals)))
     thresholded = objective.kind in ("huber", "likelihood") and not objective.linear
     if thresholded and typical > 10 * delta:
         found.append(
-            f"Huber delta {delta:g} is far below the typical residual {typical:.2g}: this is an L1 "
-            "fit in effect; 0 scales it to the residuals"
+            Notice(
+                notices.L1_IN_EFFECT,
+                f"Huber delta {delta:g} is far below the typical residual {typical:.2g}: this is "
+                "an L1 fit in effect; 0 scales it to the residuals",
+            )
         )
     found += structure(table, form, residuals)
     chance = lack_of_fit(table, form, residuals, form_size=len(form.parameters) - len(fixed))
     if chance < MISFIT:
         found.append(
-            f"lack of fit: rows of equal inputs differ by less than the law misses them (chance {chance:.1g}); "
-            "the form does not hold over all of these rows, fit fewer: those near what you want to know"
+            Notice(
+                notices.LACK_OF_FIT,
+                "lack of fit: rows of equal inputs differ by less than the law misses them (chance "
+                f"{chance:.1g}); the form does not hold over all of these rows, fit fewer: those "
+                "near what you want to know",
+            )
         )
     return found
 
@@ -105,13 +111,19 @@ def lack_of_fit(table: Table, form: Form, residuals_N: np.ndarray, form_size: in
     return float(stats.f.sf(missed / max(scatter, 1e-300), of_law, of_scatter))
 
 
-def wide(name: str, i: Interval, narrow: float = 0.0) -> list[str]:
-    """A line where the interval is wider than its value, and than `narrow`."""
+def no_intervals_notice() -> Notice:
+    """Return the notice on a fit whose refits are too few for intervals."""
+    return Notice(
+        notices.NO_INTERVALS, "no intervals (too few refits): whether it is identified is unknown"
+    )
+
+
+def wide(name: str, i: Interval, narrow: float = 0.0) -> list[Notice]:
+    """Return a notice where the interval is wider than its value, and than `narrow`."""
     if i.high - i.low <= max(abs(i.value), narrow):
         return []
-    return [
-        f"{name} is weakly identified: interval {i.low:.3g} to {i.high:.3g} around {i.value:.3g}"
-    ]
+    text = f"{name} is weakly identified: interval {i.low:.3g} to {i.high:.3g} around {i.value:.3g}"
+    return [Notice(notices.WIDE_INTERVAL, text)]
 
 
 @dataclass(frozen=True)
@@ -163,23 +175,22 @@ def scales(table: Table, form: Form) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*form.inputs, *(["flops"] if "flops" in table else []))))
 
 
-def structure(table: Table, form: Form, residuals: np.ndarray) -> list[str]:
+def structure(table: Table, form: Form, residuals: np.ndarray) -> list[Notice]:
     """Residuals that follow a curve in an input: the form is wrong there (F test at 1 in 1000)."""
     found = []
     for name in scales(table, form):
         curve = trend(table[name], residuals)
         if curve and curve.chance < BY_CHANCE:
             found.append(
-                f"residuals have structure against {name} (a curve explains {curve.share:.0%} of "
-                f"them, chance {curve.chance:.1g}): plot them before trusting the form"
+                Notice(
+                    notices.STRUCTURED_RESIDUALS,
+                    f"residuals have structure against {name} (a curve explains {curve.share:.0%} "
+                    f"of them, chance {curve.chance:.1g}): plot them before trusting the form",
+                )
             )
     return found
 
 
-def verdict(found: list[str]) -> str:
-    """ "weakly identified" before "doubtful" before "good"."""
-    if any(word in line for line in found for word in WEAK):
-        return "weakly identified"
-    if any(word in line for line in found for word in DOUBTS):
-        return "doubtful"
-    return "good"
+def verdict(found: Iterable[Notice]) -> str:
+    """Return "weakly identified", "doubtful" or "good", by the worst severity of the notices."""
+    return VERDICTS[notices.worst(found)]

@@ -14,6 +14,8 @@ import numpy as np
 
 from scaling.laws.power import PowerFit, fit_power
 from scaling.laws.table import CannotFit
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 POINTS_PER_DECADE = 40
 
@@ -41,7 +43,7 @@ class EnvelopeFit:
     n_opt: PowerFit
     tokens_opt: PowerFit
     frontier: PowerFit
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
 
 def smooth(curve: Curve, grid: np.ndarray, half_width: float) -> np.ndarray:
@@ -119,7 +121,8 @@ def fit_envelope(
     extremes = {min(c.n_params for c in curves), max(c.n_params for c in curves)}
     edge = np.isin(columns[0], list(extremes)).mean()
     if edge > 0.1:
-        warnings.append(f"{edge:.0%} of the envelope is the smallest or the largest size measured")
+        text = f"{edge:.0%} of the envelope is the smallest or the largest size measured"
+        warnings.append(Notice(notices.EDGE_OF_ENVELOPE, text))
     return EnvelopeFit(
         flops=x,
         loss=columns[2],

@@ -23,6 +23,7 @@ from scaling.laws.forms.registry import FORMS
 from scaling.laws.multistart import REACHED, Solver, distinct, log_prediction
 from scaling.laws.objective import Objective, robust_scale
 from scaling.laws.table import CannotFit, Table
+from scaling.utils.notices import Notice
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Fit:
     draws_BP: np.ndarray = field(repr=False)  # refits, on the solver's scale
     hessian_se: dict[str, float]  # a cross-check: sandwich standard errors at the optimum
     other_minima: tuple[float, ...]  # objectives of distinct local minima within 5% of the lowest
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     verdict: str  # "good" | "weakly identified" | "doubtful"
     confidence: float
 

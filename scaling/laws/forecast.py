@@ -30,6 +30,8 @@ from scaling.laws.forms.registry import FORMS
 from scaling.laws.forms.registry import form as form_named
 from scaling.laws.objective import Objective
 from scaling.laws.table import CannotFit, Table
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 # Kaplan's law has no floor, so far beyond the table it must come out too low; ask for it by name.
 OF_RUNS = (Member(FORMS["chinchilla"]), Member(FORMS["chinchilla_tied"]))
@@ -53,7 +55,7 @@ class Combined:
     weights: dict[str, float]
     errors: dict[str, list[float]]  # root mean square log error on the rows asked for, per fold
     backtest: tuple[float, ...]  # share of the rows that each of these folds held back
-    notes: tuple[str, ...]
+    notes: tuple[Notice, ...]
 
 
 def forecast(
@@ -83,18 +85,19 @@ def forecast(
                 f"forecast: {member.form.name} is a law of {', '.join(member.form.inputs)}, not a loss "
                 f"of {', '.join(INPUTS[len(points)])}"
             )
-    fits, notes = _fitted(table, members, objective, bootstrap, confidence)
+    fits, warnings = _fitted(table, members, objective, bootstrap, confidence)
     scale_N = checks.scale(table, members[0].form)
     cuts = backtest.of_curve(scale_N) if curve else backtest.of_runs(scale_N)
     errors, counted, missing = backtest.backtest(
         table, [m for m in members if m.name in fits], cuts, objective
     )
-    notes += [*table.warnings, *missing]
+    warnings += [*table.warnings, *missing]
     tested = {n: e for n, e in errors.items() if e}
     if tested:
         fits = {n: f for n, f in fits.items() if n in tested}
     else:
-        notes.append("too few rows for a backtest: equal weights")
+        text = "too few rows for a backtest: equal weights"
+        warnings.append(Notice(notices.NO_BACKTEST, text))
     missed = {n: float(np.mean(np.square(e))) for n, e in tested.items()}
     power = POWER_OF_CURVES if curve else POWER_PER_FOLD * len(counted)
     weights = _weights(fits, missed, table, points, power)
@@ -104,9 +107,8 @@ def forecast(
     for name, alone in predicted.items():
         gap = float(np.max(np.abs(np.log(alone / values))))
         if gap > DISAGREE:
-            notes.append(
-                f"{name} differs by up to {gap:.1%} from the forecast (weight {weights[name]:.2f})"
-            )
+            text = f"{name} differs by up to {gap:.1%} from the forecast (weight {weights[name]:.2f})"
+            warnings.append(Notice(notices.MEMBERS_DISAGREE, text))
     return Combined(
         values=values,
         intervals=tuple(
@@ -117,12 +119,12 @@ def forecast(
         weights=weights,
         errors=tested,
         backtest=tuple(f.held_back for f in counted),
-        notes=tuple(notes),
+        notes=tuple(warnings),
     )
 
 
-def _fitted(table, members, objective, bootstrap, confidence) -> tuple[dict[str, Fit], list[str]]:
-    fits, notes = {}, []
+def _fitted(table, members, objective, bootstrap, confidence) -> tuple[dict[str, Fit], list[Notice]]:
+    fits, refusals = {}, []
     for member in members:
         try:
             fits[member.name] = fit(
@@ -134,10 +136,10 @@ def _fitted(table, members, objective, bootstrap, confidence) -> tuple[dict[str,
                 late=member.late,
             )
         except CannotFit as error:
-            notes.append(str(error))
+            refusals.append(Notice(notices.UNFITTED_MEMBER, str(error)))
     if not fits:
-        raise CannotFit("forecast: " + "; ".join(notes))
-    return fits, notes
+        raise CannotFit("forecast: " + "; ".join(map(str, refusals)))
+    return fits, refusals
 
 
 def _weights(fits: dict[str, Fit], missed, table: Table, points, power: float) -> dict[str, float]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.laws import diagnose
 from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.closed_form import floor_and_power
 from scaling.laws.envelope import EnvelopeFit
@@ -23,6 +24,8 @@ from scaling.laws.fit import Fit
 from scaling.laws.isoflop import IsoflopFit
 from scaling.laws.power import PowerFit
 from scaling.laws.table import CannotFit
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 Family = Fit | IsoflopFit | EnvelopeFit | PowerFit
 VAGUE = 10.0  # an interval of the gain that spans more than this factor tells little
@@ -41,7 +44,7 @@ class Gain:
     slope: Interval  # d log gain / d log C at the middle of `flops`; 0 where one factor says it all
     laws: dict[str, dict[str, Interval]]  # E, K, gamma of "baseline" and "new"
     scale: str  # whether the gain depends on compute, in words
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     verdict: str  # "good" | "weakly identified" | "doubtful"
     confidence: float
 
@@ -87,13 +90,8 @@ def compute_equivalent_gain(
     slope_R = _slope(old_R3, new_R3, middle)
     slope = interval(float(slope_R[0]), slope_R[1:], confidence, freedom)
     loss_C = _loss(new_R3[:1], log_c)[0]
-    parametric = {n: f for n, f in (("baseline", baseline), ("new", new)) if isinstance(f, Fit)}
-    verdicts = [f.verdict for f in parametric.values()]
-    found = [
-        f"the {name} family's law is {f.verdict}: {'; '.join(f.warnings)}"
-        for name, f in parametric.items()
-        if f.verdict != "good"
-    ]
+    families = (("baseline", baseline), ("new", new))
+    found = [n for name, f in families if isinstance(f, Fit) for n in _family_notice(name, f)]
     found += _infinite(compute, log_gain_RC[0], never, loss_C, old_R3[0, 0])
     vague = [
         c
@@ -102,17 +100,22 @@ def compute_equivalent_gain(
     ]
     if vague:
         found.append(
-            f"the gain is weakly identified at {', '.join(f'{c:.3g}' for c in vague)} FLOPs: its interval "
-            f"spans more than a factor {VAGUE:g}, or none could be made"
+            Notice(
+                notices.WIDE_GAIN,
+                f"the gain is weakly identified at {', '.join(f'{c:.3g}' for c in vague)} FLOPs: "
+                f"its interval spans more than a factor {VAGUE:g}, or none could be made",
+            )
         )
     floorless = [n for n, r in (("baseline", old_R3), ("new", new_R3)) if r[0, 0] == 0]
     if floorless:
         found.append(
-            f"no floor E in the law of the {' and the '.join(floorless)} family: a floor that is there but "
-            "not fitted looks like a gain that depends on compute; prefer chinchilla or power_offset"
+            Notice(
+                notices.NO_FLOOR,
+                f"no floor E in the law of the {' and the '.join(floorless)} family: a floor that "
+                "is there but not fitted looks like a gain that depends on compute; prefer "
+                "chinchilla or power_offset",
+            )
         )
-    weak = vague or "weakly identified" in verdicts
-    doubtful = floorless or "doubtful" in verdicts
     return Gain(
         flops=compute,
         gain=gains,
@@ -122,9 +125,22 @@ def compute_equivalent_gain(
         laws={"baseline": _named(old_R3, confidence), "new": _named(new_R3, confidence)},
         scale=_scale(slope),
         warnings=tuple(found),
-        verdict="weakly identified" if weak else "doubtful" if doubtful else "good",
+        verdict=diagnose.verdict(found),
         confidence=confidence,
     )
+
+
+def _family_notice(name: str, law: Fit) -> list[Notice]:
+    """Return one notice where a family's law is not good, with the reasons."""
+    kinds = {
+        notices.WEAK: notices.UNCERTAIN_FAMILY,
+        notices.DOUBT: notices.DOUBTFUL_FAMILY,
+    }
+    severity = notices.worst(law.warnings)
+    if severity not in kinds:
+        return []
+    reasons = "; ".join(map(str, law.warnings))
+    return [Notice(kinds[severity], f"the {name} family's law is {law.verdict}: {reasons}")]
 
 
 def _laws(family: Family, flops_per_n_d: float) -> np.ndarray:
@@ -173,18 +189,25 @@ def _named(laws_R3, confidence: float) -> dict[str, Interval]:
     return {name: interval(float(c[0]), c[1:], confidence) for name, c in columns.items()}
 
 
-def _infinite(flops, log_gain_C, never_C, loss_C, floor: float) -> list[str]:
+def _infinite(flops, log_gain_C, never_C, loss_C, floor: float) -> list[Notice]:
     found = []
     for c, value, share, loss in zip(flops, log_gain_C, never_C, loss_C, strict=True):
         if np.isinf(value):
             found.append(
-                f"at {c:.3g} FLOPs the new loss {loss:.4g} lies below the baseline's floor E = "
-                f"{floor:.4g}: no compute takes the baseline there, the gain is infinite (in "
-                f"{share:.0%} of the refits)"
+                Notice(
+                    notices.INFINITE_GAIN,
+                    f"at {c:.3g} FLOPs the new loss {loss:.4g} lies below the baseline's floor E = "
+                    f"{floor:.4g}: no compute takes the baseline there, the gain is infinite (in "
+                    f"{share:.0%} of the refits)",
+                )
             )
         elif share > NEVER:
             found.append(
-                f"at {c:.3g} FLOPs the baseline never gets to the new loss in {share:.0%} of the refits"
+                Notice(
+                    notices.OFTEN_INFINITE_GAIN,
+                    f"at {c:.3g} FLOPs the baseline never gets to the new loss in {share:.0%} of "
+                    "the refits",
+                )
             )
     return found
 

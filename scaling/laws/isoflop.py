@@ -20,6 +20,8 @@ from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.power import PowerFit, fit_power
 from scaling.laws.quadratic import averaged, fit_quadratics
 from scaling.laws.table import CannotFit, Table
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 METHODS = ("parabola", "akima")
 MIN_SIZES = 4  # a parabola through three points has no residuals
@@ -36,7 +38,7 @@ class Profile:
     coefficients: np.ndarray  # c2, c1, c0 in x = log N - log_n0
     log_n0: float
     log_points: np.ndarray  # [2, sizes] log N and log loss that the spline goes through
-    problem: str  # "" where the minimum is real and interior
+    problem: Notice | None  # None where the minimum is real and interior
     method: str = "parabola"
     draws: np.ndarray = field(repr=False, default_factory=lambda: np.empty((0, 3)))
 
@@ -56,7 +58,7 @@ class IsoflopFit:
     n_opt: PowerFit
     tokens_opt: PowerFit
     frontier: PowerFit  # loss at the optimum against compute, without an irreducible term
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
 
 def fit_isoflop(
@@ -76,11 +78,11 @@ def fit_isoflop(
         for i, b in enumerate(budgets)
     ]
     good = [p for p in profiles if not p.problem]
-    problems = [f"budget {p.budget:.3g}: {p.problem}" for p in profiles if p.problem]
+    problems = [p.problem.about(f"budget {p.budget:.3g}") for p in profiles if p.problem]
     if len(good) < 2:
         raise CannotFit(
             f"isoflop: {len(good)} of {len(profiles)} budgets have an interior minimum, needs 2 ("
-            + "; ".join(problems)
+            + "; ".join(map(str, problems))
             + ")"
         )
     compute = np.array([p.budget for p in good])
@@ -96,7 +98,8 @@ def fit_isoflop(
     ]
     decades = np.log10(compute.max() / compute.min())
     if decades < 1:
-        problems.append(f"the good minima span {decades:.2f} decades of compute, less than 1")
+        text = f"the good minima span {decades:.2f} decades of compute, less than 1"
+        problems.append(Notice(notices.NARROW_COMPUTE, text))
     n_opt, tokens_opt, frontier = laws
     return IsoflopFit(tuple(profiles), n_opt, tokens_opt, frontier, tuple(problems))
 
@@ -113,9 +116,9 @@ def _profile(
     points = np.stack([log_n, log_loss])
     nothing = Interval(*(float("nan"),) * 4)
     if len(log_n) < MIN_SIZES:
-        problem = f"{len(log_n)} sizes, a parabola needs {MIN_SIZES}"
+        few = Notice(notices.FEW_SIZES, f"{len(log_n)} sizes, a parabola needs {MIN_SIZES}")
         empty = np.full(3, np.nan)
-        return Profile(budget, nothing, nothing, nothing, empty, log_n0, points, problem, method)
+        return Profile(budget, nothing, nothing, nothing, empty, log_n0, points, few, method)
 
     def located(values: np.ndarray) -> tuple[float, float, float]:
         """(log N*, log loss there, curvature) of a profile; NaN where it has no minimum."""
@@ -138,11 +141,12 @@ def _profile(
 
     coefficients = np.polyfit(log_n - log_n0, log_loss, 2, w=np.sqrt(runs))
     log_best, log_lowest, curvature = located(log_loss)
-    values, problem = optimum(log_best, log_lowest, curvature), ""
+    values, problem = optimum(log_best, log_lowest, curvature), None
     if not np.isfinite(log_best):
-        problem = "the parabola opens downward"
+        problem = Notice(notices.NO_MINIMUM, "the parabola opens downward")
     elif not log_n[0] < log_best < log_n[-1]:
-        problem = "the minimum is at the edge of the sizes measured"
+        text = "the minimum is at the edge of the sizes measured"
+        problem = Notice(notices.EDGE_MINIMUM, text)
     # Residual bootstrap (Efron 1979), since resampled sizes often leave no profile. Residuals are those of
     # the parabola, or of a cubic under a spline, of single runs and widened for the fitted coefficients;
     # each budget draws by itself, since its noise has nothing to do with another's.

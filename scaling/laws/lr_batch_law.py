@@ -23,6 +23,8 @@ from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.forms.registry import Form, power_product
 from scaling.laws.lr_batch_optima import COST, Tuned, tuned
 from scaling.laws.table import CannotFit, Table
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 NEAR = 0.03  # excess over a group's lowest loss up to which points enter its quadratic
 SMALLEST = 1e-4  # standard error of a log optimum below which none is believed
@@ -41,7 +43,7 @@ class HyperFit:
     scatter: float  # standard deviation of log optima about the law, beyond their own errors
     wrong_by: float  # median factor off the optimum that costs COST of the loss
     residuals: np.ndarray  # log optimum - log law, per good group
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     verdict: str  # "good" | "weakly identified" | "doubtful"
     confidence: float
     params_P: np.ndarray = field(repr=False)  # log k, exponents
@@ -81,9 +83,11 @@ def fit_optimum_of(
     form = power_product(hyper, tuple(of))
     groups = tuned(table, hyper, near=near, bootstrap=bootstrap, confidence=confidence)
     good = [g for g in groups if not g.problem]
-    found = [f"{_name(g)}: left out, {g.problem}" for g in groups if g.problem]
+    lost = [
+        Notice(g.problem.kind, f"{_name(g)}: left out, {g.problem}") for g in groups if g.problem
+    ]
     columns = {name: np.array([g.inputs[name] for g in good]) for name in of if name in table}
-    _require_enough(table, form, columns, len(good), len(groups), found)
+    _require_enough(table, form, columns, len(good), len(groups), lost)
 
     logs_GF = np.log(np.stack([columns[name] for name in of], axis=1))
     centre_F = logs_GF.mean(axis=0)
@@ -96,7 +100,7 @@ def fit_optimum_of(
         name: interval(float(natural_P[i]), natural_BP[:, i], confidence)
         for i, name in enumerate(form.parameters)
     }
-    found = [*table.warnings, *found, *_doubts(form, law, good)]
+    warnings = [*table.warnings, *lost, *_doubts(form, law, good)]
     reach = [g.tolerated[1] / g.tolerated[0] for g in good]
     return HyperFit(
         form=form,
@@ -105,29 +109,31 @@ def fit_optimum_of(
         scatter=scatter,
         wrong_by=float(np.sqrt(np.median(reach))),
         residuals=residuals,
-        warnings=tuple(found),
-        verdict=_verdict(found, len(good), len(groups)),
+        warnings=tuple(warnings),
+        verdict=_verdict(warnings, len(good), len(groups)),
         confidence=confidence,
         params_P=values_P,
         draws_BP=draws_BP,
     )
 
 
-def _doubts(form: Form, law: dict[str, Interval], good: list[Tuned]) -> list[str]:
-    """What to know of the law's intervals before believing them."""
+def _doubts(form: Form, law: dict[str, Interval], good: list[Tuned]) -> list[Notice]:
+    """Return what to know of the law's intervals before believing them."""
     found = []
     if len(good) == len(form.parameters):
-        found.append(
-            f"as many optima ({len(good)}) as parameters: whether the law holds is unknown, it is not "
-            "identified beyond these groups"
+        text = (
+            f"as many optima ({len(good)}) as parameters: whether the law holds is unknown, it is "
+            "not identified beyond these groups"
         )
+        found.append(Notice(notices.NO_DEGREES_OF_FREEDOM, text))
     if not np.isfinite(law["k"].se):
-        return [*found, "no intervals (too few refits): whether it is identified is unknown"]
+        return [*found, diagnose.no_intervals_notice()]
     if not any(np.isfinite(g.se) for g in good):
-        found.append(
+        text = (
             "no residuals of any profile: intervals come from the scatter about the law alone; add "
             f"values of {form.target}, or seeds"
         )
+        found.append(Notice(notices.NO_RESIDUALS, text))
     for name in form.judged:
         found += diagnose.wide(name, law[name], diagnose.EXPONENT_WIDTH)
     return found
@@ -139,17 +145,17 @@ def _name(group: Tuned) -> str:
     return " ".join(f"{letters[n]} {group.inputs[n]:.3g}" for n in names)
 
 
-def _verdict(found: list[str], good: int, groups: int) -> str:
-    verdict = diagnose.verdict(found)
+def _verdict(warnings: list[Notice], good: int, groups: int) -> str:
+    verdict = diagnose.verdict(warnings)
     return "doubtful" if verdict == "good" and good < (1 - LEFT_OUT) * groups else verdict
 
 
-def _require_enough(table, form: Form, columns, good: int, groups: int, found: list[str]) -> None:
+def _require_enough(table, form: Form, columns, good: int, groups: int, lost: list[Notice]) -> None:
     for name in form.inputs:
         table[name]  # raises where the column is missing
     needed = len(form.parameters)
     if good < needed:
-        reasons = f" ({'; '.join(found[:6])})" if found else ""
+        reasons = f" ({'; '.join(map(str, lost[:6]))})" if lost else ""
         raise CannotFit(
             f"{form.name}: {good} of {groups} groups of runs have an optimum inside their grid, "
             f"{form.equation} needs {needed}{reasons}"

@@ -19,6 +19,8 @@ from scipy import stats
 from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.quadratic import Quadratics, averaged, coefficients, fit_quadratics
 from scaling.laws.table import CannotFit, Table
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 HYPERPARAMETERS = ("lr", "batch")
 SAME = 0.02  # relative difference of n_params, tokens or FLOPs below which runs are of one group
@@ -41,7 +43,7 @@ class Tuned:
         float, float
     ]  # losses within COST, the other one at its optimum; cut at the grid
     n_runs: int
-    problem: str  # "" where the optimum is real and interior
+    problem: Notice | None  # None where the optimum is real and interior
     draws_B: np.ndarray = field(repr=False)  # log optima in the resamples, NaN where there is none
 
 
@@ -91,7 +93,7 @@ def _groups(table: Table) -> list[np.ndarray]:
 class _Bowl:
     """The quadratic near a group's lowest loss; `problem` says why there is none."""
 
-    problem: str
+    problem: Notice | None = None
     names: tuple[str, ...] = ()  # hyperparameters that vary
     x_PF: np.ndarray = field(default_factory=lambda: np.empty((0, 1)))  # logs, from `centre_F`
     centre_F: np.ndarray = field(default_factory=lambda: np.zeros(1))
@@ -114,7 +116,7 @@ def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
     varying = tuple(h for h in HYPERPARAMETERS if h in rows and len(np.unique(rows[h])) > 1)
     rows[hyper]  # raises where the column is missing
     if hyper not in varying:
-        return _Bowl(f"{hyper} takes one value")
+        return _Bowl(Notice(notices.NOT_VARIED, f"{hyper} takes one value"))
     x_NF = np.round(np.log(np.stack([rows[h] for h in varying], axis=1)), DIGITS)
     y_N = np.log(rows.loss) - np.log(rows.loss).mean()
     x_PF, y_P, runs_P = averaged(x_NF, y_N)
@@ -129,22 +131,24 @@ def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
         i = int(np.searchsorted(values, lowest))
         if i in (0, len(values) - 1):
             side = "smaller" if i == 0 else "larger"
-            return _Bowl(
+            text = (
                 f"the lowest loss is at the edge of the grid, {name} {np.exp(lowest):.3g}; try "
                 f"{side} ones"
             )
+            return _Bowl(Notice(notices.EDGE_OF_GRID, text))
         beside_P &= (x_P >= values[i - 1]) & (x_P <= values[i + 1])
     used_P = beside_P | (y_P <= y_P.min() + np.log1p(near))
     x_PF, y_P, runs_P = x_PF[used_P], y_P[used_P], runs_P[used_P]
     quadratic = fit_quadratics(x_PF - lowest_F, y_P[None], runs_P)
     if quadratic is None:
-        return _Bowl(
+        text = (
             f"{len(y_P)} points near the lowest loss do not determine a quadratic in "
             f"{' and '.join(varying)}"
         )
+        return _Bowl(Notice(notices.UNDETERMINED_QUADRATIC, text))
     fitted_P = quadratic.at(x_PF - lowest_F)[0]
     bowl = _Bowl(
-        "",
+        None,
         varying,
         x_PF - lowest_F,
         lowest_F,
@@ -155,13 +159,14 @@ def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
         repeats,
     )
     best_1F, _ = quadratic.minima()
+    if np.isnan(best_1F).any() and len(varying) == 1:
+        return _Bowl(Notice(notices.NO_MINIMUM, "the parabola opens downward"))
     if np.isnan(best_1F).any():
-        problem = "the parabola opens downward" if len(varying) == 1 else "the quadratic is no bowl"
-    elif not bowl.inside(best_1F)[0]:
-        problem = "the minimum lies outside the points around the lowest loss"
-    else:
-        return bowl
-    return _Bowl(problem)
+        return _Bowl(Notice(notices.SADDLE, "the quadratic is no bowl"))
+    if not bowl.inside(best_1F)[0]:
+        text = "the minimum lies outside the points around the lowest loss"
+        return _Bowl(Notice(notices.OUTSIDE_MINIMUM, text))
+    return bowl
 
 
 def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence: float) -> Tuned:
@@ -185,14 +190,16 @@ def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence:
         near_BF = np.clip(best_BF, bowl.x_PF.min(axis=0) - width_F, bowl.x_PF.max(axis=0) + width_F)
         draws_B = near_BF[:, i] + bowl.centre_F[i]
         lost = 1 - float(np.mean(bowl.inside(best_BF))) if bootstrap else 0.0
-    problem = ""
+    problem = None
     if lost > 0.5:
-        problem = f"noise moves the optimum off the grid in {lost:.0%} of the refits"
+        text = f"noise moves the optimum off the grid in {lost:.0%} of the refits"
+        problem = Notice(notices.NOISY_MINIMUM, text)
     elif len(pool) and bowl.repeats > UNLIKE * max(float(pool.std()), 1e-6):
-        problem = (
-            f"rows of equal {' and '.join(bowl.names)} differ by {bowl.repeats:.2g} in log loss, the profile's "
-            f"residuals by {pool.std():.2g}: something else varies; name it (--lr, --batch) or keep one "
-            "value of it (--where)"
+        problem = Notice(
+            notices.HIDDEN_VARIABLE,
+            f"rows of equal {' and '.join(bowl.names)} differ by {bowl.repeats:.2g} in log loss, "
+            f"the profile's residuals by {pool.std():.2g}: something else varies; name it (--lr, "
+            "--batch) or keep one value of it (--where)",
         )
     reach = np.sqrt(2 * np.log1p(COST) / bowl.quadratic.hessian_BFF[0, i, i])
     grid = np.log([rows[hyper].min(), rows[hyper].max()])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,9 @@ import numpy as np
 
 from scaling.laws import checks
 from scaling.laws.table import Table, group_budgets, make_table
+from scaling.utils import notices, suggest
 from scaling.utils.errors import UserError
+from scaling.utils.notices import Notice
 
 SIGNED = ("budget", "seed")  # columns that may hold 0 or less
 
@@ -49,12 +50,12 @@ def read_csv(
     if rows and not chosen:
         raise UserError(f"{file}: no row with {_said(conditions)}; see the values of these columns")
     kept: list[tuple[int, dict[str, float]]] = []
-    excluded: list[str] = []
+    excluded: list[Notice] = []
     for number, row in chosen:
         try:
             values = {meaning: _number(row, name, meaning) for meaning, name in wanted.items()}
         except ValueError as error:
-            excluded.append(f"row {number}: {error}")
+            excluded.append(Notice(notices.UNREADABLE_CELL, f"row {number}: {error}"))
             continue
         kept.append((number, values))
     kept = _without_highest(kept, drop_highest, excluded)
@@ -70,11 +71,15 @@ def read_csv(
         raise UserError("--drop_above_flops needs FLOPs; give --flops, or --n_params and --tokens")
     if drop_above_flops:
         above = data["flops"] > drop_above_flops
-        excluded += [f"row {k}: above {drop_above_flops:g} FLOPs" for k in numbers[above]]
+        excluded += [
+            Notice(notices.ABOVE_FLOPS, f"row {k}: above {drop_above_flops:g} FLOPs")
+            for k in numbers[above]
+        ]
         data = {m: values[~above] for m, values in data.items()}
         numbers = numbers[~above]
     if not len(numbers):
-        raise UserError(f"{file}: no usable row of {len(rows)}; " + "; ".join(excluded[:3]))
+        reasons = "; ".join(map(str, excluded[:3]))
+        raise UserError(f"{file}: no usable row of {len(rows)}; {reasons}")
     budget = data.pop("budget", None)
     if budget is None and "flops" in data:
         budget = group_budgets(data["flops"])
@@ -107,8 +112,8 @@ def _rows(file: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, str]]
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     for column in columns:
         if column not in found:
-            near = difflib.get_close_matches(column.lower(), [f.lower() for f in found], n=1)
-            hint = next((f"; did you mean {f!r}?" for f in found if [f.lower()] == near), "")
+            near = suggest.nearest(column, found)
+            hint = f"; did you mean {near!r}?" if near else ""
             raise UserError(f"{file}: no column {column!r}{hint} (found {', '.join(found)})")
     return rows
 
@@ -123,7 +128,7 @@ def _number(row: dict, name: str, meaning: str) -> float:
     return value
 
 
-def _without_highest(kept, count: int, excluded: list[str]):
+def _without_highest(kept, count: int, excluded: list[Notice]):
     if count < 0:
         raise UserError(f"--drop_highest={count}; must be 0 or more")
     if not count:
@@ -132,7 +137,10 @@ def _without_highest(kept, count: int, excluded: list[str]):
         raise UserError("--drop_highest leaves out the highest losses; this form reads no losses")
     ordered = sorted(kept, key=lambda item: item[1]["loss"])
     dropped = {number for number, _ in ordered[max(len(ordered) - count, 0) :]}
-    excluded += [f"row {k}: among the {count} highest losses" for k in sorted(dropped)]
+    excluded += [
+        Notice(notices.HIGHEST_LOSS, f"row {k}: among the {count} highest losses")
+        for k in sorted(dropped)
+    ]
     return [item for item in kept if item[0] not in dropped]
 
 

@@ -6,11 +6,12 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from scaling.utils.errors import UserError
+from scaling.utils.notices import Notice
 
 
 class CannotFit(UserError):
@@ -27,8 +28,8 @@ class Table:
 
     columns: Mapping[str, np.ndarray]
     names: tuple[str, ...]
-    excluded: tuple[str, ...] = ()  # one line per row left out, and why
-    warnings: tuple[str, ...] = field(default=())  # what is odd about the rows that were kept
+    excluded: tuple[Notice, ...] = ()  # one per row left out, and why
+    warnings: tuple[Notice, ...] = ()  # on the rows that were kept
 
     def __len__(self) -> int:
         return len(self.names)

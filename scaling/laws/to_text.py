@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from scaling.laws.lr_batch_optima import COST
 from scaling.laws.power import PowerFit
 from scaling.laws.table import Table
 from scaling.laws.varpro import VarproFit
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 SYMBOLS = {"n_params": "N", "tokens": "D"}
 
@@ -35,7 +37,7 @@ def _common(table: Table) -> dict[str, Any]:
     columns = [c for c in table.columns if c not in ("budget", "seed")]
     return {
         "n_rows": len(table),
-        "excluded": list(table.excluded),
+        **notices.as_json("excluded", table.excluded),
         "table_sha256": table.hash(),
         "range_of_validity": ranges(table, columns),
     }
@@ -61,7 +63,7 @@ def fitted(fit: Fit, table: Table) -> dict[str, Any]:
         "spread": fit.spread,
         "resamples": len(fit.draws_BP),
         "verdict": fit.verdict,
-        "warnings": list(fit.warnings),
+        **notices.as_json("warnings", fit.warnings),
         "confidence": fit.confidence,
         **_common(table),
     }
@@ -88,7 +90,7 @@ def combined(found: Combined, table: Table, points, inputs: Sequence[str]) -> di
         ],
         "members": {name: fitted(law, table) for name, law in found.fits.items()},
         "verdict": "; ".join(f"{n}: {law.verdict}" for n, law in found.fits.items()),
-        "warnings": list(found.notes),
+        **notices.as_json("warnings", found.notes),
         **_common(table),
     }
 
@@ -116,12 +118,12 @@ def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
                 "n_opt": p.n_opt.as_dict(),
                 "tokens_opt": p.tokens_opt.as_dict(),
                 "loss_opt": p.loss_opt.as_dict(),
-                "problem": p.problem,
+                "problem": str(p.problem or ""),
             }
             for p in fit.profiles
         ],
         "verdict": diagnose.verdict([*table.warnings, *fit.warnings]),
-        "warnings": [*table.warnings, *fit.warnings],
+        **notices.as_json("warnings", [*table.warnings, *fit.warnings]),
         **_common(table),
     }
 
@@ -134,8 +136,8 @@ def varpro(fit: VarproFit, table: Table) -> dict[str, Any]:
         "estimator": "variable projection: least squares of relative residuals, exponents searched",
         "params": {name: i.as_dict() for name, i in fit.intervals.items()},
         "residual_rms": residual_rms(fit),
-        "verdict": diagnose.verdict(list(fit.warnings)),
-        "warnings": list(fit.warnings),
+        "verdict": diagnose.verdict(fit.warnings),
+        **notices.as_json("warnings", fit.warnings),
         **_common(table),
     }
 
@@ -157,7 +159,7 @@ def tuned(fit: HyperFit, table: Table) -> dict[str, Any]:
                 fit.form.target: g.optimum.as_dict(),
                 "loss_opt": g.loss,
                 f"range_within_{COST:.0%}".replace("%", "_percent"): list(g.tolerated),
-                "problem": g.problem,
+                "problem": str(g.problem or ""),
             }
             for g in fit.groups
         ],
@@ -165,15 +167,19 @@ def tuned(fit: HyperFit, table: Table) -> dict[str, Any]:
         "factor_that_costs_1_percent": fit.wrong_by,
         "notes": [cost_in_words(fit)],
         "verdict": fit.verdict,
-        "warnings": list(fit.warnings),
+        **notices.as_json("warnings", fit.warnings),
         "confidence": fit.confidence,
         **_common(table),
     }
 
 
-def gain(found: Gain, baseline: Table, new: Table) -> dict[str, Any]:
-    """A compute-equivalent gain as JSON: its slope, either family's law, and the curve."""
+def gain(found: Gain, baseline: Table, new: Table, more: Iterable[Notice] = ()) -> dict[str, Any]:
+    """A compute-equivalent gain as JSON: its slope, either family's law, and the curve.
+
+    `more` notices follow those of the gain.
+    """
     families = {"baseline": baseline, "new": new}
+    excluded = [notice.about(name) for name, t in families.items() for notice in t.excluded]
     return {
         "form": "gain",
         "equation": found.equation,
@@ -195,10 +201,10 @@ def gain(found: Gain, baseline: Table, new: Table) -> dict[str, Any]:
         ],
         "notes": [found.scale],
         "verdict": found.verdict,
-        "warnings": list(found.warnings),
+        **notices.as_json("warnings", [*found.warnings, *more]),
         "confidence": found.confidence,
         "n_rows": len(baseline) + len(new),
-        "excluded": [f"{f}: {line}" for f, t in families.items() for line in t.excluded],
+        **notices.as_json("excluded", excluded),
         "families": {f: _common(t) for f, t in families.items()},
     }
 

@@ -16,6 +16,8 @@ from scaling.laws import checks, diagnose
 from scaling.laws.bootstrap import Interval, interval, resample_counts
 from scaling.laws.forms.registry import CHINCHILLA
 from scaling.laws.table import CannotFit, Table
+from scaling.utils import notices
+from scaling.utils.notices import Notice
 
 GRID = np.geomspace(0.05, 1.5, 12)  # exponents that the search starts from
 
@@ -26,7 +28,7 @@ class VarproFit:
 
     intervals: dict[str, Interval]  # E, A, B, alpha, beta, a, b
     residuals: np.ndarray  # relative: L / law - 1, per row
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
     equation = CHINCHILLA.equation
 
@@ -91,7 +93,7 @@ def fit_varpro(table: Table, *, bootstrap: int = 100, confidence: float = 0.9) -
     for name in ("alpha", "beta"):
         warnings += diagnose.wide(name, intervals[name])
     if best[0] == 0:
-        warnings.append("E is not identified: the fit puts it at 0")
+        warnings.append(Notice(notices.NOT_IDENTIFIED, "E is not identified: the fit puts it at 0"))
     return VarproFit(
         intervals,
         table.loss / law - 1,

@@ -21,7 +21,7 @@ def lines(
             ratio = p.tokens_opt.value / p.n_opt.value
             out.append(
                 f"  {p.budget:9.2e} {p.n_opt.value:10.3g} {p.tokens_opt.value:12.4g} {ratio:7.1f} "
-                f"{p.loss_opt.value:8.4f}  {p.problem}"
+                f"{p.loss_opt.value:8.4f}  {p.problem or ''}"
             )
     out.append("Exponents with intervals")
     for title, fit in (("envelope", fits.envelope), ("IsoFLOP", fits.isoflop)):

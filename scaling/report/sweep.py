@@ -13,6 +13,7 @@ from scaling.laws.power import PowerFit
 from scaling.laws.table import Table
 from scaling.report import approaches, bootstrap, isoflop, measured, residuals, surface, training
 from scaling.report.picture import Picture
+from scaling.utils import notices
 
 
 def contents(
@@ -29,7 +30,7 @@ def contents(
             "equation": "N* = k C^a, D* = k C^b, L = k C^c",
             "parameters": _power_laws(fits.envelope),
             "diagnostics": {
-                "warnings": list(fits.envelope.warnings) if fits.envelope else [],
+                **notices.as_json("warnings", fits.envelope.warnings if fits.envelope else ()),
                 "refused": fits.refused.get("envelope"),
             },
         },
@@ -41,7 +42,7 @@ def contents(
                 "estimator": "parabola in log N per budget (Hoffmann et al. 2022, approach 2)",
                 "equation": "log L = c0 + c1 x + c2 x^2, x = log N - log N0",
                 "parameters": [_profile(p) for p in fits.isoflop.profiles],
-                "diagnostics": {"warnings": list(fits.isoflop.warnings)},
+                "diagnostics": notices.as_json("warnings", fits.isoflop.warnings),
             },
             isoflop.profiles(fits.isoflop, fits.table, labels),
         )
@@ -102,7 +103,7 @@ def _parametric(law: Fit, runs: Table) -> dict[str, Any]:
         "equation": law.equation,
         "parameters": {k: i.as_dict() for k, i in law.intervals.items()},
         "runs_used": list(runs.names),
-        "runs_left_out": list(runs.excluded),
+        **notices.as_json("runs_left_out", runs.excluded),
         "range_of_validity": to_text.ranges(runs, ("n_params", "tokens", "flops")),
         "verdict": law.verdict,
         "diagnostics": {
@@ -110,7 +111,7 @@ def _parametric(law: Fit, runs: Table) -> dict[str, Any]:
             "objective": law.objective,
             "starts_that_reach_it": law.reached,
             "residual_rms": float(np.sqrt(np.mean(law.residuals**2))),
-            "warnings": list(law.warnings),
+            **notices.as_json("warnings", law.warnings),
         },
     }
 
@@ -132,5 +133,5 @@ def _profile(p) -> dict[str, Any]:
         "n_opt": p.n_opt.as_dict(),
         "tokens_opt": p.tokens_opt.as_dict(),
         "loss_opt": p.loss_opt.as_dict(),
-        "problem": p.problem,
+        "problem": str(p.problem or ""),
     }

@@ -12,6 +12,7 @@ from scaling.laws.api import FORMS
 from scaling.laws.closed_form import closed_form, floor_and_power
 from scaling.laws.multistart import log_prediction
 from scaling.laws.table import CannotFit, make_table
+from scaling.utils import notices
 
 A, B, E, ALPHA, BETA = 400.0, 900.0, 1.7, 0.35, 0.37
 GAMMA = ALPHA * BETA / (ALPHA + BETA)
@@ -49,9 +50,10 @@ def test_a_lower_floor_gives_a_gain_that_grows_until_it_is_infinite():
         above = 1.6 + k * c**-GAMMA - E
         assert found.gain[i].value == pytest.approx((above / k) ** (-1 / GAMMA) / c, rel=1e-3)
     assert np.isinf(found.gain[2].value) and found.never.tolist() == [0, 0, 1]
-    (said,) = found.warnings
-    assert "1e+24 FLOPs" in said and "below the baseline's floor E = 1.7" in said
-    assert "100% of the refits" in said
+    (warning,) = found.warnings
+    assert warning.kind == notices.INFINITE_GAIN and "1e+24 FLOPs" in warning.text
+    assert "below the baseline's floor E = 1.7" in warning.text
+    assert "100% of the refits" in warning.text
     beyond = laws.compute_equivalent_gain(fitted(), fitted(floor=1.6), [1e24])
     assert "infinite within these computes" in beyond.scale
     near = laws.compute_equivalent_gain(fitted(), fitted(floor=1.6), [1e18, 1e20])
@@ -75,7 +77,7 @@ def test_a_share_of_refits_that_never_get_there_is_said():
     found = laws.compute_equivalent_gain(*pair, [1e19, 1e26])
     assert 0 < found.never[1] < 1 and np.isinf(found.gain[1].high)
     assert found.verdict == "weakly identified"
-    assert any(f"{found.never[1]:.0%} of the refits" in w for w in found.warnings)
+    assert any(f"{found.never[1]:.0%} of the refits" in w.text for w in found.warnings)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_isoflop_laws_lack_a_floor_and_it_is_said():
     at = [p.frontier for p in pair]
     needed = (at[1].predict(1e18) / at[0].coefficient.value) ** (1 / at[0].exponent.value)
     assert found.gain[0].value == pytest.approx(needed / 1e18)
-    assert found.verdict == "doubtful" and any("no floor E" in w for w in found.warnings)
+    assert found.verdict == "doubtful" and any(w.kind == notices.NO_FLOOR for w in found.warnings)
 
 
 def test_refusals():

@@ -10,6 +10,7 @@ from scaling.laws import holdout_forecast
 from scaling.laws.envelope import Curve
 from scaling.laws.frontier import cost_per_token, frontier
 from scaling.laws.table import CannotFit, make_table
+from scaling.utils import notices
 
 LAW = {"A": 400.0, "B": 900.0, "E": 1.7, "alpha": 0.35, "beta": 0.37}
 
@@ -116,7 +117,7 @@ def test_a_profile_without_a_minimum_near_its_sizes_is_finite_and_left_out():
         fit = laws.fit_isoflop(table, bootstrap=20)
     (bad,) = (p for p in fit.profiles if p.problem)
     sizes = t.n_params[straight]
-    assert bad.budget == 1e20 and "edge of the sizes" in bad.problem
+    assert bad.budget == 1e20 and bad.problem.kind == notices.EDGE_MINIMUM
     assert bad.n_opt.value == pytest.approx(sizes.max() ** 2 / sizes.min())
     assert np.isfinite(bad.draws).all()
 

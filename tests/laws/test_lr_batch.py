@@ -10,6 +10,7 @@ import pytest
 from scaling.laws import api as laws
 from scaling.laws.lr_batch_optima import tuned
 from scaling.laws.table import CannotFit, make_table
+from scaling.utils import notices
 from scaling.utils.errors import UserError
 from tests.common import ROOT
 
@@ -117,7 +118,8 @@ def test_an_optimum_at_the_edge_is_left_out_and_named():
     law = laws.fit_optimum_of(table.rows(~first | high), "lr", bootstrap=50)
     (bad,) = (g for g in law.groups if g.problem)
     assert bad.inputs["n_params"] == pytest.approx(SIZES[0]) and np.isnan(bad.optimum.value)
-    assert any("N 1e+07 D 1e+09: left out" in w and "try smaller ones" in w for w in law.warnings)
+    (warning,) = (w for w in law.warnings if w.kind == notices.EDGE_OF_GRID)
+    assert "N 1e+07 D 1e+09: left out" in warning.text and "try smaller ones" in warning.text
     assert law.verdict == "good"
 
 
@@ -172,7 +174,7 @@ def test_as_many_optima_as_parameters_is_not_called_good():
     points = [(1e7, 1e9), (1e8, 1e9), (1e7, 1e11)]
     law = laws.fit_optimum_of(grids(0.001, points=points), "lr", bootstrap=50)
     assert law.verdict == "weakly identified"
-    assert any("as many optima (3) as parameters" in w for w in law.warnings)
+    assert any("as many optima (3) as parameters" in w.text for w in law.warnings)
 
 
 def test_three_rates_per_size_give_a_rule_whose_interval_is_that_of_its_scatter():
@@ -184,7 +186,7 @@ def test_three_rates_per_size_give_a_rule_whose_interval_is_that_of_its_scatter(
     three = laws.fit_optimum_of(table, "lr", of=("n_params",), near=0.0)
     assert three.law["k"].value == pytest.approx(0.8756179, rel=1e-6)
     assert three.law["p"].value == pytest.approx(-0.3996792, rel=1e-6)
-    assert any("scatter about the law alone" in w for w in three.warnings)
+    assert any(w.kind == notices.NO_RESIDUALS for w in three.warnings)
     more = laws.fit_optimum_of(table, "lr", of=("n_params",))
     assert more.law["p"].low < three.law["p"].value < more.law["p"].high
     assert len(more.groups) == 12 and not more.warnings

@@ -6,6 +6,7 @@ import pytest
 
 from scaling.laws import api as laws
 from scaling.laws.read import distinct
+from scaling.utils import notices
 from scaling.utils.errors import UserError
 
 
@@ -28,7 +29,7 @@ def test_bad_rows_are_named_and_left_out(tmp_path):
         write(tmp_path / "t.csv", rows), n_params="size", tokens="tok", loss="val"
     )
     assert len(table) == 1
-    assert [line.split(":")[0] for line in table.excluded] == ["row 3", "row 4", "row 5"]
+    assert [row.text.split(":")[0] for row in table.excluded] == ["row 3", "row 4", "row 5"]
 
 
 def test_highest_losses_are_dropped_and_listed(tmp_path):
@@ -37,7 +38,7 @@ def test_highest_losses_are_dropped_and_listed(tmp_path):
         write(tmp_path / "t.csv", rows), n_params="size", tokens="tok", loss="val", drop_highest=2
     )
     assert table.loss.tolist() == [3, 2]
-    assert len(table.excluded) == 2
+    assert [row.kind for row in table.excluded] == [notices.HIGHEST_LOSS] * 2
 
 
 def test_missing_columns_suggest_the_nearest(tmp_path):

@@ -110,7 +110,7 @@ def test_stopped_runs_count_as_ended_and_are_not_fitted(undisturbed, search):
     assert now.ended and now.left == 0 and now.counts == {"diverged": 1, "done": 1, "stopped": 4}
     used, left_out = compute.usable(outcome.results)
     assert [r.status for r in used] == ["done"]
-    assert sum("successive halving: rank" in line for line in left_out) == 4
+    assert sum("successive halving: rank" in row.text for row in left_out) == 4
     again = runner.sweep(planner.plan(search), workdir, config=search)
     assert again.results == outcome.results == results.read_table(workdir / "runs.csv")[0]
 

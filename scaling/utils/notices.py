@@ -1,0 +1,117 @@
+"""Notices: a finding as a kind, which code reads, and a text, which people read.
+
+Verdicts, exit codes and hints depend on kinds and severities only: a new wording changes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+# Severities, from the worst down. `worst` reads them. A NOTE changes no verdict.
+WEAK = "weak"  # the rows do not determine a parameter
+DOUBT = "doubt"  # the rows or the form are suspect
+NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding."""
+
+    name: str  # in JSON
+    severity: str
+    requested: bool = False  # by a flag or a config key
+
+
+# Rows as a whole
+DUPLICATE_ROWS = Kind("duplicate_rows", DOUBT)
+MIXED_UNITS = Kind("mixed_units", DOUBT)
+UNUSUAL_UNITS = Kind("unusual_units", DOUBT)
+MIXED_SCHEDULES = Kind("mixed_schedules", DOUBT)
+REPEATED_DATA = Kind("repeated_data", NOTE)
+NARROW_COMPUTE = Kind("narrow_compute", DOUBT)
+COLLINEAR_INPUTS = Kind("collinear_inputs", WEAK)
+NO_DEGREES_OF_FREEDOM = Kind("no_degrees_of_freedom", WEAK)
+# A fit
+NO_INTERVALS = Kind("no_intervals", WEAK)
+NOT_IDENTIFIED = Kind("not_identified", WEAK)
+WIDE_INTERVAL = Kind("wide_interval", WEAK)
+SECOND_MINIMUM = Kind("second_minimum", WEAK)
+RARE_OPTIMUM = Kind("rare_optimum", DOUBT)
+L1_IN_EFFECT = Kind("l1_in_effect", NOTE)
+STRUCTURED_RESIDUALS = Kind("structured_residuals", DOUBT)
+LACK_OF_FIT = Kind("lack_of_fit", DOUBT)
+# Profiles and their minima
+FEW_SIZES = Kind("few_sizes", DOUBT)
+NO_MINIMUM = Kind("no_minimum", DOUBT)
+EDGE_MINIMUM = Kind("edge_minimum", DOUBT)
+EDGE_OF_ENVELOPE = Kind("edge_of_envelope", NOTE)
+# Tuned hyperparameters
+NOT_VARIED = Kind("not_varied", NOTE)
+EDGE_OF_GRID = Kind("edge_of_grid", NOTE)
+UNDETERMINED_QUADRATIC = Kind("undetermined_quadratic", NOTE)
+SADDLE = Kind("saddle", NOTE)
+OUTSIDE_MINIMUM = Kind("outside_minimum", NOTE)
+NOISY_MINIMUM = Kind("noisy_minimum", NOTE)
+HIDDEN_VARIABLE = Kind("hidden_variable", NOTE)
+NO_RESIDUALS = Kind("no_residuals", NOTE)
+# Searches
+ONE_SEED = Kind("one_seed", NOTE)
+TIED_SETTINGS = Kind("tied_settings", NOTE)
+# Gains
+UNCERTAIN_FAMILY = Kind("uncertain_family", WEAK)
+DOUBTFUL_FAMILY = Kind("doubtful_family", DOUBT)
+INFINITE_GAIN = Kind("infinite_gain", NOTE)
+OFTEN_INFINITE_GAIN = Kind("often_infinite_gain", NOTE)
+WIDE_GAIN = Kind("wide_gain", WEAK)
+NO_FLOOR = Kind("no_floor", DOUBT)
+EXTRAPOLATED = Kind("extrapolated", NOTE)
+# Forecasts
+UNFITTED_MEMBER = Kind("unfitted_member", NOTE)
+NO_BACKTEST = Kind("no_backtest", NOTE)
+FEW_FOLDS = Kind("few_folds", NOTE)
+MEMBERS_DISAGREE = Kind("members_disagree", NOTE)
+# Designs
+MEASURABLE_TARGET = Kind("measurable_target", NOTE)
+OPTIMUM_OUTSIDE_LIMITS = Kind("optimum_outside_limits", NOTE)
+GRID_IS_BETTER = Kind("grid_is_better", NOTE)
+TOO_WIDE_FOR_FORM = Kind("too_wide_for_form", NOTE)
+VARYING_COST = Kind("varying_cost", NOTE)
+# Single rows or runs left out
+UNREADABLE_CELL = Kind("unreadable_cell", NOTE)
+HIGHEST_LOSS = Kind("highest_loss", NOTE, requested=True)
+ABOVE_FLOPS = Kind("above_flops", NOTE, requested=True)
+SHORT_RUN = Kind("short_run", NOTE, requested=True)
+OTHER_ROLE = Kind("other_role", NOTE)
+UNFINISHED_RUN = Kind("unfinished_run", NOTE)
+NO_CONFIG = Kind("no_config", NOTE)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A finding about rows, a fit or a plan."""
+
+    kind: Kind
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def about(self, subject: str) -> Notice:
+        """Return the notice with its subject in front of the text: "baseline: ..."."""
+        return replace(self, text=f"{subject}: {self.text}")
+
+
+def worst(notices: Iterable[Notice]) -> str:
+    """Return the worst severity among the notices; NOTE without any."""
+    severities = {notice.kind.severity for notice in notices}
+    return next((severity for severity in (WEAK, DOUBT) if severity in severities), NOTE)
+
+
+def as_json(name: str, notices: Iterable[Notice]) -> dict[str, list[str]]:
+    """Return {"warnings": texts, "warning_kinds": kinds} for the name "warnings"."""
+    notices = list(notices)
+    return {
+        name: [notice.text for notice in notices],
+        f"{name.removesuffix('s')}_kinds": [notice.kind.name for notice in notices],
+    }
