@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+SAME = (
+    1e-12  # relative difference up to which a draw equals the value: refits repeat it to rounding
+)
 MOST_SHIFTED = 0.2  # share of draws below the value, or above it, that a bias correction believes
 
 
@@ -52,7 +55,8 @@ def interval(
         ends = stats.norm.cdf(stats.t.ppf(ends, max(freedom, 1)))
     low, high = np.percentile(known, 100 * ends, method="nearest")
     if freedom is not None and high - low <= abs(value):
-        below = np.mean(known < value) + np.mean(known == value) / 2
+        equal = np.isclose(known, value, rtol=SAME, atol=0.0)
+        below = np.mean((known < value) & ~equal) + np.mean(equal) / 2
         shift = stats.norm.ppf(np.clip(below, MOST_SHIFTED, 1 - MOST_SHIFTED))
         ends = stats.norm.cdf(2 * shift + stats.norm.ppf(ends))
         low, high = np.percentile(known, 100 * ends, method="nearest")

@@ -15,6 +15,7 @@ GAP = np.log(300.0)  # neighbours in a sorted column further apart than this loo
 APART = (
     0.05  # scatter of log tokens about a straight line in log n_params, below which they are one
 )
+DIGITS = 9  # of the log of an input, after which two values are one
 MIN_BLOCKS = 3  # two are drawn alike in half of the resamples
 OFF = np.log(8.0)  # C / (6 N D) further from its median than this looks like another unit
 
@@ -117,7 +118,7 @@ def require_spread(table: Table, form: Form, n_free: int) -> None:
             "parameters; seeds of the same runs do not add any, add other runs"
         )
     for name in form.inputs:
-        distinct = len(np.unique(table[name]))
+        distinct = _distinct(np.log(table[name]))
         if distinct < form.distinct:
             raise CannotFit(
                 f"{form.name}: column {name} has {distinct} distinct value(s); vary it over at least "
@@ -165,8 +166,15 @@ def require_apart(columns: Mapping[str, np.ndarray], what: str) -> None:
 
 def distinct_points(table: Table, form: Form) -> int:
     """How many different inputs the rows have, to 9 digits of their logs."""
-    logs_NF = np.stack([np.log(table[name]) for name in form.inputs], axis=1)
-    return len(np.unique(np.round(logs_NF, 9), axis=0))
+    return _distinct(np.stack([np.log(table[name]) for name in form.inputs], axis=1))
+
+
+def _distinct(logs: np.ndarray) -> int:
+    """Return how many rows of logs differ by more than rounding.
+
+    Tokens computed as C / (6 N) differ in their last bits where they are one number.
+    """
+    return len(np.unique(np.round(logs, DIGITS), axis=0))
 
 
 def input_warnings(table: Table, form: Form) -> list[Notice]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.laws import checks
 from scaling.laws.bootstrap import Interval
 from scaling.laws.forms.base import DEAD_FLOOR, Form
 from scaling.laws.objective import Objective
@@ -96,7 +97,7 @@ def lack_of_fit(table: Table, form: Form, residuals_N: np.ndarray, form_size: in
     from scipy import stats
 
     logs_NF = np.stack([np.log(table[name]) for name in form.inputs], axis=1)
-    rows_NF = np.column_stack([np.round(logs_NF, 9), table[form.target]])
+    rows_NF = np.column_stack([np.round(logs_NF, checks.DIGITS), table[form.target]])
     _, once = np.unique(rows_NF, axis=0, return_index=True)  # a row entered twice is no second run
     residuals_N = residuals_N[once]
     _, member_N = np.unique(rows_NF[once, :-1], axis=0, return_inverse=True)

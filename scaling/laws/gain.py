@@ -106,7 +106,7 @@ def compute_equivalent_gain(
                 f"its interval spans more than a factor {VAGUE:g}, or none could be made",
             )
         )
-    floorless = [n for n, r in (("baseline", old_R3), ("new", new_R3)) if r[0, 0] == 0]
+    floorless = [name for name, family in families if not _has_floor(family)]
     if floorless:
         found.append(
             Notice(
@@ -128,6 +128,11 @@ def compute_equivalent_gain(
         verdict=diagnose.verdict(found),
         confidence=confidence,
     )
+
+
+def _has_floor(family: Family) -> bool:
+    """Whether the law has a floor E; power laws through minima or an envelope have none."""
+    return isinstance(family, Fit) and "E" in family.form.parameters
 
 
 def _family_notice(name: str, law: Fit) -> list[Notice]:

@@ -25,6 +25,7 @@ from scaling.utils.notices import Notice
 
 METHODS = ("parabola", "akima")
 MIN_SIZES = 4  # a parabola through three points has no residuals
+AT_EDGE = 1e-9  # share of the width in log N up to which a minimum lies on the edge of the sizes
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _profile(
     values, problem = optimum(log_best, log_lowest, curvature), None
     if not np.isfinite(log_best):
         problem = Notice(notices.NO_MINIMUM, "the parabola opens downward")
-    elif not log_n[0] < log_best < log_n[-1]:
+    elif min(log_best - log_n[0], log_n[-1] - log_best) <= AT_EDGE * (log_n[-1] - log_n[0]):
         text = "the minimum is at the edge of the sizes measured"
         problem = Notice(notices.EDGE_MINIMUM, text)
     # Residual bootstrap (Efron 1979), since resampled sizes often leave no profile. Residuals are those of

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
+from scaling.laws import seeds
 from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.quadratic import Quadratics, averaged, coefficients, fit_quadratics
 from scaling.laws.table import CannotFit, Table
@@ -26,6 +27,7 @@ HYPERPARAMETERS = ("lr", "batch")
 SAME = 0.02  # relative difference of n_params, tokens or FLOPs below which runs are of one group
 COST = 0.01  # excess of the loss that `Tuned.tolerated` allows
 DIGITS = 9  # of log lr and log batch, below which two values are one
+EQUAL_LOSS = 1e-9  # standard deviation of log losses up to which seeds agree to rounding
 UNLIKE = 4.0  # how much more than the residuals rows may differ that should be seeds of one point
 NOWHERE = Interval(*(float("nan"),) * 4)
 
@@ -57,7 +59,7 @@ def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: 
     groups = [table.rows(g) for g in _groups(table)]
     bowls = [_bowl(rows, hyper, near) for rows in groups]
     left = [b.residual_P * np.sqrt(b.runs_P * len(b.runs_P) / b.free) for b in bowls if b.free > 0]
-    pool = np.concatenate(left) if left else _seeds(bowls)
+    pool = np.concatenate(left) if left else _seed_noise(bowls)
     rng = np.random.default_rng(0)
     return [
         _tuned(rows, bowl, hyper, pool, rng, bootstrap, confidence)
@@ -65,9 +67,9 @@ def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: 
     ]
 
 
-def _seeds(bowls: list[_Bowl]) -> np.ndarray:
+def _seed_noise(bowls: list[_Bowl]) -> np.ndarray:
     """Quantiles of a normal distribution as wide as rows of one point are apart; empty where none are repeated."""
-    repeated = [b.repeats for b in bowls if b.repeats > 0]
+    repeated = [b.repeats for b in bowls if b.repeats > EQUAL_LOSS]
     if not repeated:
         return np.empty(0)
     return np.sqrt(np.mean(np.square(repeated))) * stats.norm.ppf((np.arange(200) + 0.5) / 200)
@@ -120,9 +122,7 @@ def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
     x_NF = np.round(np.log(np.stack([rows[h] for h in varying], axis=1)), DIGITS)
     y_N = np.log(rows.loss) - np.log(rows.loss).mean()
     x_PF, y_P, runs_P = averaged(x_NF, y_N)
-    spread_P = averaged(x_NF, y_N**2)[1] - y_P**2
-    extra = int((runs_P - 1).sum())
-    repeats = float(np.sqrt(max(runs_P @ spread_P, 0.0) / extra)) if extra else 0.0
+    pooled = seeds.repeats(x_NF.T, y_N).pooled
     y_P = y_P + np.log(rows.loss).mean()
     beside_P = np.ones(len(y_P), bool)
     lowest_F = x_PF[y_P.argmin()]
@@ -156,7 +156,7 @@ def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
         y_P - fitted_P,
         runs_P,
         quadratic,
-        repeats,
+        0.0 if np.isnan(pooled) else pooled,
     )
     best_1F, _ = quadratic.minima()
     if np.isnan(best_1F).any() and len(varying) == 1:

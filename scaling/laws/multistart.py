@@ -22,6 +22,7 @@ REACHED = (
 STARTS_PER_RESAMPLE = 3
 WORTHLESS = 0.8  # share of the objective of a constant loss above which a law says nothing
 LEAST_SQUARES = 1e6  # a Huber threshold that no residual reaches
+EQUAL = 1e-12  # of the largest target: targets that differ by less are constant, to rounding
 
 
 @functools.lru_cache(maxsize=64)
@@ -244,8 +245,9 @@ class Solver:
             rho = np.where(size <= delta, size**2 / 2, delta * (size - delta / 2))
             return float(np.sum(self.weights_N * rho))
 
-        flat = total(target - np.median(target))
-        if not total(self.residuals(params_P)) < WORTHLESS * flat:
+        constant = target - np.median(target)
+        flat = np.abs(constant).max() <= EQUAL * np.abs(target).max()
+        if flat or not total(self.residuals(params_P)) < WORTHLESS * total(constant):
             raise CannotFit(
                 f"{self.form.name}: the law is hardly better than a constant; the "
                 f"{self.form.target} does not fall with {' and '.join(self.form.inputs)}"

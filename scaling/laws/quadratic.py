@@ -24,6 +24,11 @@ def coefficients(n_quantities: int) -> int:
     return (n_quantities + 1) * (n_quantities + 2) // 2
 
 
+# Curvature up to which a quadratic counts as straight, in units of max |y| / max |x|^2. Least squares
+# on a straight line leave 1e-16 to 1e-14 of these units, of a sign that depends on the CPU.
+STRAIGHT = 1e-12
+
+
 @dataclass(frozen=True)
 class Quadratics:
     """B quadratics in F quantities."""
@@ -31,6 +36,7 @@ class Quadratics:
     constant_B: np.ndarray
     gradient_BF: np.ndarray
     hessian_BFF: np.ndarray
+    straight_B: np.ndarray  # curvature that is rounding
 
     def at(self, x_PF: np.ndarray) -> np.ndarray:
         """`[B, P]` values."""
@@ -39,7 +45,7 @@ class Quadratics:
 
     def minima(self) -> tuple[np.ndarray, np.ndarray]:
         """(x*_BF, y*_B), NaN where the quadratic has no minimum."""
-        convex_B = np.linalg.eigvalsh(self.hessian_BFF)[:, 0] > 0
+        convex_B = np.linalg.eigvalsh(self.hessian_BFF)[:, 0] > self.straight_B
         safe_BFF = np.where(
             convex_B[:, None, None], self.hessian_BFF, np.eye(self.gradient_BF.shape[1])
         )
@@ -61,4 +67,5 @@ def fit_quadratics(x_PF: np.ndarray, y_BP: np.ndarray, runs_P: np.ndarray) -> Qu
     for row, f, g in zip(found[n + 1 :], first, second, strict=True):
         hessian_BFF[:, f, g] += row
         hessian_BFF[:, g, f] += row
-    return Quadratics(found[0], found[1 : n + 1].T, hessian_BFF)
+    straight_B = STRAIGHT * np.abs(y_BP).max(axis=1) / np.max(x_PF**2)
+    return Quadratics(found[0], found[1 : n + 1].T, hessian_BFF, straight_B)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from scaling.laws import api as laws
 from scaling.laws import holdout_forecast
 from scaling.laws.envelope import Curve
 from scaling.laws.frontier import cost_per_token, frontier
+from scaling.laws.quadratic import fit_quadratics
 from scaling.laws.table import CannotFit, make_table
 from scaling.utils import notices
 
@@ -120,6 +123,19 @@ def test_a_profile_without_a_minimum_near_its_sizes_is_finite_and_left_out():
     assert bad.budget == 1e20 and bad.problem.kind == notices.EDGE_MINIMUM
     assert bad.n_opt.value == pytest.approx(sizes.max() ** 2 / sizes.min())
     assert np.isfinite(bad.draws).all()
+
+
+@pytest.mark.parametrize("rounding", [-1e-16, 0.0, 1e-16])
+def test_a_straight_profile_has_no_minimum_whatever_the_sign_of_its_rounding(rounding):
+    x_P1 = np.linspace(-1.0, 1.0, 5)[:, None]
+    y_1P = (1.5 - 0.01 * x_P1[:, 0] + rounding * x_P1[:, 0] ** 2)[None]
+    straight = fit_quadratics(x_P1, y_1P, np.ones(5))
+    assert np.isnan(straight.minima()[0]).all()
+    # rounding of the coefficients themselves, as another CPU leaves it
+    bent = dataclasses.replace(straight, hessian_BFF=np.full((1, 1, 1), rounding))
+    assert np.isnan(bent.minima()[0]).all()
+    curved = fit_quadratics(x_P1, y_1P + 1e-9 * x_P1[:, 0] ** 2, np.ones(5))
+    assert np.isfinite(curved.minima()[0]).all()
 
 
 def test_isoflop_refuses_parabolas_that_open_downward():
