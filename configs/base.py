@@ -1,207 +1,350 @@
-"""Every config key once, with its unit and meaning. A study's config is a strict overlay on this one.
+"""Every config key once: its default, unit, range and meaning, and what depends on it.
 
-Durations are tokens, losses nats per token, budgets training FLOPs of a whole run. 0 or "" stands for
-"off" or "choose for me" only where the key says so.
+A study is a strict overlay on `get_config()`. Durations are tokens, losses nats per token, budgets
+training FLOPs of a whole run. The unit "1" is that of a ratio. None stands for "off" or "unset",
+"auto" for "the program chooses".
+
+fields: the fields of data that use the key; all do if it states none.
+program: the compiled program depends on the key. Runs that agree in these keys share a program.
+names: "run" (the default): a change renames the run and its sweep; "sweep": it renames the sweep;
+    "nothing": it renames neither.
+since: schema that brought the key. A later key names a run only where it differs from its default,
+    so that older runs keep their names. A changed default would rename them.
+old: what files and hashes hold for the default, still accepted everywhere (config/key.py).
 """
 
-from ml_collections import ConfigDict
+from scaling.config.key import (
+    ANY,
+    FRACTION,
+    LESS_THAN_ONE,
+    MORE_THAN_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_FRACTION,
+    SEED,
+    SIZE_OR_REST,
+    Section,
+    choice,
+    defaults,
+    items,
+    number,
+    numbers,
+    switch,
+    text,
+    whole,
+    wholes,
+)
+
+# one or two lines per key
+# fmt: off
+LANGUAGE, VISION, SPEECH, RECOMMEND = ("language",), ("vision",), ("speech",), ("recommend",)
+LABELLED = VISION + SPEECH
+
+c = Section()
+c.name = text("base", "slug of the study, for titles and the workdir's sweep.json", names="sweep")
+c.seed = whole(0, "seed", SEED, "seeds the parameters and the data order of a run")
+
+c.model = Section(program=True)
+c.model.kind = choice("transformer", "transformer | mlp | cnn | lstm | lru",
+    "kind of block, see models/block.py", since=2)
+c.model.depth = whole(2, "blocks", POSITIVE, "number of blocks")
+c.model.width = whole(64, "channels", POSITIVE,
+    "model width D; of a transformer a multiple of head_dim")
+c.model.head_dim = whole(16, "channels", POSITIVE,
+    "transformer: size of a head; even if positions are rotary")
+c.model.mlp_width = whole(256, "channels", POSITIVE,
+    "hidden width F of the MLP (per matrix, also for swiglu)")
+c.model.mlp = choice("relu2", "gelu | swiglu | relu2", "activation of the MLP")
+c.model.experts = whole(0, "MLPs", NOT_NEGATIVE,
+    "mixture of that many MLPs in place of each; 0 is dense", since=2)
+c.model.experts_per_token = whole(2, "MLPs", POSITIVE, "experts per token", since=2)
+c.model.balance = number(0.01, "1", NOT_NEGATIVE,
+    "weight of the load-balance loss, see models/experts.py", since=2)
+c.model.kernel = whole(7, "taps", POSITIVE, "cnn: taps along each axis; odd", since=2)
+c.model.window = whole(8, "tokens", POSITIVE, "mlp: tokens that a position sees", since=2)
+c.model.norm = choice("rmsnorm", "rmsnorm | layernorm",
+    "norm before each sublayer; layernorm has no bias")
+c.model.norm_eps = number(1e-6, "1", POSITIVE, "added to the variance inside the norms")
+c.model.patch_height = whole(4, "pixels, frames", POSITIVE, "height of a patch of a grid", since=2)
+c.model.patch_width = whole(4, "pixels, bands", POSITIVE, "width of a patch of a grid", since=2)
+c.model.positions = choice("rotary", "rotary | learned",
+    "rotary is in attention; other kinds then have none")
+c.model.rope_base = number(10000.0, "1", POSITIVE, "base of the rotary frequencies")
+c.model.qk_norm = switch(False, "transformer: RMSNorm on queries and keys, per head")
+c.model.tied_head = switch(False, "the head is the transposed embedding")
+c.model.dtype = choice("float32", "float32 | bfloat16", "type of activations and matrix products")
+c.model.param_dtype = choice("float32", "float32 | bfloat16",
+    "type of parameters and optimizer state")
+c.model.remat = choice("none", "none | block | dots",
+    "what the backward pass recomputes; dots: all but matrix products", names="sweep")
+c.model.scan_layers = switch(False, "scans blocks: 8 or more compile faster", names="sweep")
+c.model.matmul = choice("auto", "auto | plain | flat", "see models/ops.py", names="sweep")
+c.model.loss_chunk = whole("auto", "positions", POSITIVE,
+    "positions whose logits exist at a time; None takes all, auto goes by vocab_size",
+    old={"auto": -1, None: 0}, names="sweep", since=2)
+c.model.attention = choice("auto", "auto | plain | chunked | cudnn | splash",
+    "implementation of attention, see docs/accelerators.md", names="sweep")
+
+c.data = Section()
+c.data.field = choice("language", "language | vision | speech | recommend", "what the data are",
+    program=True, since=2)
+# embedded, or a TFDS name such as "c4/en"; language: text_folder, debian/english; vision: digits,
+# debian/fashion_mnist, image_folder; speech: debian/festvox_ru, audio_folder;
+# recommend: python_identifiers, installed_identifiers, interaction_table
+c.data.name = text("embedded", "source of the data")
+c.data.path = text(None, "folder or file of text_folder and the like, or root of debian/...",
+    names="nothing", old="")
+c.data.pattern = text("*.txt", "text_folder: which files are documents")
+c.data.text_key = text("text", "TFDS: the feature that holds the text")
+c.data.train_split = text("train", "TFDS: split to train on")
+# recommend: None holds out the last item of each user, "users" valid_fraction of the users, whole
+c.data.valid_split = text(None,
+    "TFDS: split to validate on; None holds out documents of train_split", old="")
+c.data.valid_fraction = number(0.05, "1", FRACTION,
+    "share of documents, or users, held out (by a hash of each)")
+# steps on documents before all else, see scaling/data/text_steps.py
+c.data.clean = switch(False, "Unicode NFC", fields=LANGUAGE, since=2)
+c.data.min_chars = whole(0, "characters", NOT_NEGATIVE, "removes shorter documents",
+    fields=LANGUAGE, since=2)
+c.data.max_chars = whole(None, "characters", POSITIVE, "removes longer documents", fields=LANGUAGE,
+    since=2, old=0)
+c.data.min_letters = number(0.0, "1", FRACTION, "least share of letters, digits and space",
+    fields=LANGUAGE, since=2)
+c.data.dedupe = choice("none", "none | exact | near | split",
+    "removes duplicates; split keeps near ones on one side", fields=LANGUAGE, since=2)
+c.data.near_threshold = number(0.8, "1", POSITIVE_FRACTION,
+    "near, split: least Jaccard index of runs of 5 words", fields=LANGUAGE, since=2)
+c.data.tokenizer = choice("bytes", "bytes | bpe", "tokenizer of text")
+c.data.tokenizer_path = text(None,
+    "bpe: a tokenizer.json to load; None trains one on the train split", fields=LANGUAGE, old="")
+c.data.vocab_size = whole(256, "tokens", POSITIVE,
+    "bytes: 256; bpe: size to train, or of the loaded tokenizer", program=True)
+c.data.seq_len = whole(128, "tokens", POSITIVE, "context T", program=True)
+c.data.unique_tokens = whole(None, "tokens", POSITIVE,
+    "trains on only this many tokens, or examples", fields=LANGUAGE + LABELLED, old=0)
+c.data.hash = text(None, "expected SHA-256 of the documents, or its first digits", old="")
+c.data.cache_dir = text(None, "prepared data; None is $SCALING_CACHE, else ~/.cache/scaling",
+    names="nothing", old="")
+c.data.prefetch = whole(2, "dispatches", NOT_NEGATIVE, "read ahead by a background thread",
+    names="nothing")
+# sizes that the programs are built for; data of other sizes are refused, and the right ones named
+c.data.height = whole(0, "pixels, frames", NOT_NEGATIVE, "height; frames last 10 ms",
+    fields=LABELLED, program=True, since=2)
+c.data.width = whole(0, "pixels, bands", NOT_NEGATIVE, "width; bands are mel", fields=LABELLED,
+    program=True, since=2)
+c.data.channels = whole(0, "channels", NOT_NEGATIVE, "vision: 1 or 3; speech: 1", fields=LABELLED,
+    program=True, since=2)
+c.data.classes = whole(0, "labels", NOT_NEGATIVE, "number of labels", fields=LABELLED, program=True,
+    since=2)
+c.data.max_corrupt = number(0.01, "1", FRACTION, "largest share of unreadable examples",
+    fields=LABELLED, since=2)
+c.data.columns = items(("user", "item", "timestamp"), "names of a table's columns",
+    fields=RECOMMEND, since=2)
+c.data.min_uses = whole(5, "interactions", NOT_NEGATIVE, "leaves out users and items of fewer",
+    fields=RECOMMEND, since=2)
+# augmentation of training examples, see data/augment.py
+c.data.crop = whole(0, "pixels, frames", NOT_NEGATIVE, "moves examples by at most this",
+    fields=LABELLED, since=2)
+c.data.flip = switch(False, "mirrors half of the images", fields=VISION, since=2)
+c.data.mixup = number(0.0, "1", NOT_NEGATIVE, "alpha of mixup's Beta(alpha, alpha)",
+    fields=LABELLED, program=True, since=2)
+c.data.noise = number(0.0, "1", NOT_NEGATIVE,
+    "sd of Gaussian noise; images are 0 to 1, log-mel as it is", fields=LABELLED, since=2)
+c.data.time_masks = whole(0, "masks", NOT_NEGATIVE, "SpecAugment over frames", fields=SPEECH,
+    since=2)
+c.data.mask_frames = whole(0, "frames", NOT_NEGATIVE, "most frames of a mask", fields=SPEECH,
+    since=2)
+c.data.band_masks = whole(0, "masks", NOT_NEGATIVE, "SpecAugment over mel bands", fields=SPEECH,
+    since=2)
+c.data.mask_bands = whole(0, "bands", NOT_NEGATIVE, "most bands of a mask", fields=SPEECH, since=2)
+c.data.drop_items = number(0.0, "1", FRACTION, "probability that an item is hidden",
+    fields=RECOMMEND, since=2)
+
+c.optim = Section()
+c.optim.name = choice("adamw", "adamw | lion | adafactor | muon | sgd",
+    "optimizer, see scaling/programs/optim.py", program=True)
+c.optim.lr = number(3e-3, "1", POSITIVE, "peak learning rate")
+c.optim.beta1 = number(0.9, "1", LESS_THAN_ONE,
+    "adamw, lion, muon's Adam: decay of the first moment", program=True)
+c.optim.beta2 = number(0.95, "1", LESS_THAN_ONE,
+    "adamw, lion, muon's Adam: decay of the second moment", program=True)
+c.optim.eps = number(1e-8, "1", POSITIVE, "adamw, muon's Adam: added to the root", program=True)
+c.optim.momentum = number(0.95, "1", LESS_THAN_ONE, "muon, sgd: decay of the momentum",
+    program=True, since=2)
+c.optim.weight_decay = number(0.1, "1", NOT_NEGATIVE,
+    "decoupled, times the learning rate; matrices only")
+c.optim.clip = number(1.0, "1", POSITIVE, "largest global norm of the gradient", program=True)
+# terms that training adds to the cross-entropy, see models/losses.py; reported losses have none
+c.optim.label_smoothing = number(0.0, "1", FRACTION, "share of the target spread over all tokens",
+    program=True, since=2)
+c.optim.z_loss = number(0.0, "1", NOT_NEGATIVE,
+    "weight of log(Z)^2 of the softmax's total Z; 1e-4 in PaLM", program=True, since=2)
+c.optim.focal_gamma = number(0.0, "1", NOT_NEGATIVE,
+    "weighs a loss by (1 - p)^gamma; 2 in Lin et al. 2017", program=True, since=2)
+c.optim.schedule = choice("cosine", "cosine | wsd | constant",
+    "learning rate after a linear warm-up", program=True)
+c.optim.warmup_tokens = whole(None, "tokens", POSITIVE,
+    "linear warm-up; None is warmup_fraction of the run", old=0)
+c.optim.warmup_fraction = number(0.05, "1", FRACTION,
+    "warm-up as a share of the run, if warmup_tokens is None")
+c.optim.decay_fraction = number(0.2, "1", FRACTION,
+    "wsd: last share of the run, over which lr falls linearly")
+c.optim.cooldown = choice("decay", "decay | merge",
+    "wsd: merge averages checkpoints of that part instead", since=2)
+c.optim.merge_checkpoints = whole(8, "checkpoints", POSITIVE,
+    "merge: their number, evenly over what would be the decay", since=2)
+c.optim.merge_weights = choice("uniform", "uniform | decay",
+    "merge: decay weighs updates as the linear decay would", since=2)
+c.optim.final_lr = number(0.0, "1", FRACTION,
+    "lr at the end, as a share of the peak (cosine and wsd)")
+
+c.train = Section()
+c.train.tokens = whole(1_000_000, "tokens", POSITIVE, "length of the run; rounded to whole steps")
+c.train.batch_size = whole(16, "rows", POSITIVE, "sequences or examples of a step", program=True)
+c.train.steps_per_dispatch = whole(32, "steps", POSITIVE,
+    "optimizer steps per call into the compiled program", program=True, names="sweep")
+c.train.accumulate = whole(1, "micro-batches", POSITIVE,
+    "per step, one after another; divides batch_size", program=True, names="sweep", since=2)
+c.train.log_every = whole(8, "steps", POSITIVE,
+    "steps per row of metrics.jsonl; divides steps_per_dispatch", program=True, names="sweep")
+
+c.eval = Section()
+c.eval.tokens = whole(65_536, "tokens", POSITIVE,
+    "held-out tokens, examples or users, spread over the split")
+c.eval.batch_size = whole(64, "rows", POSITIVE, "sequences or examples of a step", program=True)
+c.eval.every_tokens = whole(None, "tokens", POSITIVE,
+    "evaluates during training too; None only at the end", old=0)
+
+c.parallel = Section(names="nothing", program=True)
+c.parallel.cpu_devices = whole(2, "devices", POSITIVE,
+    "devices of a CPU host, each with a share of the batch")
+# sizes of the mesh axes, see scaling/parallel/mesh.py; one may be -1, as in numpy.reshape
+c.parallel.replica = whole(1, "devices", SIZE_OR_REST,
+    "repeats the rest, over groups of hosts that a slower network joins", since=2)
+c.parallel.data = whole(-1, "devices", SIZE_OR_REST, "splits the batch")
+c.parallel.fsdp = whole(1, "devices", SIZE_OR_REST,
+    "splits the batch, and parameters and optimizer state by model width")
+c.parallel.sequence = whole(1, "devices", SIZE_OR_REST, "splits the positions", since=2)
+c.parallel.tensor = whole(1, "devices", SIZE_OR_REST, "splits heads, MLP and vocabulary")
+c.parallel.rules = items((),
+    'other rules than parallel/sharding.py: ((logical axis, mesh axis or ""), ...)', since=2)
+c.parallel.latency_hiding = choice("auto", "auto | none",
+    "auto runs collectives beside computation", since=2)
+c.parallel.device_memory_gb = number("auto", "GB", POSITIVE,
+    "a run that needs more is refused; auto is as the device says", since=2, old=0.0)
+
+c.checkpoint = Section(names="nothing")
+c.checkpoint.every_tokens = whole(4_000_000, "tokens", POSITIVE,
+    "between checkpoints; keeps the last")
+c.checkpoint.keep = whole(2, "checkpoints", POSITIVE, "newest checkpoints kept")
+c.checkpoint.asynchronous = switch(True, "writes files beside training, or waits", since=2)
+
+c.sweep = Section(names="sweep")
+c.sweep.kind = choice("none",
+    "none | compute | params | data | ladder | hyper | grid | random | design",
+    "none is a single run, see sweep/plan/kinds.py")
+c.sweep.budgets = numbers((1e11,), "FLOPs", POSITIVE,
+    "compute: training FLOPs per run, by the convention below")
+c.sweep.flops = choice("exact", "exact | appendix_f | kaplan | porian | chinchilla",
+    "convention of the budgets, see scaling/accounting.py")
+c.sweep.sizes_per_budget = whole(6, "sizes", POSITIVE,
+    "compute: consecutive rungs of the ladder at each budget")
+c.sweep.optimum_guess = number(2e4, "parameters", POSITIVE,
+    "compute: guess of the best n_params at 1e12 FLOPs ...")
+c.sweep.optimum_exponent = number(0.5, "1", ANY,
+    "... and its growth with the budget; centres the rungs")
+c.sweep.min_width = whole(16, "channels", POSITIVE, "ladder: width of the smallest rung")
+c.sweep.width_ratio = number(1.3, "1", MORE_THAN_ONE,
+    "ladder: width of a rung over that of the one below, before rounding")
+c.sweep.width_multiple = whole(16, "channels", POSITIVE,
+    "ladder: widths are rounded to this, which head sizes must allow")
+c.sweep.rungs = whole(8, "rungs", POSITIVE, "ladder: number of rungs")
+c.sweep.aspect_ratio = number(32.0, "1", POSITIVE,
+    "ladder: width / depth; depth is rounded, at least min_depth")
+c.sweep.min_depth = whole(2, "blocks", POSITIVE, "ladder: depth of the narrowest rungs")
+c.sweep.heads = whole(None, "heads", POSITIVE,
+    "ladder: attention heads of each rung; None is width / model.head_dim", old=0)
+c.sweep.mlp_ratio = number(4.0, "1", POSITIVE, "ladder: mlp_width / width")
+c.sweep.tokens = wholes((1_000_000,), "tokens", POSITIVE,
+    "data, ladder, hyper: the run lengths; params: its one length")
+c.sweep.tokens_per_param = numbers((), "1", POSITIVE,
+    "ladder, hyper: lengths in multiples of n_params; () is tokens", since=2)
+c.sweep.unique_tokens = wholes((), "tokens", POSITIVE,
+    "data: values of data.unique_tokens at each length; () keeps it", since=2)
+c.sweep.assumed_mfu = number(0.3, "1", POSITIVE_FRACTION,
+    "share of the matrix peak behind the time estimates of `plan`")
+c.sweep.lr_coefficient = number(None, "1", POSITIVE,
+    "lr = coefficient * n_params^-lr_n_exponent; None keeps optim.lr", old=0.0)
+c.sweep.lr_n_exponent = number(0.0, "1", ANY, "exponent of that rule")
+c.sweep.lr_factors = numbers((0.25, 0.5, 1.0, 2.0, 4.0), "1", POSITIVE,
+    "hyper: peak lr as multiples of the rule's", since=2)
+c.sweep.lr_values = numbers((), "1", POSITIVE, "hyper: peak lr; () goes by lr_factors", since=2)
+c.sweep.batch_sizes = wholes((), "rows", POSITIVE, "hyper: of train.batch_size; () keeps it",
+    since=2)
+c.sweep.grid_keys = items((),
+    "grid: one entry per axis, a dotted key or a tuple of keys to be zipped")
+c.sweep.grid_values = items((), "grid: the values of each axis; of a zip tuples, one value per key")
+c.sweep.random_ranges = items((),
+    'random: (key, "uniform" or "log", low, high), (key, "choice", value, ...)', since=2)
+c.sweep.random_count = whole(16, "runs", POSITIVE, "random: number of different draws", since=2)
+c.sweep.random_seed = whole(0, "seed", NOT_NEGATIVE,
+    "random: seeds the draws; more draws keep the earlier ones", since=2)
+c.sweep.design_file = text(None,
+    "design: the design.csv of `scaling design --out`, one run per row", since=2, old="")
+# successive halving of grid, random and hyper: of runs of equal size, length and seed the best
+# 1/halving continue from each rung, by their losses there; the others end as "stopped"
+c.sweep.halving = whole(None, "1", MORE_THAN_ONE, "one run in this many continues", since=2, old=0)
+c.sweep.halving_tokens = whole(None, "tokens", POSITIVE,
+    "halving: the first rung; each next one is halving times as far", since=2, old=0)
+c.sweep.seeds = wholes((0,), "seed", NOT_NEGATIVE,
+    "repeats each run of the plan with each of these seeds")
+
+c.launch = Section(names="nothing", since=2)
+c.launch.kind = choice("local", "local | slurm | ray", "where a sweep's workers run")
+c.launch.workers = whole("auto", "processes", POSITIVE,
+    "worker processes; auto is what was measured to be fastest (local), else 1", old=0)
+c.launch.pack = whole("auto", "runs", POSITIVE,
+    "runs of equal shape trained as one program; auto is what was measured", old=0)
+c.launch.share_trunks = switch(True, "WSD runs that differ only in length fork from the longest")
+c.launch.heartbeat_seconds = number(5.0, "seconds", POSITIVE,
+    "a worker renews its claim on a run this often")
+c.launch.stale_seconds = number(60.0, "seconds", POSITIVE,
+    "a claim not renewed for this long may be taken over")
+c.launch.price_per_device_hour = number(None, "money", POSITIVE,
+    "for the forecast's cost; None prints no cost", old=0.0)
+c.launch.cores = whole(1, "cores", POSITIVE, "slurm, ray: CPU cores per worker", old=0)
+c.launch.gpus = whole(0, "GPUs", NOT_NEGATIVE, "slurm, ray: GPUs per worker")
+c.launch.nodes = whole(1, "nodes", POSITIVE, "slurm: nodes per run, joined by jax.distributed")
+c.launch.minutes = whole(60, "minutes", POSITIVE,
+    "slurm: time limit of one job; a job that meets it saves and is requeued")
+c.launch.partition = text(None, "slurm: partition; None is the cluster's default", old="")
+c.launch.account = text(None, "slurm: account; None is the user's default", old="")
+c.launch.memory_gb = whole(None, "GB", POSITIVE,
+    "slurm: memory per node; None is the cluster's default", old=0)
+c.launch.setup = items((), 'slurm: shell lines before each worker, such as ("module load cuda",)')
+c.launch.address = text(None, "ray: the cluster's address; None starts one here", old="")
+c.launch.resources = items((), 'ray: custom resources per worker, such as (("TPU", 4),)')
+
+c.laws = Section(names="nothing")
+c.laws.n_params = choice("n_params",
+    "n_params | n_params_active | n_params_with_head | n_params_total", "which parameters N counts")
+c.laws.flops = choice("flops_exact",
+    "flops_exact | flops_appendix_f | flops_kaplan | flops_porian | flops_chinchilla",
+    "column of compute C")
+c.laws.huber_delta = number(1e-3, "1", POSITIVE,
+    "threshold of the Huber loss on log loss (Hoffmann et al. 2022)")
+c.laws.min_steps = whole(150, "steps", NOT_NEGATIVE,
+    "runs of fewer steps are left out of L(N, D), and listed")
+c.laws.bootstrap = whole(500, "resamples", POSITIVE, "resamples behind each interval")
+c.laws.confidence = number(0.9, "1", LESS_THAN_ONE, "coverage of the intervals")
+c.laws.smoothing = number(0.1, "decades", POSITIVE,
+    "envelope: half-width of the average over log compute")
+c.laws.holdout_factor = number(None, "1", MORE_THAN_ONE,
+    "held-out run at this multiple of the largest budget; None is no such run", old=0.0)
+
+KEYS = c.flat()
 
 
-def get_config() -> ConfigDict:
-    c = ConfigDict()
-    c.name = "base"  # slug of the study; appears in titles and in the workdir's sweep.json
-    c.seed = 0  # seeds parameters and data order of a run
-
-    c.model = ConfigDict()
-    c.model.kind = "transformer"  # transformer | mlp | cnn | lstm | lru, see models/block.py
-    c.model.depth = 2  # number of blocks
-    c.model.width = 64  # model width D, of a transformer a multiple of head_dim
-    c.model.head_dim = 16  # transformer: size of a head; even where positions are rotary
-    c.model.mlp_width = 256  # hidden width F of the MLP (per matrix, also for swiglu)
-    c.model.mlp = "relu2"  # gelu | swiglu | relu2
-    c.model.experts = 0  # mixture of that many MLPs in place of each; 0 = one MLP, dense
-    c.model.experts_per_token = 2  # of these, the number that a token goes through
-    c.model.balance = 0.01  # weight of the experts' load-balance loss, see models/experts.py
-    c.model.kernel = 7  # cnn: taps of the convolution along each axis; odd
-    c.model.window = 8  # mlp on sequences: tokens that a position sees
-    c.model.norm = "rmsnorm"  # rmsnorm | layernorm (without bias)
-    c.model.norm_eps = 1e-6  # added to the variance inside the norms
-    c.model.patch_height = 4  # vision, speech: pixels or frames of a patch
-    c.model.patch_width = 4  # vision, speech: pixels or mel bands of a patch
-    c.model.positions = "rotary"  # rotary (in attention; other kinds then have none) | learned
-    c.model.rope_base = 10000.0  # base of the rotary frequencies
-    c.model.qk_norm = False  # transformer: RMSNorm on queries and keys, per head
-    c.model.tied_head = False  # the head is the transposed embedding
-    c.model.dtype = "float32"  # float32 | bfloat16, of activations and matrix products
-    c.model.param_dtype = "float32"  # float32 | bfloat16, of parameters and optimizer state
-    c.model.remat = "none"  # none | block | dots: what the backward pass recomputes, blocks or all of them but their matrix products
-    c.model.scan_layers = False  # scan over the blocks (compiles 8 or more faster) or unroll
-    c.model.matmul = "auto"  # auto | plain | flat, see scaling/models/ops.py
-    c.model.loss_chunk = -1  # positions whose logits exist at a time; 0 = all, -1 = by vocab_size
-    c.model.attention = "auto"  # auto | plain | chunked | cudnn | splash, see docs/accelerators.md
-
-    c.data = ConfigDict()
-    c.data.field = "language"  # language | vision | speech | recommend
-    # embedded, a TFDS name such as "c4/en", or of language text_folder, debian/english; of vision digits,
-    # debian/fashion_mnist, image_folder; of speech debian/festvox_ru, audio_folder; of recommend python_identifiers,
-    # installed_identifiers, interaction_table
-    c.data.name = "embedded"  # the source of the data
-    c.data.path = ""  # the folder or file of text_folder and its like, or of debian/... elsewhere
-    c.data.pattern = "*.txt"  # text_folder: which files are documents
-    c.data.text_key = "text"  # TFDS: the feature that holds the text
-    c.data.train_split = "train"  # TFDS: split to train on
-    # recommend: "" holds out the last item of every user, "users" valid_fraction of the users, whole
-    c.data.valid_split = ""  # TFDS: split to validate on; "" holds out documents of train_split
-    c.data.valid_fraction = 0.05  # fraction of documents, or users, held out (by a hash of each)
-    # language: what is done to documents before all else, see scaling/data/text_steps.py
-    c.data.clean = False  # Unicode NFC
-    c.data.min_chars = 0  # shorter documents are removed
-    c.data.max_chars = 0  # longer documents are removed; 0 = none is
-    c.data.min_letters = 0.0  # least share of letters, marks, digits and white space in a document
-    c.data.dedupe = "none"  # none | exact | near | split: keep near ones, on one side of the split
-    c.data.near_threshold = 0.8  # near, split: Jaccard index of runs of 5 words from which on
-    c.data.tokenizer = "bytes"  # bytes | bpe
-    c.data.tokenizer_path = ""  # bpe: a tokenizer.json to load; "" trains one on the train split
-    c.data.vocab_size = 256  # bytes: 256; bpe: size to train, or of the loaded tokenizer
-    c.data.seq_len = 128  # tokens of context T
-    c.data.unique_tokens = 0  # train on only this many tokens, or examples; 0 = all of them
-    c.data.hash = ""  # expected SHA-256 (or its first digits) of the documents; "" = only record it
-    c.data.cache_dir = ""  # tokenised data; "" = $SCALING_CACHE, else ~/.cache/scaling
-    c.data.prefetch = 2  # dispatches read ahead by a background thread
-    # sizes that the programs are built for; data of other sizes are refused, and the right ones named
-    c.data.height = 0  # vision: pixels; speech: frames of 10 ms
-    c.data.width = 0  # vision: pixels; speech: mel bands
-    c.data.channels = 0  # vision: 1 or 3; speech: 1
-    c.data.classes = 0  # vision, speech: number of labels
-    c.data.max_corrupt = 0.01  # vision, speech: largest fraction of unreadable examples, skipped
-    c.data.columns = ("user", "item", "timestamp")  # recommend: names of these columns of a table
-    c.data.min_uses = 5  # recommend: users and items of fewer interactions are left out
-    # augmentation of training examples, see scaling/data/augment.py
-    c.data.crop = 0  # vision, speech: pixels or frames that examples are moved by at most
-    c.data.flip = False  # vision: mirror half of the images
-    c.data.mixup = 0.0  # vision, speech: alpha of mixup's Beta(alpha, alpha)
-    c.data.noise = 0.0  # vision, speech: sd of Gaussian noise; images are 0 to 1, log-mel as it is
-    c.data.time_masks = 0  # speech: SpecAugment's masks over frames, each of at most ...
-    c.data.mask_frames = 0  # ... this many
-    c.data.band_masks = 0  # speech: SpecAugment's masks over mel bands, each of at most ...
-    c.data.mask_bands = 0  # ... this many
-    c.data.drop_items = 0.0  # recommend: probability that an item of a sequence is hidden
-
-    c.optim = ConfigDict()
-    c.optim.name = "adamw"  # adamw | lion | adafactor | muon | sgd, see scaling/programs/optim.py
-    c.optim.lr = 3e-3  # peak learning rate
-    c.optim.beta1 = 0.9  # adamw, lion, muon's Adam: first moment decay
-    c.optim.beta2 = 0.95  # adamw, lion, muon's Adam: second moment decay
-    c.optim.eps = 1e-8  # adamw, muon's Adam: denominator offset
-    c.optim.momentum = 0.95  # muon, sgd: decay of the momentum
-    c.optim.weight_decay = 0.1  # decoupled, multiplied by the learning rate; matrices only
-    c.optim.clip = 1.0  # global gradient norm is clipped to this
-    # what training adds to the cross-entropy, see scaling/models/losses.py; reported losses stay without
-    c.optim.label_smoothing = 0.0  # share of the target that is spread over all tokens
-    c.optim.z_loss = 0.0  # weight of log(Z)^2 of the softmax's total Z; 1e-4 in PaLM
-    c.optim.focal_gamma = 0.0  # weighs a loss by (1 - p)^gamma; 2 in Lin et al. 2017
-    c.optim.schedule = "cosine"  # cosine | wsd | constant, all after a linear warm-up
-    c.optim.warmup_tokens = 0  # linear warm-up; 0 = warmup_fraction of the run
-    c.optim.warmup_fraction = 0.05  # warm-up as a fraction of the run, where warmup_tokens is 0
-    c.optim.decay_fraction = 0.2  # wsd: the last part of the run, over which lr falls linearly
-    c.optim.cooldown = "decay"  # wsd: decay | merge (checkpoints of that part are averaged)
-    c.optim.merge_checkpoints = 8  # merge: their number, evenly over what would be the decay
-    c.optim.merge_weights = "uniform"  # uniform | decay: weigh updates as the linear decay would
-    c.optim.final_lr = 0.0  # lr at the end, as a fraction of the peak (cosine and wsd)
-
-    c.train = ConfigDict()
-    c.train.tokens = 1_000_000  # length of the run; rounded to whole steps
-    c.train.batch_size = 16  # sequences, or examples, per optimizer step
-    c.train.steps_per_dispatch = 32  # optimizer steps per call into the compiled program
-    c.train.accumulate = 1  # micro-batches per step, one after another; divides batch_size
-    c.train.log_every = 8  # steps per row of metrics.jsonl; divides steps_per_dispatch
-
-    c.eval = ConfigDict()
-    c.eval.tokens = 65_536  # held-out tokens, examples or users, spread evenly over the split
-    c.eval.batch_size = 64  # sequences, or examples, per evaluation step
-    c.eval.every_tokens = 0  # evaluate during training too; 0 = only at the end
-
-    c.parallel = ConfigDict()
-    c.parallel.cpu_devices = 2  # devices a CPU host is presented as, each with a share of the batch
-    # sizes of the mesh axes, see scaling/parallel/mesh.py; one may be -1 = all remaining devices
-    c.parallel.replica = 1  # repeats the rest, over groups of hosts that a slower network joins
-    c.parallel.data = -1  # splits the batch
-    c.parallel.fsdp = 1  # splits the batch, and parameters and optimizer state by model width
-    c.parallel.sequence = 1  # splits the positions of a sequence
-    c.parallel.tensor = 1  # splits heads, MLP and vocabulary
-    c.parallel.rules = ()  # other rules than scaling/parallel/sharding.py's: ((logical axis, mesh axis or ""), ...)
-    c.parallel.latency_hiding = "auto"  # auto | none: collectives run beside computation
-    c.parallel.device_memory_gb = 0.0  # a run that needs more is refused; 0 = as the device says
-
-    c.checkpoint = ConfigDict()
-    c.checkpoint.every_tokens = 4_000_000  # tokens between checkpoints; the last is always kept
-    c.checkpoint.keep = 2  # newest checkpoints kept
-    c.checkpoint.asynchronous = True  # files are written beside training; False waits for them
-
-    c.sweep = ConfigDict()
-    # none | compute | params | data | ladder | hyper | grid | random | design, see scaling/sweep/plan/kinds.py
-    c.sweep.kind = "none"  # which sweep the section describes; none = a single run
-    c.sweep.budgets = (1e11,)  # compute: training FLOPs per run, by the convention below
-    c.sweep.flops = "exact"  # convention of the budgets, see scaling/accounting.py
-    c.sweep.sizes_per_budget = 6  # compute: consecutive rungs of the ladder at each budget
-    c.sweep.optimum_guess = 2e4  # compute: guess of the best n_params at 1e12 FLOPs ...
-    c.sweep.optimum_exponent = 0.5  # ... and its growth with the budget; centres the rungs
-    c.sweep.min_width = 16  # ladder: width of the smallest rung
-    c.sweep.width_ratio = 1.3  # ladder: width of a rung over that of the one below, before rounding
-    c.sweep.width_multiple = 16  # ladder: widths are rounded to this, which head sizes must allow
-    c.sweep.rungs = 8  # ladder: number of rungs
-    c.sweep.aspect_ratio = 32.0  # ladder: width / depth; depth is rounded, at least min_depth
-    c.sweep.min_depth = 2  # ladder: depth of the narrowest rungs
-    c.sweep.heads = 0  # ladder: attention heads of every rung; 0 = width / model.head_dim
-    c.sweep.mlp_ratio = 4.0  # ladder: mlp_width / width
-    c.sweep.tokens = (1_000_000,)  # data, ladder, hyper: the run lengths; params: its one length
-    c.sweep.tokens_per_param = ()  # ladder, hyper: lengths in multiples of n_params; () = tokens
-    c.sweep.unique_tokens = ()  # data: values of data.unique_tokens at every length; () = keep it
-    c.sweep.assumed_mfu = 0.3  # share of the matrix peak behind the time estimates of `plan`
-    c.sweep.lr_coefficient = 0.0  # lr = coefficient * n_params^-lr_n_exponent; 0 = keep optim.lr
-    c.sweep.lr_n_exponent = 0.0  # see above
-    c.sweep.lr_factors = (0.25, 0.5, 1.0, 2.0, 4.0)  # hyper: peak lr as multiples of the rule's
-    c.sweep.lr_values = ()  # hyper: peak lr themselves; () = by lr_factors
-    c.sweep.batch_sizes = ()  # hyper: values of train.batch_size; () = keep it
-    c.sweep.grid_keys = ()  # grid: one entry per axis, a dotted key or a tuple of keys to be zipped
-    c.sweep.grid_values = ()  # grid: the values of each axis; of a zip tuples, one value per key
-    c.sweep.random_ranges = ()  # random: (key, "uniform" | "log", low, high), (key, "choice", v, ...)
-    c.sweep.random_count = 16  # random: number of different draws
-    c.sweep.random_seed = 0  # random: seeds the draws; more draws keep the earlier ones
-    c.sweep.design_file = ""  # design: the design.csv of `scaling design --out`, one run per row
-    # successive halving of grid, random and hyper: the best 1/halving of the runs of equal size, length and
-    # seed go on from each rung, the others end as "stopped"; losses are compared on the way
-    c.sweep.halving = 0  # 0 = off; else 2 or more
-    c.sweep.halving_tokens = 0  # of the first rung; each next one is halving times as far
-    c.sweep.seeds = (0,)  # every run of the plan is repeated with each of these seeds
-
-    c.launch = ConfigDict()
-    c.launch.kind = "local"  # local | slurm | ray: where a sweep's workers run
-    c.launch.workers = 0  # worker processes; 0 = what was measured to be fastest (local), else 1
-    c.launch.pack = 0  # runs of equal shape trained as one program; 0 = what was measured, 1 = none
-    c.launch.share_trunks = True  # WSD runs that differ only in length fork from the longest
-    c.launch.heartbeat_seconds = 5.0  # a worker renews its claim on a run this often
-    c.launch.stale_seconds = 60.0  # a claim not renewed for this long may be taken over
-    c.launch.price_per_device_hour = 0.0  # for the forecast's cost; 0 = no cost is printed
-    c.launch.cores = 0  # slurm, ray: CPU cores per worker; 0 = one
-    c.launch.gpus = 0  # slurm, ray: GPUs per worker
-    c.launch.nodes = 1  # slurm: nodes per run, joined by jax.distributed
-    c.launch.minutes = 60  # slurm: time limit of one job; a job that meets it saves and is requeued
-    c.launch.partition = ""  # slurm: partition; "" = the cluster's default
-    c.launch.account = ""  # slurm: account; "" = the user's default
-    c.launch.memory_gb = 0  # slurm: memory per node; 0 = the cluster's default
-    c.launch.setup = ()  # slurm: shell lines before each worker, e.g. ("module load cuda",)
-    c.launch.address = ""  # ray: the cluster's address; "" = start one here
-    c.launch.resources = ()  # ray: custom resources per worker, e.g. (("TPU", 4),)
-
-    c.laws = ConfigDict()
-    # size column: n_params | n_params_active | n_params_with_head | n_params_total
-    c.laws.n_params = "n_params"  # which parameters N counts
-    c.laws.flops = "flops_exact"  # compute column
-    c.laws.huber_delta = 1e-3  # threshold of the Huber loss on log loss (Hoffmann et al. 2022)
-    c.laws.min_steps = 150  # runs of fewer optimizer steps are left out of L(N, D), and listed
-    c.laws.bootstrap = 500  # resamples behind every interval
-    c.laws.confidence = 0.9  # coverage of the intervals
-    c.laws.smoothing = 0.1  # envelope: half-width of the average over log compute, in decades
-    c.laws.holdout_factor = 0.0  # held-out run at this multiple of the largest budget; 0 = none
-    return c.lock()
+def get_config():
+    """Return the defaults, typed and locked."""
+    return defaults(KEYS)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from scaling.config.constraints import LABELLED
+from scaling.config.field_traits import LABELLED
 from scaling.utils.errors import UserError
 
 # Training FLOPs per token by convention.

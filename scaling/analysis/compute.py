@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from scaling import results
 from scaling.analysis import conditions
-from scaling.config import constraints
+from scaling.config import field_traits
 from scaling.laws import api as laws
 from scaling.laws import to_text
 from scaling.laws.envelope import Curve
@@ -181,7 +181,7 @@ def optima(law: laws.Fit | None, table: Table, config: ConfigDict) -> list[Optim
     """The compute-optimal runs of a law of size and data, from below the runs to beyond the held-out one."""
     if law is None:
         return []
-    factor = max(config.laws.holdout_factor, 1.0) * 1.5
+    factor = max(config.laws.holdout_factor or 1.0, 1.0) * 1.5
     compute = np.geomspace(table.flops.min() / 1.5, table.flops.max() * factor, FRONTIER_POINTS)
     return frontier(law, table, compute)
 
@@ -239,7 +239,7 @@ def write(
 
 def labels(config: ConfigDict) -> dict[str, str]:
     """What stands on the axes of size, data and loss, in the unit that D counts in the config's field."""
-    units = constraints.UNITS[config.data.field]
+    units = field_traits.UNITS[config.data.field]
     nats = f"nats/{units[:-1]}"
     return {
         "n_params": SIZES[config.laws.n_params],

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from scaling.config import constraints
+from scaling.config import field_traits
 from scaling.results import RunResult
 
 TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside the cross-entropy
@@ -48,7 +48,7 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
         "vocab_size": _span([r.vocab_size for r in rows]),
         "seeds": sorted({r.seed for r in rows}),
         "eval_tokens": _span([r.eval_tokens for r in rows if r.eval_tokens is not None]),
-        "unit": constraints.UNITS[config.data.field],
+        "unit": field_traits.UNITS[config.data.field],
         "embedding": COUNTED[config.laws.n_params],
         "head": SWEPT if "model.tied_head" in swept else head,
         "flops": config.laws.flops,

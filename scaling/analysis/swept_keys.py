@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.config import load as config_lib
+from scaling.config import hashing, keys
 from scaling.results import RunResult
 from scaling.utils import notices
 from scaling.utils.notices import Notice
@@ -66,7 +66,7 @@ def axes(flat: Sequence[Mapping[str, Any]]) -> list[Axis]:
 
     Keys that change together stand in alphabetical order, but the width before all.
     """
-    defaults = config_lib.flatten(config_lib.base_config())
+    defaults = keys.encoded(keys.DEFAULTS)  # as in the files
     found: list[list[Axis]] = []  # those that change together
     for key, default in defaults.items():
         if key == SEED or not _counts(key):
@@ -102,9 +102,7 @@ def _joined(group: list[Axis]) -> Axis:
 
 
 def _counts(key: str) -> bool:
-    section, _, inner = key.partition(".")
-    left_out = config_lib.NOT_IN_RUN_HASH.get(section, ())
-    return left_out is not None and inner not in left_out
+    return key in hashing.NAMES_RUN
 
 
 def _flat(nested: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -1,52 +1,53 @@
-"""Combinations of a model's keys that make no model."""
+"""Check that the keys of a config's `model` section fit together, and fit the data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
-from scaling.config.constraints import LABELLED
+from scaling.config.field_traits import LABELLED
 
 
-def check(c: Any, refuse: Callable[[str], None]) -> None:
-    """Calls `refuse` with the line to say at the first; `c` has a config's attributes."""
+def problems(c: Any) -> Iterator[str]:
+    """Yield a line for each combination that makes no model; `c` has a config's attributes."""
     m = c.model
     if m.kind == "transformer" and m.width % m.head_dim:
-        refuse(
+        yield (
             f"config.model.width={m.width} is not a multiple of config.model.head_dim={m.head_dim}"
         )
     if m.kind == "transformer" and m.positions == "rotary" and m.head_dim % 2:
-        refuse(f"config.model.head_dim={m.head_dim} must be even for rotary positions")
+        yield (f"config.model.head_dim={m.head_dim} must be even for rotary positions")
     if m.kind != "transformer" and m.qk_norm:
-        refuse(f"config.model.qk_norm=True: config.model.kind={m.kind!r} has no queries and keys")
+        yield (f"config.model.qk_norm=True: config.model.kind={m.kind!r} has no queries and keys")
     if m.kind == "cnn" and m.kernel % 2 == 0:
-        refuse(
+        yield (
             f"config.model.kernel={m.kernel} should be odd, so that it has a middle; "
             f"{m.kernel - 1} and {m.kernel + 1} are nearest"
         )
     if c.data.field in LABELLED:
         if m.tied_head:
-            refuse(
+            yield (
                 f"config.model.tied_head=True: {c.data.field} has no embedding to tie the head to"
             )
         if m.kind != "mlp":
             for key, patch in (("height", m.patch_height), ("width", m.patch_width)):
                 if getattr(c.data, key) % patch:
-                    refuse(
-                        f"config.model.patch_{key}={patch} does not divide config.data.{key}={getattr(c.data, key)}"
+                    yield (
+                        f"config.model.patch_{key}={patch} does not divide "
+                        f"config.data.{key}={getattr(c.data, key)}"
                     )
     if c.data.field == "recommend" and c.train.accumulate > 1:
-        refuse(
-            f"config.train.accumulate={c.train.accumulate} would weigh micro-batches by their padding and change the "
-            "numbers; choose 1 for config.data.field='recommend'"
+        yield (
+            f"config.train.accumulate={c.train.accumulate} would weigh micro-batches by their "
+            "padding and change the numbers; choose 1 for config.data.field='recommend'"
         )
     if m.experts and m.experts_per_token > m.experts:
-        refuse(
-            f"config.model.experts_per_token={m.experts_per_token} is more than config.model.experts={m.experts}; "
-            f"the most is {m.experts}, 0 experts make a dense model"
+        yield (
+            f"config.model.experts_per_token={m.experts_per_token} is more than "
+            f"config.model.experts={m.experts}; the most is {m.experts}, and 0 experts are dense"
         )
     if m.experts and m.balance and c.train.accumulate > 1:
-        refuse(
-            f"config.train.accumulate={c.train.accumulate} would balance the experts of each micro-batch alone and "
-            "change the numbers; choose 1, or config.model.balance=0"
+        yield (
+            f"config.train.accumulate={c.train.accumulate} would balance the experts of each "
+            "micro-batch alone and change the numbers; choose 1, or config.model.balance=0"
         )

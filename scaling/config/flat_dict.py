@@ -1,4 +1,4 @@
-"""Configs as flat dicts of dotted keys: cheap to copy, check and hash, for plans of many runs."""
+"""Configs as flat dicts of dotted keys: cheap to copy, check and hash in plans of many runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
-    """Dotted keys and their values, in the config's order."""
+    """Return the dotted keys and their values, in the config's order."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
@@ -23,7 +23,7 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`, as dicts within a dict."""
+    """Return the inverse of `flatten`, as dicts within a dict."""
     tree: dict[str, Any] = {}
     for key, value in flat.items():
         section, dot, inner = key.partition(".")
@@ -35,13 +35,13 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def view(flat: Mapping[str, Any]) -> Any:
-    """Attributes as a ConfigDict has them (`v.model.width`), hundreds of times cheaper to make and read."""
+    """Return attributes as of a ConfigDict (`v.model.width`), hundreds of times cheaper to make."""
     return _viewer(tuple(flat))(flat)
 
 
 @functools.cache
 def _viewer(keys: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Any]:
-    """`view` of flat dicts with these keys: a named tuple of them, and of one named tuple per section."""
+    """Return `view` of flat dicts with these keys: a named tuple of one named tuple per section."""
     tree = nested(dict.fromkeys(keys))
     makers = [itemgetter(k) if inner is None else _section(k, inner) for k, inner in tree.items()]
     config: Any = namedtuple("config", tree)  # type: ignore[misc]
@@ -52,10 +52,3 @@ def _section(name: str, inner: Iterable[str]) -> Callable[[Mapping[str, Any]], A
     section: Any = namedtuple(name, inner)  # type: ignore[misc]
     keys = [f"{name}.{key}" for key in inner]
     return lambda flat: section._make([flat[key] for key in keys])
-
-
-def typed(value: Any, default: Any) -> Any:
-    """`value` cast as a ConfigDict would: whole numbers to float, lists to tuples, and nothing else."""
-    if type(default) is float and type(value) is int:
-        return float(value)
-    return tuple(value) if type(default) is tuple and type(value) is list else value

@@ -17,40 +17,22 @@ from scaling.data import pipeline
 Key = tuple[int, int]
 
 
-SWITCHES = (
-    "crop",
-    "flip",
-    "mixup",
-    "noise",
-    "time_masks",
-    "mask_frames",
-    "band_masks",
-    "mask_bands",
-    "drop_items",
-)  # keys of the config's `data` section, all falsy by default
-
-
-def fingerprint(prepared: str, data) -> str:
-    """The fingerprint of prepared data as they are trained on: their own where no augmentation is on."""
-    on = [f"{key}={getattr(data, key)!r}" for key in SWITCHES if getattr(data, key)]
-    if not on:
-        return prepared
-    return hashlib.sha256(" ".join([prepared, *on]).encode()).hexdigest()[:16]
-
-
 @dataclass(frozen=True)
 class Augment:
-    """What is done to a training example, off by default. In this order, and then mixup of two of them."""
+    """Augmentations of a training example by the names of their config keys, off by default.
+
+    `__call__` applies all but mixup in a fixed order, `mix` mixes two of its results.
+    """
 
     crop: int = 0  # pixels or frames that are padded on each side before a cut of the old size
     flip: bool = False  # mirror half of the images
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha)
+    noise: float = 0.0  # standard deviation of Gaussian noise, as a fraction of 255 for images
     time_masks: int = 0  # masks over frames ...
     mask_frames: int = 0  # ... each of 0 to this many
     band_masks: int = 0  # masks over mel bands ...
     mask_bands: int = 0  # ... each of 0 to this many
-    noise: float = 0.0  # standard deviation of Gaussian noise, as a fraction of 255 for images
-    mixup: float = 0.0  # alpha of Beta(alpha, alpha)
-    fill: float = 0.0  # what stands beyond the borders
+    fill: float = 0.0  # the value beyond the borders
 
     def __call__(self, x_NHWC: np.ndarray, index_N: np.ndarray, key: Key) -> np.ndarray:
         """The augmented examples; `index_N` are their places in the data. All but mixup."""
@@ -89,6 +71,18 @@ class Augment:
         other_NHWC = self(read(partner_N), partner_N, key)
         w = weight_N[:, None, None, None]
         return cast(w * x_NHWC + (1 - w) * other_NHWC, x_NHWC.dtype), partner_N, weight_N
+
+
+# Keys of the config's `data` section, in the order of the fingerprint.
+SWITCHES = (*(name for name in Augment.__dataclass_fields__ if name != "fill"), "drop_items")
+
+
+def fingerprint(prepared: str, data) -> str:
+    """Return the fingerprint of prepared data with the augmentations that are on, if any is."""
+    on = [f"{key}={getattr(data, key)!r}" for key in SWITCHES if getattr(data, key)]
+    if not on:
+        return prepared
+    return hashlib.sha256(" ".join([prepared, *on]).encode()).hexdigest()[:16]
 
 
 def from_config(data, fill: float) -> Augment:

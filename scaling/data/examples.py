@@ -70,7 +70,7 @@ def prepare(data) -> Examples:
         "format": FORMAT,
         "field": data.field,
         "name": data.name,
-        "splits": [data.train_split, data.valid_split],
+        "splits": [data.train_split, data.valid_split or ""],
         "valid_fraction": 0 if data.valid_split else data.valid_fraction,
         "shape": source.shape,
     }
@@ -230,7 +230,7 @@ def _load(data, folder: Path) -> Examples:
             cache.check_file(path, size, meta["sha256"][path.name])
             arrays[split, part] = np.memmap(path, dtype, "r", shape=(count, *inner))
     content = hashlib.sha256("".join(meta["content"].values()).encode()).hexdigest()
-    if not content.startswith(data.hash):
+    if not content.startswith(data.hash or ""):
         raise UserError(
             f"config.data.hash={data.hash}: the examples' SHA-256 begins {content[:16]}; use the data "
             "this study was made with, or set config.data.hash to accept these"

@@ -121,7 +121,7 @@ def _load(data, folder: Path) -> Interactions:
     for name, size in meta["size"].items():
         cache.check_file(folder / name, size, meta["sha256"][name])
     content = hashlib.sha256("".join(meta["sha256"].values()).encode()).hexdigest()
-    if not content.startswith(data.hash):
+    if not content.startswith(data.hash or ""):
         raise UserError(
             f"config.data.hash={data.hash}: the interactions' SHA-256 begins {content[:16]}; use the "
             "data this study was made with, or set config.data.hash to accept these"

@@ -193,7 +193,7 @@ def _load(data, folder: Path) -> TokenData:
     for split, count in meta["tokens"].items():
         size = count * dtype.itemsize
         cache.check_file(folder / f"{split}.bin", size, meta["sha256"][split])
-    if not meta["documents_hash"].startswith(data.hash):
+    if not meta["documents_hash"].startswith(data.hash or ""):
         raise UserError(
             f"config.data.hash={data.hash}: the documents' SHA-256 begins "
             f"{meta['documents_hash'][:16]}; use the documents this study was made with, or set "
@@ -203,7 +203,7 @@ def _load(data, folder: Path) -> TokenData:
     if "steps" in meta:
         parts.append(json.dumps(meta["steps"], sort_keys=True))
     train: np.ndarray = np.memmap(folder / "train.bin", dtype, "r")
-    if data.unique_tokens > len(train):
+    if (data.unique_tokens or 0) > len(train):
         raise UserError(
             f"config.data.unique_tokens={data.unique_tokens}: the train split has {len(train)}"
         )

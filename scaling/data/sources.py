@@ -45,7 +45,7 @@ def identity(data) -> dict:
     if data.name in debian_text.NAMES:
         files = debian_text.DebianText(data.name, data.path).files
         return {"name": data.name, "files": labelled.stats(files)}
-    return {"name": data.name, "splits": [data.train_split, data.valid_split, data.text_key]}
+    return {"name": data.name, "splits": [data.train_split, data.valid_split or "", data.text_key]}
 
 
 def folder_files(path: str, pattern: str) -> list[Path]:

@@ -47,7 +47,7 @@ def prepare(c) -> Prepared:
         return HeldOutRows(tokens_NT1, c.data.seq_len, bytes_N=bytes_N, groups_N=groups_N)
 
     unique, seq_len = len(data.train), c.data.seq_len
-    if 0 < c.data.unique_tokens < unique:
+    if c.data.unique_tokens and c.data.unique_tokens < unique:
         unique = c.data.unique_tokens // seq_len * seq_len
     return Prepared(data.fingerprint, unique, unique, dispatches, held_out)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from scaling.config.constraints import UNITS
+from scaling.config.field_traits import UNITS
 from scaling.fields.field import Field
 
 

@@ -26,7 +26,7 @@ from scaling.parallel.collectives import Collective, Total
 from scaling.programs import backend as accelerator
 from scaling.programs import memory as footprint
 from scaling.programs import optim, train_step
-from scaling.programs.train_step import Programs
+from scaling.programs.interface import Programs
 from scaling.utils import units
 from scaling.utils.errors import UserError
 
@@ -154,7 +154,7 @@ def _compile(config: ConfigDict, programs: Programs) -> Compiled:
 
 def memory_limit(config: ConfigDict) -> tuple[float, str]:
     """(bytes that a device may hold, who says so); (0, "") where nobody does."""
-    if config.parallel.device_memory_gb:
+    if config.parallel.device_memory_gb != "auto":
         stated = config.parallel.device_memory_gb
         return stated * 1e9, f"config.parallel.device_memory_gb={stated:g}"
     device = jax.local_devices()[0]

@@ -16,7 +16,7 @@ import jax
 from ml_collections import ConfigDict
 
 from scaling import accounting
-from scaling.config import constraints
+from scaling.config import field_traits
 from scaling.models import fused, ops
 
 # Options of the compiler that let collectives run beside computation, by backend, where "auto" differs from XLA's
@@ -75,7 +75,7 @@ def choose(c: ConfigDict, mesh: Mapping[str, int]) -> Choice:
             width=m.width,
             head_dim=m.head_dim,
             seq_len=accounting.shape_of(c).seq_len,
-            grid=c.data.field in constraints.LABELLED,
+            grid=c.data.field in field_traits.LABELLED,
             cudnn_head_dim=cudnn_head_dim() if backend == "gpu" else 0,
         ),
     )

@@ -20,7 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scaling import accounting
-from scaling.config import constraints
+from scaling.config import field_traits
 from scaling.config import load as config_lib
 from scaling.fields import registry as fields
 from scaling.programs import optim, train_step
@@ -128,7 +128,7 @@ def _timed(call: Callable[[], None]) -> float:
 def _random(config: ConfigDict, lead: tuple[int, ...]) -> Any:
     """A batch with the axes `lead` in front, of random ids, labels, pixels or numbers."""
     rng, d = np.random.default_rng(0), config.data
-    labelled = d.field in constraints.LABELLED
+    labelled = d.field in field_traits.LABELLED
 
     def draw(row):
         if not np.issubdtype(row.dtype, np.integer):

@@ -11,9 +11,12 @@ WHOLE_FORMS = "a whole number: 1000000, 1_000_000, 1e6, 1M or 2.5B"
 NUMBER_FORMS = "a number: 0.003, 3e-3, 1_000, 1M or 2.5B"
 BOOLEAN_FORMS = "true, false, yes, no, 1 or 0"
 DURATION_FORMS = "a duration: 90s, 10m, 2h or 3d"
-_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "1", "t"), True),  # t and f as absl's flags take them
+    **dict.fromkeys(("false", "no", "0", "f"), False),
+}
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-_DIGITS = re.compile(r"[+-]?(\d+(_\d+)*)?(\.\d+)?([eE][+-]?\d+)?")
+_DIGITS = re.compile(r"[+-]?(\d+(_\d+)*)?(\.\d*)?([eE][+-]?\d+)?")
 
 
 def whole_number(text: str) -> int:

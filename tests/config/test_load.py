@@ -65,14 +65,8 @@ def test_every_config_builds_its_model_abstractly(path):
     assert sum(sizes) == counts["n_params_total"]
 
 
-def test_every_key_of_base_states_its_meaning():
-    for line in (ROOT / "configs" / "base.py").read_text().splitlines():
-        if re.match(r"\s+c\.\w+(\.\w+)? = (?!ConfigDict)", line):
-            assert "#" in line, f"no comment: {line}"
-
-
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("--config.optim.lrr=1", "did you mean config.optim.lr?"),
         ("--config.optimizer.lr=1", "no such key"),
@@ -86,23 +80,23 @@ def test_every_key_of_base_states_its_meaning():
         ("--config.data.vocab_size=300", "byte tokenizer has 256"),
         ("--config.optim.lr=-1.0", "should be positive"),
         ("--config.optim.clip=0.0", "should be positive"),
-        ("--config.optim.clip=nan", "should be a finite number"),
-        ("--config.optim.clip=inf", "should be a finite number"),
-        ("--config.optim.beta1=1.0", "should be less than 1"),
-        ("--config.laws.confidence=1.0", "should be less than 1"),
+        ("--config.optim.clip=nan", "config.optim.clip=nan: 'nan' is not a number"),
+        ("--config.optim.clip=inf", "config.optim.clip=inf: 'inf' is not a number"),
+        ("--config.optim.beta1=1.0", "should be 0 or more and less than 1"),
+        ("--config.laws.confidence=1.0", "should be 0 or more and less than 1"),
         ("--config.optim.weight_decay=-1.0", "should be 0 or more"),
-        ("--config.optim.warmup_tokens=-9", "should be 0 or more"),
-        ("--config.data.unique_tokens=-5", "should be 0 or more"),
-        ("--config.eval.every_tokens=-1", "should be 0 or more"),
-        ("--config.laws.holdout_factor=-3.0", "should be 0 or more"),
-        ("--config.seed=-1", "should be 0 or more"),
-        ("--config.seed=3000000000", "should be at most 2147483647"),
+        ("--config.optim.warmup_tokens=-9", "should be positive, or None"),
+        ("--config.data.unique_tokens=-5", "should be positive, or None"),
+        ("--config.eval.every_tokens=-1", "should be positive, or None"),
+        ("--config.laws.holdout_factor=-3.0", "should be above 1, or None"),
+        ("--config.seed=-1", "should be from 0 to 2147483647"),
+        ("--config.seed=3000000000", "should be from 0 to 2147483647"),
         ("--config.sweep.assumed_mfu=0.0", "should be positive"),
-        ("--config.data.name=text_folder", "config.data.path is empty"),
+        ("--config.data.name=text_folder", "config.data.path is not set"),
     ],
 )
-def test_bad_overrides_name_the_key(override, said):
-    with pytest.raises(UserError, match=re.escape(said)) as caught:
+def test_bad_overrides_name_the_key(override, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         config_lib.load("configs/base.py", [override])
     assert "\n" not in str(caught.value)
 
@@ -138,14 +132,6 @@ def test_overrides_are_taken():
     assert (config.optim.lr, config.seed) == (1e-4, 7)
 
 
-def test_run_hash_ignores_what_cannot_change_the_numbers():
-    config = config_lib.load("configs/base.py")
-    same = config_lib.with_values(config, {"parallel.cpu_devices": 1, "checkpoint.keep": 5})
-    other = config_lib.with_values(config, {"optim.lr": 1e-4})
-    assert config_lib.run_hash(config) == config_lib.run_hash(same)
-    assert config_lib.run_hash(config) != config_lib.run_hash(other)
-
-
 def test_json_round_trip():
     config = config_lib.load("configs/quickstart.py")
     again = config_lib.from_json(config_lib.to_json(config))
@@ -155,7 +141,7 @@ def test_json_round_trip():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"launch.cores": -1}, r"config\.launch\.cores=-1 should be 0 or more"),
+        ({"launch.cores": -1}, r"config\.launch\.cores=-1 should be positive"),
         (
             {"launch.resources": ("TPU", 4)},
             r"launch\.resources: 'TPU' should be a name and an amount",
