@@ -236,7 +236,7 @@ def _free(form: Form, fixed: Mapping[str, float]) -> np.ndarray:
             f"{form.name}: cannot fix {', '.join(sorted(unknown))}; its parameters are "
             f"{', '.join(form.parameters)}"
         )
-    if fixed and form.internal is None:
+    if fixed and not form.invertible:
         raise CannotFit(f"{form.name}: its parameters cannot be held fixed")
     return np.array([name not in fixed for name in form.parameters])
 
@@ -248,7 +248,6 @@ def _hold(form: Form, grid_RP, fixed: Mapping[str, float], free_P) -> np.ndarray
     natural_RP = form.natural(grid_RP)
     for name, value in fixed.items():
         natural_RP[:, form.parameters.index(name)] = value
-    assert form.internal is not None
     held = form.internal(natural_RP)
     if not np.isfinite(held[:, ~free_P]).all():
         raise CannotFit(f"{form.name}: fixed values {dict(fixed)} lie outside the form's domain")

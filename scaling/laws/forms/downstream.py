@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from scaling.laws.forms.base import Form, stored_as_logs
+from scaling.laws.forms.base import Form
 
 
 def error_log_predict(params_P, logs_NF):
@@ -30,7 +30,6 @@ def error_starts(logs_NF, target_N) -> np.ndarray:
     return np.array(grid)
 
 
-_natural, _internal = stored_as_logs(1, 3)
 LOSS_TO_ERROR = Form(
     name="loss_to_error",
     equation="err(L) = eps - k exp(-gamma L)",
@@ -38,9 +37,8 @@ LOSS_TO_ERROR = Form(
     domain="average top-1 error over many tasks, below its ceiling eps",
     inputs=("loss",),
     parameters=("eps", "k", "gamma"),
+    stored_as_logs=("k", "gamma"),
     log_predict=error_log_predict,
-    natural=_natural,
-    internal=_internal,
     starts=error_starts,
     target="error",
     distinct=4,

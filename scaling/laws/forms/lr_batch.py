@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from scaling.laws.forms.base import Form, stored_as_logs
+from scaling.laws.forms.base import Form
 from scaling.utils.errors import UserError
 
 SYMBOLS = {"n_params": ("N", "p"), "tokens": ("D", "q"), "flops": ("C", "p")}
@@ -31,9 +31,6 @@ def product_starts(logs_NF, target_N) -> np.ndarray:
     design = np.column_stack([np.ones(len(target_N)), logs_NF - centre_F])
     offset, *exponents = np.linalg.lstsq(design, target_N, rcond=None)[0]
     return np.array([(offset - centre_F @ exponents, *exponents)])
-
-
-_natural, _internal = stored_as_logs(0, 1)
 
 
 @functools.cache
@@ -58,9 +55,8 @@ def power_product(target: str, of: tuple[str, ...] = INPUTS[0]) -> Form:
         domain="one recipe (optimizer, schedule, weight decay) at tuned optima inside their grids",
         inputs=of,
         parameters=("k", *names),
+        stored_as_logs=("k",),
         log_predict=product_log,
-        natural=_natural,
-        internal=_internal,
         starts=product_starts,
         target=target,
         distinct=2,

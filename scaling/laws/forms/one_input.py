@@ -6,8 +6,7 @@ import itertools
 
 import numpy as np
 
-from scaling.laws.forms.base import Form, stored_as_logs
-from scaling.laws.forms.size_and_data import positive_from
+from scaling.laws.forms.base import Form
 
 EXPONENTS = (0.03, 0.1, 0.2, 0.4, 0.8, 1.5)
 FLOORS = (1e-3, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)  # E as a fraction of the lowest loss
@@ -24,7 +23,6 @@ def power_starts(logs_N1, target_N) -> np.ndarray:
     return np.array([(offset, -slope)])
 
 
-_natural1, _internal1 = stored_as_logs(0, 1)
 POWER = Form(
     name="power",
     equation="L(x) = k x^-a",
@@ -32,9 +30,8 @@ POWER = Form(
     domain="far above any floor",
     inputs=("x",),
     parameters=("k", "a"),
+    stored_as_logs=("k",),
     log_predict=power_log_loss,
-    natural=_natural1,
-    internal=_internal1,
     starts=power_starts,
     distinct=2,
     judged=("a",),
@@ -53,9 +50,8 @@ LEVEL = Form(
     domain="the end of a curve that has stopped falling",
     inputs=("x",),
     parameters=("k",),
+    stored_as_logs=("k",),
     log_predict=level_log_loss,
-    natural=np.exp,
-    internal=np.log,
     starts=lambda logs_N1, target_N: np.array([[np.median(target_N)]]),
     distinct=1,
     judged=("k",),
@@ -81,7 +77,6 @@ def power_offset_starts(logs_N1, target_N) -> np.ndarray:
     )
 
 
-_natural2, _internal2 = stored_as_logs(0, 2)
 POWER_OFFSET = Form(
     name="power_offset",
     equation="L(x) = E + k x^-a",
@@ -89,11 +84,10 @@ POWER_OFFSET = Form(
     domain="losses that fall towards a floor E with one exponent",
     inputs=("x",),
     parameters=("k", "E", "a"),
+    stored_as_logs=("k", "E"),
+    positive=("a",),
     log_predict=power_offset_log_loss,
-    natural=_natural2,
-    internal=_internal2,
     starts=power_offset_starts,
-    legal=positive_from(2),
     distinct=4,
     judged=("E", "a"),
 )
@@ -118,7 +112,6 @@ def shifted_power_starts(logs_N1, target_N) -> np.ndarray:
     return np.array(grid)
 
 
-_natural3, _internal3 = stored_as_logs(0, 3)
 SHIFTED_POWER = Form(
     name="shifted_power",
     equation="L(x) = E + k (x + s)^-a",
@@ -126,11 +119,10 @@ SHIFTED_POWER = Form(
     domain="learning curves with a slow start",
     inputs=("x",),
     parameters=("k", "E", "s", "a"),
+    stored_as_logs=("k", "E", "s"),
+    positive=("a",),
     log_predict=shifted_power_log_loss,
-    natural=_natural3,
-    internal=_internal3,
     starts=shifted_power_starts,
-    legal=positive_from(3),
     distinct=4,
     judged=("E", "a"),
 )
@@ -191,10 +183,10 @@ M4 = Form(
     domain="learning curves from chance level L0 down to the floor E",
     inputs=("x",),
     parameters=("k", "E", "L0", "alpha", "a"),
+    positive=("a",),
     log_predict=m4_log_loss,
-    natural=_m4_natural,
+    to_natural=_m4_natural,
     starts=m4_starts,
-    legal=positive_from(4),
     distinct=4,
     judged=("E", "a"),
 )
@@ -223,7 +215,6 @@ def broken_starts(logs_N1, target_N) -> np.ndarray:
     return np.array(grid)
 
 
-_natural4, _internal4 = stored_as_logs(0, 4)
 BROKEN = Form(
     name="broken",
     equation="L(x) = E + k x^-a (1 + (x / d)^(1 / f))^(-c f)",
@@ -231,9 +222,8 @@ BROKEN = Form(
     domain="curves whose exponent changes once, from a to a + c around x = d",
     inputs=("x",),
     parameters=("k", "E", "d", "f", "a", "c"),
+    stored_as_logs=("k", "E", "d", "f"),
     log_predict=broken_log_loss,
-    natural=_natural4,
-    internal=_internal4,
     starts=broken_starts,
     distinct=4,
     judged=("E", "a"),

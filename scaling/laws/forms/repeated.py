@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 
-from scaling.laws.forms.base import Form, stored_as_logs
+from scaling.laws.forms.base import Form
 from scaling.laws.forms.one_input import power_offset_starts
-from scaling.laws.forms.size_and_data import chinchilla_log_loss, chinchilla_starts, positive_from
+from scaling.laws.forms.size_and_data import chinchilla_log_loss, chinchilla_starts
 
 
 def effective(log_unique, log_total, log_decay):
@@ -49,7 +49,6 @@ def data_constrained_starts(logs_NF, target_N) -> np.ndarray:
     )
 
 
-_natural, _internal = stored_as_logs(0, 5)
 DATA_CONSTRAINED = Form(
     name="data_constrained",
     equation=(
@@ -60,11 +59,10 @@ DATA_CONSTRAINED = Form(
     domain="up to tens of epochs; N_opt(U_D) is the size that the law without repeats prescribes",
     inputs=("n_params", "tokens", "unique_tokens"),
     parameters=("A", "B", "E", "R_D", "R_N", "alpha", "beta"),
+    stored_as_logs=("A", "B", "E", "R_D", "R_N"),
+    positive=("alpha", "beta"),
     log_predict=data_constrained_log_loss,
-    natural=_natural,
-    internal=_internal,
     starts=data_constrained_starts,
-    legal=positive_from(5),
     judged=("E", "R_D", "R_N", "alpha", "beta"),
 )
 
@@ -88,7 +86,6 @@ def one_size_starts(logs_NF, target_N) -> np.ndarray:
     )
 
 
-_natural1, _internal1 = stored_as_logs(0, 3)
 DATA_CONSTRAINED_ONE_SIZE = Form(
     name="data_constrained_one_size",
     equation=(
@@ -99,11 +96,10 @@ DATA_CONSTRAINED_ONE_SIZE = Form(
     domain="up to tens of epochs of one size; E holds the loss that a larger model would not have",
     inputs=("tokens", "unique_tokens"),
     parameters=("B", "E", "R_D", "beta"),
+    stored_as_logs=("B", "E", "R_D"),
+    positive=("beta",),
     log_predict=one_size_log_loss,
-    natural=_natural1,
-    internal=_internal1,
     starts=one_size_starts,
-    legal=positive_from(3),
     distinct=2,
     judged=("E", "R_D", "beta"),
 )

@@ -9,7 +9,7 @@ import itertools
 
 import numpy as np
 
-from scaling.laws.forms.base import Form, stored_as_logs
+from scaling.laws.forms.base import Form
 
 
 def chinchilla_log_loss(params_P, logs_NF):
@@ -37,16 +37,6 @@ def chinchilla_starts(logs_NF, target_N, floors=(0.2, 0.5, 0.8, 0.95)) -> np.nda
     return np.array(grid)
 
 
-def positive_from(index: int):
-    """`legal` of forms whose parameters from `index` on are exponents that must be positive."""
-
-    def legal(natural_RP: np.ndarray) -> np.ndarray:
-        return np.isfinite(natural_RP).all(axis=1) & (natural_RP[:, index:] > 0).all(axis=1)
-
-    return legal
-
-
-_natural, _internal = stored_as_logs(0, 3)
 CHINCHILLA = Form(
     name="chinchilla",
     equation="L(N, D) = E + A / N^alpha + B / D^beta",
@@ -54,11 +44,10 @@ CHINCHILLA = Form(
     domain="compute of one pass over fresh data; loss well above and below the floor E",
     inputs=("n_params", "tokens"),
     parameters=("A", "B", "E", "alpha", "beta"),
+    stored_as_logs=("A", "B", "E"),
+    positive=("alpha", "beta"),
     log_predict=chinchilla_log_loss,
-    natural=_natural,
-    internal=_internal,
     starts=chinchilla_starts,
-    legal=positive_from(3),
     judged=("E", "alpha", "beta"),
 )
 
@@ -84,11 +73,10 @@ CHINCHILLA_TIED = Form(
     domain="as chinchilla, where too few rows tell the two exponents apart",
     inputs=("n_params", "tokens"),
     parameters=("A", "B", "E", "alpha"),
+    stored_as_logs=("A", "B", "E"),
+    positive=("alpha",),
     log_predict=tied_log_loss,
-    natural=_natural,
-    internal=_internal,
     starts=tied_starts,
-    legal=positive_from(3),
     distinct=2,
     judged=("E", "alpha"),
 )
@@ -121,11 +109,10 @@ OVER_TRAINING = Form(
     domain="models trained at 5 to 640 tokens per parameter",
     inputs=("n_params", "tokens_per_param"),
     parameters=("a", "b", "E", "eta"),
+    stored_as_logs=("a", "b", "E"),
+    positive=("eta",),
     log_predict=over_training_log_loss,
-    natural=_natural,
-    internal=_internal,
     starts=over_training_starts,
-    legal=positive_from(3),
     distinct=2,
     judged=("E", "eta"),
 )
@@ -154,7 +141,6 @@ def kaplan_starts(logs_NF, target_N) -> np.ndarray:
     return np.array(grid)
 
 
-_natural2, _internal2 = stored_as_logs(0, 2)
 KAPLAN = Form(
     name="kaplan",
     equation="L(N, D) = ((N_c / N)^(alpha_N / alpha_D) + D_c / D)^alpha_D",
@@ -162,10 +148,9 @@ KAPLAN = Form(
     domain="losses far above their floor, since it has none",
     inputs=("n_params", "tokens"),
     parameters=("N_c", "D_c", "alpha_N", "alpha_D"),
+    stored_as_logs=("N_c", "D_c"),
+    positive=("alpha_N", "alpha_D"),
     log_predict=kaplan_log_loss,
-    natural=_natural2,
-    internal=_internal2,
     starts=kaplan_starts,
-    legal=positive_from(2),
     judged=("alpha_N", "alpha_D"),
 )
