@@ -1,20 +1,21 @@
-"""Parameters, FLOPs and tokens of a model, from its shape alone.
+"""Count the parameters, FLOPs and tokens of a model from its shape alone.
 
 Letters: D model width, H heads, K head size, F MLP width, G MLP input matrices (2 for SwiGLU),
-V vocabulary, T context, L layers, E experts, k of them for each token, J taps of a kernel or tokens of a window.
+V vocabulary, T context, L layers, E experts, k of them for each token, J taps of a kernel or tokens
+of a window.
 
 Parameters and forward FLOPs of one token in one block, of its mixer by kind and of its MLP:
 
     transformer   4 D^2               8 D^2 + 4 T D + 3 H T
     lstm          9 D^2               18 D^2               gates from input and state, output
-    lru           5 D^2 + 2 D         10 D^2 + 8 D         two complex products and a gate, the recurrence
+    lru           5 D^2 + 2 D         10 D^2 + 8 D         two complex products, gate, recurrence
     cnn           J D, on grids J^2 D     2 J D, 2 J^2 D
     mlp           none                none                 (once, for its window: J D^2 and 2 J D^2)
     MLP           (G + 1) D F         2 (G + 1) D F
     experts       E (G + 1) D F + D E     2 k (G + 1) D F + 2 D E
 
-`n_params_active` counts k experts in place of E: those that a token uses. So do the FLOPs, in every convention; what
-fills up the blocks of scaling/models/experts.py is not counted.
+`n_params_active` counts k experts in place of E: those that a token uses. So do the FLOPs, in every
+convention. The padding of blocks in scaling/models/experts.py is not counted.
 
 Causal attention is counted as if every position saw the whole context (T^2, not T^2 / 2), as in
 Hoffmann et al. 2022 and most published counts; the chunked CPU attention does about half of it.
@@ -31,8 +32,7 @@ from ml_collections import ConfigDict
 from scaling.config.field_traits import LABELLED
 from scaling.utils.errors import UserError
 
-# Training FLOPs per token by convention.
-# N with k of a layer's E experts, as FLOPs are.
+# Training FLOPs per token by convention. N counts k of a layer's E experts.
 #   kaplan      6 N                 N without embeddings and head  (Kaplan et al. 2020)
 #   porian      6 (N + head)        adds the head's product        (Porian et al. 2024)
 #   chinchilla  6 N_total           every parameter, the short form (Hoffmann et al. 2022)
@@ -43,7 +43,7 @@ CONVENTIONS = ("exact", "appendix_f", "kaplan", "porian", "chinchilla")
 
 @dataclass(frozen=True)
 class Shape:
-    """What parameters and FLOPs depend on; see `shape_of`."""
+    """The sizes that parameters and FLOPs depend on; see `shape_of`."""
 
     depth: int
     width: int
@@ -59,19 +59,21 @@ class Shape:
     kernel: int = 0  # cnn: taps along each axis
     window: int = 0  # mlp: tokens that a position sees
     grid: bool = False  # positions are patches of an image, and vocab_size counts classes
-    patch_size: int = 0  # numbers of a patch; 0 where inputs are ids
+    patch_size: int = 0  # numbers of a patch; 0 if inputs are ids
     experts: int = 0  # 0 = dense
     experts_per_token: int = 0
 
 
 def shape_of(config: ConfigDict) -> Shape:
+    """Return the shape of a config's model. Raises UserError if the sizes of a grid are missing."""
     m, d = config.model, config.data
     grid = d.field in LABELLED
     rows, columns = patch_of(config) if grid else (1, 1)
     if grid and not (d.height and d.width and d.channels and d.classes):
         raise UserError(
-            f"config.data: height={d.height}, width={d.width}, channels={d.channels}, classes={d.classes}: give the "
-            f"sizes of the examples of {d.name} and the number of its classes"
+            f"config.data: height={d.height}, width={d.width}, channels={d.channels}, "
+            f"classes={d.classes}: give the sizes of the examples of {d.name} and the number of "
+            "its classes"
         )
     return Shape(
         depth=m.depth,
@@ -95,7 +97,7 @@ def shape_of(config: ConfigDict) -> Shape:
 
 
 def patch_of(config: ConfigDict) -> tuple[int, int]:
-    """(rows, columns) of a patch of a grid: the config's, or all of it where positions are not mixed (`mlp`)."""
+    """(rows, columns) of a patch: the config's, or of the whole grid without a mixer (`mlp`)."""
     m, d = config.model, config.data
     return (d.height, d.width) if m.kind == "mlp" else (m.patch_height, m.patch_width)
 
@@ -130,8 +132,8 @@ def param_groups(s: Shape) -> dict[str, int]:
 
 
 def param_counts(s: Shape) -> dict[str, int]:
-    """`n_params` (no embeddings, positions or head), those of them that a token uses, with the head's matrix, and all
-    there are.
+    """Count parameters: `n_params` (no embeddings, positions or head), `n_params_active` of them
+    that a token uses, `n_params_with_head`, and `n_params_total`.
 
     A tied head counts in `n_params_with_head`, since its product is computed, but only once in
     `n_params_total`.
@@ -148,9 +150,10 @@ def param_counts(s: Shape) -> dict[str, int]:
 
 
 def forward_flops_per_token(s: Shape, lookup_as_product: bool = False) -> dict[str, int]:
-    """FLOPs of one token's forward pass by part (Hoffmann et al. 2022, appendix F); of a grid, of all of its positions.
+    """FLOPs of a forward pass by part, of one token or of all positions of a grid.
 
-    A multiplication and an addition count as two; norms, activations and rotations are left out.
+    As in Hoffmann et al. 2022, appendix F: a multiplication and an addition count as two; norms,
+    activations and rotations are left out.
     """
     D, F, L, T, V = s.width, s.mlp_width, s.depth, s.seq_len, s.vocab_size
     if s.kind == "transformer":
@@ -178,7 +181,8 @@ def forward_flops_per_token(s: Shape, lookup_as_product: bool = False) -> dict[s
 def flops_per_token(s: Shape, convention: str) -> int:
     """Training FLOPs (forward and backward) per token, or grid, by one of `CONVENTIONS`.
 
-    The conventions that are multiples of parameters count a grid's head once and all else at every position.
+    Conventions that are multiples of parameters count a grid's head once, all else at every
+    position.
     """
     n = param_counts(s)
     unused = n["n_params"] - n["n_params_active"]
@@ -201,9 +205,9 @@ def training_flops(s: Shape, tokens: int) -> dict[str, float]:
 
 
 def tokens_for_budget(s: Shape, flops: float, tokens_per_step: int, convention: str) -> int:
-    """Tokens, in whole steps, whose training costs at most `flops`.
+    """Return tokens, in whole steps, whose training costs at most `flops`.
 
-    Raises UserError where the budget does not pay for one step.
+    Raises UserError if the budget does not pay for one step.
     """
     per_step = flops_per_token(s, convention) * tokens_per_step
     steps = math.floor(flops / per_step)

@@ -1,7 +1,7 @@
-"""What a field states, as the functions of its file.
+"""The interface of a field: the functions that each file `scaling/fields/<name>.py` defines.
 
-Shapes: K steps of one dispatch, B rows of a step, N held-out rows. A batch is a tree of arrays whose leading axes are
-[K, B] in training and [B] in evaluation.
+Shapes: K steps of one dispatch, B rows of a step, N held-out rows. A batch is a tree of arrays with
+the leading axes [K, B] in training and [B] in evaluation.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from scaling.models.losses import LossTerms
 
 @dataclass(frozen=True)
 class HeldOutRows:
-    """What every run of a study is evaluated on."""
+    """The rows that every run of a study is evaluated on."""
 
     batch: Any  # a tree of arrays [N, ...]
-    targets: int  # of a row, that count
+    targets: int  # targets of a row that count
     groups_N: np.ndarray | None = None  # rows of one group are one draw; None: each is its own
     bytes_N: np.ndarray | None = None  # bytes of text of a row's targets; language alone
     classes: tuple[str, ...] = ()
@@ -32,35 +32,38 @@ class HeldOutRows:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data of a config, ready to be drawn from."""
+    """The data of a config, ready to draw batches from."""
 
     fingerprint: str
     unique: int  # targets in the training split, in the field's unit
-    per_epoch: int  # units of one epoch as they are trained, padding included
-    dispatches: Callable[[ConfigDict, tuple[int, int]], Source]  # of a config, (k-th, of n) shares
+    per_epoch: int  # units of one epoch as trained, padding included
+    dispatches: Callable[[ConfigDict, tuple[int, int]], Source]  # (config, (k-th, of n) shares)
     held_out: Callable[[ConfigDict], HeldOutRows]
 
 
 class Field(Protocol):
-    """What `scaling/fields/<name>.py` holds; `c` is a whole config."""
+    """The functions of `scaling/fields/<name>.py`; `c` is a whole config."""
 
     def example(self, c: ConfigDict) -> Any:
         """One row of a batch as a tree of jax.ShapeDtypeStruct."""
 
     def prepare(self, c: ConfigDict) -> Prepared:
-        """The data, from the cache or made now. Raises UserError where they are missing or bad."""
+        """Return the data, from the cache or made now. Raises UserError if missing or bad."""
 
     def model(self, c: ConfigDict, rngs: nnx.Rngs) -> nnx.Module:
         """The network; `c.model.matmul` and `c.model.attention` are resolved."""
 
     def loss(self, model: Any, batch: Any, chunk: int, terms: LossTerms) -> Any:
-        """Mean cross-entropy of a batch in nats per target, with the gradient of the objective of `terms`."""
+        """Mean cross-entropy in nats per target, with the gradient of the objective of `terms`."""
 
     def readings(self, model: Any, batch: Any, chunk: int) -> dict[str, Any]:
-        """Of each row what the metrics need, "loss" among it: the sum over the row's targets that count."""
+        """The numbers of each row that the metrics need.
+
+        Among them is "loss", the sum over the row's targets that count.
+        """
 
     def metrics(self, readings_N: Mapping[str, np.ndarray], rows: HeldOutRows) -> dict[str, Metric]:
-        """Of the readings of all rows, in their order."""
+        """Compute metrics from the readings of all rows, in their order."""
 
     def details(self, readings_N: Mapping[str, np.ndarray], rows: HeldOutRows) -> dict[str, Any]:
-        """What else the run's evaluation.json holds, such as a confusion matrix."""
+        """Other content of the run's evaluation.json, such as a confusion matrix."""

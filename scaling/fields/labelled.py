@@ -1,9 +1,13 @@
-"""What vision and speech share: grids of numbers, one label each. A row is an example; D counts examples.
+"""The common part of vision and speech: grids of numbers with one label each.
+
+A row is an example; D counts examples.
 
 Shapes: B examples, H rows, W columns, C channels, Y classes, N held-out examples.
 """
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -33,18 +37,19 @@ def example(c, dtype):
 
 
 def prepare(c, fill: float) -> Prepared:
-    """`fill` stands where a moved example ends."""
+    """Prepare the examples; `fill` pads a moved example."""
     data = examples.prepare(c.data)
     size = len(data.train_y_N)
     count = c.data.unique_tokens or size
     if count > size:
         raise UserError(
-            f"config.data.unique_tokens={count}: the train split has {size} examples; 0 takes all of them"
+            f"config.data.unique_tokens={count}: the train split has {size} examples; 0 takes all "
+            "of them"
         )
     x_NHWC, y_N = data.train_x_NHWC, data.train_y_N
-    if (
-        count < size
-    ):  # sources are often sorted by class; a smaller draw is a part of every larger one
+    # Sources are often sorted by class, so examples are drawn. A smaller draw is part of every
+    # larger one.
+    if count < size:
         drawn_N = np.sort(pipeline.permute(np.arange(count, dtype=np.uint64), size, (0, 0)))
         x_NHWC, y_N = x_NHWC[drawn_N], y_N[drawn_N]
 
@@ -68,8 +73,8 @@ def prepare(c, fill: float) -> Prepared:
         }
         if len(np.unique(batch["y"])) < 2:
             raise UserError(
-                f"config.eval.tokens={c.eval.tokens}: all {len(index_N)} held-out examples are of one class; raise "
-                "it, or config.data.valid_fraction"
+                f"config.eval.tokens={c.eval.tokens}: all {len(index_N)} held-out examples are of "
+                "one class; raise it, or config.data.valid_fraction"
             )
         return HeldOutRows(batch, 1, groups_N=data.groups[1][index_N], classes=data.classes)
 
@@ -79,12 +84,17 @@ def prepare(c, fill: float) -> Prepared:
 
 def model(c, rngs) -> Transformer:
     d = c.data
-    inputs = Patches((d.height, d.width, d.channels), accounting.patch_of(c))
-    return Transformer(c.model, inputs=inputs, outputs=LabelHead(d.classes), rngs=rngs)
+    shape, patch = (d.height, d.width, d.channels), accounting.patch_of(c)
+    return Transformer(
+        c.model,
+        inputs=functools.partial(Patches, c.model, shape=shape, patch=patch),
+        outputs=functools.partial(LabelHead, c.model, classes=d.classes),
+        rngs=rngs,
+    )
 
 
 def ends(scaled):
-    """(loss, readings) of a field whose inputs go through `scaled`, [B, H, W, C] to the same, first."""
+    """(loss, readings) of a field whose inputs, [B, H, W, C], are first mapped by `scaled`."""
 
     def loss(model, batch, chunk, terms):
         return model.losses(scaled(batch["x"]), batch, 0, terms).mean()
@@ -103,7 +113,7 @@ def metrics(readings_N, rows):
 
 
 def details(readings_N, rows):
-    """The confusion matrix, rows are labels and columns what was predicted."""
+    """The confusion matrix: rows are labels, columns predictions."""
     logits_NY = readings_N["logits"]
     matrix_YY = confusion(logits_NY.argmax(axis=-1), rows.batch["y"], logits_NY.shape[-1])
     return {"classes": list(rows.classes), "confusion": matrix_YY.tolist()}

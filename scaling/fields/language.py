@@ -40,7 +40,7 @@ def prepare(c) -> Prepared:
             data.valid, seq_len=c.data.seq_len, count=c.eval.tokens
         )
         bytes_N = data.byte_lengths[tokens_NT1[:, 1:]].sum(axis=1)
-        # windows of one document are one draw: what is odd about it they share
+        # Windows of one document are one draw, since they share what is odd about it.
         ends = np.flatnonzero(data.valid == data.separator)
         begins_N = pipeline.held_out_begins(data.valid, seq_len=c.data.seq_len, count=c.eval.tokens)
         groups_N = np.searchsorted(ends, begins_N)
@@ -70,10 +70,10 @@ def readings(model, tokens_BT1, chunk):
 
 def metrics(readings_N, rows):
     tokens_N = np.full(len(readings_N["loss"]), rows.targets)
-    found = language(
+    values = language(
         readings_N["loss"], tokens_N, rows.bytes_N, readings_N["correct"], rows.groups_N
     )
-    return {k: v for k, v in found.items() if k != "loss"}  # a column anyway
+    return {k: v for k, v in values.items() if k != "loss"}  # a column anyway
 
 
 def details(readings_N, rows):

@@ -1,5 +1,7 @@
-"""Recommendation: the next item of a user's sequence, as in SASRec (Kang & McAuley 2018), with the softmax over all items
-in place of sampled negatives. A row is a window of T + 1 items, padded on the left with 0; D counts positions.
+"""Recommendation: the next item of a user's sequence, as in SASRec (Kang & McAuley 2018).
+
+The softmax is over all items, in place of sampled negatives. A row is a window of T + 1 items,
+padded on the left with 0; D counts positions.
 
 Shapes: B windows, T positions, I items (0 is padding), N held-out users.
 """
@@ -26,7 +28,8 @@ def example(c):
 def prepare(c) -> Prepared:
     if c.data.unique_tokens:
         raise UserError(
-            f"config.data.unique_tokens={c.data.unique_tokens}: users are not cut; use a smaller table, or 0"
+            f"config.data.unique_tokens={c.data.unique_tokens}: users are not cut; use a smaller "
+            "table, or 0"
         )
     data = interactions.prepare(c.data)
     held_out_U, fingerprint = None, data.fingerprint
@@ -36,8 +39,8 @@ def prepare(c) -> Prepared:
         fingerprint = hashlib.sha256(split.encode()).hexdigest()[:16]
         if not held_out_U.any() or held_out_U.all():
             raise UserError(
-                f"config.data.valid_fraction={c.data.valid_fraction}: holds out {held_out_U.sum()} of "
-                f"{len(held_out_U)} users; choose another"
+                f"config.data.valid_fraction={c.data.valid_fraction}: holds out "
+                f"{held_out_U.sum()} of {len(held_out_U)} users; choose another"
             )
 
     def dispatches(c, share):
@@ -79,7 +82,10 @@ def loss(model, tokens_BT1, chunk, terms):
 
 
 def readings(model, tokens_BT1, chunk):
-    """Of the last position alone: all before it may have been trained on. The rank is among all items, ties against it."""
+    """Loss and rank of the last position alone: earlier ones may have been trained on.
+
+    The rank is among all items; a tie counts against the target.
+    """
     target_B1 = tokens_BT1[:, -1:]
     logits_BI = model.last_logits(tokens_BT1[:, :-1])
     score_B1 = jnp.take_along_axis(logits_BI, target_B1, axis=-1)

@@ -1,4 +1,7 @@
-"""Fields: what an example is, the model's ends, the loss and the metrics. One file each; docs/fields.md adds one."""
+"""Look up a field by name: its examples, the model's ends, the loss and the metrics.
+
+Each field is one file; docs/fields.md shows how to add one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from scaling.fields.field import Field
 
 
 def of(name: str) -> Field:
-    """The field of `config.data.field`, imported on first use."""
+    """Return the field of `config.data.field`, imported on first use."""
     if name not in UNITS:
         raise ValueError(f"unknown field {name!r}; choose one of {', '.join(UNITS)}")
     return cast(Field, importlib.import_module(f"scaling.fields.{name}"))

@@ -1,4 +1,6 @@
-"""Speech: log-mel spectrograms to classes, by patches as in AST (Gong et al. 2021). A row is a segment; D counts them.
+"""Speech: log-mel spectrograms to classes, by patches as in AST (Gong et al. 2021).
+
+A row is a segment; D counts segments.
 
 Shapes: B segments, H frames, W mel bands, C = 1.
 """
@@ -20,7 +22,7 @@ def prepare(c):
 
 
 def scaled(x_BHWC):
-    """Each segment with mean 0 and variance 1, so that loudness tells nothing."""
+    """Each segment with mean 0 and variance 1, which removes its loudness."""
     centred_BHWC = x_BHWC - x_BHWC.mean(axis=(1, 2, 3), keepdims=True)
     variance_B111 = jnp.square(centred_BHWC).mean(axis=(1, 2, 3), keepdims=True)
     return centred_BHWC / jnp.sqrt(variance_B111 + 1e-5)

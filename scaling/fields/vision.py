@@ -1,4 +1,6 @@
-"""Vision: images to classes, by patches as in ViT (Dosovitskiy et al. 2021). A row is an image; D counts images.
+"""Vision: images to classes, by patches as in ViT (Dosovitskiy et al. 2021).
+
+A row is an image; D counts images.
 
 Shapes: B images, H, W pixels, C channels.
 """
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 
 from scaling.fields import labelled
 
-MIDDLE, SPREAD = 127.5, 63.75  # of the 256 levels, whatever the data set: inputs lie in [-2, 2]
+MIDDLE, SPREAD = 127.5, 63.75  # of the 256 levels, for every data set: inputs lie in [-2, 2]
 
 
 def example(c):
@@ -21,7 +23,7 @@ def prepare(c):
 
 
 def scaled(x_BHWC):
-    """Levels of a pixel as numbers around 0."""
+    """Map the levels of pixels to numbers around 0."""
     return (x_BHWC.astype(jnp.float32) - MIDDLE) / SPREAD
 
 

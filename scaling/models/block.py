@@ -1,4 +1,4 @@
-"""One residual block of any architecture: a mixer over positions, then an MLP or a mixture of experts.
+"""One residual block: a mixer over positions, then an MLP or a mixture of experts.
 
 Shapes: B batch, T positions, D model width.
 """
@@ -19,9 +19,10 @@ from scaling.models.recurrent import LRU, LSTM
 class Block(nnx.Module):
     """Pre-norm: x + mixer(norm(x)), then x + mlp(norm(x)).
 
-    The mixer by `model.kind`: transformer, attention; cnn, a depthwise convolution; lstm and lru, that recurrence;
-    mlp, none and its half is left out. Positions are a causal sequence, or with `grid` the (rows, columns) of an
-    image, row by row: there attention sees all of them and a convolution both axes.
+    The mixer by `model.kind`: transformer, attention; cnn, a depthwise convolution; lstm and lru,
+    that recurrence; mlp, none and its half is left out. Positions are a causal sequence, or with
+    `grid` the (rows, columns) of an image, row by row: there attention sees all of them, a
+    convolution both axes.
     """
 
     def __init__(self, model, grid: tuple[int, int] | None = None, *, rngs: nnx.Rngs):
@@ -62,5 +63,5 @@ def _mixer(model, grid, rngs: nnx.Rngs) -> nnx.Module:
 
 
 def _stream(x_BTD):
-    """What is added to the residual stream, whole in width."""
+    """A term of the residual stream, whole in width."""
     return logical_axes.constrain(x_BTD, "batch", "sequence", "width")

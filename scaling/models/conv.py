@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling.models import logical_axes
-from scaling.models.layers import normal_param
+from scaling.models.parameters import normal_param
 
 Pads = tuple[tuple[int, int], ...]  # zeros before and after each axis of positions
 
@@ -24,9 +24,9 @@ class DepthwiseConv(nnx.Module):
     """One filter per channel, as in the isotropic ConvNeXt (Liu et al. 2022), without bias:
 
       causal sequence   y_t = sum_j w_j x_{t - (J - 1) + j}
-      grid              y_(r, c) = sum_jl w_jl x_(r + j - J // 2, c + l - J // 2), zeros around the grid
+      grid              y_(r, c) = sum_jl w_jl x_(r + j - J // 2, c + l - J // 2), x = 0 outside
 
-    times channel by channel. Unlike ConvNeXt's, its blocks have a norm and a residual of their own for it.
+    times channel by channel. Unlike in ConvNeXt, the convolution has its own norm and residual.
     """
 
     def __init__(self, model, grid: tuple[int, int] | None = None, *, rngs: nnx.Rngs):
@@ -34,7 +34,8 @@ class DepthwiseConv(nnx.Module):
         shape = (J,) if grid is None else (J, J)
         std = 1 / math.sqrt(math.prod(shape)) / math.sqrt(2 * model.depth)
         self.names = ("taps",) * len(shape) + ("embed",)
-        weight = normal_param(rngs, (*shape, D), std, self.names, dtype)
+        # One filter per channel: no axis is summed over with another's channels.
+        weight = normal_param(rngs, (*shape, D), std, self.names, dtype, matrix=None)
         if grid is None:
             self.w_JD = weight
         else:
@@ -54,10 +55,11 @@ class DepthwiseConv(nnx.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise(x: jax.Array, w: jax.Array, pads: Pads) -> jax.Array:
-    """Depthwise convolution of `x_B...D` with `w_J...D` over one axis of positions or two, sums in float32.
+    """Depthwise convolution of `x_B...D` with `w_J...D` over one axis of positions or two.
 
-    A sum of shifted products, since XLA:CPU takes 50 times as long for `lax.conv_general_dilated` of as many
-    groups as channels; its gradient is of the same form, where the compiler's is a sum of padded copies.
+    A sum of shifted products in float32, since XLA:CPU takes 50 times as long for
+    `lax.conv_general_dilated` of as many groups as channels. Its gradient has the same form, while
+    the compiler's is a sum of padded copies.
     """
     total = sum(
         shifted.astype(jnp.float32) * w[tap].astype(jnp.float32)
@@ -69,7 +71,7 @@ def depthwise(x: jax.Array, w: jax.Array, pads: Pads) -> jax.Array:
 def _shifts(
     x: jax.Array, taps: Sequence[int], pads: Pads
 ) -> Iterator[tuple[tuple[int, ...], jax.Array]]:
-    """(tap, what `x` it multiplies) for each tap of the kernel."""
+    """(tap, the shifted `x` that it multiplies) for each tap of the kernel."""
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     for tap in itertools.product(*map(range, taps)):
         window = tuple(slice(j, j + n) for j, n in zip(tap, x.shape[1:-1], strict=True))
@@ -81,7 +83,7 @@ def _depthwise_forward(x, w, pads):
 
 
 def _depthwise_backward(pads, saved, g):
-    """dx is the convolution of g with the kernel turned around, dw_j the sum of g times the shifted x."""
+    """dx is the convolution of g with the reversed kernel, dw_j the sum of g and the shifted x."""
     x, w = saved
     positions = tuple(range(len(pads)))
     dx = depthwise(g, jnp.flip(w, positions), tuple((after, before) for before, after in pads))

@@ -1,11 +1,12 @@
-"""Mixture of experts in place of the MLP: a router sends each token to k of E MLPs, and none is dropped.
+"""Mixture of experts in place of the MLP: a router sends each token to k of E MLPs and drops none.
 
-Shapes: B batch, T positions, N tokens of one device, k experts of a token, M = N k rows, D model width, E experts,
-F hidden width of an expert, G its input matrices, X = G F, W blocks of C rows.
+Shapes: B batch, T positions, N tokens of one device, k experts of a token, M = N k rows, D model
+width, E experts, F hidden width of an expert, G its input matrices, X = G F, W blocks of C rows.
 
-Rows are sorted by expert and each expert's are filled up with zeros to whole blocks, so that a block has one expert
-and shapes are static whatever the router does: at most M + E C rows are computed, C so that E C is about M / 8.
-`jax.lax.ragged_dot` of jax 0.10 computes all E M on CPUs and, by default, on GPUs, which is why it is not used.
+Rows are sorted by expert, and each expert's rows are padded with zeros to whole blocks. So a block
+has one expert, and shapes are static whatever the router does: at most M + E C rows are computed,
+with C such that E C is about M / 8. `jax.lax.ragged_dot` of jax 0.10 is not used, since it computes
+all E M rows on CPUs and, by default, on GPUs.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ import numpy as np
 from flax import nnx
 
 from scaling.models import logical_axes, ops
-from scaling.models.layers import activation, normal_param
+from scaling.models.layers import activation
+from scaling.models.parameters import Matrix, normal_param
 
 BLOCK = (8, 128)  # rows of a block, at least and at most
 
 
 class Experts(nnx.Module):
-    """Experts as `layers.MLP` has it, each of hidden width F; p = softmax(R x) in float32 over E of them:
+    """E experts as in `layers.MLP`, each of hidden width F, with p = softmax(R x) in float32:
 
       y = sum over the k largest p_e of g_e MLP_e(x)
 
-    g_e = p_e for k = 1 (Switch; Fedus et al. 2021), else p_e over the sum of the k (GShard; Lepikhin et al. 2020).
+    g_e = p_e for k = 1 (Switch; Fedus et al. 2021), else p_e over the sum of the k (GShard;
+    Lepikhin et al. 2020).
     """
 
     W_ROUTER = ("embed", "experts")
@@ -41,9 +44,10 @@ class Experts(nnx.Module):
         G = 2 if model.mlp == "swiglu" else 1
         dtype = jnp.dtype(model.param_dtype)
         std, out_std = 1 / math.sqrt(D), 1 / math.sqrt(F) / math.sqrt(2 * model.depth)
-        self.w_DE = normal_param(rngs, (D, E), std, self.W_ROUTER, dtype)
-        self.w_EDGF = normal_param(rngs, (E, D, G, F), std, self.W_IN, dtype)
-        self.w_EFD = normal_param(rngs, (E, F, D), out_std, self.W_OUT, dtype)
+        # The router is a head over experts, and heads are no matrices to an optimizer.
+        self.w_DE = normal_param(rngs, (D, E), std, self.W_ROUTER, dtype, matrix=None)
+        self.w_EDGF = normal_param(rngs, (E, D, G, F), std, self.W_IN, dtype, Matrix((-3,), (-1,)))
+        self.w_EFD = normal_param(rngs, (E, F, D), out_std, self.W_OUT, dtype, Matrix((-2,), (-1,)))
         self.kind, self.matmul, self.chosen = model.mlp, model.matmul, model.experts_per_token
 
     def __call__(self, x_BTD) -> tuple[jax.Array, jax.Array]:
@@ -66,9 +70,10 @@ class Experts(nnx.Module):
 
 
 def load_balance(p_BTE: jax.Array, expert_BTk: jax.Array) -> jax.Array:
-    """E sum_e f_e P_e (Fedus et al. 2021): f_e the part of the rows that expert e gets, P_e its mean probability.
+    """E sum_e f_e P_e (Fedus et al. 2021) over all tokens of a step, on all devices.
 
-    1 where all are used alike; over all tokens of a step, wherever they lie. f has no gradient.
+    f_e is the part of the rows that expert e gets, P_e its mean probability. The loss is 1 if all
+    experts are used alike. f has no gradient.
     """
     E = p_BTE.shape[-1]
     f_E = jax.nn.one_hot(expert_BTk, E).mean(axis=(0, 1, 2))
@@ -81,13 +86,11 @@ def dispatched(x_BTD, gate_BTk, expert_BTk, w_EDGF, w_EFD, *, kind: str) -> jax.
     E, _, G, F = w_EDGF.shape
     k = expert_BTk.shape[-1]
     C = block_rows(B * T * k, E)
-    source_WC, place_M, expert_W = blocks(expert_BTk.reshape(-1), E, C)
+    source_WC, position_M, expert_W = blocks(expert_BTk.reshape(-1), E, C)
     x_ND = jnp.concatenate([x_BTD.reshape(-1, D), jnp.zeros((1, D), x_BTD.dtype)])
-    x_WCD = x_ND[
-        jnp.minimum(source_WC // k, B * T)
-    ]  # the rows that fill up are the zeros at the end
+    x_WCD = x_ND[jnp.minimum(source_WC // k, B * T)]  # padding reads the zeros at the end
     y_WCD = expert_mlps(x_WCD, w_EDGF.reshape(E, D, G * F), w_EFD, expert_W, kind, G)
-    y_BTkD = y_WCD.reshape(-1, D)[place_M].reshape(B, T, k, D)
+    y_BTkD = y_WCD.reshape(-1, D)[position_M].reshape(B, T, k, D)
     return (y_BTkD * gate_BTk[..., None]).sum(axis=2)
 
 
@@ -97,31 +100,32 @@ def block_rows(M: int, E: int) -> int:
 
 
 def blocks(expert_M: jax.Array, E: int, C: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Rows sorted by expert, in blocks of one expert each.
+    """Sort rows by expert into blocks of one expert each.
 
-    Returns source_WC, the row that lies there, M for none; place_M, where each row lies; expert_W of each block.
+    Returns source_WC, the row at each position of the blocks, M for none; position_M of each row in
+    the blocks; expert_W of each block.
     """
     M = expert_M.shape[0]
     order_M = jnp.argsort(expert_M, stable=True)
     count_E = jnp.zeros(E, jnp.int32).at[expert_M].add(1)
-    ends_E = jnp.cumsum(-(-count_E // C) * C)  # with what fills up
+    ends_E = jnp.cumsum(-(-count_E // C) * C)  # with padding
     begin_E = jnp.concatenate([jnp.zeros(1, jnp.int32), ends_E[:-1]])
     before_E = jnp.cumsum(count_E) - count_E
     sorted_M = expert_M[order_M]
-    slot_M = begin_E[sorted_M] + jnp.arange(M, dtype=jnp.int32) - before_E[sorted_M]
+    sorted_position_M = begin_E[sorted_M] + jnp.arange(M, dtype=jnp.int32) - before_E[sorted_M]
     W = -(-M // C) + E
-    source_WC = jnp.full(W * C, M, jnp.int32).at[slot_M].set(order_M).reshape(W, C)
-    place_M = jnp.zeros(M, jnp.int32).at[order_M].set(slot_M)
+    source_WC = jnp.full(W * C, M, jnp.int32).at[sorted_position_M].set(order_M).reshape(W, C)
+    position_M = jnp.zeros(M, jnp.int32).at[order_M].set(sorted_position_M)
     expert_W = jnp.searchsorted(ends_E, jnp.arange(W, dtype=jnp.int32) * C, side="right")
-    return source_WC, place_M, jnp.minimum(expert_W, E - 1).astype(jnp.int32)
+    return source_WC, position_M, jnp.minimum(expert_W, E - 1).astype(jnp.int32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def expert_mlps(x_WCD, w_EDX, w_EFD, expert_W, kind: str, G: int) -> jax.Array:
     """`y_WCD`, each block through the MLP of its expert, one after another.
 
-    The gradient is written out: it adds a block's share of the weights' to its expert's in place, where the compiler
-    would add arrays of all experts for each block.
+    The gradient is written out: it adds a block's share to its expert's weights in place, while the
+    compiler would add arrays of all experts for each block.
     """
     return _mlps_forward(x_WCD, w_EDX, w_EFD, expert_W, kind, G)[0]
 

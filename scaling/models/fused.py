@@ -1,4 +1,4 @@
-"""Attention kernels of accelerators: what shapes they take, and the call of the TPU's splash kernel.
+"""Attention kernels of accelerators: the shapes that they take, and the TPU's splash kernel.
 
 Shapes: B batch, T positions, H heads, K head size.
 """
@@ -10,16 +10,16 @@ import math
 import jax
 import jax.numpy as jnp
 
-# (backend, step of head_dim, largest head_dim): cuDNN's as jax checks them (jax/_src/cudnn), 256 from Hopper on and
-# 128 before; splash works in 128 lanes, and 64 to 256 is what tokamax's tests of the same kernel cover
+# (backend, step of head_dim, largest head_dim). jax checks cuDNN's (jax/_src/cudnn): 256 from
+# Hopper on and 128 before. Splash works in 128 lanes; tokamax tests the same kernel with 64 to 256.
 CUDNN = ("gpu", 8, 256)
 SPLASH = ("tpu", 64, 256)
-LANES = 128  # positions come to splash in whole multiples of this
+LANES = 128  # splash takes positions in whole multiples of this
 BLOCK = 512  # positions of a block of queries or keys, at most: MaxText's default
 
 
 def refusal(
-    how: str,
+    kernel: str,
     *,
     backend: str,
     dtype: str,
@@ -29,47 +29,53 @@ def refusal(
     grid: bool,
     cudnn_head_dim: int,
 ) -> str:
-    """Why the kernel `how` takes no such model on `backend`, in one line with the mend; "" where it does.
+    """Why `kernel` does not take the model on `backend`, in one line with the fix; "" if it does.
 
-    `seq_len` counts positions, with `grid` the patches of an example.
-    `cudnn_head_dim` is the largest head that this GPU's cuDNN takes, 0 where it has none.
+    `seq_len` counts positions, with `grid` the patches of an example. `cudnn_head_dim` is the
+    largest head that this GPU's cuDNN takes, 0 without cuDNN.
     """
-    if how not in ("cudnn", "splash"):
+    if kernel not in ("cudnn", "splash"):
         return ""
-    asked = f"config.model.attention={how!r}"
-    home, step, largest = CUDNN if how == "cudnn" else SPLASH
-    if how == "cudnn":
+    key = f"config.model.attention={kernel!r}"
+    home, step, largest = CUDNN if kernel == "cudnn" else SPLASH
+    if kernel == "cudnn":
         largest = min(largest, cudnn_head_dim)
     if backend != home or not largest:
-        needs = "a TPU" if how == "splash" else "an NVIDIA GPU from Ampere on"
-        return f"{asked} needs {needs}, here is {backend}; choose 'auto' or 'plain'"
-    if how == "cudnn" and dtype == "float32":
+        needs = "a TPU" if kernel == "splash" else "an NVIDIA GPU from Ampere on"
+        return f"{key} needs {needs}, not {backend}; choose 'auto' or 'plain'"
+    if kernel == "cudnn" and dtype == "float32":
         return (
-            f"{asked} takes bfloat16, not config.model.dtype={dtype!r}; set config.model.dtype='bfloat16' "
-            "or choose 'auto' or 'plain'"
+            f"{key} takes bfloat16, not config.model.dtype={dtype!r}; set "
+            "config.model.dtype='bfloat16' or choose 'auto' or 'plain'"
         )
     if head_dim % step or head_dim > largest:
         fits = [k for k in range(step, largest + 1, step) if width % k == 0]
         near = min(fits, key=lambda k: (abs(k - head_dim), k), default=0)
-        mend = f"the nearest that divides config.model.width={width} is {near}" if near else (
+        fix = f"the nearest that divides config.model.width={width} is {near}" if near else (
             f"none divides config.model.width={width}, choose 'auto' or 'plain'"
         )  # fmt: skip
-        return f"config.model.head_dim={head_dim}: {asked} takes multiples of {step} up to {largest}; {mend}"
-    if how == "splash" and seq_len % LANES:
+        takes = f"{key} takes multiples of {step} up to {largest}"
+        return f"config.model.head_dim={head_dim}: {takes}; {fix}"
+    if kernel == "splash" and seq_len % LANES:
         if grid:
-            return f"{asked} takes multiples of {LANES} positions, not {seq_len} patches; choose 'auto' or 'plain'"
+            return (
+                f"{key} takes multiples of {LANES} positions, not {seq_len} patches; choose 'auto' "
+                "or 'plain'"
+            )
         near = max(LANES, round(seq_len / LANES) * LANES)
-        return f"config.data.seq_len={seq_len}: {asked} takes multiples of {LANES}; the nearest is {near}"
+        takes = f"{key} takes multiples of {LANES}"
+        return f"config.data.seq_len={seq_len}: {takes}; the nearest is {near}"
     return ""
 
 
 def splash_attention(
     q_BTHK, k_BTHK, v_BTHK, interpret: bool = False, causal: bool = True
 ) -> jax.Array:
-    """Flash attention by jax's splash kernel for TPUs, causal or not, `o_BTHK` in the dtype of the inputs.
+    """Flash attention by jax's splash kernel for TPUs, `o_BTHK` in the dtype of the inputs.
 
-    Of a causal one blocks above the diagonal are left out; logits, softmax and sums are float32, as in FlashAttention
-    (Dao et al. 2022). It sees one device's arrays: over several it must stand in a `shard_map`.
+    A causal one leaves out blocks above the diagonal. Logits, softmax and sums are float32, as in
+    FlashAttention (Dao et al. 2022). The kernel sees one device's arrays: over several devices it
+    must stand in a `shard_map`.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks

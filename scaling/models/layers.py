@@ -1,10 +1,10 @@
-"""Norms, attention and the MLP. Every parameter names its logical axes; `sharding.py` maps them.
+"""Norms, attention and the MLP.
 
 Shapes: B batch, T positions, D model width, H heads, K head size, X the three of query, key and
 value, F hidden width of the MLP, G number of MLP input matrices (2 for SwiGLU, else 1).
 
-Initialisation: matrices ~ Normal(0, 1/fan_in); those that write into the residual stream are divided
-by sqrt(2 * depth) besides (GPT-2), so that its variance does not grow with depth.
+Initialisation: matrices ~ Normal(0, 1/fan_in); those that write into the residual stream are also
+divided by sqrt(2 * depth) (GPT-2), so that its variance does not grow with depth.
 """
 
 from __future__ import annotations
@@ -17,18 +17,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling.models import logical_axes, ops, pointwise
-
-
-def normal_param(rngs: nnx.Rngs, shape, std: float, axes: tuple[str, ...], dtype) -> nnx.Param:
-    value = std * jax.random.normal(rngs.params(), shape, jnp.float32)
-    return nnx.Param(value.astype(dtype), out_sharding=axes)
+from scaling.models.parameters import Matrix, normal_param, vector_param
 
 
 class Norm(nnx.Module):
     """RMSNorm (Zhang & Sennrich 2019) or LayerNorm without bias, computed in float32."""
 
     def __init__(self, size: int, axis: str, *, kind: str, eps: float, dtype):
-        self.scale = nnx.Param(jnp.ones((size,), dtype), out_sharding=(axis,))
+        self.scale = vector_param(jnp.ones((size,), dtype), axis)
         self.centre = kind == "layernorm"
         self.eps = eps
 
@@ -50,7 +46,7 @@ def rotate(x_BTHK, base: float):
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention without biases, causal or not; optional QK-norm (Dehghani et al. 2023)."""
+    """Multi-head self-attention without biases; optional QK-norm (Dehghani et al. 2023)."""
 
     W_IN = ("embed", "heads", "qkv", "head_dim")
     W_OUT = ("heads", "head_dim", "embed")
@@ -59,8 +55,12 @@ class Attention(nnx.Module):
         D, H, K = model.width, model.width // model.head_dim, model.head_dim
         dtype = jnp.dtype(model.param_dtype)
         out_std = 1 / math.sqrt(D) / math.sqrt(2 * model.depth)
-        self.w_DHXK = normal_param(rngs, (D, H, 3, K), 1 / math.sqrt(D), self.W_IN, dtype)
-        self.w_HKD = normal_param(rngs, (H, K, D), out_std, self.W_OUT, dtype)
+        self.w_DHXK = normal_param(
+            rngs, (D, H, 3, K), 1 / math.sqrt(D), self.W_IN, dtype, Matrix((-4,), (-3, -1))
+        )
+        self.w_HKD = normal_param(
+            rngs, (H, K, D), out_std, self.W_OUT, dtype, Matrix((-3, -2), (-1,))
+        )
         norm = dict(kind="rmsnorm", eps=model.norm_eps, dtype=dtype)
         self.q_norm = Norm(K, "head_dim", **norm) if model.qk_norm else None
         self.k_norm = Norm(K, "head_dim", **norm) if model.qk_norm else None
@@ -100,7 +100,7 @@ def activation(kind: str, h: Sequence[jax.Array]) -> jax.Array:
 
 
 class MLP(nnx.Module):
-    """Two-layer MLP without biases: GELU, squared ReLU (So et al. 2021) or SwiGLU (Shazeer 2020)."""
+    """Two-layer MLP without biases: GELU, squared ReLU (So et al. 2021), SwiGLU (Shazeer 2020)."""
 
     W_IN = ("embed", "gate", "mlp")
     W_OUT = ("mlp", "embed")
@@ -110,8 +110,10 @@ class MLP(nnx.Module):
         G = 2 if model.mlp == "swiglu" else 1
         dtype = jnp.dtype(model.param_dtype)
         out_std = 1 / math.sqrt(F) / math.sqrt(2 * model.depth)
-        self.w_DGF = normal_param(rngs, (D, G, F), 1 / math.sqrt(D), self.W_IN, dtype)
-        self.w_FD = normal_param(rngs, (F, D), out_std, self.W_OUT, dtype)
+        self.w_DGF = normal_param(
+            rngs, (D, G, F), 1 / math.sqrt(D), self.W_IN, dtype, Matrix((-3,), (-1,))
+        )
+        self.w_FD = normal_param(rngs, (F, D), out_std, self.W_OUT, dtype, Matrix((-2,), (-1,)))
         self.kind, self.matmul = model.mlp, model.matmul
 
     def __call__(self, x_BTD):

@@ -1,13 +1,15 @@
-"""Cross-entropy of every token, with the logits of all positions at once or of a chunk of them at a time.
+"""Cross-entropy of every token, from the logits of all positions at once or in chunks.
 
-Training may follow another objective than the cross-entropy -log p_y of logits with total Z = sum exp:
+Training may follow another objective than the cross-entropy -log p_y of logits with Z = sum exp:
 
   L(y) = sum_v q_v (1 - p_v)^gamma (-log p_v) + z (log Z)^2,   q_v = (1 - eps) [v = y] + eps / V
 
-with label smoothing eps (Szegedy et al. 2016), focal gamma (Lin et al. 2017) and z-loss z (PaLM; Chowdhery et al.
-2022). It is linear in the target q, so that two labels mixed are their objectives mixed (mixup; Zhang et al. 2018).
+with label smoothing eps (Szegedy et al. 2016), focal gamma (Lin et al. 2017) and z-loss z (PaLM;
+Chowdhery et al. 2022). It is linear in the target q, so that two labels mixed are their objectives
+mixed (mixup; Zhang et al. 2018).
 
-Shapes: B batch, T positions, C positions of a chunk, N chunks, D model width, V vocabulary or classes.
+Shapes: B batch, T positions, C positions of a chunk, N chunks, D model width, V vocabulary or
+classes.
 """
 
 from __future__ import annotations
@@ -22,21 +24,21 @@ import jax.numpy as jnp
 from scaling.models import logical_axes
 from scaling.utils.errors import UserError
 
-LARGE = 8192  # vocabulary from which on "auto" takes chunks: smaller logits are smaller than activations
+# Vocabulary from which on "auto" takes chunks: smaller logits take less memory than activations.
+LARGE = 8192
 CHUNK = 128  # positions of a chunk, at most
-SMALL = (
-    16  # a context whose divisors are all smaller is taken whole: that many loops would take longer
-)
+SMALL = 16  # a context with smaller divisors alone is taken whole: so many loops would take longer
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """What training adds to the cross-entropy: eps, z and gamma of the equation above, each 0 for none, and one of the model."""
+    """Terms that training adds to the cross-entropy, each 0 for none; see the equation above."""
 
-    label_smoothing: float
-    z_loss: float
-    focal_gamma: float
-    balance: float = 0.0  # weight of the load-balance loss of experts, see `experts.py`: of a batch, not of a token
+    label_smoothing: float  # eps
+    z_loss: float  # z
+    focal_gamma: float  # gamma
+    # Weight of the experts' load-balance loss, see `experts.py`: of a batch, not of a token.
+    balance: float = 0.0
 
 
 PLAIN = LossTerms(0.0, 0.0, 0.0)
@@ -45,9 +47,10 @@ PLAIN = LossTerms(0.0, 0.0, 0.0)
 def token_losses(
     logits_BTV: jax.Array, targets_BT: jax.Array, terms: LossTerms = PLAIN
 ) -> jax.Array:
-    """Cross-entropy, or the objective of `terms`, in nats, `[B, T]` float32, or of any leading axes `[...]`.
+    """Cross-entropy, or the objective of `terms`, in nats, `[B, T]` float32, or of any leading
+    axes.
 
-    No device needs logits of a part of V that is another's.
+    No device needs logits of another device's part of V.
     """
     logits_BTV = logits_BTV.astype(jnp.float32)
     log_total_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
@@ -78,13 +81,13 @@ def focal(losses: jax.Array, gamma: float) -> jax.Array:
 
 
 def mixed_losses(logits_NV, y_N, y2_N, mix_N, terms: LossTerms = PLAIN) -> jax.Array:
-    """`token_losses` of the soft targets mix [v = y] + (1 - mix) [v = y2], `[N]` (mixup; Zhang et al. 2018)."""
+    """`token_losses` of the soft targets mix [v = y] + (1 - mix) [v = y2], `[N]` (mixup)."""
     first_N, second_N = (token_losses(logits_NV, y, terms) for y in (y_N, y2_N))
     return mix_N * first_N + (1 - mix_N) * second_N
 
 
-def followed(losses_BT: jax.Array, objective_BT: jax.Array) -> jax.Array:
-    """The values of `losses_BT` with the gradient of `objective_BT`: what training logs stays cross-entropy."""
+def follow(losses_BT: jax.Array, objective_BT: jax.Array) -> jax.Array:
+    """The values of `losses_BT` with the gradient of `objective_BT`; logs show cross-entropy."""
     return objective_BT + jax.lax.stop_gradient(losses_BT - objective_BT)
 
 
@@ -93,52 +96,62 @@ def trained_losses(logits_BTV: jax.Array, targets_BT: jax.Array, terms: LossTerm
     losses_BT = token_losses(logits_BTV, targets_BT)
     if terms == PLAIN:
         return losses_BT
-    return followed(losses_BT, token_losses(logits_BTV, targets_BT, terms))
+    return follow(losses_BT, token_losses(logits_BTV, targets_BT, terms))
 
 
 def in_chunks(
-    of: Callable[[jax.Array, jax.Array], Any], x_BTD: jax.Array, targets_BT: jax.Array, chunk: int
+    function: Callable[[jax.Array, jax.Array], Any],
+    x_BTD: jax.Array,
+    targets_BT: jax.Array,
+    chunk: int,
 ) -> Any:
-    """`of(x_BTD, targets_BT)`, a tree of `[B, T]`, `chunk` positions after another; 0 takes all at once.
+    """`function(x_BTD, targets_BT)`, a tree of `[B, T]`, by `chunk` positions; 0 takes all at once.
 
-    The backward pass computes what `of` needs, the logits of each chunk, again, so that those of one exist at any time.
+    The backward pass computes the logits of each chunk again, so that those of one exist at any
+    time.
     """
     B, T = targets_BT.shape
 
     if not chunk or chunk >= T:
-        return of(x_BTD, targets_BT)
+        return function(x_BTD, targets_BT)
 
     @jax.checkpoint
     def one(part):
-        return of(*part)
+        return function(*part)
 
     x_NBCD = jnp.moveaxis(x_BTD.reshape(B, T // chunk, chunk, -1), 1, 0)
     targets_NBC = jnp.moveaxis(targets_BT.reshape(B, T // chunk, chunk), 1, 0)
-    found = jax.lax.map(one, (x_NBCD, targets_NBC))
-    return jax.tree.map(lambda y_NBC: jnp.moveaxis(y_NBC, 0, 1).reshape(B, T), found)
+    chunks = jax.lax.map(one, (x_NBCD, targets_NBC))
+    return jax.tree.map(lambda y_NBC: jnp.moveaxis(y_NBC, 0, 1).reshape(B, T), chunks)
 
 
-def pick_chunk(choice: int, *, vocab_size: int, seq_len: int, sequence_shards: int = 1) -> int:
+def pick_chunk(
+    choice: int | str | None, *, vocab_size: int, seq_len: int, sequence_shards: int = 1
+) -> int:
     """Resolve config.model.loss_chunk: positions of a chunk, 0 for all at once.
 
-    -1 takes chunks of at most CHUNK where the vocabulary is LARGE and positions are not split over devices. Raises
-    UserError where a chunk does not divide the context, or where positions are split.
+    None takes all, "auto" chunks of at most CHUNK if the vocabulary is LARGE and positions are not
+    split over devices. Raises UserError if a chunk does not divide the context or positions are
+    split.
     """
-    if choice == -1:
+    if choice is None:
+        return 0
+    if choice == "auto":
         whole = vocab_size < LARGE or sequence_shards > 1
         best = max(d for d in range(1, CHUNK + 1) if seq_len % d == 0)
         return 0 if whole or best < SMALL else best
-    if choice and sequence_shards > 1:
+    assert isinstance(choice, int)
+    if sequence_shards > 1:
         raise UserError(
-            f"config.model.loss_chunk={choice} cuts positions that config.parallel.sequence={sequence_shards} "
-            "splits already; choose 0 or -1"
+            f"config.model.loss_chunk={choice} cuts positions that "
+            f"config.parallel.sequence={sequence_shards} splits already; choose None or auto"
         )
-    if choice < 0 or (choice and seq_len % choice):
+    if choice < 1 or seq_len % choice:
         near = min(
             (d for d in range(1, seq_len + 1) if seq_len % d == 0), key=lambda d: abs(d - choice)
         )
         raise UserError(
-            f"config.model.loss_chunk={choice} does not divide config.data.seq_len={seq_len}; the nearest that "
-            f"does is {near}, 0 takes all positions at once, -1 chooses"
+            f"config.model.loss_chunk={choice} does not divide config.data.seq_len={seq_len}; "
+            f"the nearest that does is {near}, None takes all positions at once, auto chooses"
         )
     return choice

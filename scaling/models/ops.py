@@ -1,10 +1,11 @@
-"""Matrix products and attention, each in a plain form and in a form that is fast on CPUs.
+"""Matrix products and attention, each in a plain form and in one that is fast on CPUs.
 
 Shapes: B batch, T query positions, S key positions, D model width, H heads, K head size,
 F any output size, C positions of one query chunk.
 
-The fast forms compute the same numbers up to the order of float additions; `tests/models/test_ops.py`
-compares them. `pick` is the one place where a backend decides between them; `fused.py` has what accelerators bring.
+The fast forms compute the same numbers up to the order of float additions;
+`tests/models/test_ops.py` compares them. `pick` alone decides between them; `fused.py` has the
+kernels of accelerators.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from scaling.models import fused, logical_axes
 from scaling.utils.errors import UserError
 
 PRODUCT = "product"
-# what "auto" takes where the kernel has no objection; everywhere else "plain"
+# "auto" takes these, or "plain" if the kernel refuses the model
 FASTEST = {
     "matmul": {"cpu": "flat"},
     "attention": {"cpu": "chunked", "gpu": "cudnn", "tpu": "splash"},
 }
-# (longest T, chunk): of 16, 32, 64 and 128 the fastest at T = 128, D = 16 to 128, and at T = 256, D = 128 and 384,
-# on two CPU cores
+# (longest T, chunk): of 16, 32, 64 and 128 the fastest on two CPU cores at T = 128, D = 16 to 128,
+# and at T = 256, D = 128 and 384
 QUERY_CHUNKS = ((128, 32), (math.inf, 64))
 
 
@@ -37,19 +38,19 @@ def pick(
     kind: str,
     backend: str,
     sequence_shards: int = 1,
-    refusal: Callable[[str], str] = lambda how: "",
+    refusal: Callable[[str], str] = lambda form: "",
 ) -> str:
     """Resolve "auto" for `kind` ("matmul" or "attention") on `backend` ("cpu", "gpu", "tpu").
 
-    `refusal` says why a form does not take the model, see `fused.py`. Where positions are split over devices
-    the plain forms are the ones whose shapes stay split. Raises UserError where the config asks for another
-    there, or for a form that refuses.
+    `refusal` returns why a form does not take the model, see `fused.py`. With positions split over
+    devices only the plain forms keep their arrays split. Raises UserError if the config asks for
+    another form then, or for one that refuses the model.
     """
     if sequence_shards > 1:
         if choice not in ("auto", "plain"):
             raise UserError(
-                f"config.model.{kind}={choice!r} takes whole sequences; with config.parallel.sequence="
-                f"{sequence_shards} choose 'plain' or 'auto'"
+                f"config.model.{kind}={choice!r} takes whole sequences; with "
+                f"config.parallel.sequence={sequence_shards} choose 'plain' or 'auto'"
             )
         return "plain"
     if choice != "auto":
@@ -60,10 +61,11 @@ def pick(
     return "plain" if refusal(fastest) else fastest
 
 
-def matmul(x: jax.Array, w_DF: jax.Array, how: str) -> jax.Array:
-    """`x_..D @ w_DF`; "flat" writes the gradient as two-dimensional products."""
-    # the name is for `config.model.remat`, which does not see the product inside a function with its own gradient
-    return checkpoint_name(flat_matmul(x, w_DF), PRODUCT) if how == "flat" else x @ w_DF
+def matmul(x: jax.Array, w_DF: jax.Array, form: str) -> jax.Array:
+    """`x_..D @ w_DF`; the form "flat" writes the gradient as two-dimensional products."""
+    # The name is for `config.model.remat`, which does not see the product inside a function with
+    # its own gradient.
+    return checkpoint_name(flat_matmul(x, w_DF), PRODUCT) if form == "flat" else x @ w_DF
 
 
 @jax.custom_vjp
@@ -86,7 +88,8 @@ def _flat_matmul_backward(saved, g):
     g_NF = g.reshape(-1, g.shape[-1])
     x_ND = x.reshape(-1, x.shape[-1])
     if w_DF.shape[0] > w_DF.shape[1]:
-        # Eigen is up to twice as fast at short and wide products; without the barrier XLA turns it back
+        # Eigen is up to twice as fast at short and wide products; without the barrier XLA undoes
+        # this
         dw_DF = jax.lax.optimization_barrier(g_NF.T @ x_ND).T
     else:
         dw_DF = x_ND.T @ g_NF
@@ -96,11 +99,11 @@ def _flat_matmul_backward(saved, g):
 flat_matmul.defvjp(_flat_matmul_forward, _flat_matmul_backward)
 
 
-def attention(q_BTHK, k_BTHK, v_BTHK, how: str, causal: bool = True) -> jax.Array:
-    """Softmax attention over all positions or, where `causal`, earlier ones; `o_BTHK` in the dtype of the inputs."""
-    if how == "chunked":
+def attention(q_BTHK, k_BTHK, v_BTHK, form: str, causal: bool = True) -> jax.Array:
+    """Softmax attention over all or, if `causal`, earlier positions, in the dtype of the inputs."""
+    if form == "chunked":
         return (chunked_attention if causal else full_attention)(q_BTHK, k_BTHK, v_BTHK)
-    if how == "splash":
+    if form == "splash":
         splash = functools.partial(fused.splash_attention, causal=causal)
         names = ("batch", None, "heads", None)
         return logical_axes.by_device(splash, q_BTHK, k_BTHK, v_BTHK, names=names)
@@ -109,12 +112,12 @@ def attention(q_BTHK, k_BTHK, v_BTHK, how: str, causal: bool = True) -> jax.Arra
         k_BTHK,
         v_BTHK,
         is_causal=causal,
-        implementation="cudnn" if how == "cudnn" else "xla",
+        implementation="cudnn" if form == "cudnn" else "xla",
     )
 
 
 def full_attention(q_BTHK, k_BTHK, v_BTHK) -> jax.Array:
-    """Attention of every position to all, its products batched over B and H; softmax as in `chunked_attention`."""
+    """Attention of every position to all, batched over B and H."""
     dtype, K = q_BTHK.dtype, q_BTHK.shape[3]
     q_BHTK, k_BHSK, v_BHSK = (jnp.swapaxes(a, 1, 2) for a in (q_BTHK, k_BTHK, v_BTHK))
     logits_BHTS = _product("bhtk,bhsk->bhts", q_BHTK * jnp.asarray(1 / math.sqrt(K), dtype), k_BHSK)
@@ -130,8 +133,9 @@ def chunked_attention(q_BTHK, k_BTHK, v_BTHK, chunk: int = 0) -> jax.Array:
     """Causal attention in static chunks of queries, 0 = by QUERY_CHUNKS.
 
     Each chunk sees only the keys up to its own end, so about half of the products that the mask
-    would discard are never computed; the softmax is normalised after the product with the values. The
-    gradient is written out: it sums the shares of a key in one pass, where the compiler pads each to all keys.
+    would discard are never computed. The softmax is normalised after the product with the values.
+    The gradient is written out: it sums the shares of a key in one pass, while the compiler pads
+    each to all keys.
     """
     return _chunked_forward(q_BTHK, k_BTHK, v_BTHK, chunk)[0]
 
@@ -164,7 +168,7 @@ def _chunked_backward(chunk, saved, g_BTHK):
     g_BHTK = jnp.swapaxes(g_BTHK, 1, 2).astype(jnp.float32)
     dq, dk, dv = [], [], []
     for (start, end), (w_BHCS, scale_BHC1) in zip(_spans(T, chunk), weights, strict=True):
-        g32_BHCK = g_BHTK[:, :, start:end] * scale_BHC1  # the weights are not normalised: g is
+        g32_BHCK = g_BHTK[:, :, start:end] * scale_BHC1  # the weights are not normalised, g is
         mean_BHC1 = (g32_BHCK * o_BHTK[:, :, start:end]).sum(axis=-1, keepdims=True)
         g_BHCK = g32_BHCK.astype(dtype)
         dw_BHCS = _product("bhck,bhsk->bhcs", g_BHCK, v_BHTK[:, :, :end]) - mean_BHC1

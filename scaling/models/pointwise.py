@@ -1,7 +1,9 @@
 """Norms and GELU with their gradients written out, on every backend.
 
-Autodiff keeps several arrays of the size of the activations for the backward pass and reads them again; here
-the input alone is kept, and the rest is computed anew while it passes. Shapes: D the normalised axis.
+Autodiff keeps several arrays of the size of the activations for the backward pass and reads them
+again. Here the input alone is kept, and the rest is computed again in the same pass.
+
+Shapes: D the normalised axis.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ GELU_SLOPE, GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def normalise(x: jax.Array, scale_D: jax.Array, eps: float, centre: bool) -> jax.Array:
-    """`x_..D`, less its mean where `centre`, over its root mean square along D, times the scale; in float32.
+    """Divide `x_..D` by its root mean square along D, in float32, and multiply it by the scale.
 
-    The gradient is written out: what is kept is x and two numbers per row, and its sums are taken in one pass.
+    With `centre` its mean is subtracted first. The backward pass keeps x and two numbers per row,
+    and takes its sums in one pass.
     """
     return _normalise_forward(x, scale_D, eps, centre)[0]
 
@@ -34,7 +37,7 @@ def _normalise_forward(x, scale_D, eps, centre):
 
 
 def _normalise_backward(eps, centre, saved, g):
-    """With y = h s and h = (x - mean) / rms: dx = (gs - mean(gs) - h mean(gs h)) / rms, ds = sum(g h)."""
+    """With h = (x - mean) / rms: dx = (gs - mean(gs) - h mean(gs h)) / rms, ds = sum(g h)."""
     x, scale_D, mean, inverse = saved
     x32, g32 = x.astype(jnp.float32), g.astype(jnp.float32)
     h = (x32 - mean if centre else x32) * inverse

@@ -1,8 +1,10 @@
 """Recurrent mixers: the LSTM and the linear recurrent unit. On a grid positions follow row by row.
 
-Shapes: B batch, T positions, D model width, S state (= D), Z the four gates, P parts of the LRU's input product.
+Shapes: B batch, T positions, D model width, S state (= D), Z the four gates, P parts of the LRU's
+input product.
 
-Initialisation as in `layers.py`; an LSTM's recurrent matrix ~ Normal(0, 1/S), an LRU's eigenvalues as stated there.
+Initialisation as in `layers.py`; an LSTM's recurrent matrix ~ Normal(0, 1/S), an LRU's eigenvalues
+as its class states.
 """
 
 from __future__ import annotations
@@ -14,38 +16,37 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling.models import logical_axes, ops
-from scaling.models.layers import normal_param
+from scaling.models.parameters import Matrix, normal_param, vector_param
 
-# steps of time per iteration of the LSTM's loop: of 1, 2, 4, 8 and 16 the fastest forward and backward at
-# T = 128, B = 16, D = 64 on two CPU cores; longer ones compile for seconds
+# Steps of time per iteration of the LSTM's loop: of 1, 2, 4, 8 and 16 the fastest forward and
+# backward at T = 128, B = 16, D = 64 on two CPU cores; longer ones compile for seconds.
 UNROLL = 2
-# chunks of an LRU's positions, at most: one associative scan over 128 positions runs no faster on CPUs and takes four
-# times as long to compile
+# Chunks of an LRU's positions, at most: one associative scan over 128 positions runs no faster on
+# CPUs and takes four times as long to compile.
 CHUNKS = 64
 
 
 class LSTM(nnx.Module):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997) with a forget gate (Gers et al. 2000), no biases:
+    """Long short-term memory (Hochreiter & Schmidhuber 1997) with a forget gate (Gers et al. 2000),
+    no biases:
 
-    i, f, o = sigmoid(W x_t + U h_{t-1}), f with 1 added to its sum, so that memories last at the start
+    i, f, o = sigmoid(W x_t + U h_{t-1}), f of its sum plus 1, so that memories last at the start
     g       = tanh(W x_t + U h_{t-1})
     c_t = f c_{t-1} + i g,   h_t = o tanh(c_t),   y_t = V h_t
     """
 
     W_IN = ("embed", "gates", "cell")
-    W_STATE = (
-        "embed",
-        "gates",
-        "cell",
-    )  # its first axis, as long as the width, is split as that is
+    W_STATE = ("embed", "gates", "cell")  # the first axis is as long as the width, and split as it
     W_OUT = ("cell", "embed")
 
     def __init__(self, model, *, rngs: nnx.Rngs):
         D, dtype = model.width, jnp.dtype(model.param_dtype)
         std = 1 / math.sqrt(D)
-        self.w_DZS = normal_param(rngs, (D, 4, D), std, self.W_IN, dtype)
-        self.w_SZS = normal_param(rngs, (D, 4, D), std, self.W_STATE, dtype)
-        self.w_SD = normal_param(rngs, (D, D), std / math.sqrt(2 * model.depth), self.W_OUT, dtype)
+        out_std = std / math.sqrt(2 * model.depth)
+        gates, output = Matrix((-3,), (-1,)), Matrix((-2,), (-1,))
+        self.w_DZS = normal_param(rngs, (D, 4, D), std, self.W_IN, dtype, gates)
+        self.w_SZS = normal_param(rngs, (D, 4, D), std, self.W_STATE, dtype, gates)
+        self.w_SD = normal_param(rngs, (D, D), out_std, self.W_OUT, dtype, output)
         self.matmul = model.matmul
 
     def __call__(self, x_BTD):
@@ -64,10 +65,10 @@ class LSTM(nnx.Module):
 
 @jax.custom_vjp
 def cells(z_TBZ: jax.Array, u_SZ: jax.Array) -> jax.Array:
-    """`h_TBS` of the equations above from all W x_t and from U, the gates i, f, o, g side by side; h_0 = c_0 = 0.
+    """`h_TBS` of the equations above, from all W x_t and from U, with h_0 = c_0 = 0.
 
-    Cell and gates are float32. The gradient is written out: that of U is one product over all positions,
-    where the compiler would add up one for each.
+    The gates i, f, o, g lie side by side; they and the cell are float32. The gradient is written
+    out: that of U is one product over all positions, while the compiler would add up one for each.
     """
     return _cells_forward(z_TBZ, u_SZ)[0]
 
@@ -90,8 +91,8 @@ def _cells_forward(z_TBZ, u_SZ):
 
 
 def _cells_backward(saved, g_TBS):
-    """With t = tanh(c): dc += dh o (1 - t^2), of the sums di = dc g i (1 - i), df = dc c_{t-1} f (1 - f),
-    do = dh t o (1 - o), dg = dc i (1 - g^2); back in time go dc f and dz U'."""
+    """With t = tanh(c): dc += dh o (1 - t^2); of the sums di = dc g i (1 - i), df = dc c_{t-1} f (1
+    - f), do = dh t o (1 - o), dg = dc i (1 - g^2). The step before receives dc f and dz U'."""
     u_SZ, h_TBS, c_TBS, *gates = saved
     dtype = h_TBS.dtype
     before_TBS = jnp.concatenate([jnp.zeros_like(c_TBS[:1]), c_TBS[:-1]])
@@ -123,15 +124,16 @@ cells.defvjp(_cells_forward, _cells_backward)
 
 
 class LRU(nnx.Module):
-    """Linear recurrent unit (Orvieto et al. 2023), diagonal and complex, with a gate before its output:
+    """Linear recurrent unit (Orvieto et al. 2023), diagonal and complex, with a gate before its
+    output:
 
       lambda = exp(-exp(nu) + i exp(theta)),   gamma = sqrt(1 - |lambda|^2)
       s_t = lambda s_{t-1} + gamma (B x_t),    y_t = Re(C (sigmoid(G x_t) s_t))
 
-    B and C are complex, all parameters real. |lambda| < 1 for any nu, and gamma keeps the variance of s that of B x
-    whatever |lambda|; it follows lambda, where the paper trains it from there. |lambda|^2 starts uniform in
-    R_MIN^2 to R_MAX^2, the angle uniform in 0 to 2 pi (the paper's ring). The recurrence runs in
-    float32, by associative scans.
+    B and C are complex, all parameters real. |lambda| < 1 for any nu. gamma keeps the variance of s
+    that of B x for any |lambda|; it follows lambda, while the paper trains it from this start.
+    |lambda|^2 starts uniform in R_MIN^2 to R_MAX^2, the angle uniform in 0 to 2 pi (the paper's
+    ring). The recurrence runs in float32, by associative scans.
     """
 
     W_IN = ("embed", "parts", "state")  # Re B, Im B, G
@@ -140,14 +142,18 @@ class LRU(nnx.Module):
 
     def __init__(self, model, *, rngs: nnx.Rngs):
         D, dtype = model.width, jnp.dtype(model.param_dtype)
-        self.w_DPS = normal_param(rngs, (D, 3, D), 1 / math.sqrt(D), self.W_IN, dtype)
+        self.w_DPS = normal_param(
+            rngs, (D, 3, D), 1 / math.sqrt(D), self.W_IN, dtype, Matrix((-3,), (-1,))
+        )
         out_std = 1 / math.sqrt(2 * D) / math.sqrt(2 * model.depth)
-        self.w_PSD = normal_param(rngs, (2, D, D), out_std, self.W_OUT, dtype)
+        self.w_PSD = normal_param(
+            rngs, (2, D, D), out_std, self.W_OUT, dtype, Matrix((-3, -2), (-1,))
+        )
         u_S, v_S = (jax.random.uniform(rngs.params(), (D,), jnp.float32, 1e-4) for _ in range(2))
         square_S = self.R_MIN**2 + u_S * (self.R_MAX**2 - self.R_MIN**2)
         nu_S, theta_S = jnp.log(-0.5 * jnp.log(square_S)), jnp.log(2 * math.pi * v_S)
-        self.nu_S = nnx.Param(nu_S.astype(dtype), out_sharding=("state",))
-        self.theta_S = nnx.Param(theta_S.astype(dtype), out_sharding=("state",))
+        self.nu_S = vector_param(nu_S.astype(dtype), "state")
+        self.theta_S = vector_param(theta_S.astype(dtype), "state")
         self.matmul = model.matmul
 
     def __call__(self, x_BTD):
@@ -182,7 +188,7 @@ def recurrence(re_S, im_S, u_BTS, v_BTS) -> tuple[jax.Array, jax.Array]:
 
 
 def _recurrence(re_S, im_S, u_BTS, v_BTS):
-    """An associative scan within chunks of C positions, one loop over what the N chunks hand on.
+    """An associative scan within chunks of C positions, then one loop over the states of N chunks.
 
     Pairs (a, b), the step s -> a s + b, compose as (a', b') after (a, b) = (a' a, a' b + b').
     """
@@ -210,8 +216,8 @@ def _recurrence(re_S, im_S, u_BTS, v_BTS):
         return (r_BCS[:, -1:], i_BCS[:, -1:]), (r_BCS, i_BCS)
 
     zeros = (jnp.zeros((B, 1, S), u_BTS.dtype),) * 2
-    found = jax.lax.scan(hand_on, zeros, (u_NBCS, v_NBCS))[1]
-    return tuple(jnp.moveaxis(x, 0, 1).reshape(B, N * C, S)[:, :T] for x in found)
+    states = jax.lax.scan(hand_on, zeros, (u_NBCS, v_NBCS))[1]
+    return tuple(jnp.moveaxis(x, 0, 1).reshape(B, N * C, S)[:, :T] for x in states)
 
 
 def chunk(T: int) -> int:

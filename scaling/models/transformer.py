@@ -3,23 +3,26 @@
 Shapes: B batch, T positions, D model width, V vocabulary, L layers.
 
 The blocks' parameters are stored stacked over a leading axis "layers", whether the blocks are then
-scanned or unrolled: one set of arrays, one checkpoint layout, and the same initial values either way.
+scanned or unrolled: one set of arrays, one checkpoint layout, and the same initial values either
+way.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import losses, ops
+from scaling.models import losses, ops, parameters
 from scaling.models.block import Block
 from scaling.models.embed_and_head import InputPart, OutputPart, TokenHead, Tokens
 from scaling.models.layers import Norm
 
-# What of a block is kept for the backward pass; the rest is computed again.
+# What the backward pass keeps of a block; it computes the rest again.
 REMAT = {
     "block": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.save_from_both_policies(  # its matrix products
@@ -30,64 +33,77 @@ REMAT = {
 
 
 def language(model, *, vocab_size: int, seq_len: int, rngs: nnx.Rngs) -> Transformer:
-    """The model of `tokens_BT` (integers below `vocab_size`) whose float32 `logits_BTV` are of the next token.
+    """The model of `tokens_BT` below `vocab_size` with float32 `logits_BTV` of the next token.
 
-    `model` is the config's `model` section with `matmul` and `attention` resolved, `seq_len` bounds T.
+    `model` is the config's section with `matmul` and `attention` resolved; `seq_len` bounds T.
     """
     window = model.window if model.kind == "mlp" else 0
-    inputs, outputs = Tokens(vocab_size, seq_len, window), TokenHead(vocab_size)
-    return Transformer(model, inputs=inputs, outputs=outputs, rngs=rngs)
+    return Transformer(
+        model,
+        inputs=functools.partial(
+            Tokens, model, vocab_size=vocab_size, seq_len=seq_len, window=window
+        ),
+        outputs=functools.partial(TokenHead, model, vocab_size=vocab_size),
+        rngs=rngs,
+    )
 
 
 class Transformer(nnx.Module):
-    """Maps what `inputs` takes to the logits of `outputs`, see `parts.py`; of any `model.kind`, see `block.py`."""
+    """Map what the input part takes to the logits of the output part, with blocks of any
+    `model.kind`.
 
-    def __init__(self, model, *, inputs: InputPart, outputs: OutputPart, rngs: nnx.Rngs):
+    `inputs` and `outputs` are called as `inputs(rngs=rngs)`: parameters are drawn from front to
+    back.
+    """
+
+    def __init__(
+        self,
+        model,
+        *,
+        inputs: Callable[..., InputPart],
+        outputs: Callable[..., OutputPart],
+        rngs: nnx.Rngs,
+    ):
         dtype = jnp.dtype(model.param_dtype)
-        self.inputs, self.outputs = inputs, outputs
-        self._own(inputs.params(model, rngs))
-        self.blocks = _stacked_blocks(model, inputs.grid, rngs)
+        self.inputs = inputs(rngs=rngs)
+        self.blocks = _stacked_blocks(model, self.inputs.grid, rngs)
         self.final_norm = Norm(
             model.width, "embed", kind=model.norm, eps=model.norm_eps, dtype=dtype
         )
-        self._own(outputs.params(model, rngs))
+        self.outputs = outputs(rngs=rngs)
         self.depth, self.scan, self.remat = model.depth, model.scan_layers, model.remat
-        self.compute_dtype = model.dtype
-        self.matmul = model.matmul
 
     def __call__(self, inputs):
         x_BTD, shared, _ = self._hidden(inputs)
-        return self.outputs(self, x_BTD, shared)
+        return self.outputs(x_BTD, shared)
 
     def losses(self, inputs, targets, chunk: int = 0, terms: losses.LossTerms = losses.PLAIN):
-        """Cross-entropy of the targets in nats, one for each; where `chunk` is not 0 of that many positions at a
-        time, with the gradient of the objective of `terms`, see `losses.py`."""
+        """Cross-entropy of each target in nats, with the gradient of the objective of `terms`.
+
+        Logits exist for `chunk` positions at a time, 0 for all at once.
+        """
         x_BTD, shared, balance = self._hidden(inputs)
-        each = dataclasses.replace(terms, balance=0.0)
-        found = self.outputs.losses(self, x_BTD, shared, targets, chunk, each)
+        per_target = dataclasses.replace(terms, balance=0.0)
+        values = self.outputs.losses(x_BTD, shared, targets, chunk, per_target)
         if terms.balance and balance is not None:
             # added to the loss of every target, and so once to their mean
-            return losses.followed(found, found + terms.balance * balance)
-        return found
+            return losses.follow(values, values + terms.balance * balance)
+        return values
 
     def losses_and_hits(self, inputs, targets, chunk: int = 0):
         """(losses as above, whether the target is the likeliest), one for each target."""
         assert isinstance(self.outputs, TokenHead), "labels have their logits, see `__call__`"
         x_BTD, shared, _ = self._hidden(inputs)
-        return self.outputs.losses_and_hits(self, x_BTD, shared, targets, chunk)
+        return self.outputs.losses_and_hits(x_BTD, shared, targets, chunk)
 
     def last_logits(self, inputs):
         """Logits after the last position."""
         x_BTD, shared, _ = self._hidden(inputs)
-        return self.outputs(self, x_BTD[:, -1:], shared)[:, 0]
-
-    def _own(self, params):
-        for name, param in params.items():
-            setattr(self, name, param)
+        return self.outputs(x_BTD[:, -1:], shared)[:, 0]
 
     def _hidden(self, inputs):
-        """What the output part gets, and the load-balance loss of all blocks or None."""
-        x_BTD, shared = self.inputs(self, inputs)
+        """Return the output part's arguments, and the load-balance loss of all blocks or None."""
+        x_BTD, shared = self.inputs(inputs)
         x_BTD, balance_L = self._trunk(x_BTD)
         balance = None if balance_L is None else balance_L.sum()
         return self.final_norm(x_BTD), shared, balance
@@ -114,7 +130,7 @@ class Transformer(nnx.Module):
 
 def _stacked_blocks(model, grid: tuple[int, int] | None, rngs: nnx.Rngs) -> Block:
     @nnx.split_rngs(splits=model.depth)
-    @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: "layers"})
+    @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: parameters.LAYERS})
     def build(rngs):
         return Block(model, grid, rngs=rngs)
 

@@ -1,8 +1,9 @@
-"""Several processes that train one run together, joined by jax.distributed; with one, all of this is idle.
+"""Collective operations of several processes that train one run together, joined by jax.distributed.
 
-Process 0 is the writer: it alone writes rows, results, tables and claims. What one process finds out
-alone (a signal, a lost claim, bad input) the others must learn at the same point of the program, since
-a process that waits for another in a collective would wait for ever.
+Process 0 is the writer: it alone writes rows, results, tables and claims. If one process finds out
+something alone (a signal, a lost claim, bad input), the others must learn it at the same point of the
+program, since a process that waits for another in a collective would wait for ever. With one process
+every operation here returns at once.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ from ml_collections import ConfigDict
 
 from scaling.config import hashing
 from scaling.parallel import rendezvous
-from scaling.parallel.rendezvous import Place
+from scaling.parallel.rendezvous import ProcessRank
 from scaling.utils import machine
 from scaling.utils.errors import EXIT_LOST_PEER, LostClaim, Preempted, UserError
 
-WAIT_SECONDS = (
-    300.0  # until all processes must have come, unless $SCALING_WAIT_SECONDS says otherwise
-)
-# Silence after which JAX takes a process for dead. One that dies is noticed at once, through its connections.
+# Longest wait until all processes have connected, unless $SCALING_WAIT_SECONDS states another.
+WAIT_SECONDS = 300.0
+# Silence after which JAX takes a process for dead. One that dies is noticed at once, through its
+# connections.
 HEARTBEAT_SECONDS = 60
-START_SECONDS = 120  # for JAX's own start, once all have met
+START_SECONDS = 120  # for JAX's own start, once all have connected
 SHUTDOWN_SECONDS = 20  # longest wait for the others at the end
-LINE_BYTES = 1024  # of an error that is told to the others
+LINE_BYTES = 1024  # of an error line that the others get
 LOST = 1000  # vote of a process whose claim is lost; other votes are numbers of signals
 # May differ between hosts without changing what they do.
-LOCAL_KEYS = {"data": ("cache_dir", "path")}
+LOCAL_KEYS = ("data.cache_dir", "data.path")
 
 
-def find(
+def find_rank(
     coordinator: str, processes: str, process: str, env: Mapping[str, str] = os.environ
-) -> Place | None:
-    """This process's place by flags, by SCALING_* variables, or by Slurm's; None where it is alone.
+) -> ProcessRank | None:
+    """This process's rank by flags, by SCALING_* variables, or by Slurm's; None if it is alone.
 
-    Raises UserError where they are incomplete or make no sense.
+    Raises UserError if they are incomplete or contradict each other.
     """
     names = ("--coordinator", "--processes", "--process")
     given = (coordinator, processes, process)
@@ -50,7 +51,7 @@ def find(
         names = ("SCALING_COORDINATOR", "SCALING_PROCESSES", "SCALING_PROCESS_ID")
         given = tuple(env.get(name, "") for name in names)  # type: ignore[assignment]
     if not any(given):
-        return _of_slurm(env)
+        return _slurm_rank(env)
     if given[1] == "1":
         return None
     if missing := [name for name, value in zip(names, given, strict=True) if not value]:
@@ -62,11 +63,11 @@ def find(
         raise UserError(
             f"{names[2]}={given[2]}: must be a number from 0 to below {names[1]}={given[1]}"
         )
-    return Place(given[0], int(given[1]), int(given[2]))
+    return ProcessRank(given[0], int(given[1]), int(given[2]))
 
 
-def _of_slurm(env: Mapping[str, str]) -> Place | None:
-    """The place of a task of an `srun` of several; the port follows from the job, as in JAX's detection."""
+def _slurm_rank(env: Mapping[str, str]) -> ProcessRank | None:
+    """The rank of a task of an `srun` of several; the port follows from the job, as in JAX's detection."""
     tasks = int(env.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks == 1:
         return None
@@ -75,27 +76,27 @@ def _of_slurm(env: Mapping[str, str]) -> Place | None:
     if bracket:
         first += rest.rstrip("]").split("-")[0]
     port = 61440 + int(env["SLURM_JOB_ID"]) % 4096
-    return Place(f"{first}:{port}", tasks, int(env["SLURM_PROCID"]))
+    return ProcessRank(f"{first}:{port}", tasks, int(env["SLURM_PROCID"]))
 
 
-def start(place: Place | None, config: ConfigDict) -> None:
+def start(rank: ProcessRank | None, config: ConfigDict) -> None:
     """Join the other processes; must run before JAX first looks at its devices.
 
-    Raises UserError on all processes where one is missing or has another config or version.
+    Raises UserError on all processes if one is missing or has another config or version.
     """
-    if place is None:
+    if rank is None:
         return
     seconds = float(os.environ.get("SCALING_WAIT_SECONDS", WAIT_SECONDS))
     facts = {**hashing.without(config, LOCAL_KEYS), "versions": machine.versions()}
-    rendezvous.meet(place, {**facts, "commit": machine.commit()}, seconds)
+    rendezvous.meet(rank, {**facts, "commit": machine.commit()}, seconds)
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     jax.distributed.initialize(
-        place.coordinator,
-        place.processes,
-        place.process,
+        rank.coordinator,
+        rank.processes,
+        rank.process,
         cluster_detection_method="deactivate",  # under Slurm it takes one GPU per process
         initialization_timeout=START_SECONDS,
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
@@ -104,36 +105,37 @@ def start(place: Place | None, config: ConfigDict) -> None:
 
 
 def count() -> int:
-    """Processes of this run."""
+    """The number of processes of this run."""
     jax: Any = sys.modules.get("jax")
     return jax.process_count() if jax and jax.distributed.is_initialized() else 1
 
 
 def writer() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process writes files; the others do not."""
     return count() == 1 or sys.modules["jax"].process_index() == 0
 
 
 def exit_process(error: BaseException) -> NoReturn:
-    """End this process at once, with one line: closing what the processes hold together could hang."""
+    """End this process at once, with one line: closing what the processes share could hang."""
     line = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+    # XLA raises one type for all errors of its collectives; their text only makes the line clearer.
     if any(
         word in line
         for word in ("Gloo", "NCCL", "by peer", "UNAVAILABLE", "coordination", "barrier")
     ):
         line = f"another process of this run has ended or cannot be reached ({line})"
-    who = f"process {sys.modules['jax'].process_index()} of {count()}"
-    print(f"\nerror: {who}: {line}; the same command goes on", file=sys.stderr, flush=True)
+    name = f"process {sys.modules['jax'].process_index()} of {count()}"
+    print(f"\nerror: {name}: {line}; the same command continues", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(EXIT_LOST_PEER)
 
 
 @contextlib.contextmanager
 def guard() -> Iterator[None]:
-    """Around what the processes do in step: an error that not all of them share ends this one."""
+    """Around operations that all processes do together: an error of this one alone ends it."""
     try:
         yield
-    except (UserError, LostClaim, Preempted):  # these were agreed on
+    except (UserError, LostClaim, Preempted):  # all processes raise these together
         raise
     except Exception as error:
         if count() == 1:
@@ -143,7 +145,7 @@ def guard() -> Iterator[None]:
 
 @contextlib.contextmanager
 def raise_on_all() -> Iterator[None]:
-    """A UserError of any process in this block is raised on all of them at its end."""
+    """Raise a UserError of any process in this block on all of them, at its end."""
     if count() == 1:
         yield
         return
@@ -161,8 +163,8 @@ def raise_on_all() -> Iterator[None]:
             raise UserError(f"process {k}: {line}")
 
 
-def assert_same_on_all(what: str, text: str) -> None:
-    """Raises UserError on all processes where they hold different `text`."""
+def assert_same_on_all(name: str, text: str) -> None:
+    """Raise UserError on all processes if their `text`, called `name`, differs."""
     if count() == 1:
         return
     with guard():
@@ -170,12 +172,12 @@ def assert_same_on_all(what: str, text: str) -> None:
     for k, line in enumerate(lines):
         if line != lines[0]:
             raise UserError(
-                f"processes disagree on the {what}: {lines[0]} on process 0, {line} on process {k}"
+                f"processes disagree on the {name}: {lines[0]} on process 0, {line} on process {k}"
             )
 
 
 def any_process(flag: bool) -> bool:
-    """Whether `flag` holds on any process; returns once all of them have asked."""
+    """Whether `flag` holds on any process; returns once all of them have called it."""
     if count() == 1:
         return flag
     with guard():
@@ -204,10 +206,10 @@ def broadcast_from_writer(value: int) -> int:
 
 
 class Agreement:
-    """What every dispatch ends in: may its results be written, and shall all stop?
+    """Decide with all processes, after every dispatch, whether to write its results and whether to stop.
 
-    `check` may raise LostClaim. With several processes every call is a vote of all of them, whose
-    outcome is waited for one call later, so that no device idles meanwhile, or at once with `now`.
+    `check` may raise LostClaim. With several processes every call is a vote of all of them. Its outcome
+    is awaited one call later, so that no device idles meanwhile, or at once with `now`.
     """
 
     def __init__(self, check: Callable[[], None] | None):
@@ -215,7 +217,7 @@ class Agreement:
         self._votes: list[Any] = []
 
     def __call__(self, caught: str, now: bool) -> str:
-        """The signal that one of the processes caught, "" where none did. Raises LostClaim on all."""
+        """The signal that one of the processes caught, "" if none did. Raises LostClaim on all."""
         if count() == 1:
             self._check()
             return caught
@@ -235,7 +237,7 @@ class Agreement:
 
 @functools.cache
 def _highest() -> Callable[[int], Any]:
-    """A program that starts to look for the highest number of all processes."""
+    """A program that starts to compute the highest number of all processes."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import Mesh, NamedSharding, PartitionSpec

@@ -1,8 +1,8 @@
-"""Processes meet before they train one run together: all there, numbered once, with equal configs.
+"""Check that all processes of a run are present, numbered once, with equal configs.
 
-JAX's coordination service ends a process with a stack trace where another one does not come. So process
-0 first listens on the coordinator's port itself, one connection and one line of JSON per process, and
-tells all of them the same verdict; then the port is free for JAX.
+JAX's coordination service ends a process with a stack trace if another one is missing. So process 0
+first listens on the coordinator's port itself, one connection and one line of JSON per process, and
+answers all of them with the same verdict. Then the port is free for JAX.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 from scaling.utils.errors import UserError
 
 RETRY_SECONDS = 0.1
-GREETING_SECONDS = 5.0  # longest wait for the line of somebody who has connected
+GREETING_SECONDS = 5.0  # longest wait for the line of a connected process
 
 
 @dataclass(frozen=True)
-class Place:
-    """One process among several: where process 0 listens, how many there are, which one this is."""
+class ProcessRank:
+    """One process among several that train a run together."""
 
-    coordinator: str  # host:port
-    processes: int
-    process: int
+    coordinator: str  # host:port at which process 0 listens
+    processes: int  # how many there are
+    process: int  # the number of this one, from 0
 
     @property
     def address(self) -> tuple[str, int]:
@@ -34,60 +34,60 @@ class Place:
         return host.strip("[]"), int(port)
 
 
-def meet(place: Place, facts: dict[str, Any], seconds: float) -> None:
-    """Return once all processes have come with equal `facts` (flat, of JSON values).
+def meet(rank: ProcessRank, facts: dict[str, Any], seconds: float) -> None:
+    """Return once all processes have connected with equal `facts` (flat, of JSON values).
 
-    Raises UserError, the same on every process that came, where one is missing after `seconds`, comes
+    Raises UserError, the same on every connected process, if one is missing after `seconds`, connects
     twice or differs in a fact.
     """
     facts = json.loads(json.dumps(facts, default=list))  # tuples become lists, as for the others
     deadline = time.monotonic() + seconds
-    if place.process == 0:
-        _gather(place, facts, deadline, seconds)
+    if rank.process == 0:
+        _gather(rank, facts, deadline, seconds)
     else:
-        _report(place, facts, deadline, seconds)
+        _report(rank, facts, deadline, seconds)
 
 
-def _gather(place: Place, facts: dict[str, Any], deadline: float, seconds: float) -> None:
-    came: dict[int, tuple[socket.socket, dict[str, Any]]] = {}
+def _gather(rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: float) -> None:
+    connected: dict[int, tuple[socket.socket, dict[str, Any]]] = {}
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(_listen(place, deadline))
+        server = stack.enter_context(_listen(rank, deadline))
         verdict = ""
-        while not verdict and len(came) < place.processes - 1:
+        while not verdict and len(connected) < rank.processes - 1:
             server.settimeout(max(0.01, deadline - time.monotonic()))
             try:
                 peer = stack.enter_context(server.accept()[0])
             except TimeoutError:
-                missing = sorted({*range(1, place.processes)} - set(came))
+                missing = sorted({*range(1, rank.processes)} - set(connected))
                 verdict = (
-                    f"{place.coordinator}: of {place.processes} processes {_names(missing)} did not come "
-                    f"within {seconds:.0f} s; start every process with the same coordinator and number of "
-                    "processes"
+                    f"{rank.coordinator}: of {rank.processes} processes {_names(missing)} did not come "
+                    f"within {seconds:.0f} s; start every process with the same coordinator and number "
+                    "of processes"
                 )
                 break
             peer.settimeout(GREETING_SECONDS)
             greeting = _read(peer)
             if not isinstance(greeting, dict) or "process" not in greeting:
-                continue  # no process of ours
+                continue  # not a process of this run
             k = greeting["process"]
-            if k in came and not _left(came[k][0]):
+            if k in connected and not _has_left(connected[k][0]):
                 verdict = f"--process={k} was given to two processes; number them from 0"
-            came[k] = (peer, greeting)
-        verdict = verdict or _difference(place, facts, {k: g for k, (_, g) in came.items()})
-        for peer, _ in came.values():
-            with contextlib.suppress(OSError):  # it is gone, which shows soon enough
+            connected[k] = (peer, greeting)
+        verdict = verdict or _difference(rank, facts, {k: g for k, (_, g) in connected.items()})
+        for peer, _ in connected.values():
+            with contextlib.suppress(OSError):  # it has ended, which shows soon enough
                 peer.sendall((json.dumps({"verdict": verdict}) + "\n").encode())
     if verdict:
         raise UserError(verdict)
 
 
-def _report(place: Place, facts: dict[str, Any], deadline: float, seconds: float) -> None:
-    greeting = {"process": place.process, "processes": place.processes, "facts": facts}
-    why = "no time to try"
+def _report(rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: float) -> None:
+    greeting = {"process": rank.process, "processes": rank.processes, "facts": facts}
+    reason = "no time to try"
     while time.monotonic() < deadline:
         try:
             left = max(0.01, deadline - time.monotonic())
-            with socket.create_connection(place.address, timeout=left) as peer:
+            with socket.create_connection(rank.address, timeout=left) as peer:
                 peer.settimeout(seconds + 2 * GREETING_SECONDS)  # process 0 may have come later
                 peer.sendall((json.dumps(greeting) + "\n").encode())
                 answer = _read(peer)
@@ -95,36 +95,36 @@ def _report(place: Place, facts: dict[str, Any], deadline: float, seconds: float
                 if answer["verdict"]:
                     raise UserError(answer["verdict"])
                 return
-            why = "something else answers there"
+            reason = "something else answers there"
         except OSError as error:
-            why = error.strerror or str(error)
+            reason = error.strerror or str(error)
         time.sleep(RETRY_SECONDS)
     raise UserError(
-        f"coordinator {place.coordinator} cannot be reached within {seconds:.0f} s ({why}); process 0 must "
-        "run there, and its port be open to the others"
+        f"coordinator {rank.coordinator} cannot be reached within {seconds:.0f} s ({reason}); process 0 "
+        "must run there, and its port must be open to the others"
     )
 
 
-def _listen(place: Place, deadline: float) -> socket.socket:
-    """On all interfaces, as JAX's service will; an earlier process there gets time to end."""
+def _listen(rank: ProcessRank, deadline: float) -> socket.socket:
+    """Listen on all interfaces, as JAX's service will; an earlier process there gets time to end."""
     dual = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual else socket.AF_INET
     while True:
         try:
             return socket.create_server(
-                ("", place.address[1]), family=family, dualstack_ipv6=dual, backlog=place.processes
+                ("", rank.address[1]), family=family, dualstack_ipv6=dual, backlog=rank.processes
             )
         except OSError as error:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"--coordinator={place.coordinator}: process 0 cannot listen there "
+                    f"--coordinator={rank.coordinator}: process 0 cannot listen there "
                     f"({error.strerror}); choose another port"
                 ) from error
             time.sleep(RETRY_SECONDS)
 
 
 def _read(peer: socket.socket) -> Any:
-    """One line of JSON; None where something else, or nothing, came."""
+    """Read one line of JSON; None for anything else."""
     try:
         with peer.makefile("rb") as lines:
             return json.loads(lines.readline())
@@ -132,8 +132,8 @@ def _read(peer: socket.socket) -> Any:
         return None
 
 
-def _left(peer: socket.socket) -> bool:
-    """Whether a process that had come has ended since."""
+def _has_left(peer: socket.socket) -> bool:
+    """Whether a connected process has ended since."""
     peer.setblocking(False)
     try:
         return peer.recv(1) == b""
@@ -145,12 +145,14 @@ def _left(peer: socket.socket) -> bool:
         peer.settimeout(GREETING_SECONDS)
 
 
-def _difference(place: Place, facts: dict[str, Any], came: dict[int, dict[str, Any]]) -> str:
-    """In what the processes differ, in one line; "" where they agree."""
-    for k, greeting in sorted(came.items()):
-        if greeting["processes"] != place.processes or not 0 < k < place.processes:
+def _difference(
+    rank: ProcessRank, facts: dict[str, Any], greetings: dict[int, dict[str, Any]]
+) -> str:
+    """Name the difference between the processes in one line; "" if they agree."""
+    for k, greeting in sorted(greetings.items()):
+        if greeting["processes"] != rank.processes or not 0 < k < rank.processes:
             return (
-                f"process 0 was told of {place.processes} processes, process {k} of "
+                f"process 0 expects {rank.processes} processes, process {k} expects "
                 f"{greeting['processes']}; give all of them the same number, and each its own below it"
             )
         theirs = greeting["facts"]

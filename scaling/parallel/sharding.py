@@ -1,4 +1,4 @@
-"""How arrays lie on a mesh: the rules from logical axes to mesh axes, and what follows from them.
+"""Map logical axes to mesh axes, and arrays with named axes to their shardings.
 
 Models only name the axes of their parameters and activations. A strategy is the sizes of the mesh axes
 (`config.parallel`, see `mesh.py`) under these rules; `config.parallel.rules` replaces single ones.
@@ -10,14 +10,16 @@ import math
 from collections.abc import Callable, Mapping
 
 import jax
-from flax import nnx
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from scaling import accounting
-from scaling.config.constraints import LABELLED
+from scaling.config.field_traits import LABELLED
+from scaling.models.parameters import ParamInfo
 from scaling.parallel.mesh import AXES, BATCH_AXES
 from scaling.utils.errors import UserError
 from scaling.utils.suggest import nearest
+
+Rules = Mapping[str, str | None]  # logical axis -> mesh axis; None: not split
 
 RULES: dict[str, str | None] = {
     # parameters; "embed" is their model width, gathered where they are used
@@ -33,8 +35,8 @@ RULES: dict[str, str | None] = {
     "head_dim": None,
     "qkv": None,
     "gate": None,
-    "state": "tensor",  # of a linear recurrence, whose channels do not meet
-    "cell": None,  # of an LSTM, whose do at every step
+    "state": "tensor",  # of a linear recurrence, whose channels do not mix
+    "cell": None,  # of an LSTM, whose channels mix at every step
     "experts": None,
     "gates": None,
     "parts": None,
@@ -60,25 +62,25 @@ OF_KIND: dict[str, tuple[str, ...]] = {
 def rules(parallel) -> dict[str, str | None]:
     """RULES with those of `config.parallel.rules`, pairs of a logical axis and a mesh axis or "".
 
-    Raises UserError where a pair names an axis that there is not.
+    Raises UserError if a pair names an unknown axis.
     """
-    found = dict(RULES)
+    merged = dict(RULES)
     for pair in parallel.rules:
         if not (isinstance(pair, tuple | list) and len(pair) == 2):
             raise UserError(
                 f'config.parallel.rules: {pair!r} should be two names, ("mlp", "tensor")'
             )
         logical, axis = pair
-        for name, known, what in (
+        for name, known, kind in (
             (logical, RULES, "logical axis"),
             (axis, (*AXES, ""), "mesh axis"),
         ):
             if name not in known:
                 raise UserError(
-                    f"config.parallel.rules: {pair!r}: no {what} {name!r}; {_nearest(name, known)}"
+                    f"config.parallel.rules: {pair!r}: no {kind} {name!r}; {_nearest(name, known)}"
                 )
-        found[logical] = axis or None
-    return found
+        merged[logical] = axis or None
+    return merged
 
 
 def _nearest(name, known) -> str:
@@ -86,27 +88,25 @@ def _nearest(name, known) -> str:
     return f"did you mean {near!r}?" if near else f"choose one of {', '.join(filter(None, known))}"
 
 
-def spec(
-    axes, by: Mapping[str, str | None], mesh: Mesh | AbstractMesh, rows=BATCH_AXES
-) -> PartitionSpec:
+def spec(axes, rules: Rules, mesh: Mesh | AbstractMesh, rows=BATCH_AXES) -> PartitionSpec:
     """The partition of an array whose axes have these logical names; "batch" is split by `rows`.
 
-    A mesh axis splits one axis of an array: where two ask for it, the first has it.
+    A mesh axis splits one axis of an array: if two ask for it, the first gets it.
     """
     used: set[str] = set()
-    places: list = []
+    parts: list = []
     for name in axes:
-        axis = None if name is None else rows if name == "batch" else by[name]
+        axis = None if name is None else rows if name == "batch" else rules[name]
         single = (axis,) if isinstance(axis, str) else axis or ()
         if used.intersection(single) or math.prod(mesh.shape[a] for a in single) == 1:
             axis, single = None, ()
         used.update(single)
-        places.append(axis)
-    return PartitionSpec(*places)
+        parts.append(axis)
+    return PartitionSpec(*parts)
 
 
-def check_divides(config, by: Mapping[str, str | None], mesh: Mesh) -> None:
-    """Raises UserError naming the first size that its part of the mesh does not divide, and what it would."""
+def check_divides(config, rules: Rules, mesh: Mesh) -> None:
+    """Raise UserError if a size does not divide over its part of the mesh, with the nearest that does."""
     m, micro = config.model, config.train.accumulate
     rows = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     named = _sizes(mesh, [axis for axis in BATCH_AXES if mesh.shape[axis] > 1] or ["data"])
@@ -140,13 +140,13 @@ def check_divides(config, by: Mapping[str, str | None], mesh: Mesh) -> None:
         absent.add("experts")
     if config.data.field in LABELLED:
         absent.add("vocab")
-    for name, axis in by.items():
+    for name, axis in rules.items():
         if axis is None or mesh.shape[axis] == 1 or name in absent:
             continue
         if name not in sizes:  # such as query, key, value; gate and input
             raise UserError(
-                f"config.parallel.rules: {(name, axis)}: {axis}={mesh.shape[axis]} cannot split the few of "
-                f"{name!r}; leave it whole, {(name, '')}"
+                f"config.parallel.rules: {(name, axis)}: {axis}={mesh.shape[axis]} cannot split the few "
+                f"of {name!r}; leave it whole, {(name, '')}"
             )
         key, value = sizes[name]
         multiple = m.head_dim if key == "model.width" and m.kind == "transformer" else 1
@@ -163,25 +163,26 @@ def _divides(key: str, value: int, parts: int, over: str, multiple: int = 1) -> 
         fits = math.lcm(parts, multiple)
         near = max(fits, round(value / fits) * fits)
         raise UserError(
-            f"config.{key}={value} does not divide over {parts} shards, {over}; the nearest that does is {near}"
+            f"config.{key}={value} does not divide over {parts} shards, {over}; the nearest that "
+            f"does is {near}"
         )
 
 
-def place(axes, by: Mapping[str, str | None], mesh: Mesh) -> NamedSharding:
-    """The sharding of an activation whose axes have these logical names, also within `apart`."""
+def named_sharding(axes, rules: Rules, mesh: Mesh) -> NamedSharding:
+    """The sharding of an activation whose axes have these logical names, also within `defer_allreduce`."""
     traced = jax.sharding.get_abstract_mesh()
     if not traced.manual_axes:
-        return NamedSharding(mesh, spec(axes, by, mesh))
+        return NamedSharding(mesh, spec(axes, rules, mesh))
     rows = tuple(axis for axis in BATCH_AXES if axis not in traced.manual_axes)
-    return NamedSharding(traced, spec(axes, by, traced, rows))
+    return NamedSharding(traced, spec(axes, rules, traced, rows))
 
 
 def defer_allreduce(means: Callable, mesh: Mesh) -> Callable:
-    """`means(params, batch_B)`, means over rows as a tree, with one sum over devices after all of its work.
+    """Wrap `means(params, batch_B)`, a tree of means over rows, so that devices add up once at its end.
 
-    Written for the whole batch, the compiler would add up the gradients of every micro-batch over all
-    devices. Left to it where "fsdp" or "sequence" split the tokens too: within such a group it would gather
-    activations for the gradient of the embedding (jax 0.10).
+    Otherwise the compiler adds up the gradients of every micro-batch over all devices. It is left to do
+    so if "fsdp" or "sequence" also split the tokens: within such a group it would gather activations for
+    the gradient of the embedding (jax 0.10).
     """
     outer = tuple(axis for axis in ("replica", "data") if mesh.shape[axis] > 1)
     if not outer or mesh.shape["fsdp"] * mesh.shape["sequence"] > 1:
@@ -200,49 +201,51 @@ def defer_allreduce(means: Callable, mesh: Mesh) -> Callable:
     )
 
 
-def param_shardings(model_state: nnx.State, mesh: Mesh, by: Mapping[str, str | None] = RULES):
-    """A tree of shardings in the shape of `model_state`, from the axes its variables name."""
+def param_shardings(infos, mesh: Mesh, rules: Rules = RULES):
+    """A tree of shardings in the shape of `infos`, a tree of `ParamInfo`."""
 
-    def of(variable: nnx.Variable) -> NamedSharding:
-        return NamedSharding(mesh, spec(variable.get_metadata("out_sharding"), by, mesh))
+    def of(info: ParamInfo) -> NamedSharding:
+        return NamedSharding(mesh, spec(info.axes, rules, mesh))
 
-    return jax.tree.map(of, model_state, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    return jax.tree.map(of, infos)
 
 
 def optimizer_state_shardings(state, params, shardings, otherwise: NamedSharding):
     """A tree of shardings in the shape of an optimizer's `state`.
 
-    An array that has the place and the shape of a parameter in a tree like `params` lies as that parameter, by
-    `shardings`; all else, counters and factors of moments, lies as `otherwise`.
+    An array with the path and the shape of a parameter in a tree like `params` is sharded as that
+    parameter, by `shardings`; all else, counters and factors of moments, as `otherwise`.
     """
     paths = jax.tree_util.tree_leaves_with_path(params)
-    places = dict(zip((path for path, _ in paths), jax.tree.leaves(shardings), strict=True))
+    by_path = dict(zip((path for path, _ in paths), jax.tree.leaves(shardings), strict=True))
     shapes = {path: leaf.shape for path, leaf in paths}
 
     def of(path, leaf) -> NamedSharding:
         ends = (path[i:] for i in range(len(path)))  # the longest first
         param = next((end for end in ends if end in shapes), None)
-        return places[param] if param and shapes[param] == leaf.shape else otherwise
+        return by_path[param] if param and shapes[param] == leaf.shape else otherwise
 
     return jax.tree_util.tree_map_with_path(of, state)
 
 
-def needs_placing(mesh: Mesh) -> bool:
-    """Whether anything but the batch is split: then activations are told where they lie."""
+def needs_layout(mesh: Mesh) -> bool:
+    """Whether the mesh splits more than the batch: then programs constrain how activations lie."""
     return any(mesh.shape[a] > 1 for a in AXES if a not in ("replica", "data"))
 
 
 def batch_share(mesh: Mesh) -> tuple[int, int]:
     """(k, n): this process holds the k-th of n equal parts of a batch's rows.
 
-    Processes that "sequence" or "tensor" span hold the same rows. Raises UserError where a process's rows lie apart.
+    Processes that "sequence" or "tensor" span hold the same rows. Raises UserError if a process's rows
+    are not contiguous.
     """
     shards = math.prod(mesh.shape[a] for a in BATCH_AXES)
     spans = batch_sharding(mesh).addressable_devices_indices_map((shards,)).values()
     rows = sorted({range(shards)[span[0]].start for span in spans if span})
     if rows != list(range(rows[0], rows[0] + len(rows))) or rows[0] % len(rows):
         raise UserError(
-            f"config.parallel: {_sizes(mesh, AXES)} scatters the rows of one process; let sequence x tensor divide its devices"
+            f"config.parallel: {_sizes(mesh, AXES)} scatters the rows of one process; let sequence x "
+            "tensor divide its devices"
         )
     return rows[0] // len(rows), shards // len(rows)
 

@@ -34,7 +34,7 @@ from scaling import accounting
 from scaling.fields import registry as fields
 from scaling.models import losses
 from scaling.parallel import sharding
-from scaling.programs.train_step import Programs
+from scaling.programs.interface import Programs
 
 PARTS = ("params", "optimizer", "gradients", "gathered weights", "activations", "logits", "batch")
 

@@ -1,13 +1,15 @@
 """The optimizers and their schedules. Hyperparameters are traced values: one compiled step serves all.
 
-Optimizers, each the step u of a parameter p <- p - lr (u + weight_decay p), after the gradient's global norm is
-clipped, where m and v are moments of the gradient g:
+Each optimizer is the step u of a parameter p <- p - lr (u + weight_decay p), after the gradient's
+global norm is clipped. m and v are moments of the gradient g:
   adamw      m / (sqrt(v) + eps), bias corrected (Loshchilov & Hutter 2019)
   lion       sign(beta1 m + (1 - beta1) g), m <- beta2 m + (1 - beta2) g (Chen et al. 2023)
-  adafactor  max(1e-3, rms(p)) u / max(1, rms(u)), u = g / sqrt(v), v with decay 1 - t^-0.8 and for two axes of 128 or
-             more from their row and column means (Shazeer & Stern 2018): lr is relative to a parameter's size
-  muon       matrices: 0.2 sqrt(max(rows, columns)) NewtonSchulz(m), Nesterov's m with decay `momentum` (Jordan et al.
-             2024), scaled so that lr is what it would be for AdamW (Liu et al. 2025); all else: adamw
+  adafactor  max(1e-3, rms(p)) u / max(1, rms(u)), u = g / sqrt(v), v with decay 1 - t^-0.8 and for
+             two axes of 128 or more from their row and column means (Shazeer & Stern 2018): lr is
+             relative to a parameter's size
+  muon       matrices: 0.2 sqrt(max(rows, columns)) NewtonSchulz(m), Nesterov's m with decay
+             `momentum` (Jordan et al. 2024), scaled so that lr is what it would be for AdamW
+             (Liu et al. 2025); all else: adamw
   sgd        m <- momentum m + g (heavy ball; Sutskever et al. 2013)
 
 Schedules are functions of the step s of a run of S steps with warm-up W and decay E (all traced):
@@ -31,12 +33,12 @@ from ml_collections import ConfigDict
 from optax import contrib
 
 from scaling.config import load as config_lib
-from scaling.models.matrices import matrix_axes
+from scaling.models.parameters import Matrix
 
 Hyper = Mapping[str, Any]  # traced scalars, or floats outside a program
 MUON_RMS = 0.2  # root mean square of a matrix's step, that of AdamW's (Liu et al. 2025)
-NOT_DECAYED = ("scale", "nu_S", "theta_S")  # of norms, and an LRU's eigenvalues
-STACK = "blocks"  # the parameters whose first axis is the layers
+STACKED = "blocks"  # checkpoints hold the state of stacked parameters under this name
+Infos = Any  # a tree of ParamInfo in the shape of the parameters
 
 
 def hyperparameters(config: ConfigDict) -> dict[str, float]:
@@ -74,104 +76,107 @@ def learning_rate(schedule: str, step: jax.Array, hyper: Hyper) -> jax.Array:
     return hyper["lr"] * warm * shape
 
 
-def optimizer(optim, hyper: Hyper) -> optax.GradientTransformation:
-    """The step of `optim.name` with clipping of the global norm and weight decay, before the learning rate.
+def optimizer(optim, hyper: Hyper, infos: Infos) -> optax.GradientTransformation:
+    """The step of `optim.name` with clipping and weight decay, before the learning rate.
 
-    `optim` is the config's section; `hyper` may hold tracers. Weight decay leaves NOT_DECAYED alone.
+    `optim` is the config's section; `hyper` may hold tracers. Clipping is of the gradient's global norm.
     """
     return optax.chain(
         optax.clip_by_global_norm(optim.clip),
-        STEPS[optim.name](optim),
-        optax.add_decayed_weights(hyper["weight_decay"], mask=decay_mask),
+        STEPS[optim.name](optim, infos),
+        optax.add_decayed_weights(hyper["weight_decay"], mask=decay_mask(infos)),
     )
 
 
-def _adam(optim) -> optax.GradientTransformation:
+def decay_mask(infos: Infos) -> Any:
+    """True at every parameter that weight decay applies to."""
+    return jax.tree.map(lambda info: info.decay, infos)
+
+
+def _adam(optim, infos: Infos) -> optax.GradientTransformation:
     return optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.eps)
 
 
-def _adafactor(optim) -> optax.GradientTransformation:
+def _lion(optim, infos: Infos) -> optax.GradientTransformation:
+    return optax.scale_by_lion(b1=optim.beta1, b2=optim.beta2)
+
+
+def _adafactor(optim, infos: Infos) -> optax.GradientTransformation:
     return of_each_layer(
         optax.chain(
             optax.scale_by_factored_rms(),
             optax.clip_by_block_rms(1.0),
             optax.scale_by_param_block_rms(),
-        )
+        ),
+        infos,
     )
 
 
-def _muon(optim) -> optax.GradientTransformation:
+def _muon(optim, infos: Infos) -> optax.GradientTransformation:
+    matrices = {
+        path: info.matrix
+        for path, info in jax.tree_util.tree_leaves_with_path(infos)
+        if info.matrix
+    }
+
+    def dimensions(params):
+        """The axes of each matrix. Of `params` optax has masked all that is no matrix."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: contrib.MuonDimensionNumbers(*matrices[path]), params
+        )
+
+    def as_large_as_adam(updates, _):
+        """Scale orthogonal steps to the size of AdamW's, whatever the shape of their matrix."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, u: MUON_RMS * math.sqrt(_longer_side(u.shape, matrices[path])) * u, updates
+        )
+
     return optax.partition(
         {
             "matrix": optax.chain(
-                contrib.scale_by_muon(beta=optim.momentum, weight_dimension_numbers=matrices),
-                optax.stateless(_like_adam),
+                contrib.scale_by_muon(beta=optim.momentum, weight_dimension_numbers=dimensions),
+                optax.stateless(as_large_as_adam),
             ),
-            "other": _adam(optim),
+            "other": _adam(optim, infos),
         },
-        lambda params: jax.tree.map(
-            lambda dims: "other" if dims is None else "matrix",
-            matrices(params),
-            is_leaf=lambda x: x is None or isinstance(x, contrib.MuonDimensionNumbers),
-        ),
+        jax.tree.map(lambda info: "matrix" if info.matrix else "other", infos),
     )
 
 
-STEPS = {
-    "adamw": _adam,
-    "lion": lambda optim: optax.scale_by_lion(b1=optim.beta1, b2=optim.beta2),
-    "adafactor": _adafactor,
-    "muon": _muon,
-    "sgd": lambda optim: optax.trace(decay=optim.momentum),
-}
+def _longer_side(shape: tuple[int, ...], matrix: Matrix) -> int:
+    """Rows or columns of each matrix in an array of this shape, whichever are more."""
+    return max(math.prod(shape[i] for i in axes) for axes in matrix)
 
 
-def matrices(params):
-    """At every leaf the axes of its matrices, None where it is none."""
-
-    def dims(path, _):
-        axes = matrix_axes(path[-1].key)
-        return axes and contrib.MuonDimensionNumbers(*axes)
-
-    return jax.tree_util.tree_map_with_path(dims, params)
+def _sgd(optim, infos: Infos) -> optax.GradientTransformation:
+    return optax.trace(decay=optim.momentum)
 
 
-def _like_adam(updates, _):
-    """Orthogonal steps, scaled to the size of AdamW's whatever the shape of their matrix."""
-
-    def scaled(path, u):
-        size = max(math.prod(u.shape[i] for i in axes) for axes in matrix_axes(path[-1].key) or ())
-        return MUON_RMS * math.sqrt(size) * u
-
-    return jax.tree_util.tree_map_with_path(scaled, updates)
+STEPS = {"adamw": _adam, "lion": _lion, "adafactor": _adafactor, "muon": _muon, "sgd": _sgd}
 
 
-def of_each_layer(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`inner`, which looks at whole arrays, on each layer of the stacked blocks by itself."""
+def of_each_layer(
+    inner: optax.GradientTransformation, infos: Infos
+) -> optax.GradientTransformation:
+    """Apply `inner`, which looks at whole arrays, to each layer of stacked blocks separately."""
+    stacks = {k for k, v in infos.items() if all(info.stacked for info in jax.tree.leaves(v))}
 
-    def parted(tree):
-        return {k: v for k, v in tree.items() if k != STACK}, {STACK: tree[STACK]}
+    def split(tree):
+        """(the stacked part, the rest)"""
+        stacked = {k: v for k, v in tree.items() if k in stacks}
+        return stacked, {k: v for k, v in tree.items() if k not in stacks}
 
     def init(params):
-        rest, stack = parted(params)
-        return {"rest": inner.init(rest), STACK: jax.vmap(inner.init)(stack)}
+        stacked, rest = split(params)
+        return {"rest": inner.init(rest), STACKED: jax.vmap(inner.init)(stacked)}
 
-    def update(updates, state, params=None):
-        (rest, stack), (rest_p, stack_p) = parted(updates), parted(params)
+    def update(updates, state, params):
+        (stacked, rest), (stacked_p, rest_p) = split(updates), split(params)
         rest, rest_state = inner.update(rest, state["rest"], rest_p)
-        stack, stack_state = jax.vmap(inner.update)(stack, state[STACK], stack_p)
-        return {**rest, **stack}, {"rest": rest_state, STACK: stack_state}
+        stacked, stacked_state = jax.vmap(inner.update)(stacked, state[STACKED], stacked_p)
+        return {**rest, **stacked}, {"rest": rest_state, STACKED: stacked_state}
 
     return optax.GradientTransformation(init, update)
-
-
-def decay_mask(params) -> object:
-    """True at every leaf that weight decay applies to."""
-
-    def is_matrix(path, _):
-        return path[-1].key not in NOT_DECAYED if hasattr(path[-1], "key") else True
-
-    return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
 def apply_updates(params, updates, lr: jax.Array):

@@ -1,6 +1,6 @@
-"""One run while it trains: its folder, its position, its rows of metrics, its checkpoints, its end.
+"""One run while it trains: its folder, its position, its checkpoints, its result.
 
-`train.py` drives one of these, or several side by side in one program.
+`packed.Pack` drives one of these, or several side by side in one program.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import statistics
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,47 +17,43 @@ from scaling import accounting, results
 from scaling.config import load as config_lib
 from scaling.data import pipeline
 from scaling.fields.field import Prepared
-from scaling.metrics.metric import Metric
 from scaling.parallel import multiprocess
 from scaling.programs import optim
-from scaling.programs.train_step import Programs
-from scaling.training import merge, tensorboard
+from scaling.programs.interface import Programs
+from scaling.training import merge
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.evaluate import HeldOut
-from scaling.training.spec import RunSpec, claim, claim_data, describe
-from scaling.utils import files, machine
-
-ROWS = ("metrics.jsonl", "evals.jsonl")
-
-
-@dataclass(frozen=True)
-class Window:
-    """Steps [begin, end) of the dispatch that starts at step `first` of a run."""
-
-    first: int
-    begin: int
-    end: int
+from scaling.training.run_log import ROWS, RunLog, Window, columns
+from scaling.training.spec import RunSpec, describe, write_or_check_config, write_or_check_data
+from scaling.utils import files
 
 
 class ActiveRun:
     """A run between its first and its last step. Use as a context manager: leaving closes its files.
 
-    Raises UserError where the folder belongs to another run or to other data.
+    `packed` counts the runs of its program, `share` is this process's (k-th, of n) part of its rows.
+    `still_mine` raises if another worker took the run over. Raises UserError if the folder belongs to
+    another run or to other data.
     """
 
-    def __init__(self, spec: RunSpec, data: Prepared, packed: int, share: tuple[int, int] = (0, 1)):
+    def __init__(
+        self,
+        spec: RunSpec,
+        data: Prepared,
+        packed: int,
+        share: tuple[int, int],
+        still_mine: Callable[[], None],
+    ):
         c = spec.config
         self.spec, self.data, self.packed = spec, data, packed
-        self.writer = multiprocess.writer()  # others train along and write nothing but their shards
+        self.writer = multiprocess.writer()  # others train along and write only their shards
         self.name = spec.folder.name
-        # asked with a file of rows open; raises where another worker has taken the run over
-        self.still_mine: Callable[[], None] = lambda: None
         if self.writer:
-            claim(c, spec.folder)
-            claim_data(data, spec.folder)
+            write_or_check_config(c, spec.folder)
+            write_or_check_data(data, spec.folder)
         self.per_step = config_lib.tokens_per_step(c)
         self.total = config_lib.schedule_steps(c)["total"]
-        self.K, self.log_every = c.train.steps_per_dispatch, c.train.log_every
+        self.K = c.train.steps_per_dispatch
         self.flops_per_step = float(
             accounting.flops_per_token(accounting.shape_of(c), "exact") * self.per_step
         )
@@ -76,26 +70,27 @@ class ActiveRun:
         self.done = self.forked_at = 0
         self.seconds = 0.0  # over all restarts; a packed run counts its share of the program's time
         self.status, self.reason = "active", ""
-        self.last_loss: float | None = None
-        self.last_mfu: float | None = None  # of the newest dispatch; None where no peak is known
-        self.speeds: list[float] = []  # tokens per second of each dispatch
+        self._log = RunLog(
+            spec.folder,
+            writer=self.writer,
+            still_mine=still_mine,
+            tokens_per_step=self.per_step,
+            flops_per_step=self.flops_per_step,
+            log_every=c.train.log_every,
+        )
         self._source = data.dispatches(c, share)
         self._batch: tuple[int, Any] | None = None  # (dispatch, its batch_KB)
         self._dispatches: Iterator[Any] | None = None
 
     def __enter__(self) -> ActiveRun:
-        c, folder = self.spec.config, self.spec.folder
-        if self.writer:
-            for name in ROWS:  # a worker that had the run before may have been stopped, not killed
-                files.renew(folder / name)
+        c = self.spec.config
+        self._log.open()
         self._checkpoints = Checkpoints(
-            folder / "checkpoints",
+            self.spec.folder / "checkpoints",
             c.checkpoint.keep,
             (*self.spec.keep_steps, *self.merge_steps),
             c.checkpoint.asynchronous,
         )
-        self._events = tensorboard.Curves(folder / "tensorboard")
-        machine.peak_flops()  # measured now, while the device is idle, for `log` and `finish`
         return self
 
     def __exit__(self, *exception) -> None:
@@ -107,12 +102,22 @@ class ActiveRun:
 
     @property
     def paused(self) -> bool:
-        """At the step it was told to, or beyond, in good order."""
-        there = bool(self.spec.until) and self.spec.until <= self.done < self.total
-        return there and self.status == "active"
+        """Whether the run is at the step `until` of its spec, or beyond, in good order."""
+        reached = bool(self.spec.until) and self.spec.until <= self.done < self.total
+        return reached and self.status == "active"
+
+    @property
+    def last_loss(self) -> float | None:
+        """The training loss of the newest row."""
+        return self._log.last_loss
+
+    @property
+    def last_mfu(self) -> float | None:
+        """Model FLOP utilisation of the newest dispatch; None if no peak is known."""
+        return self._log.last_mfu
 
     def restore(self, programs: Programs) -> Any:
-        """The state to go on with: its own newest checkpoint's, its trunk's, or a first one."""
+        """Return the state of the run's newest checkpoint, of its trunk's, or a first one."""
         restored = self._checkpoints.restore(programs.state_like)
         if restored is None and self.spec.trunk is not None:
             restored = self._fork(programs)
@@ -121,24 +126,22 @@ class ActiveRun:
         state, position = restored
         self.done, self.seconds = position["step"], position["elapsed"]
         self.forked_at = position.get("forked_at", 0)
-        # a run killed after its last checkpoint trains no more rows: its last loss is on disk
-        logged = files.read_lines(self.spec.folder / "metrics.jsonl", key="step")
-        self.last_loss = next((r["loss"] for r in reversed(logged) if r["step"] <= self.done), None)
+        self._log.resume(self.done)
         return state
 
     def _fork(self, programs: Programs) -> tuple[Any, dict[str, Any]] | None:
-        """The trunk's state at the fork, its rows of metrics copied.
+        """Return the trunk's state at the fork, and copy its rows of metrics.
 
-        Before the first checkpoint that this run will merge and the trunk does not have.
+        The fork lies before the first checkpoint that this run will merge and the trunk does not have.
         """
         assert self.spec.trunk is not None
         with Checkpoints(self.spec.trunk / "checkpoints", keep=None) as trunk:
             missing = set(self.merge_steps) - set(trunk.steps())
             at_most = min([self.spec.fork_step, *(step - 1 for step in missing)])
-            found = trunk.restore(programs.state_like, at_most=at_most)
-        if found is None:
+            restored = trunk.restore(programs.state_like, at_most=at_most)
+        if restored is None:
             return None
-        state, position = found
+        state, position = restored
         for name in ROWS:
             rows = files.read_lines(self.spec.trunk / name, key="step")
             rows = [r for r in rows if r["step"] <= position["step"]]
@@ -148,31 +151,32 @@ class ActiveRun:
 
     @property
     def merges(self) -> bool:
-        """Whether it is at its end and averages checkpoints there."""
+        """Whether the run is at its end and averages checkpoints there."""
         return bool(self.merge_steps) and self.status == "active" and self.done == self.total
 
     def merged(self, state: Any, state_like: Any) -> Any:
-        """The run's last state with the average of its own and its trunk's checkpoints as parameters.
+        """Return the last state with the average of the run's and its trunk's checkpoints as parameters.
 
-        It is also saved, in the folder `merged`. Raises UserError where a checkpoint is missing.
+        It is also saved, in the folder `merged`. Raises UserError if a checkpoint is missing.
         """
         self.wait()
         o = self.spec.config.optim
-        by = merge.weights(o.merge_weights, len(self.merge_steps), o.final_lr)
+        weights = merge.weights(o.merge_weights, len(self.merge_steps), o.final_lr)
         with contextlib.ExitStack() as stack:
             trunk = self._checkpoints
             if self.forked_at and self.spec.trunk is not None:
                 trunk = stack.enter_context(Checkpoints(self.spec.trunk / "checkpoints", keep=None))
-            places = {
+            sources = {
                 s: trunk if s <= self.forked_at else self._checkpoints for s in self.merge_steps
             }
-            state = {**state, "params": merge.average(merge.restored(places, state_like), by)}
+            params = merge.average(merge.read_parameters(sources, state_like), weights)
+            state = {**state, "params": params}
             saved = stack.enter_context(Checkpoints(self.spec.folder / "merged", keep=1))
             saved.save(self.total, state, {"elapsed": self.seconds, "forked_at": self.forked_at})
         return state
 
     def window(self) -> Window:
-        """The next steps: to the end of the dispatch, or to the next step that must be stopped at."""
+        """The next steps: to the end of the dispatch, or to the next step that the run stops at."""
         k, begin = divmod(self.done, self.K)
         if not self.training:
             return Window(k * self.K, 0, 0)
@@ -198,88 +202,42 @@ class ActiveRun:
     def wants_checkpoint(self) -> bool:
         if self.status != "active":
             return False
-        whole = self.done % self.K == 0  # fixed steps, whatever a restart or a fork began at
-        return self.done in self.stops or (
-            whole and (self.done // self.K) % self.checkpoint_every == 0
-        )
+        # fixed steps, whatever step a restart or a fork began at
+        return self.done in self.stops or self._ends_dispatch(self.checkpoint_every)
 
     def wants_evaluation(self) -> bool:
-        return (
-            bool(self.eval_every)
-            and self.status == "active"
-            and self.done < self.total
-            and self.done % self.K == 0
-            and (self.done // self.K) % self.eval_every == 0
-        )
+        if self.status != "active" or self.done >= self.total or not self.eval_every:
+            return False
+        return self._ends_dispatch(self.eval_every)
+
+    def _ends_dispatch(self, every: int) -> bool:
+        """Whether the run is at the end of a dispatch, of every `every`-th one."""
+        return self.done % self.K == 0 and (self.done // self.K) % every == 0
 
     def log(self, window: Window, metrics_K: dict[str, np.ndarray], seconds: float) -> int:
-        """Write a window's rows of metrics.jsonl; returns the tokens that it trained.
+        """Write a window's rows of metrics.jsonl; return the tokens that it trained.
 
-        A row holds the mean loss and gradient norm since the row before it. `seconds` is the run's
-        share of the time that the window took. A loss or gradient that is not finite ends the run.
+        `seconds` is the run's share of the time that the window took. A loss or gradient that is not
+        finite ends the run.
         """
         if window.begin == window.end or self.status != "active":
             return 0
-        loss_K, norm_K, lr_K = (
-            np.asarray(metrics_K[k], np.float64) for k in ("loss", "grad_norm", "lr")
-        )
-        here = slice(window.begin, window.end)
-        bad = np.flatnonzero(~np.isfinite(loss_K[here]) | ~np.isfinite(norm_K[here]))
+        metrics_K = {k: np.asarray(v, np.float64) for k, v in metrics_K.items()}
+        loss_K, norm_K = metrics_K["loss"], metrics_K["grad_norm"]
+        trained = slice(window.begin, window.end)
+        bad = np.flatnonzero(~np.isfinite(loss_K[trained]) | ~np.isfinite(norm_K[trained]))
         self.seconds += seconds
         if len(bad):
             i = window.begin + int(bad[0])
-            self.diverged(
+            self._diverge(
                 f"loss {loss_K[i]}, gradient norm {norm_K[i]} at step {window.first + i + 1}"
             )
             return 0
-        rows = []
-        start = window.begin
-        while start < window.end:  # rows end at the same steps, wherever a window begins
-            end = min((start // self.log_every + 1) * self.log_every, window.end)
-            done = window.first + end
-            rows.append(
-                {
-                    "step": done,
-                    "tokens": done * self.per_step,
-                    "flops": float(done * self.flops_per_step),
-                    "loss": float(loss_K[start:end].mean()),
-                    "grad_norm": float(norm_K[start:end].mean()),
-                    "lr": float(lr_K[end - 1]),
-                }
-            )
-            start = end
-            for key in ("loss", "grad_norm", "lr"):
-                if self.writer:
-                    self._events.add(f"train/{key}", rows[-1][key], done)
-        self.last_loss = rows[-1]["loss"]
-        tokens = (window.end - window.begin) * self.per_step
-        if self.speeds:  # the first dispatch holds the compilation
-            self._log_speed(tokens / seconds, window.first + window.end)
-        self.speeds.append(tokens / seconds)
-        self._append("metrics.jsonl", rows)
-        return tokens
+        return self._log.add_window(window, metrics_K, seconds)
 
-    def _log_speed(self, speed: float, step: int) -> None:
-        """Tokens per second and MFU to TensorBoard: rows of metrics.jsonl are the same in every restart."""
-        self.last_mfu = self._mfu(speed)
-        if self.writer:
-            self._events.add("speed/tokens_per_second", speed, step)
-            if self.last_mfu is not None:
-                self._events.add("speed/mfu", self.last_mfu, step)
-
-    def _mfu(self, speed: float) -> float | None:
-        """Of tokens per second; None where the device's peak is not known."""
-        mfu = speed * self.flops_per_step / self.per_step / machine.peak_flops()
-        return mfu if math.isfinite(mfu) else None
-
-    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Rows of a JSON-lines file, and the TensorBoard events that were added with them."""
-        if self.writer:
-            files.append_lines(self.spec.folder / name, rows, self.still_mine)
-            self._events.write()
-
-    def diverged(self, reason: str) -> None:
-        self.status, self.reason = "diverged", reason
+    def log_evaluation(self, held_out: HeldOut) -> None:
+        """Write a row of evals.jsonl; if the run pauses, with the seconds it took up to here."""
+        self._log.add_evaluation(self.done, held_out, self.seconds if self.paused else None)
 
     def save(self, state: Any) -> None:
         """Start saving a state that is known to be good; returns once `state` may be donated."""
@@ -287,30 +245,27 @@ class ActiveRun:
         self._checkpoints.save(self.done, state, position)
 
     def wait(self) -> None:
+        """Return once all checkpoints are on disk."""
         self._checkpoints.wait()
 
-    def evaluated(self, found: HeldOut) -> None:
-        """Write a row of evals.jsonl; where the run pauses, with the seconds it took up to here."""
-        row: dict[str, Any] = {
-            "step": self.done,
-            "tokens": self.done * self.per_step,
-            **{k: v if math.isfinite(v) else None for k, v in _as_row(found).items()},
-        }
-        if self.paused:
-            row["elapsed"] = self.seconds
-        if self.writer:
-            self._events.add("eval/loss", found.loss, self.done)
-        self._append("evals.jsonl", [row])
-
-    def finish(self, final: HeldOut | None) -> results.RunResult:
+    def finish(self, held_out: HeldOut | None) -> results.RunResult:
         """Write `result.json`: "done" with a finite held-out loss, "diverged" otherwise."""
-        if final is not None and not math.isfinite(final.loss):
-            self.diverged(f"held-out loss is {final.loss} after step {self.done}")
-        if self.status == "diverged":
-            final = None
-        # The first dispatch holds the compilation; a run of one dispatch has no clean speed.
-        speed = statistics.median(self.speeds[1:]) if len(self.speeds) > 1 else None
-        result = dataclasses.replace(
+        if held_out is not None and not math.isfinite(held_out.loss):
+            self._diverge(f"held-out loss is {held_out.loss} after step {self.done}")
+        final = None if self.status == "diverged" else held_out
+        result = self._result(final)
+        if self.writer:
+            if final:
+                metrics = {name: dataclasses.asdict(m) for name, m in final.metrics.items()}
+                evaluation = {"metrics": metrics, **final.details}
+                files.write_json(self.spec.folder / "evaluation.json", evaluation)
+            results.write(self.spec.folder / "result.json", result)
+            (self.spec.folder / "failure.json").unlink(missing_ok=True)
+        return result
+
+    def _result(self, final: HeldOut | None) -> results.RunResult:
+        speed = self._log.speed
+        return dataclasses.replace(
             describe(self.spec, self.data),
             status="done" if final else "diverged",
             reason=self.reason,
@@ -324,28 +279,9 @@ class ActiveRun:
             bits_per_byte=final.bits_per_byte if final else None,
             eval_tokens=final.tokens if final else None,
             tokens_per_second=speed,
-            mfu=self._mfu(speed) if speed else None,
-            metrics=_columns(final.metrics) if final else {},
+            mfu=self._log.mfu(speed) if speed else None,
+            metrics=columns(final.metrics) if final else {},
         )
-        if self.writer:
-            if final:
-                metrics = {name: dataclasses.asdict(m) for name, m in final.metrics.items()}
-                evaluation = {"metrics": metrics, **final.details}
-                files.write_json(self.spec.folder / "evaluation.json", evaluation)
-            results.write(self.spec.folder / "result.json", result)
-            (self.spec.folder / "failure.json").unlink(missing_ok=True)
-        return result
 
-
-def _columns(metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Each metric and its standard error; what is not finite has no column."""
-    found: dict[str, float] = {}
-    for name, metric in metrics.items():
-        found |= {name: metric.value, f"{name}_se": metric.se}
-    found.pop("bits_per_byte", None)  # a column anyway
-    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
-
-
-def _as_row(found: HeldOut) -> dict[str, Any]:
-    known = {k: v for k, v in dataclasses.asdict(found).items() if k not in ("metrics", "details")}
-    return {k: v for k, v in known.items() if v is not None} | _columns(found.metrics)
+    def _diverge(self, reason: str) -> None:
+        self.status, self.reason = "diverged", reason

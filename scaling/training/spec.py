@@ -1,4 +1,4 @@
-"""What to train and where, the row that is known of it before, and the files that say whose folder it is."""
+"""A run's config, the columns known before training, and the files that mark the folder as its own."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:  # fields bring JAX, and a look at a sweep needs none
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What to train and where. Steps are optimizer steps.
+    """One run to train. Steps are optimizer steps.
 
     With a `trunk` (another run's folder) a run without a checkpoint of its own begins from the trunk's
-    newest kept checkpoint of at most `fork_step` steps, which must lie before the two differ.
+    newest kept checkpoint of at most `fork_step` steps, which must lie before the two runs differ.
     """
 
     config: ConfigDict
     folder: Path
     role: str = "run"
-    budget: float = 0.0  # FLOPs asked for by the plan
+    budget: float = 0.0  # FLOPs that the plan grants it
     trunk: Path | None = None
     fork_step: int = 0
     keep_steps: tuple[int, ...] = ()  # checkpoints that other runs fork from: made and kept
@@ -37,19 +37,19 @@ class RunSpec:
 
 
 def describe(spec: RunSpec, data: Prepared) -> results.RunResult:
-    """A result's row with everything that is known before training, status "failed"."""
+    """Return a result's row with all columns known before training, status "failed"."""
     config = spec.config
     shape = accounting.shape_of(config)
     steps, per_step = config_lib.schedule_steps(config), config_lib.tokens_per_step(config)
     tokens = steps["total"] * per_step
     groups = accounting.param_groups(shape)
     decay = {"wsd": steps["decay"], "cosine": steps["total"] - steps["warmup"], "constant": 0}
-    known: dict[str, Any] = {
+    counts: dict[str, Any] = {
         **accounting.param_counts(shape),
         **accounting.training_flops(shape, tokens),
     }
     return results.RunResult(
-        **known,
+        **counts,
         run_id=spec.folder.name,
         status="failed",
         reason="",
@@ -93,27 +93,29 @@ def describe(spec: RunSpec, data: Prepared) -> results.RunResult:
     )
 
 
-def claim(config: ConfigDict, folder: Path) -> None:
-    """Write the run's config.json, or check that the one there names the same run."""
+def write_or_check_config(config: ConfigDict, folder: Path) -> None:
+    """Write the run's config.json. Raises UserError if the one in the folder names another run."""
     path = folder / "config.json"
     if path.is_file():
-        found = config_lib.from_json(files.read_json(path), path)
-        if hashing.run_hash(found) != hashing.run_hash(config):
+        stored = config_lib.from_json(files.read_json(path), path)
+        if hashing.run_hash(stored) != hashing.run_hash(config):
             raise UserError(
-                f"{folder} belongs to another run ({hashing.run_hash(found)}, this one is "
+                f"{folder} belongs to another run ({hashing.run_hash(stored)}, this one is "
                 f"{hashing.run_hash(config)}); choose another --workdir"
             )
         return
     files.write_json(path, config_lib.to_json(config))
 
 
-def claim_data(data: Prepared, folder: Path) -> None:
-    """Write the run's data.json, or check that it was begun on the same tokens."""
+def write_or_check_data(data: Prepared, folder: Path) -> None:
+    """Write the run's data.json. Raises UserError if the one in the folder names other data."""
     path = folder / "data.json"
     if not path.is_file():
         files.write_json(path, {"fingerprint": data.fingerprint})
-    elif files.read_json(path)["fingerprint"] != data.fingerprint:
+        return
+    stored = files.read_json(path)["fingerprint"]
+    if stored != data.fingerprint:
         raise UserError(
-            f"{folder} was begun on other data ({files.read_json(path)['fingerprint']}, now "
-            f"{data.fingerprint}); restore the documents, or choose another --workdir"
+            f"{folder} was begun on other data ({stored}, now {data.fingerprint}); restore the "
+            "documents, or choose another --workdir"
         )

@@ -30,10 +30,10 @@ def model_of(config):
 def test_patches_are_cut_row_by_row():
     config = config_of("vision", **{"model.matmul": "plain", "model.width": 16})
     model = model_of(config)
-    model.patch_PD[...] = jnp.eye(16)  # a patch of 4 x 4 pixels is its own x_D
-    model.positions_TD[...] = jnp.zeros((4, 16))
+    model.inputs.patch_PD[...] = jnp.eye(16)  # a patch of 4 x 4 pixels is its own x_D
+    model.inputs.positions_TD[...] = jnp.zeros((4, 16))
     x_BHWC = jnp.arange(64.0).reshape(1, 8, 8, 1)
-    x_BTD, _ = model.inputs(model, x_BHWC)
+    x_BTD, _ = model.inputs(x_BHWC)
     image = np.arange(64.0).reshape(8, 8)
     expected = [image[r : r + 4, c : c + 4].ravel() for r in (0, 4) for c in (0, 4)]
     np.testing.assert_array_equal(x_BTD[0], expected)

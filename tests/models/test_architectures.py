@@ -12,9 +12,8 @@ from scaling import accounting
 from scaling.config import hashing
 from scaling.config import load as config_lib
 from scaling.config.flat_dict import flatten
-from scaling.models import losses
+from scaling.models import losses, parameters
 from scaling.models.block import Block
-from scaling.models.matrices import matrix_axes
 from scaling.parallel import sharding
 from scaling.programs import optim, train_step
 from scaling.utils.errors import UserError
@@ -28,6 +27,7 @@ KINDS = {
     "experts": {"model.experts": 4, "model.mlp": "swiglu"},
     "switch": {"model.kind": "lstm", "model.experts": 3, "model.experts_per_token": 1},
 }
+NO_MATRIX = ("w_DE", "w_JD", "w_JJD")  # a router, filters of one channel each
 SHARED = {"model.scan_layers": True, "model.remat": "block", "model.matmul": "flat"}
 
 
@@ -61,7 +61,7 @@ def test_every_parameter_is_counted_and_names_its_axes_and_matrices(name):
         "model.depth": 3, "model.width": 32, "model.mlp_width": 64, "data.seq_len": T, **KINDS[name],
     })  # fmt: skip
     counted = accounting.param_groups(accounting.shape_of(config))
-    found = dict.fromkeys(counted, 0)
+    sizes = dict.fromkeys(counted, 0)
     owners = {"embedding_VD": "embedding", "positions_TD": "positions", "head_DV": "head",
               "w_JDD": "window", "w_DE": "router", "scale": "norms"}  # fmt: skip
     inner = {"mlp": "mlp", "experts": "mlp", "attention": "mixer", "mixer": "mixer"}
@@ -69,9 +69,10 @@ def test_every_parameter_is_counted_and_names_its_axes_and_matrices(name):
         axes = variable.get_metadata("out_sharding")
         assert len(axes) == variable[...].ndim, path
         assert set(axes) <= set(sharding.RULES), path
-        matrix_axes(path[-1])  # raises where it does not know the weight
-        found[owners.get(path[-1]) or inner[path[1]]] += variable[...].size
-    assert found == counted
+        matrix = parameters.info(variable).matrix
+        assert (matrix is not None) == (path[-1].startswith("w_") and path[-1] not in NO_MATRIX)
+        sizes[owners.get(path[-1]) or inner[path[1]]] += variable[...].size
+    assert sizes == counted
 
 
 def trained(config, values):
@@ -107,12 +108,12 @@ def test_optimizers_that_look_at_shapes_know_those_of_every_kind(config, name):
     """The eigenvalues of an LRU, no matrix, are not decayed either."""
     for values in KINDS.values():
         ours = config_lib.with_values(config, {**values, "optim.name": name})
-        state_like = train_step.programs(ours).state_like
-        params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), state_like["params"])
-        transform = optim.optimizer(ours.optim, {"weight_decay": 0.1})
+        state = nnx.state(nnx.eval_shape(lambda v=values: build(v)), nnx.Param)
+        params, infos = parameters.to_tree(state), parameters.to_tree(state, parameters.info)
+        transform = optim.optimizer(ours.optim, {"weight_decay": 0.1}, infos)
         updates = jax.eval_shape(lambda p, t=transform: t.update(p, t.init(p), p)[0], params)
         assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
-        for path, decayed in jax.tree_util.tree_leaves_with_path(optim.decay_mask(params)):
+        for path, decayed in jax.tree_util.tree_leaves_with_path(optim.decay_mask(infos)):
             assert decayed != (path[-1].key in ("scale", "nu_S", "theta_S")), path
 
 

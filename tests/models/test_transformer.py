@@ -131,19 +131,19 @@ def test_bfloat16_computes_in_bfloat16_and_returns_float32():
     exact = build({})
     logits = model(tokens()[:, :-1])
     assert logits.dtype == jnp.float32
-    assert model.embedding_VD[...].dtype == jnp.float32
+    assert model.inputs.embedding_VD[...].dtype == jnp.float32
     error = np.abs(logits - exact(tokens()[:, :-1])).max()
     assert 1e-4 < error < 0.2  # not the float32 numbers, yet close to them
 
 
 def test_gradients_of_a_bfloat16_embedding_add_up_in_float32():
-    from scaling.models.embed_and_head import looked_up
+    from scaling.models.embed_and_head import look_up
 
     table = jnp.ones((3, 8), jnp.bfloat16)
     often = jnp.zeros((4, 1024), jnp.int32).at[0, 0].set(2)
 
     def loss(table):
-        return (looked_up(table, often).astype(jnp.float32) * 0.01).sum()
+        return (look_up(table, often).astype(jnp.float32) * 0.01).sum()
 
     gradient = jax.grad(loss)(table)
     assert gradient.dtype == jnp.bfloat16

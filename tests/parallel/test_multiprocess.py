@@ -16,7 +16,7 @@ import pytest
 
 from scaling import results
 from scaling.parallel import multiprocess
-from scaling.parallel.rendezvous import Place
+from scaling.parallel.rendezvous import ProcessRank
 from scaling.utils import files
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_LOST_PEER, EXIT_PREEMPTED, UserError
 from tests.common import ROOT
@@ -61,8 +61,8 @@ def start(*groups_of_arguments, workdir, wait="60") -> list[subprocess.Popen]:
     count, port = len(groups_of_arguments), free_port()
     started = []
     for k, arguments in enumerate(groups_of_arguments):
-        place = [f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={k}"]
-        command = [*TRAIN, f"--workdir={workdir}", *arguments, *(place if count > 1 else [])]
+        rank = [f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={k}"]
+        command = [*TRAIN, f"--workdir={workdir}", *arguments, *(rank if count > 1 else [])]
         started.append(
             subprocess.Popen(
                 [sys.executable, "-c", RECORDED, *command],
@@ -203,10 +203,10 @@ def test_bad_input_that_one_process_finds_ends_all(alone, tmp_path):
 def test_a_budget_is_not_measured_by_several(tmp_path, cache):
     sweep = ["sweep", "--config=configs/mini.py", "--budget=1e15", f"--workdir={tmp_path}"]
     port = free_port()
-    place = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+    rank = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
     both = [
         subprocess.Popen(
-            [sys.executable, "-m", "scaling", *sweep, *place, f"--process={k}"],
+            [sys.executable, "-m", "scaling", *sweep, *rank, f"--process={k}"],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for k in range(2)
@@ -217,33 +217,33 @@ def test_a_budget_is_not_measured_by_several(tmp_path, cache):
 
 @pytest.mark.parametrize("process", [0, 1])
 def test_a_process_that_does_not_come_is_one_line_in_bounded_time(tmp_path, cache, process):
-    place = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=3", f"--process={process}"]
-    ((code, _, error),) = end(start(place, workdir=tmp_path, wait="1"), seconds=30)
+    rank = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=3", f"--process={process}"]
+    ((code, _, error),) = end(start(rank, workdir=tmp_path, wait="1"), seconds=30)
     assert code == EXIT_BAD_INPUT, error
     (line,) = error.splitlines()
     expected = ("of 3 processes numbers 1, 2 did not come", "cannot be reached within 1 s")
     assert expected[process] in line
 
 
-def test_places_by_flags_variables_and_slurm():
+def test_ranks_by_flags_variables_and_slurm():
     slurm = {"SLURM_JOB_ID": "4098", "SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4"}
 
     def of(nodes):
-        return multiprocess.find("", "", "", {**slurm, "SLURM_STEP_NODELIST": nodes})
+        return multiprocess.find_rank("", "", "", {**slurm, "SLURM_STEP_NODELIST": nodes})
 
-    assert of("gpu[007-009,12],other") == Place("gpu007:61442", 4, 3)
-    assert of("a-1,b[2-3]") == Place("a-1:61442", 4, 3)
+    assert of("gpu[007-009,12],other") == ProcessRank("gpu007:61442", 4, 3)
+    assert of("a-1,b[2-3]") == ProcessRank("a-1:61442", 4, 3)
     variables = {
         "SCALING_COORDINATOR": "h:1",
         "SCALING_PROCESSES": "2",
         "SCALING_PROCESS_ID": "1",
         **slurm,
     }
-    assert multiprocess.find("", "", "", variables) == Place("h:1", 2, 1)
-    assert multiprocess.find("[::1]:5", "3", "0", variables) == Place("[::1]:5", 3, 0)
-    assert Place("[::1]:5", 3, 0).address == ("::1", 5)
-    assert multiprocess.find("", "1", "", {**slurm, "SLURM_STEP_NODELIST": "a"}) is None
-    assert multiprocess.find("", "", "", {"SLURM_STEP_NUM_TASKS": "1"}) is None
+    assert multiprocess.find_rank("", "", "", variables) == ProcessRank("h:1", 2, 1)
+    assert multiprocess.find_rank("[::1]:5", "3", "0", variables) == ProcessRank("[::1]:5", 3, 0)
+    assert ProcessRank("[::1]:5", 3, 0).address == ("::1", 5)
+    assert multiprocess.find_rank("", "1", "", {**slurm, "SLURM_STEP_NODELIST": "a"}) is None
+    assert multiprocess.find_rank("", "", "", {"SLURM_STEP_NUM_TASKS": "1"}) is None
 
 
 @pytest.mark.parametrize(
@@ -255,12 +255,12 @@ def test_places_by_flags_variables_and_slurm():
         (("h:1", "2", "x"), "^--process=x"),
     ],
 )
-def test_places_that_make_no_sense(given, message):
+def test_ranks_that_make_no_sense(given, message):
     with pytest.raises(UserError, match=message):
-        multiprocess.find(*given, {})
+        multiprocess.find_rank(*given, {})
 
 
 def test_workers_of_a_launcher_are_alone_under_any_srun():
     slurm = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2",
              "SLURM_STEP_NODELIST": "a", "SCALING_COORDINATOR": "h:1"}  # fmt: skip
-    assert multiprocess.find("", "", "", {**slurm, "SCALING_PROCESSES": "1"}) is None
+    assert multiprocess.find_rank("", "", "", {**slurm, "SCALING_PROCESSES": "1"}) is None

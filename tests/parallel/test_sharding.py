@@ -189,7 +189,9 @@ def test_whole_sequences_are_not_asked_of_a_split_one(config):
 
 def test_every_kind_of_model_trains_alike_on_every_mesh(cache):
     """On 8 devices, 2 x 2 x 2 by fsdp, sequence and tensor or by experts, against the 2 of this process."""
-    done = run_python("from tests.parallel import kinds_on_devices; kinds_on_devices.main()", timeout=500)
+    done = run_python(
+        "from tests.parallel import kinds_on_devices; kinds_on_devices.main()", timeout=500
+    )
     assert done.returncode == 0, done.stderr
     many = json.loads(done.stdout.splitlines()[-1])
     for kind, values in kinds_on_devices.KINDS.items():

@@ -40,12 +40,9 @@ def on(monkeypatch):
         monkeypatch.setattr(accelerator, "cudnn_head_dim", lambda: 128)
         monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91100)
 
-    caches = (train_step._programs, train_step._packed)
-    for cache in caches:
-        cache.cache_clear()
+    train_step.clear_caches()
     yield backend
-    for cache in caches:
-        cache.cache_clear()
+    train_step.clear_caches()
 
 
 @pytest.fixture
@@ -86,7 +83,7 @@ def test_auto_takes_the_fused_kernel_and_lowers(
     assert ("custom_call @" in lowered(wide, backend)) == (backend == "tpu"), "cuDNN: no float32"
     one = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda: one)
-    train_step._programs.cache_clear()
+    train_step.clear_caches()
     text = lowered(narrow, backend)
     assert forward in text and backward in text
 
@@ -134,8 +131,8 @@ def test_splash_attention_and_its_gradient(T, causal):
 @pytest.mark.parametrize(
     ("backend", "values", "said"),
     [
-        ("cpu", {"model.attention": "cudnn"}, "needs an NVIDIA GPU .* here is cpu; choose 'auto'"),
-        ("gpu", {"model.attention": "splash"}, "needs a TPU, here is gpu"),
+        ("cpu", {"model.attention": "cudnn"}, "needs an NVIDIA GPU .* not cpu; choose 'auto'"),
+        ("gpu", {"model.attention": "splash"}, "needs a TPU, not gpu"),
         ("gpu", {"model.attention": "cudnn", "model.dtype": "float32"}, "config.model.dtype='float32'"),
         (
             "gpu",

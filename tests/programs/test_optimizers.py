@@ -1,22 +1,26 @@
 """Each optimizer's steps by its paper's formula in numpy; runs that learn, the same on a mesh.
 
-Shapes as in scaling/models/matrices.py; L layers, V vocabulary.
+Shapes: D model width, H heads, K head size, X query, key and value, F hidden width of the MLP, G its
+input matrices, E experts, Z gates, P parts of a complex product, L layers, V vocabulary.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from scaling.config import load as config_lib
-from scaling.models import matrices
+from scaling.models import parameters
 from scaling.programs import optim, train_step
-from scaling.utils.errors import UserError
-from tests.models.test_architectures import KINDS
+from tests.fields.test_grids import model_of
+from tests.fields.test_pairs import config_of
+from tests.models.test_architectures import KINDS, NO_MATRIX
+from tests.models.test_transformer import build
 
 SHAPES = {
     "embedding_VD": (9, 24),
@@ -27,6 +31,26 @@ SHAPES = {
     },
 }
 DECAY, COUNT = 0.1, 3
+
+
+def infos_of(build):
+    """The metadata of the parameters of a model, without building it."""
+    return parameters.to_tree(nnx.state(nnx.eval_shape(build), nnx.Param), parameters.info)
+
+
+@functools.cache
+def infos_of_shapes():
+    """The metadata of a real model for the parameters of SHAPES."""
+    infos = infos_of(lambda: build({"model.mlp": "swiglu"}))
+    blocks = infos["blocks"]
+    return {
+        "embedding_VD": infos["embedding_VD"],
+        "blocks": {
+            "attention": blocks["attention"], "mlp": blocks["mlp"], "norm": blocks["mlp_norm"],
+        },
+    }  # fmt: skip
+
+
 # lr of a run that learns; adamw's are in test_train.py and test_sharding.py
 RATES = {"lion": 0.003, "adafactor": 0.1, "muon": 0.01, "sgd": 0.1}
 
@@ -51,7 +75,7 @@ def section(**values):
 def steps_of(name, params, weight_decay=0.0, **values):
     """The steps of an optimizer for GRADS, as lists by path."""
     transform = optim.optimizer(
-        section(name=name, clip=1e9, **values), {"weight_decay": weight_decay}
+        section(name=name, clip=1e9, **values), {"weight_decay": weight_decay}, infos_of_shapes()
     )
     state, found = transform.init(params), []
     for grads in GRADS:
@@ -164,7 +188,9 @@ def test_adafactor_follows_its_paper_layer_by_layer():
         else:
             expected = list(adafactor(gs, p))
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5, err_msg=path)
-    state = optim.optimizer(section(name="adafactor"), {"weight_decay": 0.0}).init(params)
+    state = optim.optimizer(
+        section(name="adafactor"), {"weight_decay": 0.0}, infos_of_shapes()
+    ).init(params)
     sizes = {x.shape for x in jax.tree.leaves(state)}
     assert {(2, 130), (2, 129)} <= sizes and (2, 130, 129) not in sizes, "not factored"
 
@@ -188,30 +214,24 @@ def test_muon_makes_each_layers_matrices_orthogonal_and_adam_takes_the_rest():
                 assert values.min() > 0.6 and values.max() < 1.3, path
 
 
-def test_every_weight_of_a_model_is_known_as_a_matrix_or_none(config):
+def test_every_weight_states_its_matrix_by_the_letters_of_its_name():
+    models = [functools.partial(build, values) for values in ({}, *KINDS.values())]
+    models.append(lambda: model_of(config_of("vision", **{"model.kind": "cnn"})))
     names = set()
-    for values in ({}, *KINDS.values()):
-        params = train_step.programs(config_lib.with_values(config, values)).state_like["params"]
-        names |= {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(params)}
-    of_grids = {"w_JJD"}
-    assert {n for n in names if n.startswith("w_")} | of_grids == set(matrices.MATRICES)
-    for name, found in matrices.MATRICES.items():
-        if found is None:
-            continue
-        letters = name.removeprefix("w_")
-        matrix = [letters[i] for axes in found for i in axes]
-        # what is left stacks matrices: of query, key and value, of inputs, experts, gates and parts
-        stacks = Counter(letters) - Counter(matrix)
-        assert len(matrix) >= 2 and set(stacks) <= set("XGEZP"), name
-
-
-def test_a_weight_that_nobody_named_is_one_line():
-    with pytest.raises(
-        UserError, match=r"axes of w_QZ make a matrix; name them there, or choose 'adamw'$"
-    ):
-        optim.optimizer(section(name="muon"), {"weight_decay": 0.0}).init(
-            {"w_QZ": jnp.ones((2, 2))}
-        )
+    for model in models:
+        for path, info in jax.tree_util.tree_leaves_with_path(infos_of(model)):
+            name = path[-1].key
+            if not name.startswith("w_") or name in NO_MATRIX:
+                assert info.matrix is None, name
+                continue
+            names.add(name)
+            letters = name.removeprefix("w_")
+            matrix = [letters[i] for axes in info.matrix for i in axes]
+            # the rest stacks matrices: query, key and value, inputs, experts, gates and parts
+            stacks = Counter(letters) - Counter(matrix)
+            assert len(matrix) >= 2 and set(stacks) <= set("XGEZP"), name
+            assert len(info.axes) == len(letters) + info.stacked, name
+    assert len(names) == 12
 
 
 @pytest.mark.parametrize("name", list(RATES))

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from scaling.config import load as config_lib
+from scaling.models.parameters import Matrix, ParamInfo
 from scaling.programs import optim
 
 HYPER = {"lr": 1.0, "final_lr": 0.1, "warmup": 10.0, "total": 100.0, "decay": 20.0}
@@ -52,7 +53,11 @@ def test_steps_equal_optax_adamw():
     params = {"w": jnp.ones((3, 2)), "norm": {"scale": jnp.ones(2)}}
     grads = jax.tree.map(lambda p: 3.0 * jnp.arange(p.size).reshape(p.shape) - 1.0, params)
     ours, state = params, None
-    transform = optim.optimizer(section, {"weight_decay": 0.1})
+    infos = {
+        "w": ParamInfo(("embed", "mlp"), Matrix((-2,), (-1,)), decay=True),
+        "norm": {"scale": ParamInfo(("embed",), None, decay=False)},
+    }
+    transform = optim.optimizer(section, {"weight_decay": 0.1}, infos)
     state = transform.init(params)
     reference = optax.chain(
         optax.clip_by_global_norm(section.clip),
@@ -69,8 +74,3 @@ def test_steps_equal_optax_adamw():
         theirs = optax.apply_updates(theirs, updates)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
-
-
-def test_norm_scales_are_not_decayed():
-    mask = optim.decay_mask({"a": {"scale": 1, "w_DF": 2}, "embedding_VD": 3})
-    assert mask == {"a": {"scale": False, "w_DF": True}, "embedding_VD": True}

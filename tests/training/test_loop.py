@@ -141,7 +141,7 @@ def test_a_signal_saves_and_exits_with_its_own_code(tmp_path, number):
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == EXIT_PREEMPTED, stderr
-    assert "the same command goes on" in stderr and "Traceback" not in stderr
+    assert "the same command continues" in stderr and "Traceback" not in stderr
     (run_dir,) = (tmp_path / "runs").iterdir()
     newest = max(int(p.name) for p in (run_dir / "checkpoints").iterdir() if p.name.isdigit())
     assert newest == losses(run_dir)[-1][0]
@@ -187,11 +187,11 @@ def test_last_good_checkpoint_survives_divergence(tmp_path, config, monkeypatch)
         return (step >= 20) * hyper["lr"]
 
     monkeypatch.setattr(optim, "learning_rate", late)
-    from scaling.programs import train_step as step_lib
+    from scaling.programs import train_step
 
-    step_lib._programs.cache_clear()
+    train_step.clear_caches()
     result = loop.train_run(wild, tmp_path / "run")
-    step_lib._programs.cache_clear()
+    train_step.clear_caches()
     assert result.status == "diverged"
     kept = [p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()]
     assert kept == ["16"]

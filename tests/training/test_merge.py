@@ -159,8 +159,6 @@ def test_merges_that_cannot_be_are_refused_in_one_line(config, values, said):
 
 
 def test_younger_keys_rename_only_the_runs_that_use_them(config):
-    defaults = config_lib.flatten(config_lib.base_config())
-    assert {k: defaults[k] for k in hashing.YOUNGER} == hashing.YOUNGER
     variants = (
         {"optim.cooldown": "decay", "optim.merge_checkpoints": 8},
         {},

@@ -66,9 +66,9 @@ def test_vectorised_runs_agree_to_float_tolerance(tmp_path, config, monkeypatch)
     configs = variants(config)
     mapped = loop.train_runs([RunSpec(c, tmp_path / "map" / str(i)) for i, c in enumerate(configs)])
     monkeypatch.setattr(backend, "RUN_AXIS", {"cpu": "vmap"})
-    train_step._packed.cache_clear()
+    train_step.clear_caches()
     vmapped = loop.train_runs([RunSpec(c, tmp_path / "v" / str(i)) for i, c in enumerate(configs)])
-    train_step._packed.cache_clear()
+    train_step.clear_caches()
     for a, b in zip(mapped, vmapped, strict=True):
         assert a.loss == pytest.approx(b.loss, rel=1e-4) and a.tokens == b.tokens
 

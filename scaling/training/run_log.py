@@ -1,0 +1,158 @@
+"""Write a run's rows of metrics.jsonl and evals.jsonl, and its TensorBoard curves.
+
+Shapes: K steps of one dispatch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling.metrics.metric import Metric
+from scaling.training import tensorboard
+from scaling.training.evaluate import HeldOut
+from scaling.utils import files, machine
+
+METRICS, EVALUATIONS = "metrics.jsonl", "evals.jsonl"
+ROWS = (METRICS, EVALUATIONS)
+KEYS = ("loss", "grad_norm", "lr")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Steps [begin, end) of the dispatch that starts at step `first` of a run."""
+
+    first: int
+    begin: int
+    end: int
+
+
+class RunLog:
+    """The rows of one run. Only the writer process writes; the others count along.
+
+    `still_mine` is called with a file of rows open. It raises if another worker took the run over.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        writer: bool,
+        still_mine: Callable[[], None],
+        tokens_per_step: int,
+        flops_per_step: float,
+        log_every: int,
+    ):
+        self.folder, self.writer, self.still_mine = folder, writer, still_mine
+        self.tokens_per_step, self.flops_per_step = tokens_per_step, flops_per_step
+        self.log_every = log_every
+        self.last_loss: float | None = None
+        self.last_mfu: float | None = None  # of the newest dispatch; None if no peak is known
+        self._speeds: list[float] = []  # tokens per second of each dispatch
+
+    def open(self) -> None:
+        """Renew the files: a worker that had the run before may have been stopped, not killed."""
+        if self.writer:
+            for name in ROWS:
+                files.renew(self.folder / name)
+        self._events = tensorboard.Curves(self.folder / "tensorboard")
+        machine.peak_flops()  # measured now, while the device is idle, for `add_window` and `mfu`
+
+    def resume(self, step: int) -> None:
+        """Read the last loss: a run killed after its last checkpoint trains no more rows."""
+        rows = files.read_lines(self.folder / METRICS, key="step")
+        self.last_loss = next((r["loss"] for r in reversed(rows) if r["step"] <= step), None)
+
+    def add_window(
+        self, window: Window, metrics_K: Mapping[str, np.ndarray], seconds: float
+    ) -> int:
+        """Write the rows of a window of finite metrics; return the tokens that it trained.
+
+        A row holds the mean loss and gradient norm since the row before it. `seconds` is the run's
+        share of the time that the window took.
+        """
+        rows = []
+        start = window.begin
+        while start < window.end:  # rows end at the same steps, wherever a window begins
+            end = min((start // self.log_every + 1) * self.log_every, window.end)
+            done = window.first + end
+            rows.append(
+                {
+                    "step": done,
+                    "tokens": done * self.tokens_per_step,
+                    "flops": float(done * self.flops_per_step),
+                    "loss": float(metrics_K["loss"][start:end].mean()),
+                    "grad_norm": float(metrics_K["grad_norm"][start:end].mean()),
+                    "lr": float(metrics_K["lr"][end - 1]),
+                }
+            )
+            start = end
+            for key in KEYS:
+                self._add_event(f"train/{key}", rows[-1][key], done)
+        self.last_loss = rows[-1]["loss"]
+        tokens = (window.end - window.begin) * self.tokens_per_step
+        if self._speeds:  # the first dispatch holds the compilation
+            self._add_speed(tokens / seconds, window.first + window.end)
+        self._speeds.append(tokens / seconds)
+        self._append(METRICS, rows)
+        return tokens
+
+    def add_evaluation(self, step: int, held_out: HeldOut, elapsed: float | None) -> None:
+        """Write a row of evals.jsonl, with the seconds `elapsed` if they are given."""
+        row: dict[str, Any] = {
+            "step": step,
+            "tokens": step * self.tokens_per_step,
+            **{k: v if math.isfinite(v) else None for k, v in _evaluation_row(held_out).items()},
+        }
+        if elapsed is not None:
+            row["elapsed"] = elapsed
+        self._add_event("eval/loss", held_out.loss, step)
+        self._append(EVALUATIONS, [row])
+
+    @property
+    def speed(self) -> float | None:
+        """Median tokens per second. None for a run of one dispatch, which holds the compilation."""
+        return statistics.median(self._speeds[1:]) if len(self._speeds) > 1 else None
+
+    def mfu(self, speed: float) -> float | None:
+        """Model FLOP utilisation at `speed` tokens per second; None if no peak is known."""
+        mfu = speed * self.flops_per_step / self.tokens_per_step / machine.peak_flops()
+        return mfu if math.isfinite(mfu) else None
+
+    def _add_speed(self, speed: float, step: int) -> None:
+        """To TensorBoard alone: rows of metrics.jsonl are the same after every restart."""
+        self.last_mfu = self.mfu(speed)
+        self._add_event("speed/tokens_per_second", speed, step)
+        if self.last_mfu is not None:
+            self._add_event("speed/mfu", self.last_mfu, step)
+
+    def _add_event(self, name: str, value: float, step: int) -> None:
+        if self.writer:
+            self._events.add(name, value, step)
+
+    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Append rows to a JSON-lines file, and the events added with them to TensorBoard's."""
+        if self.writer:
+            files.append_lines(self.folder / name, rows, self.still_mine)
+            self._events.write()
+
+
+def columns(metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Each metric and its standard error; values that are not finite have no column."""
+    values: dict[str, float] = {}
+    for name, metric in metrics.items():
+        values |= {name: metric.value, f"{name}_se": metric.se}
+    values.pop("bits_per_byte", None)  # a column anyway
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
+
+def _evaluation_row(held_out: HeldOut) -> dict[str, Any]:
+    row = {k: v for k, v in dataclasses.asdict(held_out).items() if k not in ("metrics", "details")}
+    return {k: v for k, v in row.items() if v is not None} | columns(held_out.metrics)
