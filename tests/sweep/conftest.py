@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import uuid
 
 import pytest
 
 from scaling.config import load as config_lib
-from tests.common import ROOT
+from tests.common import ROOT, STEP, TINY, make_once
 from tests.sweep import launched, s3_server, slurm_cluster
 
 
@@ -19,24 +20,28 @@ def small_sweep():
     return config_lib.with_values(
         config_lib.load(str(ROOT / "configs" / "mini.py")),
         {
+            **TINY,
             "sweep.kind": "grid",
             "sweep.grid_keys": ("optim.lr",),
             "sweep.grid_values": ((1e-3, 2e-3, 4e-3, 8e-3),),
-            "model.width": 16,
-            "model.head_dim": 8,
-            "model.mlp_width": 64,
-            "train.tokens": 32 * 4 * 400,
-            "checkpoint.every_tokens": 32 * 4 * 64,
-            "eval.tokens": 2048,
-            "launch.pack": 1,  # one run after another, so that there is something to interrupt
+            "train.tokens": STEP * 400,
+            "checkpoint.every_tokens": STEP * 64,
+            "launch.pack": 1,  # one run after another, so that a test can interrupt it
         },
     )
 
 
 @pytest.fixture(scope="session")
-def small_table(small_sweep, cache, tmp_path_factory):
-    """What every launcher must give, to the bit."""
-    return launched.reference(small_sweep, tmp_path_factory.mktemp("reference"))
+def small_table(small_sweep, shared):
+    """The table that every launcher must give, to the bit."""
+    path = shared / "small_table.json"
+
+    def make():
+        rows = launched.reference(small_sweep, shared / "small_table")
+        path.write_text(json.dumps(rows))
+
+    make_once(path, make)
+    return json.loads(path.read_text())
 
 
 def _skip_or_fail(reason: str) -> None:

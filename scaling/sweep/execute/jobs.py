@@ -1,17 +1,16 @@
-"""From a plan to jobs: what one worker takes as a whole. Pure; the same on every worker.
+"""Group the runs of a plan into jobs, the unit that one worker claims; the same on every worker.
 
-Shared trunks (Haegele et al. 2024): before its decay a WSD run does not know how long it will be. Of
-runs that differ only in length or decay, the one that decays last is the trunk; each other one forks
-from the trunk's checkpoint at its last logged step before its own decay, and trains only from there.
-Where the decay is replaced by a merge of checkpoints, nothing is left to train.
+Shared trunks (Haegele et al. 2024): before its decay, a WSD run does not depend on its length.
+Among runs that differ only in length or decay, the one that decays last is the trunk. Every other
+run forks from the trunk's checkpoint at its last logged step before its own decay, and trains only
+from there. If a merge of checkpoints replaces the decay, no training is left.
 
-Packs: runs of one program and of about equal length train side by side in it (scaling/training/loop.py).
+Packs: runs of one program and about equal length train side by side (scaling/training/loop.py).
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,25 +18,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scaling.config import hashing, keys
 from scaling.config import load as config_lib
 from scaling.config.flat_dict import view
 from scaling.sweep.plan.planner import PlannedRun
 from scaling.training.spec import RunSpec
 
-LENGTHS = 1.25  # longest over shortest run of a pack; the short ones' seats stay empty for the rest
+LENGTHS = 1.25  # largest ratio of lengths in a pack; the slot of a shorter run is idle at the end
 
-# What runs of one family, and of one pack, may differ in.
-OF_FAMILY = (
+# The keys that runs of one family, and of one pack, may differ in.
+FREE_IN_FAMILY = (
     "train.tokens",
     "optim.decay_fraction",
-    "optim.warmup_tokens",  # compared by the steps that they come to
+    "optim.warmup_tokens",  # the family compares the warm-up in steps
     "optim.warmup_fraction",
     "optim.cooldown",
     "optim.merge_checkpoints",
     "optim.merge_weights",
 )
-OF_PACK = (
-    *OF_FAMILY,
+FREE_IN_PACK = (
+    *FREE_IN_FAMILY,
     "seed",
     "name",
     "optim.lr",
@@ -49,16 +49,16 @@ OF_PACK = (
 
 @dataclass(frozen=True)
 class JobRun:
-    """One run of a job, and what it shares with other runs."""
+    """One run of a job, and its links to other runs."""
 
     run: PlannedRun
     trunk: str = ""  # run_id of the run that it forks from
     fork_step: int = 0
-    keep_steps: tuple[int, ...] = ()  # where others fork from this one
+    keep_steps: tuple[int, ...] = ()  # steps at which other runs fork from this one
 
     @property
     def steps(self) -> int:
-        """Steps that are trained for this run alone."""
+        """Steps trained for this run alone."""
         return self.run.steps - self.fork_step
 
     @property
@@ -71,31 +71,32 @@ class JobRun:
 
     @property
     def merges(self) -> tuple[int, ...]:
-        """The checkpoints of its own that the run merges at its end."""
+        """Steps of the run's own checkpoints that it merges at its end."""
         return tuple(s for s in _merge_steps(self.run.values) if s > self.fork_step)
 
     @property
     def needs(self) -> tuple[int, ...]:
-        """The trunk's checkpoints that a fork begins from or merges."""
+        """Steps of the trunk's checkpoints that a fork starts from or merges."""
         merged = (s for s in _merge_steps(self.run.values) if s < self.fork_step)
         return (*merged, self.fork_step) if self.trunk else ()
 
     @property
     def tokens(self) -> int:
-        """Tokens that are trained for this run alone."""
+        """Tokens trained for this run alone."""
         return self.run.tokens // self.run.steps * self.steps
 
     @property
     def flops(self) -> float:
-        """FLOPs that are trained for this run alone, by the "exact" convention."""
+        """FLOPs trained for this run alone, by the "exact" convention."""
         return self.run.flops * self.steps / self.run.steps
 
     def fraction(self, tokens: int) -> float:
-        """The trained part of `tokens` where the run, its trunk's part counted, has seen `tokens`."""
-        forked = self.run.tokens - self.tokens
-        return min(1.0, max(0.0, (tokens - forked) / self.tokens)) if self.tokens else 1.0
+        """Return the trained share of `self.tokens` after `tokens`, which include the trunk's."""
+        trunk_tokens = self.run.tokens - self.tokens
+        return min(1.0, max(0.0, (tokens - trunk_tokens) / self.tokens)) if self.tokens else 1.0
 
     def spec(self, workdir: Path, role: str) -> RunSpec:
+        """Return the specification of the run for the training loop."""
         runs = workdir / "runs"
         return RunSpec(
             config=self.run.config,
@@ -112,84 +113,91 @@ Job = tuple[JobRun, ...]  # one run, or a pack
 
 
 def runs_by_id(runs: Sequence[PlannedRun], share_trunks: bool = True) -> dict[str, JobRun]:
-    """run_id -> its part, in the plan's order."""
-    found = {part.run_id: part for part in job_runs(runs, share_trunks)}
-    return {run.run_id: found[run.run_id] for run in runs}
+    """Return the JobRun of every run by run_id, in the plan's order."""
+    by_id = {job_run.run_id: job_run for job_run in job_runs(runs, share_trunks)}
+    return {run.run_id: by_id[run.run_id] for run in runs}
 
 
 def job_runs(runs: Sequence[PlannedRun], share_trunks: bool) -> list[JobRun]:
-    """Every run with its place in its family, trunks before those that fork from them."""
+    """Return every run with its links to its family, trunks before their forks."""
     if not share_trunks:
         return [JobRun(run) for run in runs]
     families: dict[Any, list[tuple[int, PlannedRun]]] = {}
     for run in runs:
         families.setdefault(_family(run), []).append((_fork_step(run.values), run))
-    found = []
+    linked = []
     for members in families.values():
         trunk = max(members, key=lambda m: (m[0], m[1].steps))[1]
         forks = {run.run_id: step for step, run in members if run is not trunk and step > 0}
         keep = {s for _, run in members if run.run_id in forks for s in _merge_steps(run.values)}
-        found.append(JobRun(trunk, keep_steps=tuple(sorted({*forks.values(), *keep}))))
+        linked.append(JobRun(trunk, keep_steps=tuple(sorted({*forks.values(), *keep}))))
         for _, run in members:
             if run.run_id in forks:
-                found.append(JobRun(run, trunk.run_id, forks[run.run_id]))
+                linked.append(JobRun(run, trunk.run_id, forks[run.run_id]))
             elif run is not trunk:
-                found.append(JobRun(run))
-    return found
+                linked.append(JobRun(run))
+    return linked
 
 
-def jobs(parts: Iterable[JobRun], pack: Mapping[str, int] | int) -> list[Job]:
-    """Packs of at most `pack` runs (by pack key, or one number for all), and runs alone.
+def jobs(members: Iterable[JobRun], pack: Mapping[str, int] | int) -> list[Job]:
+    """Return packs of at most `pack` runs (by pack key, or one number for all), and single runs.
 
-    Runs that fork are packed apart from runs that do not, since they have to wait for their trunks.
+    Runs that fork are packed separately from others, since they wait for their trunks.
     """
-    parts = list(parts)
-    found: list[Job] = []
-    for key, alike in groups(parts):
-        count = math.ceil(len(alike) / (pack if isinstance(pack, int) else pack.get(key, 1)))
-        cuts = [len(alike) * k // count for k in range(count + 1)]
-        found += [tuple(alike[a:b]) for a, b in itertools.pairwise(cuts)]
-    order = {part.run.run_id: i for i, part in enumerate(parts)}
-    return sorted(found, key=lambda job: min(order[part.run.run_id] for part in job))
+    members = list(members)
+    packs: list[Job] = []
+    for key, group in groups(members):
+        count = math.ceil(len(group) / (pack if isinstance(pack, int) else pack.get(key, 1)))
+        cuts = [len(group) * k // count for k in range(count + 1)]
+        packs += [tuple(group[a:b]) for a, b in itertools.pairwise(cuts)]
+    order = {job_run.run_id: i for i, job_run in enumerate(members)}
+    return sorted(packs, key=lambda job: min(order[job_run.run_id] for job_run in job))
 
 
-def groups(parts: Iterable[JobRun]) -> list[tuple[str, list[JobRun]]]:
-    """(pack key, runs of about equal length, the longest first) for all runs."""
-    found: dict[str, list[list[JobRun]]] = {}
-    for part in sorted(parts, key=lambda p: (-p.steps, p.run.run_id)):
-        alike = found.setdefault(pack_key(part), [])
-        if alike and alike[-1][0].steps <= LENGTHS * part.steps:
-            alike[-1].append(part)
+def groups(members: Iterable[JobRun]) -> list[tuple[str, list[JobRun]]]:
+    """Return (pack key, runs of about equal length, the longest first) for all runs."""
+    by_key: dict[str, list[list[JobRun]]] = {}
+    for job_run in sorted(members, key=lambda m: (-m.steps, m.run_id)):
+        lists = by_key.setdefault(pack_key(job_run), [])
+        if lists and lists[-1][0].steps <= LENGTHS * job_run.steps:
+            lists[-1].append(job_run)
         else:
-            alike.append([part])
-    return [(key, members) for key, lists in found.items() for members in lists]
+            lists.append([job_run])
+    return [(key, group) for key, lists in by_key.items() for group in lists]
 
 
-def pack_key(part: JobRun) -> str:
-    """Equal for runs that one program can train side by side; a run that may be stopped trains alone."""
-    if part.run.values["sweep.halving"]:
-        return part.run.run_id
-    return _digest(part.run.values, OF_PACK, bool(part.trunk))
+def pack_key(job_run: JobRun) -> str:
+    """Return a key that is equal for runs that one program can train side by side.
+
+    A run that successive halving may stop trains alone.
+    """
+    if job_run.run.values["sweep.halving"]:
+        return job_run.run_id
+    return _digest(job_run.run.values, FREE_IN_PACK, bool(job_run.trunk))
 
 
-def _digest(values: Mapping[str, Any], left_out: tuple[str, ...], *more) -> str:
-    kept = [(key, values[key]) for key in _compared(tuple(values), left_out)]
-    return hashlib.sha256(repr((kept, more)).encode()).hexdigest()[:12]
+def _digest(values: Mapping[str, Any], free: tuple[str, ...], *more) -> str:
+    fixed = [(key, keys.encode(key, values[key])) for key in _fixed_keys(tuple(values), free)]
+    return hashing.digest(repr((fixed, more)), 12)
 
 
 @functools.cache
-def _compared(keys: tuple[str, ...], left_out: tuple[str, ...]) -> tuple[str, ...]:
+def _fixed_keys(names: tuple[str, ...], free: tuple[str, ...]) -> tuple[str, ...]:
     sections = ("sweep", "launch", "laws", "checkpoint")
-    return tuple(k for k in keys if k not in left_out and k.partition(".")[0] not in sections)
+    return tuple(k for k in names if k not in free and k.partition(".")[0] not in sections)
 
 
 def _family(run: PlannedRun) -> Any:
-    """Equal for runs that go the same way until the first of them decays; a run that may be stopped is
-    nobody's trunk."""
-    cosine = run.values["optim.schedule"] == "cosine"  # bends from the start towards its own end
+    """Return a key that is equal for runs with equal steps until the first of them decays.
+
+    A run that successive halving may stop is never a trunk.
+    """
+    cosine = run.values["optim.schedule"] == "cosine"  # depends on its length from the first step
     if cosine or run.values["sweep.halving"]:
         return run.run_id
-    return _digest(run.values, OF_FAMILY, config_lib.schedule_steps(view(run.values))["warmup"])
+    return _digest(
+        run.values, FREE_IN_FAMILY, config_lib.schedule_steps(view(run.values))["warmup"]
+    )
 
 
 def _merge_steps(values: Mapping[str, Any]) -> tuple[int, ...]:
@@ -197,8 +205,10 @@ def _merge_steps(values: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _fork_step(values: Mapping[str, Any]) -> int:
-    """The last step before the decay at which a row of metrics ends, at least the warm-up's end; the last
-    step of all where checkpoints are merged instead."""
+    """Return the last logged step before the decay, 0 if that is within the warm-up.
+
+    If checkpoints are merged instead of a decay, return the last step of the run.
+    """
     steps = config_lib.schedule_steps(view(values))
     if values["optim.cooldown"] == "merge":
         return steps["total"]

@@ -1,11 +1,12 @@
-"""Runs a sweep to its end: claims the workdir, has workers do the jobs, writes the table.
+"""Run a sweep to its end: plan jobs, let workers train them, write the table of runs.
 
-Killed anywhere, the same command goes on. A run that fails or diverges ends alone, with its reason in
-its row of the table.
+Kill the process at any time: the same command resumes with bit-identical results. A run that fails
+or diverges does not affect the others, and its row of the table states the reason.
 """
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,18 +31,19 @@ from scaling.sweep.shared.claims import Claims
 from scaling.utils import files, machine
 from scaling.utils.errors import UserError
 
-BY_HAND = "by-hand"  # the launch of workers that no launcher started
+BY_HAND = "by-hand"  # the launch id of workers started without a launcher
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep left: the table's rows, and one line per thing that went wrong."""
+    """The result of a sweep: the table's rows, and one line per problem."""
 
     results: list[results.RunResult]
     problems: list[str]
 
 
 def run_dir(workdir: Path, run: PlannedRun) -> Path:
+    """Return the folder of a run."""
     return workdir / "runs" / run.run_id
 
 
@@ -53,58 +55,61 @@ def sweep(
 ) -> Outcome:
     """Train all runs that have no result yet and write the table.
 
-    With the `config` that `runs` are the plan of, the work goes to the workers of `config.launch`;
-    without one, or where that is one local worker, it is done in this process.
+    `runs` is the plan of `config`, and the workers of `config.launch` train it. Without a config,
+    or with one local worker, this process trains the runs.
 
-    Raises UserError where data or mesh are wrong for all of them, and Preempted after a signal; the
-    runs that it met are saved and the same call goes on with them.
+    Raises UserError if data or mesh are wrong for all runs, and Preempted after a signal, once the
+    runs in training are saved; the same call resumes them.
     """
     problems: list[str] = []
+    reported: set[str] = set()
     if multiprocess.writer():
-        workdir_url.retry(workdir_url.open_workdir(workdir).push_ended)  # of a worker killed here
-    left = not all((run_dir(workdir, run) / "result.json").exists() for run in runs)
-    if multiprocess.broadcast_from_writer(left):
+        # results that a worker killed on this machine did not upload
+        workdir_url.retry(workdir_url.open_workdir(workdir).push_ended)
+    unfinished = not all((run_dir(workdir, run) / "result.json").exists() for run in runs)
+    if multiprocess.broadcast_from_writer(unfinished):
         with multiprocess.raise_on_all():
             _check(runs, workdir)
         if config is not None:
-            config = _scheduled(runs, workdir, config)
+            config = _with_workers(runs, workdir, config)
         options = runs[0].config.launch if config is None else config.launch
-        here = config is None or (options.kind == "local" and options.workers <= 1)
+        here = config is None or (options.kind == "local" and packing.stated_workers(options) == 1)
         if not here and multiprocess.count() > 1:
             raise UserError(
                 f"config.launch.kind={options.kind} with config.launch.workers={options.workers}: "
-                f"{multiprocess.count()} processes that train each run together start no workers; set "
-                "local and 0, or start one process, whose launcher sees to config.launch.nodes"
+                f"{multiprocess.count()} processes that train each run together cannot start "
+                "workers; set local and auto, or start one process with config.launch.nodes"
             )
         if here:
-            problems = _work_here(runs, workdir, options, uuid.uuid4().hex[:12], role)
+            worker = _work_here(runs, workdir, options, uuid.uuid4().hex[:12], role)
+            problems, reported = worker.problems, worker.reported
         else:
             assert config is not None
-            launch_id, place = begin(runs, workdir, config), workdir_url.open_workdir(workdir)
-            with Display(
-                jobs_lib.runs_by_id(runs, options.share_trunks), workdir, options.stale_seconds
-            ) as display:
-                problems = launchers.launch(
-                    config,
-                    workdir,
-                    launch_id,
-                    max(1, options.workers),
-                    lambda: display.redraw(
-                        lambda: workdir_url.watch(place, options), max(1.0, place.poll_seconds)
-                    ),
-                )
-    found = write_table(workdir, problems)
+            problems = _launch(runs, workdir, config)
+    rows = write_table(workdir, problems)
     planned = {run.run_id for run in runs}
-    for row in found:
-        line = f"{row.run_id}: {row.status}, {row.reason}"
-        known = any(p.startswith(f"{row.run_id}: ") for p in problems)
-        if row.run_id in planned and row.status not in results.AS_PLANNED and not known:
-            problems.append(line)
-    return Outcome(found, problems)
+    for row in rows:
+        if row.run_id in planned - reported and row.status not in results.AS_PLANNED:
+            problems.append(f"{row.run_id}: {row.status}, {row.reason}")
+    return Outcome(rows, problems)
+
+
+def _launch(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> list[str]:
+    """Let the workers of `config.launch` do all jobs, under one bar; return their problems."""
+    options = config.launch
+    launch_id, store = begin(runs, workdir, config), workdir_url.open_workdir(workdir)
+    job_runs = jobs_lib.runs_by_id(runs, options.share_trunks)
+    with Display(job_runs, workdir, options.stale_seconds) as display:
+
+        def redraw() -> None:
+            alive = functools.partial(workdir_url.watch, store, options)
+            display.redraw(alive, max(1.0, store.poll_seconds))
+
+        return launchers.launch(config, workdir, launch_id, packing.stated_workers(options), redraw)
 
 
 def begin(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> str:
-    """Write down what workers need to know; returns the launch's id, for `scaling work --launch=`."""
+    """Write the config of a launch for its workers; return its id, for `scaling work --launch=`."""
     launch_id, options = uuid.uuid4().hex[:12], config.launch
     files.write_json(_launch_file(workdir, launch_id), config_lib.to_json(config))
     workdir_url.retry(workdir_url.open_workdir(workdir).push_table, "launches")
@@ -112,19 +117,21 @@ def begin(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> str:
     return launch_id
 
 
-def _scheduled(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> ConfigDict:
-    """The config with as many workers as the workdir's schedule has, where it names none."""
-    if config.launch.kind != "local" or config.launch.workers or multiprocess.count() > 1:
+def _with_workers(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> ConfigDict:
+    """Return the config with the number of workers of the workdir's packing, unless it sets one."""
+    if config.launch.kind != "local" or config.launch.workers != "auto" or multiprocess.count() > 1:
         return config
-    parts = jobs_lib.job_runs(runs, config.launch.share_trunks)
-    workers = packing.choose(parts, workdir, config.launch, starting=True).workers
+    job_runs = jobs_lib.job_runs(runs, config.launch.share_trunks)
+    workers = packing.choose(job_runs, workdir, config.launch, starting=True).workers
     return config_lib.with_values(config, {"launch.workers": workers}) if workers > 1 else config
 
 
-def work(workdir: Path, launch_id: str, place: multiprocess.Place | None = None) -> list[str]:
-    """What a worker process of a launcher does; returns one line per run that went wrong here.
+def work(
+    workdir: Path, launch_id: str, process: multiprocess.ProcessRank | None = None
+) -> list[str]:
+    """Do the work of a worker process of a launcher; return one line per problem of a run here.
 
-    With a `place` it is one of several processes that train each run together.
+    `process`: this one among several processes that train each run together.
     """
     path = workdir / "sweep.json" if launch_id == BY_HAND else _launch_file(workdir, launch_id)
     if not (workdir / "sweep.json").is_file():
@@ -133,10 +140,10 @@ def work(workdir: Path, launch_id: str, place: multiprocess.Place | None = None)
         raise UserError(
             f"--launch={launch_id}: no such launch in {path.parent}; leave it out to use sweep.json"
         )
-    if launch_id == BY_HAND:  # a launch of its own: what failed by other hands is tried again
+    if launch_id == BY_HAND:  # each is its own launch, which tries failed runs again
         launch_id = f"{BY_HAND}-{uuid.uuid4().hex[:12]}"
     config = config_lib.from_json(files.read_json(path), path)
-    multiprocess.start(place, config)
+    multiprocess.start(process, config)
     machine.start_jax(config.parallel.cpu_devices)
     runs = plan(config)
     worker = _worker(runs, workdir, config.launch, launch_id)
@@ -149,18 +156,23 @@ def _launch_file(workdir: Path, launch_id: str) -> Path:
 
 
 def _jobs(runs: Sequence[PlannedRun], workdir: Path, options) -> list[Job]:
-    parts = jobs_lib.job_runs(runs, options.share_trunks)
-    together = multiprocess.count() > 1  # then a run has all devices, and packs none to itself
-    jobs = jobs_lib.jobs(parts, 1 if together else packing.choose(parts, workdir, options).packs)
-    if options.workers > 1:  # the largest first, so that none is left to one worker at the end
-        jobs.sort(key=lambda job: -sum(part.flops for part in job))
+    job_runs = jobs_lib.job_runs(runs, options.share_trunks)
+    # several processes train each run on all of their devices, so runs are not packed
+    together = multiprocess.count() > 1
+    jobs = jobs_lib.jobs(
+        job_runs, 1 if together else packing.choose(job_runs, workdir, options).packs
+    )
+    if (
+        packing.stated_workers(options) > 1
+    ):  # the largest first, so that no large job runs alone at the end
+        jobs.sort(key=lambda job: -sum(job_run.flops for job_run in job))
     return jobs
 
 
 def _worker(runs: Sequence[PlannedRun], workdir: Path, options, launch_id: str, **more) -> Worker:
-    place = workdir_url.open_workdir(workdir)
+    store = workdir_url.open_workdir(workdir)
     claims = Claims(
-        place.claims,
+        store.claims,
         heartbeat=options.heartbeat_seconds,
         stale_after=options.stale_seconds,
     )
@@ -168,19 +180,19 @@ def _worker(runs: Sequence[PlannedRun], workdir: Path, options, launch_id: str, 
         workdir,
         launch=launch_id,
         claims=claims,
-        halving=halving.Halving(workdir, runs, place.shared),
+        halving=halving.Halving(workdir, runs, store.shared),
         **more,
     )
 
 
 def _work_here(
     runs: Sequence[PlannedRun], workdir: Path, options, launch_id: str, role: str
-) -> list[str]:
-    """All jobs in this process, under one bar."""
+) -> Worker:
+    """Do all jobs in this process, under one bar; return the worker that did them."""
     jobs = _jobs(runs, workdir, options)
-    flops = {part.run.run_id: part.flops for job in jobs for part in job}
+    flops = {job_run.run_id: job_run.flops for job in jobs for job_run in job}
     ended = 0
-    # unit: FLOPs, since runs differ in cost by orders of magnitude
+    # in FLOPs, since runs differ in cost by orders of magnitude
     with tqdm(
         total=sum(flops.values()),
         unit="FLOP",
@@ -192,18 +204,19 @@ def _work_here(
         def progress(job: Job, tokens: int) -> None:
             bar.update(tokens * job[0].run.flops / job[0].run.tokens)
 
-        def end(part: JobRun, found: results.RunResult | str) -> None:
+        def end(job_run: JobRun, row: results.RunResult | str) -> None:
             nonlocal ended
             ended += 1
-            if isinstance(found, str):
+            if isinstance(row, str):
                 return
-            if found.status == "stopped":
-                bar.total -= found.flops_exact - found.flops_spent
-            loss = f"{found.loss:.4f}" if found.loss is not None else found.status
-            bar.set_postfix_str(f"{ended}/{len(runs)} loss {loss}", refresh=False)
+            if row.status == "stopped":
+                bar.total -= row.flops_exact - row.flops_spent
+            loss = f"{row.loss:.4f}" if row.loss is not None else row.status
+            count = f"{ended}/{len(runs)}"
+            bar.set_postfix_str(f"{count} loss {loss}", refresh=False)
             if bar.disable and multiprocess.writer():
-                mfu = f"  MFU {found.mfu:.0%}" if found.mfu is not None else ""
-                line = f"[{ended}/{len(runs)}] {found.run_id}  loss {loss}  {found.wall_time:.1f} s{mfu}"
+                mfu = f"  MFU {row.mfu:.0%}" if row.mfu is not None else ""
+                line = f"[{count}] {row.run_id}  loss {loss}  {row.wall_time:.1f} s{mfu}"
                 print(line, flush=True)
 
         for run in runs:
@@ -214,13 +227,13 @@ def _work_here(
             runs, workdir, options, launch_id, role=role, on_progress=progress, on_end=end
         )
         worker.work(jobs)
-    return worker.problems
+    return worker
 
 
 def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
-    """What is wrong is said once, before any run starts: data, mesh, memory.
+    """Check data, mesh and memory once, before any run starts.
 
-    Raises UserError; also where a run of this plan has a result on other tokens.
+    Raises UserError if one is wrong, or if a run of this plan has a result on other data.
     """
     from scaling.fields import registry as fields
     from scaling.parallel import mesh, sharding
@@ -242,16 +255,16 @@ def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
             )
     mesh.make_mesh(runs[0].config.parallel)
     sharding.rules(runs[0].config.parallel)
-    ahead_of_time.insist_all_fit(
+    ahead_of_time.check_all_fit_memory(
         run.values for run in runs if not (run_dir(workdir, run) / "result.json").exists()
     )
 
 
 def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:
-    """The table of all runs below `workdir`; damaged results are added to `problems` once."""
+    """Write and return the table of all runs below `workdir`; add damaged results to `problems`."""
     workdir_url.retry(workdir_url.open_workdir(workdir).pull_results)
-    found, damaged = results.collect(workdir)
-    problems.extend(line for line in damaged if line not in problems)
+    rows, damaged = results.collect(workdir)
+    problems.extend(line for line in damaged if line not in problems)  # the worker may have, too
     if multiprocess.writer():
-        results.write_table(workdir, found)
-    return found
+        results.write_table(workdir, rows)
+    return rows

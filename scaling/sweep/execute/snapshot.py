@@ -1,4 +1,4 @@
-"""A sweep at one moment: what `scaling.sweep.execute.progress` finds, and what follows from it."""
+"""Represent a sweep at one moment, as `scaling.sweep.execute.progress` reads it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ ENDED = ("done", "diverged", "stopped")  # these have a result and are never tra
 
 @dataclass(frozen=True)
 class RunState:
-    """One planned run, as far as it is."""
+    """One planned run and its progress."""
 
     run_id: str
     state: str  # one of STATES
     n_params: int
     flops: float  # of the whole run
-    fraction: float  # of its tokens that are trained
-    loss: float | None  # held out where it is done, else the last training loss
+    fraction: float  # trained share of its tokens
+    loss: float | None  # the held-out loss if it is done, else the last training loss
     reason: str  # of a failure, a divergence or a stop
-    seconds_left: float | None  # of one worker's time, estimated; None where nothing is known
+    seconds_left: float | None  # estimated time of one worker; None if unknown
 
     @property
     def spent(self) -> float:
@@ -40,13 +40,13 @@ class Snapshot:
     runs: list[RunState]  # in the plan's order
     others: list[results.RunResult]  # rows of the workdir outside the plan: the held-out run
     damaged: list[str]  # one line per result that cannot be read
-    rate: float | None  # FLOP/s of all workers, measured between looks; None in the first ones
+    rate: float | None  # FLOP/s of all workers, measured between looks; None in the first looks
 
     @property
     def counts(self) -> dict[str, int]:
-        """Runs by state, of the states that there are."""
-        found = Counter(r.state for r in self.runs)
-        return {state: found[state] for state in STATES if found[state]}
+        """Number of runs by state, without empty states."""
+        counts = Counter(r.state for r in self.runs)
+        return {state: counts[state] for state in STATES if counts[state]}
 
     @property
     def flops(self) -> float:
@@ -58,17 +58,17 @@ class Snapshot:
 
     @property
     def left(self) -> float:
-        """What is still to be trained; a failed run counts, since the next launch tries it again."""
+        """FLOPs still to train, with those of failed runs, which the next launch tries again."""
         return sum(r.left for r in self.runs)
 
     @property
     def ended(self) -> bool:
-        """Every run has its result; what failed has none."""
+        """Whether every run has its result; a failed run has none."""
         return all(r.state in ENDED for r in self.runs)
 
     @property
     def eta_seconds(self) -> float | None:
-        """Until the last run ends, with as many workers as work now; None where none does."""
+        """Seconds until the last run ends with the workers of now; None without workers."""
         if self.ended:
             return 0.0
         seconds = [r.seconds_left for r in self.runs if r.state not in ENDED]

@@ -1,6 +1,6 @@
-"""Works through the jobs of a sweep, by claims, until none is left that it could do.
+"""Claim jobs of a sweep and train them until none is left.
 
-Any number of workers on any number of machines may work on one workdir: what is done stands in it.
+Any number of workers on any number of machines may serve one workdir, which holds their results.
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ from scaling.utils.errors import LostClaim, Preempted, UserError, one_line
 
 log = logging.getLogger("scaling")
 
-DEATHS = (
-    3  # workers that died over a run, with no new checkpoint between, before it counts as failed
-)
-END, WAIT = -1, -2  # what process 0 tells the others besides a job's number
-POLL_SECONDS = 0.5  # between looks at jobs that others hold or that wait for their trunk
+# Deaths of workers that train a run, without a new checkpoint in between, before the run fails.
+MAX_DEATHS = 3
+END, WAIT = -1, -2  # messages of process 0 to the others, which else are a job's number
+POLL_SECONDS = 0.5  # between checks of jobs that others hold or that wait for their trunk
 
 
 class Worker:
-    """One process's work on one workdir.
+    """One process that works on one workdir.
 
-    `on_progress(part, tokens)` is told of the tokens trained, `on_end(part, result or reason)` of
-    every run that ended here.
+    It calls `on_progress(job, tokens)` with the tokens it trained, and `on_end(job_run, result or
+    reason)` for every run that ended here.
     """
 
     def __init__(
@@ -47,22 +46,24 @@ class Worker:
         halving: Halving | None = None,
         role: str = "sweep",
         on_progress: Callable[[Job, int], None] = lambda job, tokens: None,
-        on_end: Callable[[JobRun, results.RunResult | str], None] = lambda part, ended: None,
+        on_end: Callable[[JobRun, results.RunResult | str], None] = lambda job_run, ended: None,
     ):
         self.workdir, self.launch, self.claims, self.role = workdir, launch, claims, role
         self.halving = halving or Halving(workdir, [])
-        self.place = workdir_url.open_workdir(workdir)
+        self.store = workdir_url.open_workdir(workdir)
         self.on_progress, self.on_end = on_progress, on_end
         self.problems: list[str] = []
-        self._unwritten: set[str] = set()  # failures that found no room on disk
+        self.reported: set[str] = set()  # runs with a line in `problems`
+        self._unwritten: set[str] = set()  # failures that could not be written
 
     def work(self, jobs: Sequence[Job]) -> None:
-        """Until every job has ended, here or elsewhere.
+        """Train jobs until every job has ended, here or elsewhere.
 
-        Where several processes train each run together, process 0 takes the claims and tells the others
-        which of the equal `jobs` comes next.
+        If several processes train each run together, process 0 takes the claims and broadcasts
+        the index of the next job; `jobs` must be equal on all of them.
 
-        Raises UserError where claims cannot be written, and Preempted after a signal, all saved.
+        Raises UserError if claims cannot be written, and Preempted after a signal, once the runs
+        are saved.
         """
         if not multiprocess.writer():
             return self._follow(jobs)
@@ -72,44 +73,45 @@ class Worker:
             multiprocess.broadcast_from_writer(END)
 
     def _follow(self, jobs: Sequence[Job]) -> None:
-        stopped: Preempted | None = None
+        preempted: Preempted | None = None
         while (k := multiprocess.broadcast_from_writer(END)) != END:
             if k != WAIT:
                 try:
                     self._train(jobs[k], lambda: None)
-                except Preempted as error:  # process 0 has met it, too, and ends the loop
-                    stopped = error
-        if stopped:
-            raise stopped
+                except Preempted as error:  # process 0 raises it, too, and ends the loop
+                    preempted = error
+        if preempted:
+            raise preempted
 
     def _lead(self, jobs: Sequence[Job]) -> None:
         number = {id(job): k for k, job in enumerate(jobs)}
         left = list(jobs)
-        workdir_url.retry(self.place.push_ended)
-        self.problems += [
-            f"{part.run_id}: failed in this launch before; another `scaling sweep` tries it again"
-            for job in jobs
-            for part in job
-            if self._failed(self._folder(part))
-        ]
+        workdir_url.retry(self.store.push_ended)
+        for job_run in (
+            job_run for job in jobs for job_run in job if self._failed(self._folder(job_run))
+        ):
+            self._report(
+                job_run.run_id,
+                "failed in this launch before; another `scaling sweep` tries it again",
+            )
         while left:
             taken = False
-            workdir_url.retry(self.place.pull_results)
+            workdir_url.retry(self.store.pull_results)
             for job in list(left):
-                if all(self._ended(part.run.run_id) for part in job):
+                if all(self._ended(job_run.run_id) for job_run in job):
                     left.remove(job)
                 elif self._ready(job) and self._try(job, number[id(job)]):
                     taken = True
-                    break  # the earliest open job is the next one to look at
+                    break  # look again from the earliest open job
             if left and not taken:
                 multiprocess.broadcast_from_writer(WAIT)
-                time.sleep(max(POLL_SECONDS, self.place.poll_seconds))
+                time.sleep(max(POLL_SECONDS, self.store.poll_seconds))
 
-    def _folder(self, part: JobRun) -> Path:
-        return self.workdir / "runs" / part.run.run_id
+    def _folder(self, job_run: JobRun) -> Path:
+        return self.workdir / "runs" / job_run.run_id
 
     def _ended(self, run_id: str) -> bool:
-        """Whether the run has a result, or failed in this launch."""
+        """Return whether the run has a result, or failed in this launch."""
         ended = (self.workdir / "runs" / run_id / "result.json").exists()
         return ended or self._failed_here(run_id)
 
@@ -117,7 +119,7 @@ class Worker:
         return run_id in self._unwritten or self._failed(self.workdir / "runs" / run_id)
 
     def _saved(self, run_id: str) -> int:
-        """Step of the run's newest checkpoint, 0 without one."""
+        """Return the step of the run's newest checkpoint, 0 without one."""
         names = (p.name for p in (self.workdir / "runs" / run_id / "checkpoints").glob("*"))
         return max((int(name) for name in names if name.isdigit()), default=0)
 
@@ -127,57 +129,59 @@ class Worker:
         except (OSError, ValueError, AttributeError):
             return False
 
-    def _turn(self, part: JobRun) -> HalvingDecision:
-        return workdir_url.retry(self.halving.turn, part.run, self._failed_here)
+    def _decision(self, job_run: JobRun) -> HalvingDecision:
+        return workdir_url.retry(self.halving.decide, job_run.run, self._failed_here)
 
     def _ready(self, job: Job) -> bool:
-        """Whether all trunks have come to where this job forks, or will never come, and no run of it
-        waits for those that it is compared with."""
-        for part in job:
-            if self._turn(part).waits:
+        """Return whether the job can start.
+
+        Its trunks must have reached the fork or have ended, and successive halving must not wait
+        for other runs.
+        """
+        for job_run in job:
+            if self._decision(job_run).waits:
                 return False
-            if part.trunk:
-                trunk = self.workdir / "runs" / part.trunk
-                ended = self._ended(part.trunk)
-                if not ended and not workdir_url.retry(self.place.has, trunk, part.fork_step):
+            if job_run.trunk:
+                trunk = self.workdir / "runs" / job_run.trunk
+                ended = self._ended(job_run.trunk)
+                if not ended and not workdir_url.retry(self.store.has, trunk, job_run.fork_step):
                     return False
         return True
 
     def _try(self, job: Job, number: int) -> bool:
-        """Take all runs of the job and train them; False where one of them is somebody else's.
+        """Claim all runs of the job and train them; return False if another worker has one.
 
-        `number` is the job's place in the list that all processes have.
+        `number` is the job's index in the list of all processes.
         """
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             claims: list[Claim] = []
-            for part in sorted(job, key=lambda p: p.run.run_id):
-                claim = self.claims.take(part.run.run_id, self.launch)
+            for job_run in sorted(job, key=lambda r: r.run_id):
+                claim = self.claims.take(job_run.run_id, self.launch)
                 if claim is None:
                     return False
-                claims.append(held.enter_context(claim))
-            workdir_url.retry(self.place.pull_results)
-            if all(self._ended(part.run.run_id) for part in job):  # between the look and the claim
+                claims.append(stack.enter_context(claim))
+            workdir_url.retry(self.store.pull_results)
+            if all(self._ended(job_run.run_id) for job_run in job):  # meanwhile, elsewhere
                 return True
-            dead = max(claim.attempts for claim in claims)
-            if dead >= DEATHS:
-                for part in job:
-                    if not self._ended(part.run_id):
-                        self._fail(
-                            part, f"{dead} workers died over it, one after another (out of memory?)"
-                        )
+            deaths = max(claim.attempts for claim in claims)
+            if deaths >= MAX_DEATHS:
+                reason = f"{deaths} workers died while training it (out of memory?)"
+                for job_run in job:
+                    if not self._ended(job_run.run_id):
+                        self._fail(job_run, reason)
                 return True
 
-            begun = {claim.name: self._saved(claim.name) for claim in claims if claim.attempts}
+            first_saved = {c.name: self._saved(c.name) for c in claims if c.attempts}
 
             def check() -> None:
                 lost = [claim.name for claim in claims if claim.lost()]
                 if lost:
                     raise LostClaim(f"{lost[0]}: another worker took it over")
                 for claim in claims:
-                    if claim.attempts and self._saved(claim.name) > begun[claim.name]:
+                    if claim.attempts and self._saved(claim.name) > first_saved[claim.name]:
                         with contextlib.suppress(OSError):  # the next checkpoint tries again
                             claim.forgive()
-                workdir_url.push_if_reachable(self.place, map(self._folder, job))
+                workdir_url.push_if_reachable(self.store, map(self._folder, job))
 
             self._pull(job)
             multiprocess.broadcast_from_writer(number)
@@ -185,30 +189,31 @@ class Worker:
         return True
 
     def _pull(self, job: Job) -> None:
-        """What other machines did of the job's runs, and where they fork from."""
-        for part in job:
-            workdir_url.retry(self.place.pull, self._folder(part))
-            for step in part.merges:
-                workdir_url.retry(self.place.pull, self._folder(part), step)
-            if part.trunk:
-                trunk = self.workdir / "runs" / part.trunk
-                for step in part.needs:
-                    workdir_url.retry(self.place.pull, trunk, step)
+        """Download the job's runs, and the checkpoints that they fork from, from other machines."""
+        for job_run in job:
+            workdir_url.retry(self.store.pull, self._folder(job_run))
+            for step in job_run.merges:
+                workdir_url.retry(self.store.pull, self._folder(job_run), step)
+            if job_run.trunk:
+                trunk = self.workdir / "runs" / job_run.trunk
+                for step in job_run.needs:
+                    workdir_url.retry(self.store.pull, trunk, step)
 
     def _train(self, job: Job, check: Callable[[], None]) -> None:
+        """Train a job, or stop it if successive halving does, and report how its runs ended."""
         from scaling.training import loop
 
-        turns = [self._turn(part) for part in job]
-        if turns[0].waits:  # runs that are compared are jobs of their own
+        decisions = [self._decision(job_run) for job_run in job]
+        if decisions[0].waits:  # under successive halving a job has one run
             return
         specs = [
-            replace(part.spec(self.workdir, self.role), until=turn.until)
-            for part, turn in zip(job, turns, strict=True)
+            replace(job_run.spec(self.workdir, self.role), until=decision.until)
+            for job_run, decision in zip(job, decisions, strict=True)
         ]
         try:
-            if turns[0].stopped:
+            if decisions[0].stopped:
                 check()
-                outcomes: list[loop.Outcome] = [self._stop(job[0], turns[0])]
+                outcomes: list[loop.Outcome] = [self._stop(job[0], decisions[0])]
             else:
                 outcomes = loop.train_runs(
                     specs,
@@ -217,58 +222,68 @@ class Worker:
                 )
         except Preempted:
             for spec in specs:
-                workdir_url.retry(self.place.push, spec.folder)
+                workdir_url.retry(self.store.push, spec.folder)
             raise
         except LostClaim as error:
             log.warning("warning: %s", error)
             return
-        except Exception as error:  # whatever a run dies of, its siblings go on
-            _leave_if_alone_with(error)
+        except Exception as error:  # an error ends this job only
+            _exit_if_only_here(error)
             log.debug("job failed", exc_info=True)
             if len(job) > 1:
                 log.warning(
-                    "warning: a pack of %d runs failed (%s); one by one", len(job), _line(error)
+                    "warning: a pack of %d runs failed (%s); training them one by one",
+                    *(len(job), _line(error)),
                 )
-                for part in job:
-                    self._train((part,), check)
+                for job_run in job:
+                    self._train((job_run,), check)
                 return
             outcomes = [error]
-        for part, outcome in zip(job, outcomes, strict=True):
+        self._record(job, outcomes)
+
+    def _record(self, job: Job, outcomes: Sequence) -> None:
+        """Upload and report how each run ended: a result, an exception, or None for a pause."""
+        for job_run, outcome in zip(job, outcomes, strict=True):
             if isinstance(outcome, results.DamagedResult):
                 self.problems.append(f"{outcome}; skipped, delete it to train that run again")
             elif isinstance(outcome, Exception):
-                _leave_if_alone_with(outcome)
+                _exit_if_only_here(outcome)
                 log.debug("run failed", exc_info=outcome)
-                self._fail(part, _line(outcome))
+                self._fail(job_run, _line(outcome))
             else:
-                workdir_url.retry(self.place.push, self._folder(part))
-                if outcome is None:  # paused at a rung, which any worker may go on from
+                workdir_url.retry(self.store.push, self._folder(job_run))
+                if outcome is None:  # paused at a rung, from which any worker may resume it
                     continue
                 if outcome.status not in results.AS_PLANNED:
-                    self.problems.append(f"{outcome.run_id}: {outcome.status}, {outcome.reason}")
-                self.on_end(part, outcome)
+                    self._report(outcome.run_id, f"{outcome.status}, {outcome.reason}")
+                self.on_end(job_run, outcome)
 
-    def _stop(self, part: JobRun, turn: HalvingDecision) -> results.RunResult:
-        """Write the result of a run that successive halving ended."""
+    def _report(self, run_id: str, problem: str) -> None:
+        """Add a line on a run to `problems`."""
+        self.problems.append(f"{run_id}: {problem}")
+        self.reported.add(run_id)
+
+    def _stop(self, job_run: JobRun, decision: HalvingDecision) -> results.RunResult:
+        """Write the result of a run that successive halving stopped."""
         from scaling.fields import registry as fields
         from scaling.training import spec as run_spec
 
-        spec = part.spec(self.workdir, self.role)
-        described = run_spec.describe(spec, fields.of(spec.config.data.field).prepare(spec.config))
-        row = self.halving.row(described, part.run, turn)
+        spec = job_run.spec(self.workdir, self.role)
+        untrained = run_spec.describe(spec, fields.of(spec.config.data.field).prepare(spec.config))
+        row = self.halving.row(untrained, job_run.run, decision)
         results.write(spec.folder / "result.json", row)
         (spec.folder / "failure.json").unlink(missing_ok=True)
         return row
 
-    def _fail(self, part: JobRun, reason: str) -> None:
-        """The run's row with its reason, kept until a later launch tries it again."""
+    def _fail(self, job_run: JobRun, reason: str) -> None:
+        """Write the run's row with its reason; it stays until a later launch tries again."""
         from scaling.fields import registry as fields
         from scaling.training import spec as run_spec
 
-        self.problems.append(f"{part.run.run_id}: {reason}")
+        self._report(job_run.run_id, reason)
         if not multiprocess.writer():
             return
-        spec = part.spec(self.workdir, self.role)
+        spec = job_run.spec(self.workdir, self.role)
         try:
             row = replace(
                 run_spec.describe(spec, fields.of(spec.config.data.field).prepare(spec.config)),
@@ -278,19 +293,22 @@ class Worker:
                 spec.folder / "failure.json", {**results.to_json(row), "launch": self.launch}
             )
         except (OSError, UserError):
-            log.warning("warning: %s failed, which cannot be written: %s", spec.folder, reason)
-            self._unwritten.add(part.run.run_id)
-        workdir_url.retry(self.place.push, spec.folder)
-        self.on_end(part, reason)
+            log.warning("warning: the failure of %s cannot be written: %s", spec.folder, reason)
+            self._unwritten.add(job_run.run_id)
+        workdir_url.retry(self.store.push, spec.folder)
+        self.on_end(job_run, reason)
 
 
-def _leave_if_alone_with(error: Exception) -> None:
-    """Of several processes that train a run together, end this one by an error that they do not share,
-    such as a barrier that a killed one never came to: the run did not fail, all begin it again."""
+def _exit_if_only_here(error: Exception) -> None:
+    """Exit one of several processes that train a run together if the others lack its error.
+
+    Such an error is, for example, a barrier that a killed process never reached. The run did not
+    fail, and all processes restart it.
+    """
     if multiprocess.count() > 1 and not isinstance(error, UserError):
         multiprocess.exit_process(error)
 
 
 def _line(error: BaseException) -> str:
-    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return one_line(f"{kind}{error}", 500)
+    prefix = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return one_line(f"{prefix}{error}", 500)

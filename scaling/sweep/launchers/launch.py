@@ -1,8 +1,8 @@
-"""Where a sweep's workers run: on this machine, as Slurm jobs, or as Ray tasks.
+"""Start a sweep's workers on this machine, as Slurm jobs, or as Ray tasks.
 
-A launcher only starts workers (`scaling work`), starts them again where they die, and waits: what is
-left to do stands in the workdir, which every worker sees. So any launcher may be killed and started
-again, and several may work on one workdir.
+A launcher starts workers (`scaling work`), restarts those that die, and waits. The remaining work
+is in the workdir, which every worker sees. So a launcher may be killed and started again at any
+time, and several may serve one workdir.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ def launch(
     workers: int,
     on_wait: Callable[[], None] | None = None,
 ) -> list[str]:
-    """Run `workers` workers on the sweep of `workdir` as `config.launch` says, until all have ended.
+    """Run `workers` workers on the sweep of `workdir` by `config.launch` until all have ended.
 
-    `on_wait` is called a few times per second meanwhile, for instance to draw progress. Returns one line
-    for each thing that went wrong with a worker; what went wrong with runs stands in their rows.
+    `on_wait` is called a few times per second meanwhile, for instance to draw progress. Returns
+    one line per problem of a worker. Problems of runs are in their rows of the table.
 
-    Raises UserError where the launcher cannot start or every worker would refuse its input, and
+    Raises UserError if the launcher cannot start or every worker would refuse its input, and
     Preempted after SIGTERM or SIGINT.
     """
-    place = workdir_url.open_workdir(workdir)
-    if config.launch.nodes > 1 and workdir_url.is_remote(place.name):
+    store = workdir_url.open_workdir(workdir)
+    nodes, kind = config.launch.nodes, config.launch.kind
+    if nodes > 1 and workdir_url.is_remote(store.name):
         raise UserError(
-            f"config.launch.nodes={config.launch.nodes}: a run over several nodes needs a --workdir that all "
-            f"of them mount, not {place.name}; set it to 1, or choose a shared folder"
+            f"config.launch.nodes={nodes}: a run over several nodes needs a --workdir that all of "
+            f"them mount, not {store.name}; set it to 1, or choose a shared folder"
         )
-    if config.launch.nodes > 1 and config.launch.kind != "slurm":
+    if nodes > 1 and kind != "slurm":
         raise UserError(
-            f"config.launch.nodes={config.launch.nodes}: config.launch.kind={config.launch.kind} starts no "
-            "runs over several nodes; take slurm, start the processes of `scaling work` by hand with "
+            f"config.launch.nodes={nodes}: config.launch.kind={kind} cannot start runs over "
+            "several nodes; use slurm, start the processes of `scaling work` by hand with "
             "--coordinator, or set it to 1"
         )
-    launcher = importlib.import_module(f"scaling.sweep.launchers.{config.launch.kind}")
+    launcher = importlib.import_module(f"scaling.sweep.launchers.{kind}")
     return launcher.launch(
         config.launch, workdir.absolute(), launch_id, workers, on_wait or (lambda: None)
     )

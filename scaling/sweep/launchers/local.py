@@ -1,4 +1,4 @@
-"""Workers on this machine, each on its share of the cores and GPUs, kept alive across runs."""
+"""Run workers on this machine, each on its share of the cores and GPUs, and restart dead ones."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from scaling.utils.signals import StopSignal
 def launch(
     options, workdir: Path, launch_id: str, workers: int, on_wait: Callable[[], None]
 ) -> list[str]:
-    """See `scaling.sweep.launchers.launch`. `options` is config.launch.
+    """Run local workers, see `scaling.sweep.launchers.launch`. `options` is config.launch.
 
-    SIGTERM and SIGINT are passed on and the workers waited for while they save; a second one ends the
-    launcher at once. Where the launcher is killed, Linux sends its workers SIGTERM.
+    SIGTERM and SIGINT are forwarded, and the launcher waits while the workers save. A second
+    signal ends the launcher at once. If the launcher is killed, Linux sends its workers SIGTERM.
     """
     cores, gpus = shares(visible_cores(), workers), visible_gpus()
     started: list[Worker] = []
@@ -42,11 +42,11 @@ def launch(
 
 
 def wait(workers: Sequence[Worker], stop: StopSignal, on_wait: Callable[[], None]) -> None:
-    """Until all have ended. A signal is passed on once, and then stops also those that wait to start."""
-    told = False
-    while sum(worker.poll() for worker in workers):  # a sum, since each is to be polled
-        if stop.caught and not told:
-            told = True
+    """Wait until all workers have ended. Forward a signal once, also to workers yet to restart."""
+    forwarded = False
+    while sum(worker.poll() for worker in workers):  # a sum, so that each worker is polled
+        if stop.caught and not forwarded:
+            forwarded = True
             for worker in workers:
                 worker.stop()
         on_wait()
@@ -54,14 +54,14 @@ def wait(workers: Sequence[Worker], stop: StopSignal, on_wait: Callable[[], None
 
 
 def visible_cores() -> list[int]:
-    """The cores that this process may use."""
+    """Return the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def shares(items: Sequence, parts: int) -> list[list]:
-    """`items` cut into `parts` runs of nearly equal length; where there are fewer, they are shared."""
+    """Cut `items` into `parts` slices of nearly equal length; share single items if too few."""
     if len(items) < parts:
         return [[items[k % len(items)]] if items else [] for k in range(parts)]
     cuts = [len(items) * k // parts for k in range(parts + 1)]
@@ -69,9 +69,9 @@ def shares(items: Sequence, parts: int) -> list[list]:
 
 
 def visible_gpus() -> list[str]:
-    """NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
+    """Return the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
 
-    Raises UserError where the driver's tool is there and does not answer.
+    Raises UserError if the driver's tool is installed but fails.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
@@ -79,20 +79,20 @@ def visible_gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     try:
-        found = subprocess.run(
+        query = subprocess.run(
             ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(
-            "nvidia-smi is installed and does not answer; set CUDA_VISIBLE_DEVICES to the GPUs to use, "
-            f'or to "" for none ({error})'
+            "nvidia-smi is installed and does not answer; set CUDA_VISIBLE_DEVICES to the GPUs to "
+            f'use, or to "" for none ({error})'
         ) from error
-    return found.stdout.split()
+    return query.stdout.split()
 
 
 def gpu_env(gpus: Sequence[str], k: int, workers: int) -> dict[str, str]:
-    """The variables that give worker `k` its GPUs; several workers on one GPU share its memory."""
+    """Return the variables that give worker `k` its GPUs; workers on one GPU share its memory."""
     if not gpus:
         return {}
     env = {"CUDA_VISIBLE_DEVICES": ",".join(shares(gpus, workers)[k])}

@@ -1,4 +1,4 @@
-"""One worker process: started in its slot, started again where it dies, stopped so that it saves."""
+"""Start one worker process in its slot, restart it when it dies, stop it so that it saves."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from scaling.sweep.shared import workdir_url
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_PREEMPTED, UserError
 
 POLL_SECONDS = 0.2  # between looks at a worker process
-DEATHS_IN_VAIN = 5  # deaths in a row, with no run finished between them, until a slot is given up
+MAX_DEATHS = 5  # deaths in a row, with no run finished in between, before a slot is given up
 
 
 def command(workdir: Path | str, launch_id: str) -> list[str]:
-    """What a worker is, on any machine that sees the workdir, a folder or a URL."""
+    """Return the command line of a worker on any machine that sees the workdir, folder or URL."""
     return [
         sys.executable,
         "-m",
@@ -31,7 +31,7 @@ def command(workdir: Path | str, launch_id: str) -> list[str]:
 
 
 def python_path() -> str:
-    """$PYTHONPATH under which this very package is found again, also where it is not installed."""
+    """Return the $PYTHONPATH that finds this package again, even if it is not installed."""
     root = str(Path(__file__).resolve().parents[3])
     known = os.environ.get("PYTHONPATH", "")
     if root in (*known.split(os.pathsep), sysconfig.get_path("purelib")):
@@ -41,19 +41,19 @@ def python_path() -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a worker ended: one line per death, why it refused its input, and whether it found nothing left to do."""
+    """The end of a worker."""
 
-    problems: list[str]
-    refusal: str = ""
-    done: bool = False
+    problems: list[str]  # one line per death
+    refusal: str = ""  # the reason if it refused its input
+    done: bool = False  # it found no work left
 
 
 class Worker:
-    """A worker process and its successors, all of one slot.
+    """A worker process and its successors in one slot.
 
-    `ended` is "" while it is to be waited for, then the reason: done, stopped, refused or given up.
-    `problems` has one line for every death, and why it was given up. Where the workdir is a URL, the
-    logs lie in this machine's scratch folder of it.
+    `ended` is "" while the worker runs, then the reason: done, stopped, refused or given up.
+    `problems` has one line per death, and the reason if the slot was given up. If the workdir is a
+    URL, the logs are in its scratch folder on this machine.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Worker:
         cores: Sequence[int] = (),
         env: dict[str, str] | None = None,
     ):
-        place = workdir_url.open_workdir(workdir)
-        self.name, self.workdir, self.launch_id = name, place.path, launch_id
-        self.command = command(place.name, launch_id)
+        store = workdir_url.open_workdir(workdir)
+        self.name, self.workdir, self.launch_id = name, store.path, launch_id
+        self.command = command(store.name, launch_id)
         self.log = self.workdir / "logs" / f"{launch_id}-{name}.log"
         self.cores = ",".join(map(str, cores))
-        # alone, whatever srun the launcher, or the Ray that it speaks to, was started by
+        # one process per run, whatever srun started the launcher or its Ray cluster
         self.env = {"PYTHONPATH": python_path(), "SCALING_PROCESSES": "1", **(env or {})}
         self.problems: list[str] = []
         self.ended = ""
@@ -83,14 +83,15 @@ class Worker:
             log = open(self.log, "ab")  # noqa: SIM115
         except OSError as error:
             raise UserError(
-                f"{self.log}: cannot be written ({error.strerror}); choose another --workdir, or make room"
+                f"{self.log}: cannot be written ({error.strerror}); choose another --workdir, or "
+                "make room"
             ) from error
         slot = [sys.executable, "-m", "scaling.sweep.launchers.slot", f"--parent={os.getpid()}"]
         if self.cores:
             slot.append(f"--cores={self.cores}")
         with log:
             self._log_start = log.tell()
-            # in a session of its own, so that Ctrl-C reaches the launcher alone, which passes it on once
+            # its own session, so that Ctrl-C reaches only the launcher, which forwards it once
             self.process = subprocess.Popen(
                 [*slot, *self.command],
                 stdin=subprocess.DEVNULL,
@@ -101,7 +102,7 @@ class Worker:
             )
 
     def poll(self) -> bool:
-        """Whether there is still something to wait for; starts a worker that died again."""
+        """Return whether the worker still runs; restart it if it died."""
         if self.ended:
             return False
         code = self.process.poll()
@@ -118,56 +119,58 @@ class Worker:
         return False
 
     def stop(self) -> None:
-        """Ask the worker to save and end; `poll` tells when it has."""
+        """Tell the worker to save and end; `poll` returns False once it has."""
         self.stopping = True
         self.process.send_signal(signal.SIGTERM)
 
     def outcome(self) -> Outcome:
+        """Return the end of the worker, decided by its exit code; a log line is only shown."""
         refusal = self.last_line().removeprefix("error: ") if self.ended == "refused" else ""
         return Outcome(self.problems, refusal, self.ended == "done")
 
     def last_line(self) -> str:
-        """The last line that this process wrote to its log, e.g. why it refused its input."""
+        """Return the last line of this process in its log, e.g. the reason of a refusal."""
         with open(self.log, "rb") as log:
             log.seek(self._log_start)
             lines = log.read()[-10_000:].decode(errors="replace").split("\n")
         return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "no output")
 
     def _replace(self, code: int) -> bool:
-        ends = ("result.json", "failure.json")  # a run that is given up is progress, too
+        """Restart a dead worker, unless it died too often; return whether it runs again."""
+        ends = ("result.json", "failure.json")  # a run that is given up counts as progress
         finished = sum(1 for end in ends for _ in self.workdir.glob(f"runs/*/{end}"))
         self._deaths = self._deaths + 1 if finished == self._finished else 1
         self._finished = finished
-        again = self._deaths < DEATHS_IN_VAIN
+        restart = self._deaths < MAX_DEATHS
         self.problems.append(
             f"{self.name} {self._reason(code)}; "
-            + ("started again" if again else f"given up after {self._deaths} times; see {self.log}")
+            + ("restarted" if restart else f"given up after {self._deaths} times; see {self.log}")
         )
         try:
-            if again:
+            if restart:
                 self._start()
-        except UserError as error:  # a full disk stops this slot, not its siblings
-            self.problems.append(f"{self.name} was not started again: {error}")
-            again = False
-        self.ended = "" if again else "given up"
-        return again
+        except UserError as error:  # a full disk stops this slot, not the others
+            self.problems.append(f"{self.name} was not restarted: {error}")
+            restart = False
+        self.ended = "" if restart else "given up"
+        return restart
 
     def _reason(self, code: int) -> str:
         if code == -signal.SIGKILL:
-            return "was killed by SIGKILL, which the kernel sends where memory runs out"
+            return "was killed by SIGKILL, which the kernel sends when memory runs out"
         if code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         if code == EXIT_PREEMPTED:
-            return "was stopped by a signal from elsewhere"
+            return "was stopped by a signal of another process"
         return f"ended with exit code {code} ({self.last_line()})"
 
 
 def summary(outcomes: Sequence[Outcome]) -> list[str]:
-    """The problems of workers that have ended, one line each.
+    """Return the problems of ended workers, one line each.
 
-    Raises UserError where all of them refused their input.
+    Raises UserError if all of them refused their input.
     """
-    refused = [outcome.refusal for outcome in outcomes if outcome.refusal]
-    if refused and len(refused) == len(outcomes):
-        raise UserError(refused[0])
-    return [*refused, *(line for outcome in outcomes for line in outcome.problems)]
+    refusals = [outcome.refusal for outcome in outcomes if outcome.refusal]
+    if refusals and len(refusals) == len(outcomes):
+        raise UserError(refusals[0])
+    return [*refusals, *(line for outcome in outcomes for line in outcome.problems)]

@@ -1,7 +1,7 @@
-"""Workers as Ray tasks, on any mixture of machines that see the workdir at the same path or URL.
+"""Run workers as Ray tasks on any machines that see the workdir at the same path or URL.
 
-A task holds one worker as a child process, with the cores, GPUs and custom resources of config.launch.
-Where a machine of the cluster is lost, Ray starts its tasks again on another.
+A task runs one worker as a child process, with the cores, GPUs and custom resources of
+config.launch. If the cluster loses a machine, Ray restarts its tasks on another one.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from scaling.sweep.shared import workdir_url
 from scaling.utils.errors import Preempted, UserError, one_line
 from scaling.utils.signals import StopSignal
 
-MACHINES_LOST = 20  # a task's machine may be lost this often before the task is given up
+MAX_LOSSES = 20  # machines that a task may lose before it is given up
 
 
 def launch(
     options, workdir: Path, launch_id: str, workers: int, on_wait: Callable[[], None]
 ) -> list[str]:
-    """See `scaling.sweep.launchers.launch`. `options` is config.launch.
+    """Run workers as Ray tasks, see `scaling.sweep.launchers.launch`. `options` is config.launch.
 
-    A signal stops the tasks, which let their workers save first. Where the launcher is killed, Ray ends
-    its tasks, and Linux sends their workers SIGTERM.
+    A signal stops the tasks after their workers saved. If the launcher is killed, Ray ends its
+    tasks, and Linux sends their workers SIGTERM.
     """
     ray = _ray()
     needs = {
-        "num_cpus": options.cores or 1,
+        "num_cpus": options.cores,
         "num_gpus": options.gpus,
         "resources": dict(options.resources),
     }
-    # the outer one puts back the handlers that ray.init replaces
+    # the outer StopSignal restores the handlers that ray.init replaces
     with StopSignal().listening():
         _connect(ray, options.address)
         try:
             with StopSignal().listening() as stop:
                 _check(ray, options.address, needs)
-                task = ray.remote(max_retries=MACHINES_LOST, **needs)(work)
+                task = ray.remote(max_retries=MAX_LOSSES, **needs)(work)
                 refs = [
                     task.remote(workdir_url.open_workdir(workdir).name, launch_id, f"ray{k}")
                     for k in range(workers)
@@ -53,7 +53,7 @@ def launch(
 
 
 def work(workdir: str, launch_id: str, name: str) -> Outcome:
-    """The task: one worker until the sweep has nothing left. Cancelled, it lets the worker save."""
+    """Run one worker until the sweep has no work left; when cancelled, let it save first."""
     worker = Worker(name, workdir, launch_id)
     try:
         while worker.poll():
@@ -67,13 +67,13 @@ def work(workdir: str, launch_id: str, name: str) -> Outcome:
 
 
 def _wait(ray, refs, stop: StopSignal, on_wait) -> list[Outcome]:
-    """Until all tasks have ended; a signal cancels them once."""
-    left, told = list(refs), False
-    while left:
-        _, left = ray.wait(left, num_returns=len(left), timeout=POLL_SECONDS)
-        if stop.caught and not told:
-            told = True
-            for ref in left:
+    """Wait until all tasks have ended; a signal cancels them once."""
+    running, cancelled = list(refs), False
+    while running:
+        _, running = ray.wait(running, num_returns=len(running), timeout=POLL_SECONDS)
+        if stop.caught and not cancelled:
+            cancelled = True
+            for ref in running:
                 ray.cancel(ref, force=False)
         on_wait()
     return [_outcome(ray, ref, k) for k, ref in enumerate(refs)]
@@ -92,7 +92,7 @@ def _outcome(ray, ref, k: int) -> Outcome:
 
 
 def _ray():
-    """The package. Raises UserError where it is missing."""
+    """Import Ray. Raises UserError if it is not installed."""
     try:
         import ray
     except ImportError as error:
@@ -103,9 +103,9 @@ def _ray():
 
 
 def _connect(ray, address: str) -> None:
-    """Join the cluster at `address`, or start one on this machine where that is "".
+    """Join the cluster at `address`, or start one on this machine if that is "".
 
-    Raises UserError where no cluster answers.
+    Raises UserError if no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -115,25 +115,23 @@ def _connect(ray, address: str) -> None:
             log_to_driver=False,
             logging_level="ERROR",
         )
-    except (
-        Exception
-    ) as error:  # ray raises many kinds here: ConnectionError, ValueError, RuntimeError
+    except Exception as error:  # ray raises ConnectionError, ValueError, RuntimeError and others
         reason = one_line(error, 300)
         raise UserError(
-            f"config.launch.address={address!r}: no Ray cluster could be joined or started ({reason}); "
-            "start one with `ray start --head`, or leave the address empty"
+            f"config.launch.address={address!r}: no Ray cluster could be joined or started "
+            f"({reason}); start one with `ray start --head`, or leave the address empty"
         ) from error
 
 
 def _check(ray, address: str, needs: dict) -> None:
-    """Raises UserError where no machine of the cluster has what one worker needs."""
-    asked = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"], **needs["resources"]}
+    """Raise UserError if no machine of the cluster has the resources of one worker."""
+    requested = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"], **needs["resources"]}
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for name, amount in asked.items():
+    for name, amount in requested.items():
         most = max((machine.get(name, 0) for machine in machines), default=0)
         if amount > most:
             key = {"CPU": "cores", "GPU": "gpus"}.get(name, "resources")
             raise UserError(
-                f"config.launch.{key}: a worker asks for {amount:g} {name} and no machine of the Ray "
-                f"cluster {address or 'here'} has more than {most:g}; lower it"
+                f"config.launch.{key}: a worker requests {amount:g} {name}, and no machine of the "
+                f"Ray cluster {address or 'here'} has more than {most:g}; lower it"
             )

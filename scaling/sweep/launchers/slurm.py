@@ -1,12 +1,13 @@
-"""Workers as Slurm jobs, submitted through submitit as one array.
+"""Run workers as Slurm jobs, submitted through submitit as one array.
 
-A job holds one worker as a child process. Where Slurm stops the job (preemption, its time limit, `scontrol
-requeue`, `scancel`), the worker gets SIGTERM and saves; where the job is to come back, it is requeued and
-goes on. submitit's files below `<workdir>/slurm` name the jobs, so that a launcher that comes back finds
-those of an earlier one in the queue, watches them, and submits only what is missing. A launcher that is
-stopped leaves its jobs alone: they need no launcher to finish the sweep. Where the workdir is a URL, they
-open it themselves, and submitit's files lie in its scratch folder, which must be on a file system that the
-nodes share ($SCALING_CACHE, else ~/.cache/scaling).
+A job runs one worker as a child process. If Slurm stops the job (preemption, time limit, `scontrol
+requeue`, `scancel`), the worker gets SIGTERM and saves. A requeued job resumes.
+
+submitit's files below `<workdir>/slurm` name the jobs. So a restarted launcher finds the jobs of
+an earlier one in the queue, watches them, and submits only the missing ones. A stopped launcher
+leaves its jobs running, since they finish the sweep without it. If the workdir is a URL, the jobs
+open it themselves. submitit's files are then in its scratch folder, which must be on a file system
+that the nodes share ($SCALING_CACHE, else ~/.cache/scaling).
 """
 
 from __future__ import annotations
@@ -27,23 +28,24 @@ from scaling.sweep.shared import workdir_url
 from scaling.utils.errors import Preempted, UserError
 from scaling.utils.signals import StopSignal
 
-QUEUE_SECONDS = (1.0, 20.0)  # between looks at the queue: at first, and after a while
-SILENCE = 30  # looks at a queue that does not answer, in a row, until the launcher gives up
+QUEUE_SECONDS = (1.0, 20.0)  # between queries of the queue: at first, and later
+MAX_FAILURES = 30  # failed queries in a row before the launcher gives up
 LAG_SECONDS = 5.0  # longest wait for the result of a job that has left the queue
-# reasons of pending jobs that no waiting mends (squeue(1), JOB REASON CODES)
-NEVER = {
-    "PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints", "AccountNotAllowed",
-    "InvalidAccount", "InvalidQOS",
+# Codes of pending jobs that can never start. squeue is an outside program: its documented codes
+# (squeue(1), JOB REASON CODES) are all that it reports.
+IMPOSSIBLE = {
+    "PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints",
+    "AccountNotAllowed", "InvalidAccount", "InvalidQOS",
 }  # fmt: skip
-SUBMITTED = "_submitted.pkl"  # how submitit calls a job's file, after the job's id
+SUBMITTED = "_submitted.pkl"  # the name of a job's file in submitit, after the job's id
 
 
 def launch(
     options, workdir: Path, launch_id: str, workers: int, on_wait: Callable[[], None]
 ) -> list[str]:
-    """See `scaling.sweep.launchers.launch`. `options` is config.launch.
+    """Run workers as Slurm jobs, see `scaling.sweep.launchers.launch`. `options` is config.launch.
 
-    Prints the states of the jobs to stderr as they change.
+    Prints the states of the jobs to stderr when they change.
     """
     _require()
     folder, name = workdir / "slurm", f"scaling-{workdir.name}"
@@ -57,21 +59,23 @@ def launch(
         outcomes = _watch(folder, name, waiting, stop, on_wait)
     if stop.caught:
         ids = _ids(waiting)
-        left = f"; Slurm goes on with {ids}, `scancel {ids}` has them save and stop" if ids else ""
-        raise Preempted(f"{stop.caught}{left}")
+        note = (
+            f"; Slurm keeps {ids} running, `scancel {ids}` lets them save and stop" if ids else ""
+        )
+        raise Preempted(f"{stop.caught}{note}")
     return summary(outcomes)
 
 
 def _require() -> None:
-    """Raises UserError where Slurm's commands or submitit are missing."""
+    """Raise UserError if Slurm's commands or submitit are missing."""
     for program in ("sbatch", "srun", "squeue"):
         if not shutil.which(program):
             raise UserError(
-                f"config.launch.kind=slurm: there is no `{program}` on this machine; run the command on "
+                f"config.launch.kind=slurm: this machine has no `{program}`; run the command on "
                 "a login node of the cluster, or set --config.launch.kind=local"
             )
-    # Imported as it likes, submitit sets up logging anew and closes the handlers of everybody else.
-    chosen = os.environ.get("SUBMITIT_LOG_LEVEL")
+    # By default, the import of submitit configures logging and closes all other handlers.
+    level = os.environ.get("SUBMITIT_LOG_LEVEL")
     os.environ["SUBMITIT_LOG_LEVEL"] = "NOCONFIG"
     try:
         import submitit  # noqa: F401
@@ -81,15 +85,15 @@ def _require() -> None:
         ) from error
     finally:  # jobs inherit the environment, and may log
         del os.environ["SUBMITIT_LOG_LEVEL"]
-        if chosen is not None:
-            os.environ["SUBMITIT_LOG_LEVEL"] = chosen
+        if level is not None:
+            os.environ["SUBMITIT_LOG_LEVEL"] = level
 
 
 def _submit(options, folder: Path, name: str, task: Task, count: int) -> set[str]:
-    """Submit `count` jobs; returns their ids. Raises UserError where Slurm refuses them."""
+    """Submit `count` jobs; return their ids. Raises UserError if Slurm refuses them."""
     import submitit
 
-    cores = options.cores or 1
+    cores = options.cores
     executor = submitit.SlurmExecutor(folder, max_num_timeout=1_000_000)
     executor.update_parameters(
         job_name=name,
@@ -113,27 +117,27 @@ def _submit(options, folder: Path, name: str, task: Task, count: int) -> set[str
     try:
         return {job.job_id for job in executor.submit_array([task] * count)}
     except Exception as error:  # submitit's errors have no narrower common class
-        lines = [line.strip() for line in str(error).splitlines() if "error" in line] or [
-            str(error)
-        ]
+        # The message quotes sbatch's whole output; show its last line that reports an error.
+        message = str(error)
+        lines = [line.strip() for line in message.splitlines() if "error" in line] or [message]
         raise UserError(f"Slurm refused the jobs ({lines[-1][:300]}); see config.launch") from error
 
 
 def _watch(folder, name, waiting: set[str], stop: StopSignal, on_wait) -> list[Outcome]:
-    """Until no job of `waiting` is in the queue any more, or a signal came; takes out those that ended.
+    """Wait until no job of `waiting` is in the queue, or a signal; remove ended jobs from it.
 
-    Where one worker found nothing left to do, jobs that have not started are cancelled.
+    Once a worker found no work left, cancel the jobs that have not started.
     """
     outcomes: list[Outcome] = []
     lost: list[str] = []
-    shown, silent, finished = "", 0, False
+    shown, failures, finished = "", 0, False
     period, longest = QUEUE_SECONDS
     while waiting and not stop.caught:
         try:
-            queue, silent = _queue(name), 0
+            queue, failures = _queue(name), 0
         except UserError:
-            silent += 1  # a controller that restarts, say
-            if silent == SILENCE:
+            failures += 1  # for example, Slurm's controller restarts
+            if failures == MAX_FAILURES:
                 raise
             queue = dict.fromkeys(waiting, "unknown, squeue does not answer")
         states = _states([queue[job] for job in sorted(waiting) if job in queue])
@@ -155,12 +159,12 @@ def _watch(folder, name, waiting: set[str], stop: StopSignal, on_wait) -> list[O
                 subprocess.run(
                     ["scancel", "--state=PENDING", *sorted(waiting)], capture_output=True
                 )
-        until = time.time() + period
-        while waiting and time.time() < until and not stop.caught:
+        deadline = time.time() + period
+        while waiting and time.time() < deadline and not stop.caught:
             on_wait()
             time.sleep(POLL_SECONDS)
         period = min(longest, period * 1.3)
-    if lost and not finished:  # else other workers have done their work
+    if lost and not finished:  # otherwise other workers have done their work
         outcomes += [
             Outcome(
                 [f"Slurm job {job} was cancelled or killed; the same command submits a new one"]
@@ -171,50 +175,52 @@ def _watch(folder, name, waiting: set[str], stop: StopSignal, on_wait) -> list[O
 
 
 def _refuse_impossible(queue: dict[str, str], waiting: set[str]) -> None:
-    """Cancel and raise UserError where jobs ask for what this cluster will never give them.
+    """Cancel the jobs and raise UserError if they request what this cluster never grants.
 
-    Slurm takes such jobs and leaves them pending, for an administrator might change the cluster.
+    Slurm accepts such jobs and keeps them pending, since an administrator might change the cluster.
     """
     for job in sorted(waiting & set(queue)):
         reason = queue[job].partition("(")[2].rstrip(")")
-        if reason in NEVER:
+        if reason in IMPOSSIBLE:
             subprocess.run(["scancel", *sorted(waiting & set(queue))], capture_output=True)
             raise UserError(
-                f"Slurm can never start the jobs ({reason}); ask for less in config.launch.nodes, cores, "
-                "gpus, memory_gb or minutes, or name another config.launch.partition"
+                f"Slurm can never start the jobs ({reason}); lower config.launch.nodes, cores, "
+                "gpus, memory_gb or minutes, or choose another config.launch.partition"
             )
 
 
 def _queue(name: str) -> dict[str, str]:
-    """State and its reason, by id, of this user's jobs of that name in the queue.
+    """Return the state and reason of this user's queued jobs of that name, by job id.
 
-    Raises UserError where squeue fails.
+    Raises UserError if squeue fails.
     """
     command = ["squeue", "--me", "--noheader", "--array", f"--name={name}", "--format=%i|%T|%r"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
+    query = subprocess.run(command, capture_output=True, text=True)
+    if query.returncode != 0:
         raise UserError(
-            f"squeue fails ({' '.join(done.stderr.split())[:300]}); submitted jobs go on without it, and "
-            "the same command watches them again"
+            f"squeue fails ({' '.join(query.stderr.split())[:300]}); submitted jobs continue "
+            "without it, and the same command watches them again"
         )
-    rows = (line.split("|") for line in done.stdout.splitlines())
-    return {job: state if why == "None" else f"{state} ({why})" for job, state, why in rows}
+    rows = (line.split("|") for line in query.stdout.splitlines())
+    return {
+        job: state if reason == "None" else f"{state} ({reason})" for job, state, reason in rows
+    }
 
 
 def _states(states: list[str]) -> str:
-    """ "2 RUNNING, 1 PENDING (Resources)"."""
+    """Return e.g. "2 RUNNING, 1 PENDING (Resources)"."""
     return ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
 
 
 def _ids(jobs: set[str]) -> str:
-    """The jobs as scancel takes them, whole arrays by their number."""
+    """Return the jobs as arguments of scancel, whole arrays by their number."""
     return " ".join(sorted({job.split("_")[0] for job in jobs}, key=int))
 
 
 def _outcome(folder: Path, job: str) -> Outcome | None:
-    """What a job that has left the queue returned; None where it was cancelled or killed.
+    """Return the outcome of a job that has left the queue; None if it was cancelled or killed.
 
-    Waits for it a little, since a shared file system may lag.
+    Waits up to LAG_SECONDS, since a shared file system may lag.
     """
     path, deadline = folder / f"{job}_0_result.pkl", time.time() + LAG_SECONDS
     while not path.exists():

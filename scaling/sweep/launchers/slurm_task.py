@@ -1,6 +1,6 @@
-"""What a Slurm job runs: one worker as a child process, which saves when Slurm stops the job.
+"""Run one worker in a Slurm job as a child process that saves when Slurm stops the job.
 
-A job of several nodes runs one on each; their workers find each other by Slurm's variables.
+A job of several nodes runs one worker per node. They find each other by Slurm's variables.
 """
 
 from __future__ import annotations
@@ -16,59 +16,58 @@ from pathlib import Path
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker
 from scaling.utils.errors import EXIT_PREEMPTED
 
-GRACE_SECONDS = 600  # longest wait of a preempted job, its worker saved, for its end
+GRACE_SECONDS = 600  # longest wait of a preempted job for its end after its worker saved
 
 
 class Task:
-    """What a job runs: one worker until the sweep has nothing left; submitit pickles it."""
+    """A job's function: run one worker until the sweep has no work left. submitit pickles it."""
 
     def __init__(self, workdir: Path | str, launch_id: str):
         self.workdir, self.launch_id = workdir, launch_id
         self.worker: Worker | None = None
-        self.told = False
+        self.preempted = False
 
     def __call__(self) -> Outcome:
         job = os.environ.get("SLURM_ARRAY_JOB_ID", "")
         job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ["SLURM_JOB_ID"]
-        rank = int(os.environ.get("SLURM_PROCID", 0))  # of the nodes that train each run together
+        rank = int(os.environ.get("SLURM_PROCID", 0))  # among nodes that train each run together
         name = f"slurm{job}" + (f"-node{rank}" if rank else "")
-        # on several nodes Slurm's own variables say where the others are
-        env = (
-            {"SCALING_PROCESSES": ""} if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 else {}
-        )
+        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        # on several nodes the workers find each other by Slurm's own variables
+        env = {"SCALING_PROCESSES": ""} if tasks > 1 else {}
         self.worker = Worker(name, self.workdir, self.launch_id, env=env)
-        # Slurm sends SIGTERM to all processes of a job that it stops, to the worker too
+        # Slurm sends SIGTERM to all processes of a job that it stops, including the worker
         signal.signal(signal.SIGTERM, self._on_sigterm)
         while self.worker.poll():
             time.sleep(POLL_SECONDS)
-        if self.told and self.worker.ended == "stopped":
+        if self.preempted and self.worker.ended == "stopped":
             # A preempted job that ended during its grace period would not be requeued.
             deadline = time.time() + GRACE_SECONDS
             while time.time() < deadline and _state(job) == "RUNNING":
                 time.sleep(1)
-            sys.exit(EXIT_PREEMPTED)  # no result is written, so that the requeued job writes it
+            sys.exit(EXIT_PREEMPTED)  # without a result, which the requeued job writes
         return self.worker.outcome()
 
     def _on_sigterm(self, number, frame) -> None:
-        self.told = True
+        self.preempted = True
         if self.worker:
             self.worker.stopping = True
 
     def checkpoint(self):
-        """submitit's hook when the time limit nears: have the worker save; the job is requeued after."""
+        """Let the worker save near the time limit; submitit calls this, then requeues the job."""
         from submitit.helpers import DelayedSubmission
 
         if self.worker and not self.worker.ended:
             self.worker.stop()
-            # not Popen.wait, whose lock the code that this signal interrupted may hold
+            # not Popen.wait, whose lock the interrupted code may hold
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, self.worker.process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Task(self.workdir, self.launch_id))
 
 
 def _state(job: str) -> str:
-    """State of a job, "" where it is none any more or squeue fails."""
-    done = subprocess.run(
+    """Return the state of a job; "" if it has left the queue or squeue fails."""
+    query = subprocess.run(
         ["squeue", "--noheader", f"--jobs={job}", "--format=%T"], capture_output=True, text=True
     )
-    return done.stdout.strip()
+    return query.stdout.strip()

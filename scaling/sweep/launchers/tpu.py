@@ -1,17 +1,17 @@
-"""The command lines that put workers on machines no launcher reaches, TPU VMs and pods first of all.
+"""Print the commands that start workers by hand on machines without a launcher, such as TPU VMs.
 
-They are printed, not run: creating, paying for and reaching such machines is their owner's business. All
-that a worker needs there is this package and the workdir, on a file system that all of them share.
+Nothing is run: the owner of such machines creates them and pays for them. A worker needs only this
+package and the workdir, on a file system that all machines share.
 """
 
 from __future__ import annotations
 
 import shlex
 
-# On a slice of several hosts libtpu waits for all of them to form one system. These variables (those that
-# JAX's own multi-process tests set, jax/_src/test_multiprocess.py) make the four chips of a host, a square on
-# every generation, a system of their own, so that each host is a worker with runs of its own. Not tried
-# here, where there are no TPUs.
+# On a slice of several hosts libtpu waits until all of them form one system. These variables (JAX's
+# own multi-process tests set them, jax/_src/test_multiprocess.py) make the four chips of a host, a
+# square on every generation, a separate system, so that each host is a worker with its own runs.
+# Untested, since the project has no TPUs.
 ONE_HOST = {
     "TPU_PROCESS_BOUNDS": "1,1,1",
     "TPU_CHIPS_PER_PROCESS_BOUNDS": "2,2,1",
@@ -21,10 +21,10 @@ ONE_HOST = {
 
 
 def commands(workdir: str, launch_id: str, python: str = "python3") -> list[str]:
-    """Lines for a shell: comments, the worker for any one machine, and the same on all hosts of a TPU slice.
+    """Return shell lines that start a worker on one machine, and on all hosts of a TPU slice.
 
-    $TPU_NAME and $ZONE are left to the shell that runs them, as in Google's own documents; `python` is the
-    interpreter there that has this package.
+    The shell that runs them defines $TPU_NAME and $ZONE, as in Google's documents. `python` is the
+    interpreter on those machines that has this package.
     """
     work = [python, "-m", "scaling", "work", f"--workdir={workdir}", f"--launch={launch_id}"]
     bounds = [f"{name}={value}" for name, value in ONE_HOST.items()]

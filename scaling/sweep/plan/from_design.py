@@ -1,4 +1,4 @@
-"""The runs of a round that `scaling design --out` proposed: one per row of its design.csv."""
+"""Plan the runs of a round that `scaling design --out` proposed, one per row of its design.csv."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from scaling.sweep.plan.ladder import Rung, rung_of_width
 from scaling.sweep.plan.request import RunRequest, size_values
 from scaling.utils.errors import UserError
 
-FARTHEST = 2.0  # a size this many times off is no size that was asked for
+MAX_SIZE_RATIO = 2.0  # a nearest size this many times off is refused
 
 
 def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
-    """Each row at the nearest width that the ladder's rounding allows, in as many whole steps as keep N D.
+    """Yield each row at the nearest width the ladder allows, in whole steps that keep N D.
 
-    Sizes count as in a plan, without embeddings and head.
-
-    A row that comes again is a repetition: it takes further seeds. Each run's note says how far it is from
-    its row. Raises UserError naming the file and row where it cannot be read or made.
+    Sizes count as in a plan, without embeddings and head. A repeated row takes further seeds. Each
+    run's note states its distance from its row. Raises UserError naming the file and row if a row
+    cannot be read or built.
     """
     path = Path(config.sweep.design_file)
-    per_step, seen = config_lib.tokens_per_step(config), Counter[tuple[int, int]]()
+    per_step, copies = config_lib.tokens_per_step(config), Counter[tuple[int, int]]()
     for number, n_params, tokens in _rows(path):
         rung = nearest_rung(config, n_params)
         off = rung.n_params / n_params
-        if not 1 / FARTHEST <= off <= FARTHEST:
+        if not 1 / MAX_SIZE_RATIO <= off <= MAX_SIZE_RATIO:
             raise UserError(
                 f"{path}: row {number}: n_params={n_params:g}, but the nearest size has "
-                f"{rung.n_params:,} parameters (width {rung.width}); count in single parameters, or "
-                "limit the proposal (`scaling design --min_flops, --tokens_per_param`)"
+                f"{rung.n_params:,} parameters (width {rung.width}); write n_params in single "
+                "parameters, or limit the proposal (`scaling design --min_flops, "
+                "--tokens_per_param`)"
             )
         steps = round(tokens / off / per_step)
         if steps < 1:
             raise UserError(
-                f"{path}: row {number}: tokens={tokens:g} is less than one step of {per_step} tokens; "
-                "count in single tokens, or lower config.train.batch_size"
+                f"{path}: row {number}: tokens={tokens:g} is less than one step of {per_step} "
+                "tokens; write tokens in single tokens, or lower config.train.batch_size"
             )
         yield RunRequest(
             {**size_values(config, rung), "train.tokens": steps * per_step},
             note=f"asked {n_params:.4g} parameters ({off - 1:+.1%}), {tokens:.4g} tokens "
             f"({steps * per_step / tokens - 1:+.1%})",
-            copy=seen[rung.width, steps],
+            copy=copies[rung.width, steps],
         )
-        seen[rung.width, steps] += 1
+        copies[rung.width, steps] += 1
 
 
 def nearest_rung(config: ConfigDict, n_params: float) -> Rung:
-    """Of all widths that are multiples of sweep.width_multiple, the rung nearest in log n_params."""
+    """Return the rung nearest in log n_params among all multiples of sweep.width_multiple."""
 
     def rung(k: int) -> Rung:
         return rung_of_width(config, k * config.sweep.width_multiple)
@@ -68,7 +68,7 @@ def nearest_rung(config: ConfigDict, n_params: float) -> Rung:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, float, float]]:
-    """(row of the file, n_params, tokens); the header is row 1."""
+    """Yield (row of the file, n_params, tokens); the header is row 1."""
     if not path.is_file():
         raise UserError(
             f"config.sweep.design_file={path}: no such file; write one with `scaling design --out`"
@@ -79,7 +79,7 @@ def _rows(path: Path) -> Iterator[tuple[int, float, float]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV ({error})") from error
     for number, row in enumerate(table, start=2):
-        found = []
+        counts = []
         for column in ("n_params", "tokens"):
             if row.get(column) is None:
                 raise UserError(f"{path}: row {number}: column {column} is missing")
@@ -88,6 +88,6 @@ def _rows(path: Path) -> Iterator[tuple[int, float, float]]:
             except ValueError:
                 value = math.nan
             if not 0 < value < math.inf:
-                raise UserError(f"{path}: row {number}: {column}={row[column]!r} is no count")
-            found.append(value)
-        yield number, found[0], found[1]
+                raise UserError(f"{path}: row {number}: {column}={row[column]!r} is not a count")
+            counts.append(value)
+        yield number, counts[0], counts[1]

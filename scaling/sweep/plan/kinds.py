@@ -1,4 +1,4 @@
-"""The kinds of sweep: each yields what it wants of its runs, as changes to the study's config.
+"""Generate the runs of each kind of sweep as changes to the study's config.
 
 compute  L(C), IsoFLOP: sizes around a guess at each budget
 params   L(N): every rung of the ladder at one length
@@ -26,11 +26,14 @@ from scaling.sweep.plan.random_search import draw_runs
 from scaling.sweep.plan.request import RunRequest, at_budget, lengths, size_values
 from scaling.utils.errors import UserError
 
-FARTHEST = 0.1  # hyper: lengths that batch sizes share may differ this much from those asked for
+MAX_LENGTH_ERROR = 0.1  # hyper: largest relative difference of a rounded length from the request
 
 
 def compute(config: ConfigDict) -> Iterator[RunRequest]:
-    """IsoFLOP (Hoffmann et al. 2022, approach 2): at each budget consecutive rungs around a guess."""
+    """Yield IsoFLOP runs: at each budget, consecutive rungs around a guess of the optimum.
+
+    Reference: Hoffmann et al. 2022, approach 2.
+    """
     s, rungs = config.sweep, rungs_of(config)
     if len(rungs) < s.sizes_per_budget:
         raise UserError(
@@ -46,7 +49,7 @@ def compute(config: ConfigDict) -> Iterator[RunRequest]:
 
 
 def params(config: ConfigDict) -> Iterator[RunRequest]:
-    """L(N): every rung of the ladder at one length, config.sweep.tokens."""
+    """Yield L(N) runs: every rung of the ladder at one length, config.sweep.tokens."""
     if len(config.sweep.tokens) != 1:
         raise UserError(
             f"config.sweep.tokens={config.sweep.tokens}: a params sweep has one run length"
@@ -56,28 +59,29 @@ def params(config: ConfigDict) -> Iterator[RunRequest]:
 
 
 def data(config: ConfigDict) -> Iterator[RunRequest]:
-    """L(D): one size, config.model, at every length, with every amount of unique tokens.
+    """Yield L(D) runs: one size, config.model, at every length and amount of unique tokens.
 
-    Lengths beyond the unique tokens repeat them, for data-constrained laws (Muennighoff et al. 2023).
+    Lengths beyond the unique tokens repeat them, for data-constrained laws (Muennighoff et al.
+    2023).
     """
     unique = [int(u) for u in config.sweep.unique_tokens]
-    repeated = axes.axis("data.unique_tokens", unique) if unique else [{}]
-    for values in axes.product(repeated, _lengths_axis(config.sweep.tokens)):
+    unique_axis = axes.axis("data.unique_tokens", unique) if unique else [{}]
+    for values in axes.product(unique_axis, _lengths_axis(config.sweep.tokens)):
         yield RunRequest(values)
 
 
 def ladder(config: ConfigDict) -> Iterator[RunRequest]:
-    """L(N, D): every rung at every length, the same for all rungs or in tokens per parameter."""
+    """Yield L(N, D) runs: every rung at every length, in tokens or in tokens per parameter."""
     for rung in rungs_of(config):
         for length in _lengths_axis(lengths(config, rung)):
             yield RunRequest({**size_values(config, rung), **length})
 
 
 def hyper(config: ConfigDict) -> Iterator[RunRequest]:
-    """A search of learning rate and batch size on every rung, at each of its lengths.
+    """Yield a search of learning rate and batch size on every rung, at each of its lengths.
 
-    Rates are sweep.lr_values, or sweep.lr_factors times the study's rule. Lengths are rounded to steps
-    that all batch sizes share, so that the runs compared are of equal length.
+    Rates are sweep.lr_values, or sweep.lr_factors times the study's rule. Lengths are rounded to a
+    multiple of the steps of all batch sizes, so that compared runs have equal length.
     """
     s = config.sweep
     batches = [int(b) for b in s.batch_sizes] or [config.train.batch_size]
@@ -87,32 +91,32 @@ def hyper(config: ConfigDict) -> Iterator[RunRequest]:
         rates = s.lr_values or [_round(f * values["optim.lr"]) for f in s.lr_factors]
         for tokens in lengths(config, rung):
             rounded = round(tokens / common) * common
-            off = rounded / tokens - 1
-            if abs(off) > FARTHEST:
+            error = rounded / tokens - 1
+            if abs(error) > MAX_LENGTH_ERROR:
                 raise UserError(
-                    f"config.sweep: a run of {tokens} tokens is no multiple of the {common} tokens "
-                    f"that steps of {', '.join(map(str, batches))} rows share; raise the length, "
-                    "or choose batch sizes that divide each other"
+                    f"config.sweep: a run of {tokens} tokens is not a multiple of the {common} "
+                    f"tokens that steps of {', '.join(map(str, batches))} rows share; raise the "
+                    "length, or choose batch sizes that divide each other"
                 )
-            searched = axes.product(
+            points = axes.product(
                 axes.axis("train.batch_size", batches), axes.axis("optim.lr", rates)
             )
-            note = f"asked {tokens} tokens ({off:+.1%})" if abs(off) > 0.01 else ""
-            for point in searched:
+            note = f"asked {tokens} tokens ({error:+.1%})" if abs(error) > 0.01 else ""
+            for point in points:
                 yield RunRequest({**values, "train.tokens": rounded, **point}, note=note)
 
 
 def grid(config: ConfigDict) -> Iterator[RunRequest]:
-    """The product of the axes config.sweep.grid_keys; an axis of several keys is zipped."""
+    """Yield the product of the axes config.sweep.grid_keys; an axis of several keys is zipped."""
     s, where = config.sweep, "config.sweep.grid_values"
     axes.check(config, s.grid_keys, "config.sweep.grid_keys")
     if not s.grid_keys:
         raise UserError("config.sweep.grid_keys is empty; name the keys to sweep")
-    found = [
+    grid_axes = [
         axes.points(keys, values, f"{where}[{i}]")
         for i, (keys, values) in enumerate(zip(s.grid_keys, s.grid_values, strict=True))
     ]
-    for point in axes.product(*found):
+    for point in axes.product(*grid_axes):
         yield RunRequest(point)
 
 
@@ -121,7 +125,7 @@ def _lengths_axis(tokens) -> list[dict[str, Any]]:
 
 
 def _round(value: float) -> float:
-    """Six digits, as rates of the rule have."""
+    """Round to six digits, as the study's rule rounds rates."""
     return float(f"{value:.6g}")
 
 

@@ -1,11 +1,11 @@
-"""The ladder of sizes: widths grow by a constant ratio, depth and MLP follow from stated ratios.
+"""Build the ladder of model sizes from a constant ratio of widths and the aspect ratios.
 
     width_k = min_width * width_ratio^k, rounded to width_multiple
     depth_k = max(min_depth, round(width_k / aspect_ratio))
     mlp_k   = mlp_ratio * width_k
     heads   = sweep.heads, or width_k / model.head_dim
 
-so that no size is picked by hand and a study's sizes are one line in its config.
+No size is chosen by hand, and one line of its config defines the sizes of a study.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Rung:
         return self.shape.width
 
     def values(self) -> dict[str, int]:
-        """The config keys that make a model of this size."""
+        """Return the config keys and values of a model of this size."""
         return {
             "model.width": self.shape.width,
             "model.depth": self.shape.depth,
@@ -42,7 +42,7 @@ class Rung:
 
 
 def ladder(config: ConfigDict) -> list[Rung]:
-    """Distinct rungs in order of size. Raises UserError where rounding merges all into one."""
+    """Return distinct rungs in order of size. Raises UserError if rounding merges all into one."""
     s = config.sweep
     rungs: dict[int, Rung] = {}
     for k in range(s.rungs):
@@ -58,7 +58,7 @@ def ladder(config: ConfigDict) -> list[Rung]:
 
 
 def rung_of_width(config: ConfigDict, width: int) -> Rung:
-    """The rung of a given width, on or off the ladder."""
+    """Return the rung of a given width, on or off the ladder."""
     depth = max(config.sweep.min_depth, round(width / config.sweep.aspect_ratio))
     mlp_width = round(config.sweep.mlp_ratio * width)
     head_dim = width // config.sweep.heads if config.sweep.heads else config.model.head_dim
@@ -73,8 +73,8 @@ def rung_of_width(config: ConfigDict, width: int) -> Rung:
 
 
 def learning_rate(config: ConfigDict, n_params: int) -> float:
-    """The study's rule for the peak learning rate: coefficient * n_params^-exponent, or optim.lr."""
+    """Return the study's peak learning rate: coefficient * n_params^-exponent, or optim.lr."""
     s = config.sweep
-    if s.lr_coefficient <= 0:
+    if s.lr_coefficient is None:
         return config.optim.lr
     return float(f"{s.lr_coefficient * n_params**-s.lr_n_exponent:.6g}")

@@ -1,8 +1,7 @@
-"""Plans: pure functions from a study's config to its list of runs. Nothing here trains; the kind
-`design` reads its rows from a file, the other kinds read nothing.
+"""Turn a study's config into its list of runs, a pure function.
 
-Runs are worked out on flat dicts, each checked as a whole config is; the ConfigDict of a run is made
-when it is asked for, so that ten thousand runs are planned in seconds.
+Only the kind `design` reads a file. Runs are built as flat dicts and checked as whole configs. The
+ConfigDict of a run is created on first use, so that ten thousand runs are planned in seconds.
 """
 
 from __future__ import annotations
@@ -31,23 +30,23 @@ class PlannedRun:
 
     values: Mapping[str, Any] = field(repr=False, hash=False)  # the checked config, flat
     run_id: str  # names its folder, see scaling/config/hashing.py
-    budget: float  # FLOPs asked for; 0 where the plan asks for tokens
+    budget: float  # requested FLOPs; 0 if the plan requests tokens
     n_params: int
     tokens: int
     steps: int
     flops: float  # by the "exact" convention
-    note: str = ""  # what the plan could not do exactly as asked
+    note: str = ""  # the difference between the run and its request
 
     @functools.cached_property
     def config(self) -> ConfigDict:
-        """The whole config, locked; made on first use."""
+        """The whole config, locked; created on first use."""
         return config_lib.from_flat(self.values)
 
 
 def plan(config: ConfigDict) -> list[PlannedRun]:
-    """The runs of `config.sweep.kind`, each with each of `config.sweep.seeds`, small before large.
+    """Return the runs of `config.sweep.kind`, each with all `config.sweep.seeds`, small to large.
 
-    Raises UserError naming the key where the plan is empty, holds a run twice, or an impossible one.
+    Raises UserError naming the key if the plan is empty, holds a run twice, or an impossible run.
     """
     if config.sweep.kind not in KINDS:
         raise UserError(
@@ -56,29 +55,29 @@ def plan(config: ConfigDict) -> list[PlannedRun]:
     if not config.sweep.seeds:
         raise UserError("config.sweep.seeds is empty; give at least one seed")
     flat = flatten(config)
-    asked = list(_seeded(KINDS[config.sweep.kind](config), config.sweep.seeds))
-    runs = [_in_sweep(flat, one) for one in asked]
+    requests = list(_with_seeds(KINDS[config.sweep.kind](config), config.sweep.seeds))
+    runs = [_plan_of_sweep(flat, one) for one in requests]
     if not runs:
         raise UserError("config.sweep: the plan has no runs; give it budgets, tokens or values")
-    duplicates.refuse(config, runs, asked)
+    duplicates.refuse(config, runs, requests)
     halving.check(config, runs)
     return sorted(runs, key=lambda r: (r.n_params, r.flops))
 
 
 def plan_run(run: ConfigDict, budget: float = 0.0) -> PlannedRun:
-    """A planned run with its cost; its sweep kind becomes "none", so that a run knows no sweep."""
+    """Return a planned run with its cost; its sweep kind becomes "none", as in every run."""
     return _plan_run(flatten(run), RunRequest({}, budget))
 
 
 def at_budget(config: ConfigDict, rung: Rung, budget: float) -> PlannedRun:
-    """The run of one size whose training costs at most `budget` FLOPs."""
+    """Return the run of one size whose training costs at most `budget` FLOPs."""
     return _plan_run(flatten(config), request.at_budget(config, rung, budget))
 
 
-def _seeded(asked: Iterable[RunRequest], seeds: tuple[int, ...]) -> Iterable[RunRequest]:
-    """Each run with each seed; the copies of a run that is wanted several times take further ones."""
+def _with_seeds(requests: Iterable[RunRequest], seeds: tuple[int, ...]) -> Iterable[RunRequest]:
+    """Yield each request with each seed; copies of a request take further seeds."""
     span = int(max(seeds) - min(seeds)) + 1
-    for one in asked:
+    for one in requests:
         if "seed" in one.values:
             yield one
             continue
@@ -86,13 +85,13 @@ def _seeded(asked: Iterable[RunRequest], seeds: tuple[int, ...]) -> Iterable[Run
             yield one.with_seed(int(seed) + one.copy * span)
 
 
-def _in_sweep(flat: Mapping[str, Any], one: RunRequest) -> PlannedRun:
-    """`_plan_run`, with errors that name the run by what the sweep sets in it."""
+def _plan_of_sweep(flat: Mapping[str, Any], one: RunRequest) -> PlannedRun:
+    """Plan a run; errors name it by the values that the sweep sets."""
     try:
         return _plan_run(flat, one)
     except UserError as error:
-        said = ", ".join(f"{key}={value!r}" for key, value in one.values.items())
-        raise UserError(f"config.sweep: the run with {said}: {error}") from error
+        values = ", ".join(f"{key}={value!r}" for key, value in one.values.items())
+        raise UserError(f"config.sweep: the run with {values}: {error}") from error
 
 
 def _plan_run(flat: Mapping[str, Any], one: RunRequest) -> PlannedRun:
@@ -115,5 +114,5 @@ def _plan_run(flat: Mapping[str, Any], one: RunRequest) -> PlannedRun:
 
 @functools.lru_cache(maxsize=4096)
 def _cost(shape: accounting.Shape) -> tuple[int, int]:
-    """(parameters without embeddings and head, exact training FLOPs per token)."""
+    """Return (parameters without embeddings and head, exact training FLOPs per token)."""
     return accounting.param_counts(shape)["n_params"], accounting.flops_per_token(shape, "exact")

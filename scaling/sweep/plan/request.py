@@ -1,4 +1,4 @@
-"""What a kind of sweep wants of one run, and the rules that all kinds share: sizes, rates, lengths."""
+"""Describe one run that a kind of sweep requests; hold the shared rules of sizes and lengths."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from scaling.sweep.plan.ladder import Rung, learning_rate
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One run as its kind wants it."""
+    """One run as a kind of sweep requests it."""
 
     values: dict[str, Any]  # dotted keys that differ from the study's config
-    budget: float = 0.0  # training FLOPs asked for; 0 where the kind asks for tokens
-    note: str = ""  # how far the run is from what was asked for
-    copy: int = 0  # how many equal runs were wanted before; each takes seeds of its own
+    budget: float = 0.0  # requested training FLOPs; 0 if the kind requests tokens
+    note: str = ""  # the difference between the run and the request of the user
+    copy: int = 0  # number of equal requests before this one; each copy takes its own seeds
 
     def with_seed(self, seed: int) -> RunRequest:
+        """Return the same request with this seed."""
         return dataclasses.replace(self, values={**self.values, "seed": seed})
 
 
 def size_values(config: ConfigDict, rung: Rung) -> dict[str, Any]:
-    """The size of a rung, with the learning rate that the study's rule gives it."""
+    """Return the config values of a rung: its size, and its learning rate by the study's rule."""
     return {**rung.values(), "optim.lr": learning_rate(config, rung.n_params)}
 
 
 def at_budget(config: ConfigDict, rung: Rung, budget: float) -> RunRequest:
-    """The run of one size whose training costs at most `budget` FLOPs, in whole steps."""
+    """Return the run of one size whose training costs at most `budget` FLOPs, in whole steps."""
     tokens = accounting.tokens_for_budget(
         rung.shape, budget, config_lib.tokens_per_step(config), config.sweep.flops
     )
@@ -40,9 +41,9 @@ def at_budget(config: ConfigDict, rung: Rung, budget: float) -> RunRequest:
 
 
 def lengths(config: ConfigDict, rung: Rung) -> list[int]:
-    """Tokens of the runs of one size: sweep.tokens_per_param times n_params, or sweep.tokens.
+    """Return the tokens of the runs of one size: tokens_per_param * n_params, or sweep.tokens.
 
-    n_params is without embeddings and head, as everywhere in a plan.
+    n_params excludes embeddings and head, as everywhere in a plan.
     """
     s = config.sweep
     if s.tokens_per_param:

@@ -1,6 +1,7 @@
-"""Checkpoints of runs on an object store. Each is whole or passed over.
+"""Move checkpoints between a machine and an object store; an incomplete checkpoint is skipped.
 
-`<run>/pushed/<step>.json` is written after all files of `<run>/checkpoints/<step>/` and holds their sizes.
+`<run>/pushed/<step>.json` is written after all files of `<run>/checkpoints/<step>/` and holds
+their sizes.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ log = logging.getLogger("scaling")
 
 
 class RemoteCheckpoints:
-    """Moves checkpoints between `url` and the folder `path`, which hold the same tree.
+    """Move checkpoints between `url` and the folder `path`, which hold the same tree.
 
-    Runs are named by their path below both, "runs/<run_id>". Methods raise OSError where the store
-    does not answer.
+    A run is named by its path below both, "runs/<run_id>". Methods raise OSError if the store is
+    unreachable.
     """
 
     def __init__(self, fs: Any, store: ObjectStorage, url: str, path: Path):
         self._fs, self._store, self._url, self._path = fs, store, url, path
 
     def push(self, run: str, step: int) -> None:
-        """Raises FileNotFoundError where it is deleted here meanwhile."""
+        """Upload a checkpoint. Raises FileNotFoundError if it is deleted here meanwhile."""
         folder = self._path / run / "checkpoints" / str(step)
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         names = [path.relative_to(folder).as_posix() for path in files]
@@ -38,12 +39,16 @@ class RemoteCheckpoints:
         self._store.replace(_marker(run, step), json.dumps(sizes).encode())
 
     def drop(self, run: str, step: int) -> None:
+        """Delete a checkpoint on the store, its marker first."""
         self._store.delete(_marker(run, step))
         for key in self._store.list(f"{run}/checkpoints/{step}"):
             self._store.delete(key)
 
     def pull(self, run: str, step: int, there: set[str]) -> bool:
-        """False, with a warning, where not all of it is `there`, the keys of the run on the store."""
+        """Download a checkpoint; return False with a warning if it is incomplete.
+
+        `there` holds the keys of the run on the store.
+        """
         run_dir = self._path / run
         run_dir.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".pull-", dir=run_dir))
@@ -57,7 +62,7 @@ class RemoteCheckpoints:
             call_store(self._fs.get, urls, [str(scratch / name) for name in sizes])
             for name, size in sizes.items():
                 if (scratch / name).stat().st_size != size:
-                    raise ValueError(f"{name} has another size than what was pushed")
+                    raise ValueError(f"{name} differs in size from the uploaded file")
             target = run_dir / "checkpoints" / str(step)
             target.parent.mkdir(exist_ok=True)
             scratch.chmod(0o755)
@@ -65,7 +70,7 @@ class RemoteCheckpoints:
             return True
         except (ValueError, FileNotFoundError) as error:
             log.warning(
-                "warning: checkpoint %s of %s/%s is damaged (%s); trying the one before",
+                "warning: checkpoint %s of %s/%s is damaged (%s); trying the previous one",
                 *(step, self._url, run, error),
             )
             return False
@@ -77,13 +82,16 @@ class RemoteCheckpoints:
 
 
 def local_steps(run_dir: Path) -> set[int]:
-    """Finished checkpoints here; orbax gives a folder its number when all of it is written."""
+    """Return the steps of the finished checkpoints of a local run folder.
+
+    Orbax gives a folder its number once the whole checkpoint is written.
+    """
     folder = run_dir / "checkpoints"
     return {int(p.name) for p in folder.glob("*") if p.name.isdigit() and p.is_dir()}
 
 
 def pushed_steps(keys: Iterable[str]) -> set[int]:
-    """Steps of a run whose markers are among the keys of that run."""
+    """Return the steps of a run whose markers are among the keys of that run."""
     paths = [Path(key) for key in keys]
     return {int(p.stem) for p in paths if p.parent.name == "pushed" and p.stem.isdigit()}
 

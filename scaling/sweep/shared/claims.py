@@ -1,21 +1,22 @@
-"""Which worker has which job: claims on a storage that all workers see, with no server and no locks.
+"""Shared-filesystem claims: at most one worker trains a run, without a server or file locks.
 
-A claim of a job is a generation, the file `<name>/<n>.json`. Generation n + 1 is created, exclusively,
-by whoever finds n released (`<n>.free` stands beside it) or stale. The newest generation holds the job;
-an owner that sees a newer one has lost it. Stale is
+A claim of a job is a generation, the file `<name>/<n>.json`. A worker creates generation n + 1
+exclusively if generation n is released (`<n>.free` exists beside it) or stale. The newest
+generation holds the job. An owner that sees a newer generation has lost the job. A claim is stale
 
-- at once: the owner's process is gone and it ran on the observer's own machine;
-- else: the observer itself saw no renewal for `stale_after` seconds. Clocks of different machines are
-  never compared.
+- at once, if the owner ran on the observer's machine and its process is gone;
+- otherwise, if the observer itself saw no renewal for `stale_after` seconds. Clocks of different
+  machines are never compared.
 
-That a stopped owner and its successor never both believe: the owner trusts a claim for `stale_after`
-seconds from the start of its last confirmed renewal, and no successor can come before. After that it
-must first renew, then look for a newer generation, while a successor first creates its generation, then
-looks whether the old one was renewed, and steps back if so. Whoever is second sees the other.
+Why a suspended owner and its successor never both hold a job: the owner trusts a claim for
+`stale_after` seconds from the start of its last confirmed renewal, and no successor can appear
+before that. Later the owner must first renew, then look for a newer generation. A successor first
+creates its generation, then checks whether the old one was renewed, and withdraws if so. The
+second of the two always sees the first.
 
-That a slow observer of an old generation does no harm: the newest generation and the one before are never
-deleted, older ones only by its owner, and whoever created a generation gives it up where it finds a
-newer one.
+Why a slow observer of an old generation does no harm: the newest generation and its predecessor
+are never deleted, older ones are deleted only by the owner, and a worker withdraws the generation
+it created if it sees a newer one.
 """
 
 from __future__ import annotations
@@ -37,21 +38,21 @@ log = logging.getLogger("scaling")
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a job, as far as one look can tell."""
+    """The owner of a job, as one reading of its claim shows it."""
 
-    host: str  # "?" where the claim's file cannot be read
+    host: str  # "?" if the claim's file cannot be read
     pid: int
     launch: str
-    alive: bool  # by its process where that is on this machine, and by `age`
-    age: float  # seconds since its last renewal, by the clocks of both machines; only to be shown
+    alive: bool  # judged by its process if that is on this machine, and by `age`
+    age: float  # seconds since its last renewal, by the clocks of both machines; for display only
     attempts: int
 
 
 class Claims:
-    """The claims below one folder or URL, e.g. `<workdir>/claims`; safe for many threads.
+    """The claims below one folder or URL, e.g. `<workdir>/claims`; thread-safe.
 
-    `heartbeat`: seconds between renewals. `stale_after`: seconds without one, after which a claim may
-    be taken over; at least three times the heartbeat.
+    `heartbeat`: seconds between renewals. `stale_after`: seconds without a renewal after which
+    another worker may take over a claim; at least three times the heartbeat.
     """
 
     def __init__(self, folder: Path | str, *, heartbeat: float, stale_after: float):
@@ -62,16 +63,16 @@ class Claims:
             )
         self.folder, self.heartbeat, self.stale_after = folder, heartbeat, stale_after
         self.generations = Generations(folder)
-        # what this process last saw of others' claims: generation, content, since when
+        # the claims of others as this process last saw them: generation, content, first seen at
         self._seen: dict[str, tuple[int, bytes, float]] = {}
         self._held: set[Claim] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def take(self, name: str, launch: str) -> Claim | None:
-        """The claim of job `name`, or None where somebody else's is alive, or may be.
+        """Claim job `name`; return None if another worker's claim is alive, or may be.
 
-        Raises UserError where the claim cannot be written.
+        Raises UserError if the claim cannot be written.
         """
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name a claim")
@@ -88,14 +89,17 @@ class Claims:
         return claim
 
     def holders(self) -> dict[str, Holder]:
-        """The jobs that are claimed and not released. One listing, and a read of each of these."""
+        """Return the owner of each job that is claimed and not released.
+
+        Costs one listing, and one read per claimed job.
+        """
         held = {}
         for name, (number, free) in self.generations.newest_of_all().items():
             if free:
                 continue
             content = self.generations.read(name, number)
             if content is None:
-                continue  # released while we looked
+                continue  # released meanwhile
             record = owner.parse(content)
             if record is None:
                 held[name] = Holder("?", 0, "?", False, float("nan"), 0)
@@ -107,38 +111,39 @@ class Claims:
 
     def _take(self, name: str, launch: str) -> Claim | None:
         number, free = self.generations.newest(name)
-        attempts, judged = 0, None  # judged: content that must not change while we take over
+        attempts, stale_content = 0, None  # content that must not change during the takeover
         if number and not free:
             content = self.generations.read(name, number)
             if content is None:
-                return None  # it changed while we looked
+                return None  # it changed meanwhile
             record = owner.parse(content)
-            # A generation still "taking" may have stepped into a living claim: wait for the time.
+            # A generation still "taking" may compete with a live claim: wait until it is stale.
             dead = record is not None and record.dead and record.state == "held"
             if not dead:
                 if not self._unchanged(name, number, content):
                     return None
-                judged = content
+                stale_content = content
             if record and record.launch == launch:
                 attempts = record.attempts + (record.state == "held")
-        state = "held" if judged is None else "taking"
+        state = "held" if stale_content is None else "taking"
         record = owner.this_process(uuid.uuid4().hex, launch, attempts, state)
         claim = Claim(self, name, number + 1, record)
         if not self.generations.create(name, number + 1, claim.content()):
             return None
-        revived = judged is not None and self.generations.read(name, number) != judged
-        if revived or self.generations.newest(name) != (number + 1, False):
+        takeover = stale_content is not None
+        renewed = takeover and self.generations.read(name, number) != stale_content
+        if renewed or self.generations.newest(name) != (number + 1, False):
             self.generations.withdraw(name, number + 1)
             return None
-        if judged is not None and not claim.confirm():
+        if takeover and not claim.confirm():
             return None
-        # The one before stays: a listing that runs while generations change may miss the youngest.
+        # The predecessor stays: a listing that runs while generations change may miss the newest.
         self.generations.clean(name, number - 1)
         return claim
 
     def _unchanged(self, name: str, number: int, content: bytes) -> bool:
-        """Whether this process saw the very same content `stale_after` seconds ago or earlier."""
-        now = time.monotonic()  # stands still while a laptop sleeps, as the owner's renewals do
+        """Return whether this process saw the same content at least `stale_after` seconds ago."""
+        now = time.monotonic()  # pauses while a laptop sleeps, as the owner's renewals do
         seen = self._seen.get(name)
         if seen is None or seen[:2] != (number, content):
             self._seen[name] = (number, content, now)
@@ -153,7 +158,7 @@ class Claims:
                 self._thread.start()
 
     def _renewals(self) -> None:
-        warn = log.warning  # once; then the same line would come with every heartbeat
+        warn = log.warning  # only once, since the same line would repeat with every heartbeat
         while True:
             time.sleep(self.heartbeat)
             with self._lock:
@@ -171,7 +176,7 @@ class Claims:
 
 
 class Claim:
-    """A job held by this process; a context manager that releases it."""
+    """A job held by this process; as a context manager it releases the job at the end."""
 
     def __init__(self, claims: Claims, name: str, number: int, record: owner.Record):
         self.name, self.attempts = name, record.attempts
@@ -188,9 +193,9 @@ class Claim:
         self.release()
 
     def lost(self) -> bool:
-        """Whether somebody took it over, or could have; its holder must then write nothing more.
+        """Return whether another worker took the job over, or could have; then write nothing more.
 
-        Answered from memory while renewals succeed; else it tries one now.
+        Answers from memory while renewals succeed. Otherwise it tries one renewal now.
         """
         if not self.ended and self._overdue():
             try:
@@ -201,29 +206,29 @@ class Claim:
         return self._lost
 
     def release(self) -> None:
-        """Let anybody take the job from now on. Twice, or of a lost claim, it does nothing."""
+        """Let any worker take the job from now on. A second call, or a lost claim, does nothing."""
         with self._lock:
             if self.ended:
                 return
             self.ended = True
             try:
                 self._claims.generations.release(self.name, self._number)
-            except OSError as error:  # it goes stale by itself
+            except OSError as error:  # it becomes stale by itself
                 log.warning(
                     "warning: claim of %s not released: %s", self.name, one_line(error, 200)
                 )
 
     def confirm(self) -> bool:
-        """Renew, then look for a newer generation; False where the claim is lost.
+        """Renew, then look for a newer generation; return False if the claim is lost.
 
-        Raises OSError where the storage cannot be written or read.
+        Raises OSError if the storage cannot be written or read.
         """
         with self._lock:
             if self.ended:
                 return not self._lost
             start = _uptime()
             if self._overdue() and self._superseded():
-                return False  # without a last renewal, which would only leave a file to clean
+                return False  # without a last renewal, which would only leave a file to delete
             record = self._record
             self._record = dataclasses.replace(record, beat=record.beat + 1, state="held")
             self._claims.generations.replace(self.name, self._number, self.content())
@@ -233,13 +238,14 @@ class Claim:
             return True
 
     def forgive(self) -> None:
-        """Count no deaths before now, since the job has come further. Raises OSError as `confirm`."""
+        """Reset the count of deaths, since the job made progress. Raises OSError as `confirm`."""
         with self._lock:
             self.attempts = 0
             self._record = dataclasses.replace(self._record, attempts=0)
         self.confirm()
 
     def content(self) -> bytes:
+        """Return the bytes of the claim's file, with the current time."""
         return dataclasses.replace(self._record, time=time.time()).to_bytes()
 
     def _overdue(self) -> bool:
@@ -252,6 +258,6 @@ class Claim:
 
 
 def _uptime() -> float:
-    """Seconds, those of a suspended machine with them: others went on meanwhile."""
+    """Return seconds of uptime, including suspension, since other machines keep running."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)

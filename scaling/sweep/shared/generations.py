@@ -1,4 +1,4 @@
-"""The files behind claims: `<name>/<n>.json` is generation n of a job's claim, `<n>.free` its release."""
+"""Read and write the files of claims: generation n is `<name>/<n>.json`, its release `<n>.free`."""
 
 from __future__ import annotations
 
@@ -15,63 +15,66 @@ FILE = re.compile(r"([1-9][0-9]{0,17})\.(json|free)")
 
 
 class Generations:
-    """Generations below one folder or URL. Methods raise OSError where it cannot be used."""
+    """Generations below one folder or URL. Methods raise OSError if it cannot be used."""
 
-    def __init__(self, place: Path | str):
-        self.storage = storage(place)
+    def __init__(self, folder: Path | str):
+        self.storage = storage(folder)
 
     def newest(self, name: str) -> tuple[int, bool]:
-        """(number, whether it is released) of the newest generation; (0, False) where none is."""
-        return max((found for _, found in self._parsed(name)), default=(0, False))
+        """Return (number, whether it is released) of the newest generation, or (0, False)."""
+        return max((generation for _, generation in self._list(name)), default=(0, False))
 
     def newest_of_all(self) -> dict[str, tuple[int, bool]]:
-        """The same for every name that has a generation, from one listing."""
+        """Return the newest generation of every name, from one listing."""
         newest: dict[str, tuple[int, bool]] = {}
-        for key, found in self._parsed(""):
+        for key, generation in self._list(""):
             name = key.partition("/")[0]
-            newest[name] = max(newest.get(name, found), found)
+            newest[name] = max(newest.get(name, generation), generation)
         return newest
 
     def create(self, name: str, number: int, content: bytes) -> bool:
-        """False where somebody else created it. `content` must be the caller's alone.
+        """Create a generation; return False if another worker did. `content` must be unique.
 
-        The second look is for an answer that was lost on its way: clients of NFS and S3 repeat the
-        request, which then finds its own work.
+        The read covers a lost answer: clients of NFS and S3 repeat the request, and the repetition
+        meets the file that the first request wrote.
         """
         created = self.storage.create(_key(name, number), content)
         return created or self.read(name, number) == content
 
     def replace(self, name: str, number: int, content: bytes) -> None:
+        """Write a new content of a generation."""
         self.storage.replace(_key(name, number), content)
 
     def read(self, name: str, number: int) -> bytes | None:
-        """None where it is missing; b"" where it cannot be read, so that it goes stale in time."""
+        """Return the content; None if it is missing, b"" if unreadable (it then becomes stale)."""
         try:
             return self.storage.read(_key(name, number))
         except (PermissionError, IsADirectoryError):
             return b""
 
     def release(self, name: str, number: int) -> None:
+        """Mark a generation as released."""
         self.storage.create(_key(name, number, "free"), b"")
         self.withdraw(name, number)
 
     def withdraw(self, name: str, number: int) -> None:
+        """Delete a generation."""
         self.storage.delete(_key(name, number))
 
     def clean(self, name: str, last: int) -> None:
-        """Delete generations up to `last`; what resists is left to the next owner."""
-        for key, (number, _) in self._parsed(name):
+        """Delete generations up to `last`; leave those that cannot be deleted to the next owner."""
+        for key, (number, _) in self._list(name):
             if number <= last:
                 try:
                     self.storage.delete(key)
                 except OSError as error:
                     log.debug("old claim %s stays: %s", key, error)
 
-    def _parsed(self, name: str) -> list[tuple[str, tuple[int, bool]]]:
-        """(key, (number, whether it is a release)); files of other names are passed over."""
-        matched = ((key, FILE.fullmatch(key.rpartition("/")[2])) for key in self.storage.list(name))
-        return [(key, (int(m[1]), m[2] == "free")) for key, m in matched if m]
+    def _list(self, name: str) -> list[tuple[str, tuple[int, bool]]]:
+        """Return (key, (number, whether it is a release)); ignore files of other names."""
+        matches = ((key, FILE.fullmatch(key.rpartition("/")[2])) for key in self.storage.list(name))
+        return [(key, (int(m[1]), m[2] == "free")) for key, m in matches if m]
 
 
-def _key(name: str, number: int, kind: str = "json") -> str:
-    return f"{name}/{number}.{kind}"
+def _key(name: str, number: int, suffix: str = "json") -> str:
+    return f"{name}/{number}.{suffix}"

@@ -1,17 +1,18 @@
-"""A sweep's workdir on an object store (s3://, gs://), worked on in a scratch folder of this machine.
+"""Mirror a sweep's workdir on an object store (s3://, gs://) in a local scratch folder.
 
-Runs are trained in the scratch folder as in any workdir; `push` uploads a run, `pull` fetches it where
-another machine began it, `push_table` and `pull_results` do the same for what stands above the runs. On
-the store lies the same tree, with two additions:
+Runs are trained in the scratch folder as in any workdir. `push` uploads a run, and `pull`
+downloads one that another machine began. `push_table` and `pull_results` do the same for the files
+above the runs. The store holds the same tree, with two additions:
 
-- `runs/<run_id>/pushed/<step>.json` is written after all files of that checkpoint and lists them: a
-  checkpoint without it, or with files missing, is passed over;
-- `ended/result.json/<run_id>` (or `ended/failure.json/<run_id>`) is an empty object for each run that
-  ended, so that ten thousand results are found by ten listings.
+- `runs/<run_id>/pushed/<step>.json` is written after all files of that checkpoint and lists them.
+  A checkpoint without it, or with a missing file, is skipped.
+- `ended/result.json/<run_id>` (or `ended/failure.json/<run_id>`) is an empty object per ended run,
+  so that ten listings find ten thousand results.
 
-Nothing that a run needs is overwritten by an older state: checkpoints carry their step, a result is
-created once. Runs over several hosts need a shared file system, since each host writes its own shards.
-S3 is tested against a local server; gs:// is the same code through gcsfs, never run on Google's.
+An older state never overwrites what a run needs: checkpoints carry their step, and a result is
+created once. Runs over several hosts need a shared file system, since each host writes its own
+shards. S3 is tested against a local server. gs:// runs the same code through gcsfs, and was never
+run on Google's servers.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ from scaling.utils import files
 from scaling.utils.errors import UserError
 
 ENDS = ("result.json", "failure.json")
-APART = ("runs", "claims", "ended", "halving", "workdir.json")  # no part of the table
-HERE_ONLY = ("logs", "slurm")  # a launcher's own
-ONCE = ("sweep.json", "schedule.json", "forecast.json")  # whoever writes them first
+NOT_IN_TABLE = ("runs", "claims", "ended", "halving", "workdir.json")
+LOCAL_ONLY = ("logs", "slurm")  # files of a launcher on this machine
+WRITTEN_ONCE = ("sweep.json", "schedule.json", "forecast.json")  # the first writer wins
 
 
 class Mirror(Workdir):
-    """A workdir on an object store and its scratch folder, below $SCALING_CACHE or ~/.cache/scaling.
+    """A workdir on an object store, with a scratch folder in $SCALING_CACHE or ~/.cache/scaling.
 
-    The scratch folder belongs to one life of the workdir: where that is deleted on the store and begun
-    anew, so is the scratch. Its workers on one machine share it. Methods raise OSError where the store
-    does not answer, after the retries of its client; all may be called again.
+    The scratch folder belongs to one creation of the workdir: a workdir that is deleted on the
+    store and created again gets a new scratch folder. All workers on a machine share it. Methods
+    raise OSError if the store is unreachable after the retries of its client; all may be repeated.
     """
 
     poll_seconds = 3.0
@@ -56,21 +57,22 @@ class Mirror(Workdir):
             self._store.create("workdir.json", json.dumps({"id": uuid.uuid4().hex}).encode())
             identity = self._store.read("workdir.json") or b""
         cache = Path(os.environ.get("SCALING_CACHE") or "~/.cache/scaling").expanduser().absolute()
-        life = hashlib.sha256(url.encode() + identity).hexdigest()[:16]
-        super().__init__(cache / "workdirs" / life)
+        key = hashlib.sha256(url.encode() + identity).hexdigest()[:16]
+        super().__init__(cache / "workdirs" / key)
         self.name, self.shared, self.claims = url, url, f"{url}/claims"
         self._checkpoints = RemoteCheckpoints(self._fs, self._store, url, self.path)
-        self._pushed: dict[Path, tuple[int, int]] = {}  # file here: its version as uploaded
-        self._steps: dict[Path, set[int]] = {}  # run: its checkpoints both here and there
-        self._seen: dict[Path, set[int]] = {}  # run: its checkpoints there, since `pull_results`
+        self._pushed: dict[Path, tuple[int, int]] = {}  # local file -> its version as uploaded
+        self._steps: dict[Path, set[int]] = {}  # run -> its checkpoints both here and on the store
+        self._seen: dict[Path, set[int]] = {}  # run -> those on the store, since `pull_results`
         self.path.mkdir(parents=True, exist_ok=True)
-        # The table as it is there, so that what this process pushes is what it changed.
+        # Start from the store's table, so that this process uploads only its own changes.
         for entry in call_store(self._fs.ls, self._root, detail=True):
             top = entry["name"].rstrip("/").rpartition("/")[2]
-            if top not in (*APART, *HERE_ONLY):
+            if top not in (*NOT_IN_TABLE, *LOCAL_ONLY):
                 self._fetch([top] if entry["type"] == "file" else self._store.list(top))
 
     def push(self, run_dir: Path) -> None:
+        """Upload the new files of a run if it has a new checkpoint or has ended."""
         name, here = self._key(run_dir), local_steps(run_dir)
         if run_dir not in self._steps:
             self._steps[run_dir] = pushed_steps(self._store.list(f"{name}/pushed")) & here
@@ -78,29 +80,29 @@ class Mirror(Workdir):
         end = next((run_dir / end for end in ENDS if (run_dir / end).is_file()), None)
         if here <= there and not (end and self._changed(end)):
             return
-        # Metrics first: whoever finds a checkpoint finds the rows up to it.
+        # Metrics first, so that every checkpoint on the store has its rows there.
         plain = [p for p in run_dir.iterdir() if p.is_file() and p.name not in ENDS]
         self._upload([p for p in (*plain, *run_dir.glob("tensorboard/*")) if p.name[0] != "."])
         for step in sorted(here - there):
             try:
                 self._checkpoints.push(name, step)
             except FileNotFoundError:
-                continue  # replaced by newer ones while we read
+                continue  # deleted meanwhile in favour of a newer one
             there.add(step)
-        for step in there - here:  # no longer kept here, so not there
+        for step in there - here:  # deleted here, so delete it on the store
             self._checkpoints.drop(name, step)
         there &= here
         if end:
             self._push_end(run_dir, end)
 
     def _push_end(self, run_dir: Path, end: Path) -> None:
-        """A failure may be followed by a result, a result by nothing."""
+        """Upload a result, which is final, or a failure, which a result may replace."""
         key = self._key(end)
         if end.name == "failure.json":
             self._store.replace(key, end.read_bytes())
         else:
             if not self._store.create(key, end.read_bytes()):
-                self._fetch([key])  # theirs was first
+                self._fetch([key])  # another machine was first
         self._mark(end.name, run_dir)
         if end.name == "result.json":
             self._store.delete(f"ended/failure.json/{run_dir.name}")
@@ -111,6 +113,7 @@ class Mirror(Workdir):
         self._store.replace(f"ended/{end}/{run_dir.name}", b"")
 
     def pull(self, run_dir: Path, step: int | None = None) -> None:
+        """Download a run: its files, its result, and its newest checkpoint if that is new here."""
         name = self._key(run_dir)
         there = set(self._store.list(name))
         here, pushed = local_steps(run_dir), pushed_steps(there)
@@ -119,17 +122,18 @@ class Mirror(Workdir):
             best = max((s for s in here if s <= step), default=-1)
             wanted = [s for s in pushed if best < s <= step]
         elif f"{name}/result.json" in there:
-            wanted = []  # there is nothing to go on with
-            self._mark("result.json", run_dir)  # whoever wrote it may have been killed before that
+            wanted = []  # it has ended, so no worker resumes it
+            self._mark("result.json", run_dir)  # its writer may have been killed before the marker
         else:
             wanted = [s for s in pushed if s > newest_here]
         any(self._checkpoints.pull(name, s, there) for s in sorted(wanted, reverse=True))
         plain = [key for key in there if key.count("/") == 2 and not key.endswith("failure.json")]
-        if max(pushed, default=-1) <= newest_here:  # the files here go as far as those there
+        if max(pushed, default=-1) <= newest_here:  # the local files are at least as far
             plain = [key for key in plain if not (self.path / key).exists()]
         self._fetch(plain)
 
     def has(self, run_dir: Path, step: int) -> bool:
+        """Return whether the checkpoint is finished, here or on the store."""
         if super().has(run_dir, step):
             return True
         if run_dir not in self._seen:
@@ -137,25 +141,28 @@ class Mirror(Workdir):
         return step in self._seen[run_dir]
 
     def push_ended(self) -> None:
+        """Upload the results that a killed worker left here."""
         there = {key.rpartition("/")[2] for key in self._store.list("ended/result.json")}
         for result in self.path.glob("runs/*/result.json"):
             if result.parent.name not in there:
                 self.push(result.parent)
 
     def push_table(self, *names: str) -> None:
+        """Upload new files outside the runs, or only those named; fetch those that are final."""
         tops = [self.path / name for name in names] or sorted(self.path.iterdir())
         for top in tops:
-            if top.name in (*APART, *HERE_ONLY):
+            if top.name in (*NOT_IN_TABLE, *LOCAL_ONLY):
                 continue
-            if top.name not in ONCE:
-                found = [top] if top.is_file() else sorted(top.rglob("*"))
-                self._upload(p for p in found if p.is_file() and not p.name.startswith("."))
+            if top.name not in WRITTEN_ONCE:
+                paths = [top] if top.is_file() else sorted(top.rglob("*"))
+                self._upload(p for p in paths if p.is_file() and not p.name.startswith("."))
             elif top.is_file() and self._changed(top):
                 if not self._store.create(top.name, top.read_bytes()):
-                    self._fetch([top.name])  # theirs holds
+                    self._fetch([top.name])  # another machine was first
                 self._remember(top)
 
     def pull_results(self, running: Iterable[str] = (), curves: bool = False) -> None:
+        """Download results, failures and the metrics of `running`; with `curves`, all metrics."""
         self._seen = {}
         keys = []
         for key in self._store.list("ended"):
@@ -165,36 +172,39 @@ class Mirror(Workdir):
             rows = (folder / "metrics.jsonl").is_file()
             if curves and not (folder / "config.json").is_file():
                 keys.append(f"runs/{run}/config.json")
-            unfinished = end == "result.json" and not ended  # rows here, if any, are then not all
-            if unfinished if rows else curves:
+            incomplete = end == "result.json" and not ended  # rows here, if any, are not all
+            if incomplete if rows else curves:
                 keys.append(f"runs/{run}/metrics.jsonl")
-            if not ended:  # a result never changes; a failure may, or may have been mended
+            if not ended:  # a result never changes; a failure may change, or give way to a result
                 keys.append(f"runs/{run}/{end}")
         self._fetch(keys)
-        # A worker on this machine may be writing them: what is here is then longer.
+        # A worker on this machine may be writing them; the local file is then longer.
         self._fetch([f"runs/{run}/metrics.jsonl" for run in running], grown=True)
 
     def _key(self, run_dir: Path) -> str:
         return run_dir.relative_to(self.path).as_posix()
 
     def _upload(self, paths: Iterable[Path]) -> None:
-        """Each file as it is now, where it changed since this process uploaded it."""
+        """Upload each file that changed since this process last uploaded it."""
         for path in paths:
             if self._changed(path):
-                version = _version(path)  # taken first: rows appended meanwhile go up next time
+                version = _version(
+                    path
+                )  # taken first: the next call uploads rows appended meanwhile
                 self._store.replace(self._key(path), path.read_bytes())
                 self._pushed[path] = version
 
     def _fetch(self, keys: list[str], grown: bool = False) -> None:
-        """Whole files into the scratch folder, with `grown` only those longer than the ones here.
+        """Download whole files; with `grown` only those longer than the local ones.
 
-        One that is gone meanwhile is passed over.
+        Files deleted meanwhile are skipped.
         """
         if not keys:
             return
-        found = call_store(self._fs.cat, [f"{self._root}/{key}" for key in keys], on_error="return")
+        paths = [f"{self._root}/{key}" for key in keys]
+        contents = call_store(self._fs.cat, paths, on_error="return")
         for key in keys:
-            content = found.get(f"{self._root}/{key}")
+            content = contents.get(f"{self._root}/{key}")
             path = self.path / key
             if isinstance(content, bytes):
                 if not (grown and path.is_file() and path.stat().st_size >= len(content)):

@@ -1,4 +1,4 @@
-"""Who holds a claim: one process on one machine, told apart from any later one with the same number."""
+"""Identify the process that owns a claim, distinct from a later process with the same number."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Record:
-    """The content of a claim's file. `token` is drawn anew for each claim, `beat` counts its renewals."""
+    """The content of a claim's file. `token` is unique per claim, `beat` counts its renewals."""
 
     token: str
     launch: str
     host: str
-    machine: str  # boot and process namespace: process numbers mean the same only within one
+    machine: str  # boot and process namespace, within which process numbers are unique
     pid: int
-    started: int  # start of the process in clock ticks since boot; 0 where it is not known
+    started: int  # start of the process in clock ticks since boot; 0 if unknown
     attempts: int
-    state: str  # "held", or "taking": created, but its stale predecessor not yet looked at again
+    state: str  # "held", or "taking": created, but its stale predecessor not yet checked again
     beat: int
-    time: float  # clock of the owner's machine, seconds; only shown, never compared
+    time: float  # clock of the owner's machine, seconds; for display, never compared
 
     def to_bytes(self) -> bytes:
+        """Return the record as one line of JSON."""
         return (json.dumps(dataclasses.asdict(self)) + "\n").encode()
 
     @property
     def dead(self) -> bool:
-        """True only where this very machine knows that the owner's process is gone."""
+        """True only if the owner ran on this machine and its process is gone."""
         if (self.host, self.machine) != (socket.gethostname(), machine()):
             return False
         state = _process(self.pid)
         if state is None:
             return True
-        # a zombie has died; another start time means that the number was given out again
+        # a zombie has ended; another start time means that the number was reused
         return state[0] in "ZX" or (self.started > 0 and state[1] > 0 and state[1] != self.started)
 
 
 def parse(content: bytes) -> Record | None:
-    """None where the content is torn, empty or of another kind; unknown fields are passed over."""
+    """Parse a claim's file, ignoring unknown fields; return None if it is torn or not a claim."""
     try:
         values = json.loads(content)
         record = Record(**{f.name: values[f.name] for f in dataclasses.fields(Record)})
@@ -56,15 +57,16 @@ def parse(content: bytes) -> Record | None:
 
 
 def this_process(token: str, launch: str, attempts: int, state: str) -> Record:
+    """Return the record of a claim by this process."""
     pid = os.getpid()
-    found = _process(pid)
+    process = _process(pid)
     return Record(
         token=token,
         launch=launch,
         host=socket.gethostname(),
         machine=machine(),
         pid=pid,
-        started=found[1] if found else 0,
+        started=process[1] if process else 0,
         attempts=attempts,
         state=state,
         beat=0,
@@ -74,7 +76,7 @@ def this_process(token: str, launch: str, attempts: int, state: str) -> Record:
 
 @functools.cache
 def machine() -> str:
-    """Boot id and process namespace, from Linux's /proc; "" where there is none."""
+    """Return the boot id and process namespace from Linux's /proc; "" on other systems."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -83,10 +85,10 @@ def machine() -> str:
 
 
 def _process(pid: int) -> tuple[str, int] | None:
-    """(state, start time) of a process by proc(5); ("?", 0) where only its existence is known."""
+    """Return (state, start time) by proc(5); ("?", 0) if only the process's existence is known."""
     try:
-        # fields after the command, which stands in brackets and may hold anything: state is the
-        # first of them, the start time the 20th
+        # the fields after the command, which is in brackets and may contain anything: the state is
+        # the first, the start time the 20th
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return fields[0], int(fields[19])
     except (OSError, IndexError, ValueError):

@@ -1,7 +1,7 @@
-"""Five operations on small files, on a shared file system or an object store: what claims are made of.
+"""Create, replace, read, list and delete small files on a shared file system or object store.
 
-Keys are "folder/file". `create` is exclusive and whole: of several callers one wins, and nobody reads
-half of what it wrote.
+Keys are "folder/file". `create` is exclusive and atomic: one of several callers wins, and no
+reader sees a part of the content.
 """
 
 from __future__ import annotations
@@ -15,43 +15,51 @@ from typing import Any, Protocol
 
 from scaling.utils.errors import UserError
 
-EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}  # scheme of a workdir: the package that reads it
+EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}  # URL scheme of a workdir -> the package that reads it
 
-# What link(2) says where the file system has no hard links (FAT, some FUSE and SMB mounts).
+# Errors of link(2) on file systems without hard links (FAT, some FUSE and SMB mounts).
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class Storage(Protocol):
-    """All operations raise OSError where the storage cannot be reached or written."""
+    """Small files by key. All methods raise OSError if the storage is unreachable or read-only."""
 
     def create(self, key: str, content: bytes) -> bool:
-        """False where the key exists. After a lost answer it may say False to the winner itself."""
+        """Write a new key; return False if it exists.
 
-    def replace(self, key: str, content: bytes) -> None: ...
+        After a lost answer it may return False to the winner itself.
+        """
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Write a key, whether it exists or not."""
 
     def read(self, key: str) -> bytes | None:
-        """None where there is no such key."""
+        """Return the content of a key, or None if it does not exist."""
 
     def list(self, folder: str = "") -> list[str]:
-        """The keys of a folder, or of all; empty where there are none."""
+        """Return the keys of a folder, by default of the whole storage."""
 
     def delete(self, key: str) -> None:
-        """No error where there is no such key."""
+        """Delete a key; do nothing if it does not exist."""
 
 
-def is_remote(place: str | Path) -> bool:
-    return "://" in str(place)
+def is_remote(workdir: str | Path) -> bool:
+    """Return whether a workdir is a URL, not a folder."""
+    return "://" in str(workdir)
 
 
-def storage(place: str | Path) -> Storage:
-    """The storage of a local folder, or of a URL such as "s3://bucket/sweep/claims"."""
-    return ObjectStorage(str(place)) if is_remote(place) else FolderStorage(Path(place))
+def storage(folder: str | Path) -> Storage:
+    """Return the storage of a local folder, or of a URL such as "s3://bucket/sweep/claims"."""
+    return ObjectStorage(str(folder)) if is_remote(folder) else FolderStorage(Path(folder))
 
 
 class FolderStorage:
-    """A folder that all workers mount. Made for NFSv3 and newer, where O_EXCL of old servers, locks and
-    clocks are not to be trusted, but link(2) and rename(2) are atomic on the server and a client's own
-    change of a folder makes it read that folder anew."""
+    """A folder that all workers mount, on NFSv3 or newer or a local disk.
+
+    It does not rely on O_EXCL of old servers, on locks or on clocks. It relies on link(2) and
+    rename(2), which are atomic on the server, and on a client that lists a folder anew after it
+    changed the folder itself.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -66,7 +74,7 @@ class FolderStorage:
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            # Exclusive, but not whole at once: a reader of half of it waits for the rest.
+            # Exclusive, but not atomic: a reader of a part of it waits for the rest.
             try:
                 with open(path, "xb") as file:
                     file.write(content)
@@ -117,11 +125,11 @@ class FolderStorage:
 
 
 class ObjectStorage:
-    """A prefix of an object store, through fsspec.
+    """A prefix of an object store, accessed through fsspec.
 
     `create` is the store's own conditional write: s3fs sends If-None-Match: *, gcsfs
-    ifGenerationMatch=0. Stores that take this header and overlook it cannot hold claims. The S3 side
-    is tested against a local server; the gs:// side is the same code, and was never run on Google's.
+    ifGenerationMatch=0. Stores that accept this header but ignore it cannot hold claims. S3 is
+    tested against a local server. gs:// runs the same code and was never run on Google's servers.
     """
 
     def __init__(self, url: str):
@@ -132,7 +140,7 @@ class ObjectStorage:
         try:
             call_store(self._fs.pipe_file, self._path(key), content, mode="create")
         except OSError as error:
-            if _refused(error):
+            if _is_conflict(error):
                 return False
             raise
         return True
@@ -148,12 +156,12 @@ class ObjectStorage:
 
     def list(self, folder: str = "") -> list[str]:
         self._fs.invalidate_cache()
-        place = f"{self._root}/{folder}" if folder else self._root
+        prefix = f"{self._root}/{folder}" if folder else self._root
         try:
-            found = call_store(self._fs.find, place)
+            paths = call_store(self._fs.find, prefix)
         except FileNotFoundError:
             return []
-        return [path[len(self._root) + 1 :] for path in found if path.startswith(f"{place}/")]
+        return [path[len(self._root) + 1 :] for path in paths if path.startswith(f"{prefix}/")]
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -164,7 +172,7 @@ class ObjectStorage:
 
 
 def filesystem(url: str) -> Any:
-    """The fsspec file system of a URL. Raises UserError where its package is not installed."""
+    """Return the fsspec file system of a URL. Raises UserError if its package is not installed."""
     import fsspec
 
     scheme = url.split("://")[0]
@@ -182,10 +190,10 @@ def filesystem(url: str) -> Any:
         ) from error
 
 
-def _refused(error: OSError) -> bool:
-    """Whether a conditional write found the key there, or met another one on its way (S3's 409).
+def _is_conflict(error: OSError) -> bool:
+    """Return whether a conditional write met an existing key or a concurrent write (S3's 409).
 
-    s3fs turns only Amazon's own answer into FileExistsError; other stores leave out the condition.
+    s3fs turns only Amazon's own answer into FileExistsError; other stores omit the condition.
     """
     answer = getattr(error.__cause__, "response", None) or {}
     code = answer.get("Error", {}).get("Code")
@@ -194,7 +202,7 @@ def _refused(error: OSError) -> bool:
 
 
 def call_store(call, *args, **options) -> Any:
-    """The answer of a store. What is no OSError yet (no credentials, no connection) becomes one."""
+    """Call a store; convert every exception (no credentials, no connection) to an OSError."""
     try:
         return call(*args, **options)
     except OSError:

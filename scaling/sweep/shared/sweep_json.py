@@ -1,4 +1,4 @@
-"""`<workdir>/sweep.json`: the config that a sweep was begun with, and that all who come later must share."""
+"""Write, read and compare `<workdir>/sweep.json`, the config that all commands of a sweep share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from scaling.config import hashing
 from scaling.config import load as config_lib
 from scaling.parallel import multiprocess
 from scaling.sweep.shared import workdir_url
@@ -17,7 +18,7 @@ NAME = "sweep.json"
 
 
 def create_or_check(config: ConfigDict, workdir: Path) -> None:
-    """Write the workdir's sweep.json, or check that the one there is of the same sweep.
+    """Write the workdir's sweep.json, or check that the existing one is of the same sweep.
 
     Raises UserError naming the keys that differ.
     """
@@ -26,23 +27,23 @@ def create_or_check(config: ConfigDict, workdir: Path) -> None:
     if not (workdir / NAME).is_file():
         content = files.json_bytes(config_lib.to_json(config))
         with files.report_unwritable(workdir / NAME):
-            FolderStorage(workdir).create(NAME, content)  # or another was first
-    # on an object store another machine's may have been first, and then stands here
+            FolderStorage(workdir).create(NAME, content)  # False if another process was first
+    # on an object store another machine's file may have been first; the push then fetches it
     workdir_url.retry(workdir_url.open_workdir(workdir).push_table, NAME)
-    found = read(workdir)
-    if config_lib.sweep_hash(found) == config_lib.sweep_hash(config):
+    stored = read(workdir)
+    if config_lib.sweep_hash(stored) == config_lib.sweep_hash(config):
         return
-    kept = config_lib.without(config, config_lib.NOT_IN_SWEEP_HASH)
-    other = config_lib.without(found, config_lib.NOT_IN_SWEEP_HASH)
-    changed = [key for key in kept if kept[key] != other.get(key)]
+    ours = hashing.sweep_values(config)
+    theirs = hashing.sweep_values(stored)
+    changed = [key for key in ours if ours[key] != theirs.get(key)]
     raise UserError(
-        f"--workdir={workdir} belongs to another sweep ({found.name}); it differs in "
+        f"--workdir={workdir} belongs to another sweep ({stored.name}); it differs in "
         f"{', '.join(changed[:5])}; choose another --workdir, or the config it was made with"
     )
 
 
 def read(workdir: Path) -> ConfigDict:
-    """The config that the workdir's sweep was begun with. Raises UserError where there is none."""
+    """Return the config of the workdir's sweep. Raises UserError if the workdir holds no sweep."""
     path = workdir / NAME
     if not path.is_file():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
@@ -50,6 +51,6 @@ def read(workdir: Path) -> ConfigDict:
 
 
 def require(config: ConfigDict, workdir: Path) -> None:
-    """Raises UserError where the workdir holds no sweep, or another one."""
+    """Check that the workdir holds this sweep. Raises UserError otherwise."""
     read(workdir)
     create_or_check(config, workdir)

@@ -1,9 +1,9 @@
-"""Opening a workdir: a folder as it is, one on an object store (s3://, gs://) with its scratch folder.
+"""Open a workdir: a folder, or an object store (s3://, gs://) with its scratch folder.
 
-    place = remote.open_workdir(url)   # then place.path is a folder like any workdir
+    store = workdir_url.open_workdir(url)   # store.path is a folder like any workdir
 
-Everything else takes that folder as its workdir; where it must know what others did, or let others know,
-it opens the folder again, which gives the same `place`, and pulls or pushes.
+All other code takes that folder as its workdir. To exchange files with other machines it opens the
+folder again, which returns the same `store`, and pulls or pushes.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from scaling.utils.errors import UserError, one_line
 
 log = logging.getLogger("scaling")
 
-WAITS = (1.0, 5.0, 20.0)  # seconds between tries at a store that does not answer
-_opened: dict[Path, Mirror] = {}  # of this process, by scratch folder
+WAITS = (1.0, 5.0, 20.0)  # seconds between retries while a store is unreachable
+_opened: dict[Path, Mirror] = {}  # the stores that this process opened, by scratch folder
 
 
 def open_workdir(workdir: Path | str, *, create: bool = True) -> Workdir:
-    """The workdir at a path or URL, or the one whose scratch folder the path is.
+    """Open the workdir at a path, a URL, or the scratch folder of a URL.
 
-    Raises UserError where a URL cannot be read or written, or, without `create`, holds no workdir.
+    Raises UserError if a URL cannot be read or written, or, without `create`, holds no workdir.
     """
     if not is_remote(workdir):
         return _opened.get(Path(workdir)) or Workdir(Path(workdir))
     url = str(workdir).rstrip("/")
     try:
-        place = Mirror(url, create)
+        store = Mirror(url, create)
     except OSError as error:
         raise UserError(
-            f"--workdir={url} cannot be used ({one_line(error, 200)}); check the bucket, the credentials and "
-            "the network"
+            f"--workdir={url} cannot be used ({one_line(error, 200)}); check the bucket, the "
+            "credentials and the network"
         ) from error
-    _opened[place.path] = place
-    return place
+    _opened[store.path] = store
+    return store
 
 
 def retry(call: Callable[..., Any], *args, **options) -> Any:
-    """The answer of a method of a workdir, tried again while its store does not answer.
+    """Call a workdir method, retrying while the store is unreachable.
 
-    Raises UserError after the last try.
+    Raises UserError after the last retry.
     """
     for wait in WAITS:
         try:
@@ -60,37 +60,41 @@ def retry(call: Callable[..., Any], *args, **options) -> Any:
         return call(*args, **options)
     except OSError as error:
         raise UserError(
-            f"--workdir: its store does not answer ({one_line(error, 200)}); the same command goes on once it does"
+            f"--workdir: its store does not answer ({one_line(error, 200)}); run the same command "
+            "again once it does, and it resumes"
         ) from error
 
 
-def push_if_reachable(place: Workdir, folders: Iterable[Path]) -> None:
-    """Push runs that are being trained; where the store does not answer, the next call does it."""
+def push_if_reachable(store: Workdir, folders: Iterable[Path]) -> None:
+    """Upload runs in training; while the store is unreachable, leave it to the next call."""
     try:
         for folder in folders:
-            place.push(folder)
+            store.push(folder)
     except OSError as error:
         log.warning("warning: a checkpoint is not uploaded yet: %s", one_line(error, 200))
 
 
-def live_runs(place: Workdir, options) -> set[str]:
-    """Run ids whose claim is alive; their metrics so far and all results are fetched, where need be.
+def live_runs(store: Workdir, options) -> set[str]:
+    """Return the run ids whose claim is alive; download their metrics and all results.
 
-    `options` is config.launch. Raises OSError where the store does not answer.
+    `options` is config.launch. Raises OSError if the store is unreachable.
     """
     claims = Claims(
-        place.claims, heartbeat=options.heartbeat_seconds, stale_after=options.stale_seconds
+        store.claims, heartbeat=options.heartbeat_seconds, stale_after=options.stale_seconds
     )
     alive = {name for name, holder in claims.holders().items() if holder.alive}
-    place.pull_results(running=alive)
+    store.pull_results(running=alive)
     return alive
 
 
-def watch(place: Workdir, options) -> set[str] | None:
-    """`live_runs` for a bar: None where that is not known, or a folder, whose files tell it for less."""
-    if isinstance(place, Mirror):
+def watch(store: Workdir, options) -> set[str] | None:
+    """Return `live_runs` of an object store for a progress bar.
+
+    Returns None if the store is unreachable, and for a folder, whose files show the same for less.
+    """
+    if isinstance(store, Mirror):
         try:
-            return live_runs(place, options)
+            return live_runs(store, options)
         except OSError as error:
             log.warning("warning: the workdir's store: %s", one_line(error, 200))
     return None

@@ -39,9 +39,9 @@ def parts_of(config):
 @pytest.mark.parametrize(
     ("costs", "count", "largest", "ratio"),
     [
-        ([Cost(here=100, apart=120)], 2, 0.1, 0.6),
-        ([Cost(here=10, apart=30), Cost(here=90, apart=80)], 2, 0.1, 0.55),
-        ([Cost(here=100, apart=120)], 8, 0.5, 0.6),  # the largest run takes half of all
+        ([Cost(one_process=100, one_worker=120)], 2, 0.1, 0.6),
+        ([Cost(one_process=10, one_worker=30), Cost(one_process=90, one_worker=80)], 2, 0.1, 0.55),
+        ([Cost(one_process=100, one_worker=120)], 8, 0.5, 0.6),  # the largest run takes half of all
     ],
 )
 def test_workers_share_all_but_the_largest_run(costs, count, largest, ratio):

@@ -6,20 +6,23 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 
-from scaling import results
+from scaling import cli, results
 from scaling.config import load as config_lib
+from scaling.data import prepare
 from scaling.sweep.execute import runner
 from scaling.sweep.plan import planner
 from scaling.sweep.shared import sweep_json
-from scaling.utils import files
+from scaling.utils import files, machine
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
 from tests.common import ROOT, run_cli
 
@@ -135,14 +138,14 @@ def test_a_sweep_does_not_mix_data(grid, texts, tmp_path):
     assert len(list((tmp_path / "w" / "runs").iterdir())) == 2
 
 
-def test_damaged_results_are_named_skipped_and_not_overwritten(mini, tmp_path):
+def test_damaged_results_are_named_skipped_and_not_overwritten(mini, tmp_path, capsys):
     workdir = tmp_path / "copy"
     shutil.copytree(mini, workdir)
     victim = sorted((workdir / "runs").iterdir())[0] / "result.json"
     victim.write_text('{"run_id": "x"')
-    done = run_cli("sweep", "--config=configs/mini.py", f"--workdir={workdir}")
-    assert done.returncode == EXIT_INCOMPLETE
-    assert str(victim) in done.stderr and "Traceback" not in done.stderr
+    code = cli.main(["sweep", f"--config={ROOT}/configs/mini.py", f"--workdir={workdir}"])
+    assert code == EXIT_INCOMPLETE
+    assert str(victim) in capsys.readouterr().err
     assert victim.read_text() == '{"run_id": "x"'
     assert len(table(workdir)) == len(table(mini)) - 1
 
@@ -172,12 +175,17 @@ def test_table_round_trip_in_csv_and_parquet(mini):
 
 
 def test_every_row_can_be_traced(mini):
-    for row in table(mini):
+    """To its config, data, code and packages."""
+    rows = table(mini)
+    assert Counter(row.role for row in rows) == {"sweep": 18, "holdout": 1}
+    assert len({row.config_hash for row in rows}) == len(rows)
+    for row in rows:
         folder = mini / "runs" / row.run_id
         config = config_lib.from_json(json.loads((folder / "config.json").read_text()))
         assert config_lib.run_hash(config) == row.config_hash
-        assert row.data_fingerprint and row.commit and "jax" in row.versions
-        assert row.role in ("sweep", "holdout")
+        assert prepare.prepare(config.data).fingerprint == row.data_fingerprint
+        assert re.fullmatch(r"[0-9a-f]{12}(\+changes)?|unknown", row.commit)
+        assert row.versions == machine.versions() and "jax " in row.versions
 
 
 def test_killed_curves_end_with_the_same_numbers(mini, tmp_path):
@@ -206,11 +214,9 @@ def test_killed_curves_end_with_the_same_numbers(mini, tmp_path):
     assert ours == theirs
 
 
-def test_bad_sweep_leaves_no_workdir(tmp_path):
-    done = run_cli(
-        "sweep", "--config=configs/mini.py", "--config.sweep.budgets=(1e3,)",
-        f"--workdir={tmp_path / 'w'}",
-    )  # fmt: skip
-    assert done.returncode == EXIT_BAD_INPUT
-    assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+def test_bad_sweep_leaves_no_workdir(tmp_path, capsys):
+    flags = [f"--config={ROOT}/configs/mini.py", "--config.sweep.budgets=(1e3,)"]
+    assert cli.main(["sweep", *flags, f"--workdir={tmp_path / 'w'}"]) == EXIT_BAD_INPUT
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and len(error.splitlines()) == 1
     assert not (tmp_path / "w").exists()

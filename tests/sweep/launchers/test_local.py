@@ -96,7 +96,7 @@ def test_a_worker_that_dies_is_named_and_given_up_in_the_end(small_sweep, tmp_pa
     problems = launchers.launch(small_sweep, workdir, "launch", 1)
     reason = "worker0 ended with exit code 1 (OSError: no such device)"
     assert problems == [
-        *[f"{reason}; started again"] * 4,
+        *[f"{reason}; restarted"] * 4,
         f"{reason}; given up after 5 times; see {workdir}/logs/launch-worker0.log",
     ]
 

@@ -43,7 +43,7 @@ def test_resources_that_no_machine_has_are_one_line(ray_installed, small_sweep, 
         small_sweep, {"launch.kind": "ray", "launch.resources": (("TPU", 4),)}
     )
     with pytest.raises(
-        UserError, match=r"launch\.resources: a worker asks for 4 TPU and no machine"
+        UserError, match=r"launch\.resources: a worker requests 4 TPU, and no machine"
     ):
         launchers.launch(config, tmp_path, "launch", 1)
 

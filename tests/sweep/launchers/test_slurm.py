@@ -67,7 +67,7 @@ def test_a_requeued_job_goes_on_where_it_stopped_and_its_launcher_may_come_and_g
     launcher.send_signal(signal.SIGTERM)
     _, error = launcher.communicate(timeout=60)
     assert launcher.returncode == 1
-    assert f"Preempted: SIGTERM; Slurm goes on with {job}" in error
+    assert f"Preempted: SIGTERM; Slurm keeps {job} running" in error
     assert jobs() == [job]
     start_now(job)
     assert launchers.launch(config, workdir, "again", 1) == []
@@ -123,7 +123,7 @@ def test_what_slurm_cannot_do_is_one_line(slurm, small_sweep, tmp_path, values, 
 def test_missing_sbatch_is_one_line(small_sweep, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     config = config_lib.with_values(small_sweep, {"launch.kind": "slurm"})
-    with pytest.raises(UserError, match="there is no `sbatch` on this machine"):
+    with pytest.raises(UserError, match="this machine has no `sbatch`"):
         launchers.launch(config, tmp_path, "launch", 1)
 
 

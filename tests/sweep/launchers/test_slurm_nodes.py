@@ -56,7 +56,7 @@ def _log_of(pid: str) -> str:
 def test_other_launchers_have_no_runs_over_nodes(small_sweep, tmp_path, kind):
     config = config_lib.with_values(small_sweep, {"launch.kind": kind, "launch.nodes": 2})
     with pytest.raises(
-        UserError, match=f"launch.nodes=2: config.launch.kind={kind} starts no"
+        UserError, match=f"launch.nodes=2: config.launch.kind={kind} cannot start"
     ) as caught:
         launchers.launch(config, tmp_path, "launch", 1)
     assert "\n" not in str(caught.value)

@@ -18,7 +18,7 @@ WSD = {"sweep__kind": "data", "optim__schedule": "wsd", "optim__warmup_tokens": 
     [
         # empty
         ({"sweep__kind": "ladder", "sweep__tokens": ()}, "the plan has no runs"),
-        ({"sweep__kind": "design"}, "config.sweep.design_file is empty"),
+        ({"sweep__kind": "design"}, "config.sweep.design_file is not set"),
         (GRID, "config.sweep.grid_keys is empty"),
         (RANDOM, "config.sweep.random_ranges is empty"),
         # duplicates
@@ -44,7 +44,7 @@ WSD = {"sweep__kind": "data", "optim__schedule": "wsd", "optim__warmup_tokens": 
         ({**GRID, "sweep__grid_keys": ("parallel.fsdp",), "sweep__grid_values": ((1, 2),)},
          "parallel.fsdp cannot change a run's numbers"),
         ({**GRID, "sweep__grid_keys": ("seed", ("seed",)), "sweep__grid_values": ((1,), ((2,),))},
-         "seed stands twice"),
+         "seed appears twice"),
         ({**GRID, "sweep__grid_keys": ("seed",), "sweep__grid_values": ((1, 2),),
           "sweep__seeds": (0, 1)}, "config.sweep.seeds should stay (0,)"),
         ({**GRID, "sweep__grid_keys": (5,), "sweep__grid_values": ((1, 2),)},
@@ -65,7 +65,7 @@ WSD = {"sweep__kind": "data", "optim__schedule": "wsd", "optim__warmup_tokens": 
         ({"sweep__kind": "data", "sweep__tokens": (100,)}, "less than one step of 1024 tokens"),
         ({"sweep__budgets": (1e6, 1e11)}, "do not pay for one step"),
         ({"sweep__kind": "hyper", "sweep__tokens": (5000,), "sweep__batch_sizes": (7, 9)},
-         "a run of 5000 tokens is no multiple of the 8064 tokens that steps of 7, 9 rows share"),
+         "a run of 5000 tokens is not a multiple of the 8064 tokens that steps of 7, 9 rows share"),
         # numbers
         ({"sweep__kind": "ladder", "sweep__tokens_per_param": (20, -1)}, "-1 should be positive"),
         ({"sweep__kind": "hyper", "sweep__tokens_per_param": (1e-9,)}, "a run of 1 tokens"),

@@ -203,9 +203,9 @@ def test_runs_are_compared_with_those_of_their_size_length_and_seed(small_sweep)
     [
         ({"sweep.kind": "ladder"}, "a sweep of kind 'ladder' needs all of its runs"),
         ({"sweep.kind": "compute"}, "halving is for grid, random and hyper"),
-        ({"sweep.halving": 1}, "config.sweep.halving=1 stops no run"),
-        ({"sweep.halving": -2}, "config.sweep.halving=-2 should be 0 or more"),
-        ({"sweep.halving_tokens": 0}, "config.sweep.halving_tokens is 0"),
+        ({"sweep.halving": 1}, "config.sweep.halving=1 should be above 1, or None"),
+        ({"sweep.halving": -2}, "config.sweep.halving=-2 should be above 1, or None"),
+        ({"sweep.halving_tokens": 0}, "config.sweep.halving_tokens is not set"),
         ({"sweep.halving_tokens": STEP * 160}, "no two runs of equal size, length and seed are longer"),
         ({"sweep.grid_values": ((1e-3,),)}, "no two runs of equal size"),
         ({"sweep.halving_tokens": STEP}, "the rung at 128 tokens is not near a logged step"),

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from scaling import results
+from scaling import cli, results
 from scaling.config import load as config_lib
 from scaling.sweep.execute import runner
 from scaling.sweep.plan import planner
@@ -63,14 +63,15 @@ def test_a_full_disk_is_one_line_and_harms_nothing(small_disk, tmp_path, workers
 
 
 @pytest.mark.parametrize("command", ["sweep", "train"])
-def test_a_workdir_that_cannot_be_written_is_one_line(tmp_path, command):
+def test_a_workdir_that_cannot_be_written_is_one_line(tmp_path, command, capsys):
     (tmp_path / "file").write_text("")
     workdir = tmp_path / "file" / "w"
     more = () if command == "sweep" else ("--config.sweep.kind=none",)
-    done = run_cli(command, *CONFIG[:1], *more, f"--workdir={workdir}")
-    assert done.returncode == EXIT_BAD_INPUT
-    assert done.stderr.startswith(f"error: {workdir}") and len(done.stderr.splitlines()) == 1
-    assert "Not a directory" in done.stderr
+    code = cli.main([command, *CONFIG[:1], *more, f"--workdir={workdir}"])
+    error = capsys.readouterr().err
+    assert code == EXIT_BAD_INPUT
+    assert error.startswith(f"error: {workdir}") and len(error.splitlines()) == 1
+    assert "Not a directory" in error
     assert (tmp_path / "file").read_text() == ""
 
 

@@ -9,12 +9,12 @@ import shutil
 
 import pytest
 
-from scaling import results
+from scaling import cli, results
 from scaling.utils import files
 from scaling.utils.errors import EXIT_BAD_INPUT, UserError
 from scaling.utils.file_version import SCHEMA
 from tests.analysis.known import row
-from tests.common import ROOT, run_cli
+from tests.common import ROOT
 
 
 @pytest.fixture
@@ -34,35 +34,36 @@ def set_schema(path, number):
 
 
 @pytest.mark.parametrize("command", ["sweep", "status", "fit", "curves"])
-def test_a_newer_workdir_is_refused_and_left_alone(copy, command):
+def test_a_newer_workdir_is_refused_and_left_alone(copy, command, capsys):
     path = copy / "sweep.json"
     set_schema(path, SCHEMA + 1)
     # a newer version has keys that are unknown here; the schema is what must be named
     files.write_json(path, {**files.read_json(path), "later": {"key": 1}})
     before = {p: p.stat().st_mtime_ns for p in copy.rglob("*")}
-    done = run_cli(command, "--config=configs/mini.py", f"--workdir={copy}")
-    assert done.returncode == EXIT_BAD_INPUT and not done.stdout
-    assert done.stderr == (
+    code = cli.main([command, f"--config={ROOT}/configs/mini.py", f"--workdir={copy}"])
+    out, err = capsys.readouterr()
+    assert code == EXIT_BAD_INPUT and not out
+    assert err == (
         f"error: {path} was written by a newer version of scaling (schema {SCHEMA + 1}, this one "
         f"reads up to {SCHEMA}); update scaling\n"
     )
     assert {p: p.stat().st_mtime_ns for p in copy.rglob("*")} == before
 
 
-def test_a_newer_result_is_refused_and_not_called_damaged(copy):
+def test_a_newer_result_is_refused_and_not_called_damaged(copy, capsys):
     path = one_result(copy)
     files.write_json(path, {"schema": SCHEMA + 1, "columns": "others"})
-    done = run_cli("sweep", "--config=configs/mini.py", f"--workdir={copy}")
-    assert done.returncode == EXIT_BAD_INPUT
-    assert len(done.stderr.splitlines()) == 1
-    assert f"{path} was written by a newer version of scaling" in done.stderr
+    code = cli.main(["sweep", f"--config={ROOT}/configs/mini.py", f"--workdir={copy}"])
+    error = capsys.readouterr().err
+    assert code == EXIT_BAD_INPUT
+    assert len(error.splitlines()) == 1
+    assert f"{path} was written by a newer version of scaling" in error
 
 
 def test_files_without_a_number_are_read(copy, mini):
     for path in (copy / "sweep.json", one_result(copy), *copy.glob("runs/*/config.json")):
         set_schema(path, None)
-    done = run_cli("curves", "--config=configs/mini.py", f"--workdir={copy}")
-    assert done.returncode == 0, done.stderr
+    assert cli.main(["curves", f"--config={ROOT}/configs/mini.py", f"--workdir={copy}"]) == 0
     assert results.collect(copy) == results.collect(mini)
 
 
