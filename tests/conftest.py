@@ -1,4 +1,4 @@
-"""Two CPU devices for every test, and one cache of data and compiled programs for the session."""
+"""Fixtures of all tests: two CPU devices, one cache and one finished study for a whole run of pytest."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.common import ROOT, run_cli, run_python
+from tests.common import ROOT, STEP, TINY, make_once, run_cli, run_python
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """A folder that all workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
+def cache(shared) -> Path:
+    """The folder of prepared data and compiled programs; jax has started with two devices."""
+    folder = shared / "cache"
     os.environ["SCALING_CACHE"] = str(folder)
     from scaling.utils import machine
 
@@ -23,43 +33,45 @@ def cache(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def config():
-    """A checked config of one tiny run."""
+    """The checked config of a tiny run of 40 steps."""
     from scaling.config import load as config_lib
 
     return config_lib.with_values(
         config_lib.load(str(ROOT / "configs" / "mini.py")),
-        {
-            "sweep.kind": "none",
-            "model.width": 16,
-            "model.head_dim": 8,
-            "model.mlp_width": 64,
-            "train.tokens": 32 * 4 * 40,
-            "checkpoint.every_tokens": 32 * 4 * 16,
-            "eval.tokens": 2048,
-        },
+        {**TINY, "train.tokens": STEP * 40, "checkpoint.every_tokens": STEP * 16},
     )
 
 
 @pytest.fixture(scope="session")
-def mini(tmp_path_factory, cache) -> Path:
-    """The workdir of a finished, never interrupted `scaling curves --config=configs/mini.py`."""
-    workdir = tmp_path_factory.mktemp("mini") / "study"
-    done = run_cli("curves", "--config=configs/mini.py", f"--workdir={workdir}")
-    assert done.returncode == 0, done.stderr
+def mini(shared, cache) -> Path:
+    """The workdir of a finished `scaling curves --config=configs/mini.py`. Tests leave it alone."""
+    workdir = shared / "mini"
+
+    def make():
+        done = run_cli("curves", "--config=configs/mini.py", f"--workdir={workdir}")
+        assert done.returncode == 0, done.stderr
+
+    make_once(workdir, make)
     return workdir
 
 
 @pytest.fixture(scope="session")
-def eight(cache) -> dict:
-    """name of a mesh -> what was compiled for it on 8 simulated devices, see compiled_on_eight.py."""
-    done = run_python("from tests.parallel import compiled_on_eight; compiled_on_eight.main()")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def eight(shared, cache) -> dict:
+    """Name of a mesh -> what was compiled for it on 8 simulated devices, see compiled_on_eight.py."""
+    path = shared / "eight.json"
+
+    def make():
+        done = run_python("from tests.parallel import compiled_on_eight; compiled_on_eight.main()")
+        assert done.returncode == 0, done.stderr
+        path.write_text(done.stdout)
+
+    make_once(path, make)
+    return json.loads(path.read_text())
 
 
 @pytest.fixture
 def texts(tmp_path):
-    """(a folder of documents, the config values that read it)."""
+    """(A folder of documents, the config values that read it)."""
     folder = tmp_path / "texts"
     folder.mkdir()
     for i in range(40):

@@ -9,14 +9,15 @@ import shutil
 
 import pytest
 
-from scaling import results
-from scaling.analysis import compute
+from scaling import cli, results
+from scaling.analysis import compute, run_table
 from scaling.config import load as config_lib
 from scaling.study import pipeline
 from scaling.utils import files
 from scaling.utils.errors import UserError
-from tests.common import run_cli
+from tests.common import ROOT
 
+MINI = f"--config={ROOT}/configs/mini.py"
 NAMES = (
     "isoflop", "frontier", "n_opt", "tokens_opt", "chinchilla", "chinchilla_contours",
     "chinchilla_predicted", "chinchilla_bootstrap", "loss_curves",
@@ -59,7 +60,7 @@ def test_forecast_was_sealed_before_its_run_on_the_sweep_alone(mini):
     forecast = json.loads((mini / "forecast.json").read_text())
     rows, _ = results.read_table(mini / "runs.csv")
     config = config_lib.load("configs/mini.py")
-    table = compute.sweep_table(rows, config)
+    table = run_table.sweep_table(rows, config)
     assert forecast["fitted_on"]["sha256"] == table.hash()
     assert forecast["run_id"] not in forecast["fitted_on"]["runs"]
     folder = mini / "runs" / forecast["run_id"]
@@ -78,10 +79,8 @@ def test_a_forecast_is_never_written_again(mini, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(mini, workdir)
     before = (workdir / "forecast.json").read_bytes()
-    done = run_cli(
-        "curves", "--config=configs/mini.py", "--config.laws.bootstrap=20", f"--workdir={workdir}"
-    )
-    assert done.returncode == 0, done.stderr
+    again = ["curves", MINI, "--config.laws.bootstrap=20", f"--workdir={workdir}"]
+    assert cli.main(again) == 0
     assert (workdir / "forecast.json").read_bytes() == before
 
 
@@ -124,11 +123,11 @@ def test_budgets_and_laws_of_two_conventions_are_not_mixed(mini, tmp_path):
         pipeline.hold_out(config, workdir, [])
 
 
-def test_after_success_the_same_command_does_nothing(mini):
+def test_after_success_the_same_command_does_nothing(mini, capsys):
     stamps = {p: p.stat().st_mtime_ns for p in mini.rglob("*") if p.is_file()}
-    done = run_cli("curves", "--config=configs/mini.py", f"--workdir={mini}")
-    assert done.returncode == 0, done.stderr
-    assert "measured loss" in done.stdout and "frontier.png" in done.stdout
+    assert cli.main(["curves", MINI, f"--workdir={mini}"]) == 0
+    out = capsys.readouterr().out
+    assert "measured loss" in out and "frontier.png" in out
     assert {p: p.stat().st_mtime_ns for p in mini.rglob("*") if p.is_file()} == stamps
 
 
