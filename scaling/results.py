@@ -1,8 +1,9 @@
-"""The schema of a run's result and of the table of runs; the only reader and writer of both.
+"""Define, read and write the result of a run and the table of runs.
 
-`<workdir>/runs/<run_id>/result.json` is written once, atomically, when a run has ended by itself:
-`done`, `diverged`, or `stopped` by a search that found better ones. A run that raised leaves `failure.json` and is tried again by the next command.
-`<workdir>/runs.csv` and `runs.parquet` hold one row per run, made anew from those files.
+`<workdir>/runs/<run_id>/result.json` is written once, atomically, when a run ends as `done`,
+`diverged`, or `stopped` by a search that found better runs. A run that raised an exception leaves
+`failure.json`, and the next command tries it again. `<workdir>/runs.csv` and `runs.parquet` hold
+one row per run and are rebuilt from those files.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from scaling.utils.file_version import SCHEMA, refuse_newer
 log = logging.getLogger("scaling")
 
 
-AS_PLANNED = ("done", "stopped")  # what is nobody's problem
+AS_PLANNED = ("done", "stopped")  # statuses that are not a problem
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class RunResult:
 
     run_id: str
     status: str  # done | diverged | stopped (by successive halving) | failed
-    reason: str  # why it is not done; "" where it is
+    reason: str  # why it is not done; "" if it is
     role: str  # sweep | holdout | run
     depth: int
     width: int
@@ -44,9 +45,7 @@ class RunResult:
     vocab_size: int
     seq_len: int
     n_params: int  # without embeddings and head
-    n_params_active: (
-        int  # those of them that a token uses: k of a layer's experts, all of a dense model
-    )
+    n_params_active: int  # used by one token: k of a layer's experts, all of a dense model
     n_params_with_head: int
     n_params_total: int
     n_params_head: int
@@ -54,13 +53,13 @@ class RunResult:
     tokens: int
     unique_tokens: int  # in the training split
     epochs: float
-    budget: float  # FLOPs asked for by the plan; 0 outside IsoFLOP plans
+    budget: float  # FLOPs that the plan requests; 0 outside IsoFLOP plans
     flops_exact: float
     flops_appendix_f: float
     flops_kaplan: float
     flops_porian: float
     flops_chinchilla: float
-    flops_spent: float  # exact FLOPs trained here; less than flops_exact where a trunk was shared
+    flops_spent: float  # exact FLOPs trained here; less than flops_exact if a trunk was shared
     lr: float
     warmup_tokens: int
     decay_tokens: int  # over which the learning rate falls at the end, or checkpoints are merged
@@ -73,8 +72,8 @@ class RunResult:
     bits_per_byte: float | None
     eval_tokens: int | None
     train_loss: float | None  # mean over the last logged steps
-    wall_time: float  # seconds over all restarts, compilation included; its share where packed
-    tokens_per_second: float | None  # median over dispatches, compilation left out
+    wall_time: float  # seconds over all restarts, with compilation; its share if packed
+    tokens_per_second: float | None  # median over dispatches, without compilation
     mfu: float | None  # flops_exact per second over machine.peak_flops
     trunk: str  # run_id of the run whose checkpoint it was forked from, or ""
     packed: int  # runs trained side by side in its program; 1 = alone
@@ -83,14 +82,13 @@ class RunResult:
     commit: str
     versions: str
     device: str
-    field: str  # language | vision | speech | recommend; its unit is what "tokens" counts
-    metrics: dict[str, float] = dataclasses.field(
-        default_factory=dict
-    )  # columns, "_se" beside each
+    field: str  # language | vision | speech | recommend; it determines the unit of "tokens"
+    # further columns, each with its standard error as "<name>_se"
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-# Columns younger than the first tables, and what they held before they had a name.
-YOUNGER: dict[str, Callable[[dict], Any]] = {
+# Columns that the first tables lack, and their values in those tables.
+ADDED_COLUMNS: dict[str, Callable[[dict], Any]] = {
     "flops_spent": lambda row: row["flops_exact"],
     "packed": lambda row: 1,
     "field": lambda row: "language",
@@ -99,38 +97,38 @@ YOUNGER: dict[str, Callable[[dict], Any]] = {
 FIELDS = [f.name for f in dataclasses.fields(RunResult) if f.name != "metrics"]
 
 
-def _kinds() -> dict[str, tuple[type, bool]]:
-    """column -> (type of its values, whether it may be empty); once, since tables have many rows."""
-    kinds = {}
-    for name, kind in typing.get_type_hints(RunResult).items():
+def _column_types() -> dict[str, tuple[type, bool]]:
+    """Return column -> (type of its values, whether it may be empty)."""
+    types = {}
+    for name, hint in typing.get_type_hints(RunResult).items():
         if name == "metrics":
             continue
-        inner = [t for t in typing.get_args(kind) if t is not type(None)]
-        kinds[name] = (inner[0], True) if inner else (kind, False)
-    return kinds
+        inner = [t for t in typing.get_args(hint) if t is not type(None)]
+        types[name] = (inner[0], True) if inner else (hint, False)
+    return types
 
 
-_KINDS = _kinds()
+_TYPES = _column_types()  # computed once, since tables have many rows
 
 
 class DamagedResult(Exception):
-    """A result file or row that does not hold what the schema asks for; says what and where."""
+    """A result file or row that violates the schema; the message names the column and the file."""
 
 
 def write(path: Path, result: RunResult) -> None:
-    """Write `result.json` once. Raises FileExistsError where there is one."""
+    """Write `result.json` once. Raises FileExistsError if it exists."""
     if path.exists():
         raise FileExistsError(f"{path} exists; a run's result is written once")
     files.write_json(path, to_json(result))
 
 
 def to_json(result: RunResult) -> dict[str, Any]:
-    """What `result.json` and `failure.json` hold: the row and the number of its schema."""
+    """Return the content of `result.json` or `failure.json`: the row and its schema number."""
     return {"schema": SCHEMA, **dataclasses.asdict(result)}
 
 
 def read(path: Path) -> RunResult:
-    """Raises DamagedResult naming the file and what is wrong with it, UserError where it is newer."""
+    """Read a result file. Raises DamagedResult naming the file, UserError for a newer schema."""
     try:
         row = json.loads(path.read_text())
         if isinstance(row, dict):
@@ -143,42 +141,42 @@ def read(path: Path) -> RunResult:
 
 
 def from_row(row: Any) -> RunResult:
-    """A result from a dict whose values may be text (CSV). Raises DamagedResult naming the column."""
+    """Return a result from a dict of values or texts. Raises DamagedResult naming a column."""
     if not isinstance(row, dict):
         raise DamagedResult("not a table row")
     values: dict[str, Any] = {}
-    for name in _KINDS:
-        if name not in row and name in YOUNGER and "flops_exact" in row:
-            row = {**row, name: YOUNGER[name](row)}
+    for name in _TYPES:
+        if name not in row and name in ADDED_COLUMNS and "flops_exact" in row:
+            row = {**row, name: ADDED_COLUMNS[name](row)}
         if name not in row:
             raise DamagedResult(f"column {name} is missing")
-        value, (kind, optional) = row[name], _KINDS[name]
+        value, (convert, optional) = row[name], _TYPES[name]
         if value is None or (optional and value == ""):
             if not optional:
                 raise DamagedResult(f"column {name} is empty")
             values[name] = None
             continue
         try:
-            values[name] = kind(value)
+            values[name] = convert(value)
         except (TypeError, ValueError) as error:
-            raise DamagedResult(f"column {name}={value!r} is no {kind.__name__}") from error
+            raise DamagedResult(f"column {name}={value!r} is not {convert.__name__}") from error
     return RunResult(**values, metrics=_metrics(row))
 
 
 def _metrics(row: dict[str, Any]) -> dict[str, float]:
-    """Those of a result file, or the columns of numbers in a table that are no fields."""
-    found = row.get("metrics")
-    if found is None:
-        known = {*_KINDS, "schema", "launch"}
-        found = {k: v for k, v in row.items() if k not in known and _is_number(v)}
+    """Return the metrics of a result file, or the further columns of numbers of a table."""
+    metrics = row.get("metrics")
+    if metrics is None:
+        known = {*_TYPES, "schema", "launch"}
+        metrics = {k: v for k, v in row.items() if k not in known and _is_number(v)}
     try:
-        return {name: float(value) for name, value in found.items()}
+        return {name: float(value) for name, value in metrics.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise DamagedResult(f"metrics {found!r} are no names and numbers") from error
+        raise DamagedResult(f"metrics {metrics!r} are not names and numbers") from error
 
 
 def collect(workdir: Path) -> tuple[list[RunResult], list[str]]:
-    """(results of all runs below `workdir` by run_id, one line for each damaged file)."""
+    """Return (results of all runs below `workdir` by run_id, one line per damaged file)."""
     results, damaged = [], []
     for name in run_names(workdir):
         try:
@@ -192,7 +190,7 @@ def collect(workdir: Path) -> tuple[list[RunResult], list[str]]:
 
 
 def run_names(workdir: Path) -> list[str]:
-    """Names of the run folders below `workdir`, sorted; none where there is no such folder."""
+    """Return the sorted names of the run folders below `workdir`; none if it has no such folder."""
     try:
         return sorted(entry.name for entry in os.scandir(workdir / "runs"))
     except (FileNotFoundError, NotADirectoryError):
@@ -200,9 +198,9 @@ def run_names(workdir: Path) -> list[str]:
 
 
 def read_ended(run_dir: Path) -> RunResult | None:
-    """The run's `result.json`, else its `failure.json`, else None. Raises DamagedResult."""
+    """Return the run's `result.json`, else its `failure.json`, else None. Raises DamagedResult."""
     for name in ("result.json", "failure.json"):
-        # Opening and failing is one call to the file system, which over a network is what costs.
+        # A failed open is one call to the file system, the least over a network.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return read(run_dir / name)
     return None
@@ -217,18 +215,18 @@ def _is_number(value: Any) -> bool:
 
 
 def write_table(workdir: Path, results: list[RunResult]) -> None:
-    """`runs.csv` and `runs.parquet`, each replaced as a whole."""
+    """Write `runs.csv` and `runs.parquet`, each atomically."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    kinds = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    arrow_types = {int: pa.int64(), float: pa.float64(), str: pa.string()}
     columns = [
-        pa.array([getattr(r, name) for r in results], kinds[kind])
-        for name, (kind, _) in _KINDS.items()
+        pa.array([getattr(r, name) for r in results], arrow_types[column_type])
+        for name, (column_type, _) in _TYPES.items()
     ]
     metrics = sorted({name for r in results for name in r.metrics})
     columns += [pa.array([r.metrics.get(name) for r in results], pa.float64()) for name in metrics]
-    table = pa.Table.from_arrays(columns, names=[*_KINDS, *metrics])
+    table = pa.Table.from_arrays(columns, names=[*_TYPES, *metrics])
     for name, write_to in (("runs.csv", csv.write_csv), ("runs.parquet", parquet.write_table)):
         buffer = io.BytesIO()
         write_to(table, buffer)
@@ -236,7 +234,7 @@ def write_table(workdir: Path, results: list[RunResult]) -> None:
 
 
 def read_table(path: Path) -> tuple[list[RunResult], list[str]]:
-    """(rows of a `runs.csv`, one line for each damaged row)."""
+    """Return (rows of a `runs.csv`, one line per damaged row). Raises UserError without a file."""
     import csv
 
     if not path.is_file():

@@ -1,7 +1,8 @@
-"""Augmentation on the host: a pure function of (seed, epoch, index of the example), so of no batch or host.
+"""Augment examples on the host, a pure function of (seed, epoch, index of the example).
 
-Shapes: N examples, H rows (pixels or frames), W columns (pixels or mel bands), C channels, S draws.
-Key is (seed, epoch). The dtype stays: what makes fractions of images is rounded to whole levels.
+It does not depend on batches or hosts. Shapes: N examples, H rows (pixels or frames), W columns
+(pixels or mel bands), C channels, S draws. Key is (seed, epoch). The dtype stays, so that fractions
+of image levels are rounded.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Augment:
     fill: float = 0.0  # the value beyond the borders
 
     def __call__(self, x_NHWC: np.ndarray, index_N: np.ndarray, key: Key) -> np.ndarray:
-        """The augmented examples; `index_N` are their places in the data. All but mixup."""
+        """Return the augmented examples, without mixup; `index_N` are their indices in the data."""
         levels = 255.0 if x_NHWC.dtype == np.uint8 else 1.0
         out = x_NHWC
         if self.crop:
@@ -58,10 +59,11 @@ class Augment:
     def mix(
         self, x_NHWC: np.ndarray, index_N: np.ndarray, key: Key, size: int, read: Callable
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(x_NHWC, partner_N, weight_N float32): each mixed with the augmented example `partner` of `size`.
+        """Return (x_NHWC, partner_N, weight_N float32): examples mixed with augmented partners.
 
         x = weight x_i + (1 - weight) x_j, weight ~ Beta(alpha, alpha), the same for the labels
-        (Zhang et al. 2018, eq. 1). `read(index_N)` gives the partners before augmentation.
+        (Zhang et al. 2018, eq. 1). Partners are drawn from all `size` examples. `read(index_N)`
+        returns them before augmentation.
         """
         from scipy import special
 
@@ -86,13 +88,13 @@ def fingerprint(prepared: str, data) -> str:
 
 
 def from_config(data, fill: float) -> Augment:
-    """The augmentation of the config's `data` section; `fill` is black, or the silence of mel.py."""
+    """Return the augmentation of the config's `data` section. `fill`: black, or mel's silence."""
     names = [name for name in Augment.__dataclass_fields__ if name != "fill"]
     return Augment(**{name: getattr(data, name) for name in names}, fill=fill)
 
 
 def uniform(key: Key, index_N: np.ndarray, what: str, count: int) -> np.ndarray:
-    """`draws_NS` in [0, 1), S = count: counters hashed with the key and the name of what they are for."""
+    """Return `draws_NS` in [0, 1), S = count: counters hashed with the key and their purpose."""
     counter = index_N.astype(np.uint64)[:, None] * np.uint64(count) + np.arange(
         count, dtype=np.uint64
     )
@@ -100,7 +102,7 @@ def uniform(key: Key, index_N: np.ndarray, what: str, count: int) -> np.ndarray:
 
 
 def normal(key: Key, index_N: np.ndarray, what: str, count: int) -> np.ndarray:
-    """`draws_NS` of the standard normal distribution (Box & Muller 1958)."""
+    """Return `draws_NS` of the standard normal distribution (Box & Muller 1958)."""
     half = -(-count // 2)
     u = uniform(key, index_N, what, 2 * half)
     radius, angle = np.sqrt(-2 * np.log1p(-u[:, :half])), 2 * np.pi * u[:, half:]
@@ -108,12 +110,12 @@ def normal(key: Key, index_N: np.ndarray, what: str, count: int) -> np.ndarray:
 
 
 def cast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """To `dtype`; to bytes by rounding, cut off at 0 and 255."""
+    """Convert to `dtype`; to uint8 by rounding and clipping to 0 and 255."""
     return np.clip(np.rint(x), 0, 255).astype(dtype) if dtype == np.uint8 else x.astype(dtype)
 
 
 def crop(x_NHWC: np.ndarray, draws_N2: np.ndarray, pixels: int, fill: float) -> np.ndarray:
-    """Each example moved by -pixels to pixels rows and columns; what comes in from outside is `fill`."""
+    """Shift each example by -pixels to pixels rows and columns; pad with `fill`."""
     _, height, width, _ = x_NHWC.shape
     move = np.floor(draws_N2 * (2 * pixels + 1)).astype(np.int64) - pixels
     row_NH, col_NW = np.arange(height) + move[:, :1], np.arange(width) + move[:, 1:]
@@ -126,23 +128,25 @@ def crop(x_NHWC: np.ndarray, draws_N2: np.ndarray, pixels: int, fill: float) -> 
 
 
 def mask(x_NHWC: np.ndarray, draws_NS: np.ndarray, most: int, axis: int) -> np.ndarray:
-    """SpecAugment's masks (Park et al. 2019, section 2): each of 0 to `most` frames (axis 1) or bands (axis 2)
-    is set to the example's mean."""
+    """Mask frames (axis 1) or bands (axis 2) as SpecAugment does (Park et al. 2019, section 2).
+
+    Each mask sets 0 to `most` of them to the example's mean.
+    """
     size = x_NHWC.shape[axis]
-    place, hidden = np.arange(size), np.zeros((len(x_NHWC), size), bool)
+    index, hidden = np.arange(size), np.zeros((len(x_NHWC), size), bool)
     for i in range(0, draws_NS.shape[1], 2):
         length = np.floor(draws_NS[:, i] * (most + 1))
         start = np.floor(draws_NS[:, i + 1] * (size - length + 1))
-        hidden |= (place >= start[:, None]) & (place < (start + length)[:, None])
+        hidden |= (index >= start[:, None]) & (index < (start + length)[:, None])
     mean = x_NHWC.mean(axis=(1, 2, 3), keepdims=True).astype(x_NHWC.dtype)
     return np.where(np.expand_dims(hidden, (3, 3 - axis)), mean, x_NHWC)
 
 
 def drop(tokens_NT1: np.ndarray, draws_NS: np.ndarray, fraction: float) -> np.ndarray:
-    """Items of a sequence set to 0 with that probability, the last one excepted.
+    """Set items of a sequence to 0 with that probability, except the last one.
 
-    0 is padding: it is no target, and as an input says nothing, as in the cloze task of BERT4Rec
-    (Sun et al. 2019).
+    0 is padding, never a target. As an input it is a mask, as in the cloze task of BERT4Rec (Sun et
+    al. 2019).
     """
     hidden = draws_NS < fraction
     hidden[:, -1] = False

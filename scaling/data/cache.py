@@ -1,4 +1,4 @@
-"""Folders of prepared data: made once, atomically, and checked when used."""
+"""Create folders of prepared data once, atomically, and check them on use."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ VERIFY_BELOW = 1 << 30  # bytes; larger files are checked by their size alone
 
 
 def root(data) -> Path:
-    """Where prepared data lie, by the config's `data` section."""
+    """Return the folder of prepared data, by the config's `data` section."""
     chosen = data.cache_dir or os.environ.get("SCALING_CACHE") or "~/.cache/scaling"
     return Path(chosen).expanduser()
 
 
 @contextlib.contextmanager
 def create_once(folder: Path) -> Iterator[Path]:
-    """A new folder to write to; it becomes `folder` at the end, and nothing of it is left on an error.
+    """Yield a new folder that becomes `folder` at the end; an error deletes it.
 
-    Where another process was first, its folder stands. `meta.json` is what says that one is whole.
+    If another process was first, its folder stays. A complete folder holds `meta.json`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
@@ -36,14 +36,14 @@ def create_once(folder: Path) -> Iterator[Path]:
         try:
             work.rename(folder)
         except OSError:
-            if not (folder / "meta.json").is_file():  # else another process was first
+            if not (folder / "meta.json").is_file():  # otherwise another process was first
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What a whole folder says of itself. Raises UserError where that is damaged."""
+    """Return the `meta.json` of a complete folder. Raises UserError if it is damaged."""
     path = folder / "meta.json"
     try:
         return json.loads(path.read_text())
@@ -52,15 +52,15 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_file(path: Path, size: int, sha256: str) -> None:
-    """Raises UserError where a file has not this size in bytes, or, if it is small, not this hash."""
-    found = path.stat().st_size if path.is_file() else -1
-    if found != size or (size < VERIFY_BELOW and file_hash(path) != sha256):
+    """Check the size in bytes and, below VERIFY_BELOW, the hash of a file. Raises UserError."""
+    actual = path.stat().st_size if path.is_file() else -1
+    if actual != size or (size < VERIFY_BELOW and file_hash(path) != sha256):
         raise UserError(
             f"{path}: damaged (hash or size differs); delete {path.parent} and run again"
         )

@@ -1,4 +1,4 @@
-"""Sources of labelled examples by the config's field and name."""
+"""Return the source of labelled examples that a config names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scaling.utils.errors import UserError
 
 
 def source(data, cache_dir: Path) -> Source:
-    """The source of the config's `data` section. Raises UserError where it is missing or empty."""
+    """Return the source of the config's `data` section. Raises UserError if it has no data."""
     if data.field == "vision":
         return vision.source(data, cache_dir)
     if data.field == "speech":

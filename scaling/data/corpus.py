@@ -1,7 +1,8 @@
-"""The embedded corpus: the Python sources inside two pinned pure wheels, as a TFDS builder.
+"""Provide the embedded corpus, the Python sources of two pinned pure wheels, as a TFDS builder.
 
-`sympy` 1.14.0 and `mpmath` 1.3.0 (both BSD) are the same bytes on every machine and need no download
-beyond pip. Tests are left out, and files of at most 200 bytes, and exact duplicates.
+`sympy` 1.14.0 and `mpmath` 1.3.0 (both BSD) have the same bytes on every machine and need no
+download other than by pip. The corpus excludes tests, files of at most 200 bytes, and exact
+duplicates.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tensorflow_datasets as tfds
 from scaling.utils.errors import UserError
 
 PACKAGES = {"sympy": "1.14.0", "mpmath": "1.3.0"}
-# more Python sources that every installation of this project has, see `installed_files`
+# further packages that every installation of this project has, see `installed_files`
 MORE = ("optax", "orbax-checkpoint", "tensorflow-datasets", "matplotlib", "ml-collections")
 SHA256 = "20ab74fedd5d7fa0"  # first digits, over the concatenated files in order
 MIN_BYTES = 200
@@ -24,15 +25,15 @@ TESTS = re.compile(r"/(tests|testing)/")
 
 
 def source_files() -> list[tuple[str, bytes]]:
-    """(path, content) of every file of the corpus, sorted by path within each package.
+    """Return (path, content) of every file of the corpus, sorted by path within each package.
 
-    Raises UserError where a package is missing or has other bytes than the pinned release.
+    Raises UserError if a package is missing or differs from the pinned release.
     """
     files = _distinct(PACKAGES)
-    found = hashlib.sha256(b"".join(content for _, content in files)).hexdigest()
-    if not found.startswith(SHA256):
+    digest = hashlib.sha256(b"".join(content for _, content in files)).hexdigest()
+    if not digest.startswith(SHA256):
         raise UserError(
-            f"embedded corpus: SHA-256 begins {found[:16]}, not {SHA256}; reinstall it with "
+            f"embedded corpus: SHA-256 begins {digest[:16]}, not {SHA256}; reinstall it with "
             + "pip install --force-reinstall "
             + " ".join(f"{p}=={v}" for p, v in PACKAGES.items())
         )
@@ -40,16 +41,17 @@ def source_files() -> list[tuple[str, bytes]]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Version of each of the packages whose sources `installed_files` has. Raises UserError where one is missing."""
+    """Return the version of each package of `installed_files`. Raises UserError without one."""
     return {package: _distribution(package).version for package in (*PACKAGES, *MORE)}
 
 
 def installed_files() -> list[tuple[str, bytes]]:
-    """(path, content) as of `source_files`, of more packages and of whatever versions are installed."""
+    """Return (path, content) as `source_files` does, of more packages in any installed version."""
     return _distinct(installed_versions())
 
 
 def _distinct(versions: dict[str, str]) -> list[tuple[str, bytes]]:
+    """Return the sources of the packages without tests, tiny files and exact duplicates."""
     files, seen = [], set()
     for package, version in versions.items():
         for path, content in _package_sources(package, version):
@@ -60,19 +62,19 @@ def _distinct(versions: dict[str, str]) -> list[tuple[str, bytes]]:
     return files
 
 
-def _distribution(package: str, mend: str = "") -> metadata.Distribution:
+def _distribution(package: str, fix: str = "") -> metadata.Distribution:
     try:
         return metadata.distribution(package)
     except metadata.PackageNotFoundError as error:
-        mend = mend or f"pip install {package}"
-        raise UserError(f"embedded corpus: {package} is not installed; {mend}") from error
+        fix = fix or f"pip install {package}"
+        raise UserError(f"embedded corpus: {package} is not installed; {fix}") from error
 
 
 def _package_sources(package: str, version: str) -> list[tuple[str, bytes]]:
-    mend = f"pip install {package}=={version}"
-    distribution = _distribution(package, mend)
+    fix = f"pip install {package}=={version}"
+    distribution = _distribution(package, fix)
     if distribution.version != version:
-        raise UserError(f"embedded corpus: {package} is {distribution.version}; {mend}")
+        raise UserError(f"embedded corpus: {package} is {distribution.version}; {fix}")
     paths = sorted(
         str(p) for p in distribution.files or () if p.suffix == ".py" and not TESTS.search(str(p))
     )
@@ -92,7 +94,7 @@ class PythonSources(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {"text": tfds.features.Text(), "path": tfds.features.Text()}
             ),
-            disable_shuffling=True,  # the records keep the order that SHA256 was taken in
+            disable_shuffling=True,  # keep the order of the files under SHA256
         )
 
     def _split_generators(self, dl_manager):

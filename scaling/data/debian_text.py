@@ -1,11 +1,12 @@
-"""English text out of four Debian packages, about 100 MB once they are unpacked: `debian/english`, or one of them by name.
+"""Read English text from four Debian packages: `debian/english`, about 100 MB, or one by name.
 
-  dict-gcide      the Collaborative International Dictionary of English, one document per entry (GPL-2+)
-  linux-doc       the kernel's documentation, one document per .rst or .txt file (GPL-2)
-  anarchism       "An Anarchist FAQ", one document per page of Markdown (GPL-2+)
-  wordnet-base    words and definitions, one document per set of synonyms (WordNet licence)
+  dict-gcide      Collaborative International Dictionary of English, a document per entry (GPL-2+)
+  linux-doc       the kernel's documentation, a document per .rst or .txt file (GPL-2)
+  anarchism       "An Anarchist FAQ", a document per page of Markdown (GPL-2+)
+  wordnet-base    words and definitions, a document per set of synonyms (WordNet licence)
 
-Files stay compressed as Debian ships them. The dictionary quotes WordNet here and there: config.data.dedupe='near' finds it.
+Files stay compressed as Debian ships them. The dictionary quotes WordNet in some entries, which
+config.data.dedupe='near' finds.
 """
 
 from __future__ import annotations
@@ -21,24 +22,28 @@ from scaling.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Package:
-    """What apt calls it, its files below /usr/share, and the documents of the text of one of them."""
+    """A Debian package of text."""
 
-    apt: str
-    glob: str
-    documents: Callable[[str], Iterator[str]]
+    apt: str  # its name for apt
+    glob: str  # its files below /usr/share
+    documents: Callable[[str], Iterator[str]]  # splits the text of one file
 
 
 def entries(text: str) -> Iterator[str]:
-    """Dictionary entries: what follows a blank line and is not indented."""
+    """Yield dictionary entries: text after a blank line that is not indented."""
     yield from re.split(r"\n\n+(?=\S)", text)
 
 
 def page(text: str) -> Iterator[str]:
+    """Yield the whole text as one document."""
     yield text
 
 
 def definitions(text: str) -> Iterator[str]:
-    """`word, word: definition; "example"` of each set of synonyms; its pointers to others are left out (wndb(5))."""
+    """Yield `word, word: definition; "example"` of each set of synonyms, without its pointers.
+
+    The format is that of wndb(5).
+    """
     for line in text.splitlines():
         if line.startswith(" "):  # the licence
             continue
@@ -56,32 +61,29 @@ PACKAGES = {
 }
 PREFIX, ALL = "debian/", "debian/english"
 NAMES = (ALL, *(PREFIX + name for name in PACKAGES))
-SUFFIXES = (".dz", ".rst", ".txt", ".md", ".noun", ".verb", ".adj", ".adv")  # less .gz
+SUFFIXES = (".dz", ".rst", ".txt", ".md", ".noun", ".verb", ".adj", ".adv")  # without .gz
 
 
 class DebianText:
-    """The documents of `name`, one of NAMES, below `root`: "/", or where `dpkg -x` put the packages.
+    """The documents of `name`, one of NAMES, below `root`: "/", or the target of `dpkg -x`.
 
-    Raises UserError where a package is missing, with the command that brings it.
+    Raises UserError with the command that installs a package if it is missing.
     """
 
     def __init__(self, name: str, root: str = ""):
-        chosen = (
-            PACKAGES
-            if name == ALL
-            else {name.removeprefix(PREFIX): PACKAGES[name.removeprefix(PREFIX)]}
-        )
+        packages = PACKAGES.values() if name == ALL else [PACKAGES[name.removeprefix(PREFIX)]]
         share = Path(root or "/").expanduser() / "usr" / "share"
-        self.parts = [(package, _files(share, package)) for package in chosen.values()]
+        self.parts = [(package, _files(share, package)) for package in packages]
         if missing := [package.apt for package, files in self.parts if not files]:
             raise UserError(
-                f"config.data.name={name!r}: below {share} there is nothing of {', '.join(missing)}; "
-                f"`apt-get install --no-install-recommends {' '.join(missing)}`, or `dpkg -x` the packages and "
-                "name the folder in config.data.path"
+                f"config.data.name={name!r}: {share} has no files of {', '.join(missing)}; "
+                f"`apt-get install --no-install-recommends {' '.join(missing)}`, or `dpkg -x` the "
+                "packages and set config.data.path to the folder"
             )
 
     @property
     def files(self) -> list[Path]:
+        """All files of the packages."""
         return [file for _, files in self.parts for file in files]
 
     def __iter__(self) -> Iterator[str]:
@@ -99,7 +101,7 @@ def _files(share: Path, package: Package) -> list[Path]:
 
 
 def _text(file: Path) -> str:
-    """What is not UTF-8 (a few bytes of the dictionary) is replaced."""
+    """Return the text of a file; replace invalid UTF-8, of which the dictionary has a few bytes."""
     raw = file.read_bytes()
     try:
         content = gzip.decompress(raw) if file.suffix in (".gz", ".dz") else raw

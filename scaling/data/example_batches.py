@@ -1,6 +1,7 @@
-"""Batches of labelled examples as a pure function of (seed, k), augmented, and sharded over hosts.
+"""Draw batches of augmented labelled examples, a pure function of (seed, k), sharded over hosts.
 
-Shapes: K steps of one dispatch, B examples per step (of this host), N examples, H, W, C as in labelled.py.
+Shapes: K steps of one dispatch, B examples per step (of this host), N examples; H, W, C as in
+labelled.py.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from scaling.data.pipeline import Order
 
 
 class ExampleDispatches:
-    """Random-access source: element k is the batch of the k-th dispatch.
+    """A random-access source: element k is the batch of the k-th dispatch.
 
-    A batch is {"x": as the examples, "y": int32}, and with mixup "y2", int32, the label of
-    the other example, and "mix", float32, the weight of y. An epoch visits every example once.
+    A batch is {"x": dtype of the examples, "y": int32}. Mixup adds "y2", int32, the label of the
+    other example, and "mix", float32, the weight of y. An epoch visits every example once.
     """
 
     def __init__(
@@ -62,6 +63,6 @@ class ExampleDispatches:
 
 
 def held_out_examples(size: int, count: int) -> np.ndarray:
-    """`index_N`: `count` of `size` held-out examples, spread evenly over them; all where there are fewer."""
+    """Return `index_N` of `count` examples, spread evenly over `size`; of all if size < count."""
     count = min(count, size)
     return np.arange(count) * size // count

@@ -1,7 +1,7 @@
-"""Labelled examples as arrays: prepared once, cached on disk atomically, hashed, and checked when used.
+"""Prepare labelled examples as arrays, cached on disk, hashed, and checked on use.
 
 A cache entry is a folder `examples/<name>-<key>/` with `<split>_x.bin`, `<split>_y.bin` and
-`<split>_group.bin` of both splits, and `meta.json`. Shapes: N examples, H, W, C as in labelled.py.
+`<split>_group.bin` of both splits, and `meta.json`. Shapes: N examples; H, W, C as in labelled.py.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class Examples:
     valid_x_NHWC: np.ndarray
     valid_y_N: np.ndarray
     classes: tuple[str, ...]  # names, index = label
-    groups: tuple[np.ndarray, np.ndarray]  # uint64 ids of (train, valid), which share none
+    groups: tuple[np.ndarray, np.ndarray]  # uint64 ids of (train, valid), disjoint
     fingerprint: str  # of the raw content, the settings and the split
     skipped: tuple[str, ...]  # unreadable examples, by name
     folder: Path
 
 
 def prepare(data) -> Examples:
-    """The examples of the config's `data` section, from the cache or made now.
+    """Return the examples of the config's `data` section, from the cache or prepared now.
 
-    With config.data.valid_split "" the validation split is config.data.valid_fraction of the groups
-    of the training split, each drawn by its own hash. Else it is that split of the source, and training
-    examples of a group that it holds are left out.
+    Without config.data.valid_split, the validation split is config.data.valid_fraction of the
+    groups of the training split, each drawn by its own hash. Otherwise it is that split of the
+    source, and training examples of its groups are excluded.
 
-    Raises UserError where data are missing, damaged, of other sizes than config.data says, or have a
-    class without training examples, or more than config.data.max_corrupt of them cannot be read.
+    Raises UserError if data are missing, damaged or of other sizes than in config.data, if a class
+    has no training example, or if more than config.data.max_corrupt of them are unreadable.
     """
     root = cache.root(data)
     source = catalogue.source(data, root)
@@ -83,21 +83,21 @@ def prepare(data) -> Examples:
 
 
 def _check_sizes(data, source: Source) -> None:
-    right = {
+    sizes = {
         **dict(zip(("height", "width", "channels"), source.shape, strict=True)),
         "classes": len(source.classes),
     }
-    if any(getattr(data, key) != value for key, value in right.items()):
+    if any(getattr(data, key) != value for key, value in sizes.items()):
         raise UserError(
             "config.data: "
-            + ", ".join(f"{key}={getattr(data, key)}" for key in right)
-            + f" is not what {data.name} has; set "
-            + ", ".join(f"config.data.{key}={value}" for key, value in right.items())
+            + ", ".join(f"{key}={getattr(data, key)}" for key in sizes)
+            + f" does not match {data.name}; set "
+            + ", ".join(f"config.data.{key}={value}" for key, value in sizes.items())
         )
 
 
 class _Writer:
-    """The three files of a split, and what is counted and hashed while they are written."""
+    """The three files of a split, with counts and a hash of the examples written to them."""
 
     def __init__(self, files: dict[str, BinaryIO]):
         self.files = files
@@ -139,10 +139,12 @@ def _build(data, source: Source, settings: dict, folder: Path) -> None:
         counts = {split: writer.labels.total() for split, writer in writers.items()}
         _check_counts(data, source, corrupt, counts, writers["train"].labels)
         if corrupt:
-            said = "; ".join(f"{c.name}: {c.reason}" for c in corrupt[:3])
+            first = "; ".join(f"{c.name}: {c.reason}" for c in corrupt[:3])
             more = f" and {len(corrupt) - 3} more, named in {folder / 'meta.json'}"
             print(
-                f"warning: {len(corrupt)} unreadable examples skipped: {said}{more if len(corrupt) > 3 else ''}",
+                f"warning: {len(corrupt)} unreadable examples skipped: "
+                + first
+                + (more if len(corrupt) > 3 else ""),
                 file=sys.stderr,
             )
         names = [f"{split}_{part}.bin" for split in SPLITS for part in PARTS]
@@ -154,7 +156,7 @@ def _build(data, source: Source, settings: dict, folder: Path) -> None:
             "per_class": {
                 s: [w.labels[i] for i in range(len(source.classes))] for s, w in writers.items()
             },
-            "in_both_splits": leaked,  # left out of the training split
+            "in_both_splits": leaked,  # excluded from the training split
             "skipped": [c.name for c in corrupt],
             "content": {split: writer.digest.hexdigest() for split, writer in writers.items()},
             "sha256": {name: cache.file_hash(work / name) for name in names},
@@ -163,7 +165,7 @@ def _build(data, source: Source, settings: dict, folder: Path) -> None:
 
 
 def _split(data, source: Source) -> Iterator[tuple[bool, Example | Corrupt]]:
-    """(is of the validation split, example), a validation split of its own first."""
+    """Yield (is held out, example), the source's own validation split first."""
     bar = tqdm(unit="ex", unit_scale=True, desc="preparing examples", disable=None)
     with bar:
         if data.valid_split:
@@ -183,13 +185,13 @@ def _split(data, source: Source) -> Iterator[tuple[bool, Example | Corrupt]]:
 def _check_example(example: Example, source: Source) -> None:
     if not 0 <= example.label < len(source.classes):
         raise UserError(
-            f"{example.name}: label {example.label} is out of range, there are {len(source.classes)} "
-            f"classes, 0 to {len(source.classes) - 1}; correct it, or remove the example"
+            f"{example.name}: label {example.label} is out of range, the {len(source.classes)} "
+            f"classes are 0 to {len(source.classes) - 1}; correct it, or remove the example"
         )
     if example.x_HWC.shape != source.shape or example.x_HWC.dtype != source.dtype:
         raise UserError(
-            f"{example.name}: {example.x_HWC.dtype} of {example.x_HWC.shape}, not {source.dtype} of "
-            f"{source.shape}; remove it, or make it of that size"
+            f"{example.name}: {example.x_HWC.dtype} of {example.x_HWC.shape}, not {source.dtype} "
+            f"of {source.shape}; remove it, or resize it"
         )
 
 
@@ -198,8 +200,8 @@ def _check_counts(data, source, corrupt: list[Corrupt], counts: dict[str, int], 
     if len(corrupt) > data.max_corrupt * total:
         first = "; ".join(f"{c.name}: {c.reason}" for c in corrupt[:3])
         raise UserError(
-            f"config.data.max_corrupt={data.max_corrupt}: {len(corrupt)} of {total} examples cannot be "
-            f"read ({first}); restore or remove them, or raise it to skip them"
+            f"config.data.max_corrupt={data.max_corrupt}: {len(corrupt)} of {total} examples "
+            f"cannot be read ({first}); restore or remove them, or raise it to skip them"
         )
     for split, count in counts.items():
         if not count:
@@ -211,8 +213,8 @@ def _check_counts(data, source, corrupt: list[Corrupt], counts: dict[str, int], 
     if empty:
         raise UserError(
             f"config.data: class {empty[0]!r} has no training example ({len(empty)} of "
-            f"{len(source.classes)} classes have none); add some, or change config.data.valid_fraction="
-            f"{data.valid_fraction}"
+            f"{len(source.classes)} classes have none); add some, or change "
+            f"config.data.valid_fraction={data.valid_fraction}"
         )
 
 
@@ -232,8 +234,8 @@ def _load(data, folder: Path) -> Examples:
     content = hashlib.sha256("".join(meta["content"].values()).encode()).hexdigest()
     if not content.startswith(data.hash or ""):
         raise UserError(
-            f"config.data.hash={data.hash}: the examples' SHA-256 begins {content[:16]}; use the data "
-            "this study was made with, or set config.data.hash to accept these"
+            f"config.data.hash={data.hash}: the examples' SHA-256 begins {content[:16]}; use the "
+            "data this study was made with, or set config.data.hash to accept these"
         )
     settings = json.dumps(
         {k: meta[k] for k in ("format", "field", "shape", "classes")}, sort_keys=True

@@ -1,4 +1,4 @@
-"""Reads the IDX format of MNIST (LeCun et al. 1998), gzipped: big-endian magic, dimensions, uint8."""
+"""Read gzipped files in the IDX format of MNIST (LeCun et al. 1998): dimensions, then uint8."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UINT8 = 0x08
 
 
 def read(path: Path) -> np.ndarray:
-    """The array of a gzipped IDX file, uint8. Raises UserError where it is damaged or of another type."""
+    """Return the uint8 array of a gzipped IDX file. Raises UserError if it is damaged."""
     try:
         raw = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
@@ -26,5 +26,5 @@ def read(path: Path) -> np.ndarray:
     start = 4 + 4 * dims
     shape = struct.unpack(f">{dims}I", raw[4:start]) if len(raw) >= start else ()
     if len(raw) - start != np.prod(shape, dtype=np.int64):
-        raise UserError(f"{path}: {len(raw) - start} bytes of data where its header says {shape}")
+        raise UserError(f"{path}: {len(raw) - start} bytes of data, but its header says {shape}")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)

@@ -1,4 +1,4 @@
-"""Pillow images to arrays of one size. Shapes: H, W, C as in labelled.py."""
+"""Convert Pillow images to arrays of one size. Shapes: H, W, C as in labelled.py."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from scaling.utils.errors import UserError
 
 
 def require_size(shape: tuple[int, int, int], name: str) -> None:
-    """Raises UserError where config.data does not say to what size images are brought."""
+    """Check the target size of images. Raises UserError naming the keys."""
     height, width, channels = shape
     if height < 1 or width < 1 or channels not in (1, 3):
         raise UserError(
-            f"config.data: height={height}, width={width}, channels={channels}: images of {name} are "
-            "resized to config.data.height and width, which should be positive, and "
+            f"config.data: height={height}, width={width}, channels={channels}: images of {name} "
+            "are resized to config.data.height and width, which should be positive, and "
             "config.data.channels should be 1 or 3"
         )
 
 
 def fit(image, shape: tuple[int, int, int]) -> np.ndarray:
-    """`x_HWC` uint8 of a Pillow image: its largest middle part of that aspect, resized (bilinear)."""
+    """Return `x_HWC` uint8: the largest middle part of that aspect ratio, resized bilinearly."""
     from PIL import Image, ImageOps
 
     height, width, channels = shape

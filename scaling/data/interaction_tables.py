@@ -1,9 +1,9 @@
-"""Tables of (user, item, time): the identifiers of Python files, any CSV or Parquet file, TFDS by name.
+"""Read tables of (user, item, time) from Python files, CSV or Parquet files, or TFDS.
 
-`python_identifiers` can be rebuilt anywhere: its users are the files of the embedded corpus (corpus.py),
-its items the identifiers in them, in order of first appearance, once per file. Keywords, and what stands
-in strings and comments, are none. `installed_identifiers` has the files of more packages, in the versions
-that are installed.
+`python_identifiers` can be rebuilt anywhere. Its users are the files of the embedded corpus
+(corpus.py), its items the identifiers in them, once per file in order of first appearance. It
+excludes keywords, strings and comments. `installed_identifiers` has the files of more packages, in
+the installed versions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Table:
 
 
 def table(data, cache_dir: Path) -> Table:
-    """The table of the config's `data` section. Raises UserError where it is missing or bad."""
+    """Return the table of the config's `data` section. Raises UserError if it is missing or bad."""
     if data.name in ("embedded", "python_identifiers"):
         return python_identifiers(corpus.source_files())
     if data.name == "installed_identifiers":
@@ -49,7 +49,7 @@ def table(data, cache_dir: Path) -> Table:
 
 
 def identity(data) -> dict:
-    """What decides the table, as part of a cache key."""
+    """Return the properties that determine the table, as part of a cache key."""
     if data.name in ("embedded", "python_identifiers"):
         return {"corpus": corpus.SHA256}
     if data.name == "installed_identifiers":
@@ -60,58 +60,62 @@ def identity(data) -> dict:
 
 
 def identifiers(text: str) -> list[str]:
-    """The identifiers of a Python source, each once, in order of first appearance."""
-    found = (match["name"] for match in TOKEN.finditer(text))
-    return [name for name in dict.fromkeys(found) if name and name not in KEYWORDS]
+    """Return the identifiers of a Python source, each once, in order of first appearance."""
+    names = (match["name"] for match in TOKEN.finditer(text))
+    return [name for name in dict.fromkeys(names) if name and name not in KEYWORDS]
 
 
 def python_identifiers(files: list[tuple[str, bytes]]) -> Table:
-    """The table of Python sources (path, content): one user per file."""
+    """Return the table of Python sources (path, content), one user per file."""
     per_file = [identifiers(content.decode()) for _, content in files]
-    names = list(dict.fromkeys(name for found in per_file for name in found))
+    names = list(dict.fromkeys(name for file in per_file for name in file))
     code = {name: i for i, name in enumerate(names)}
     return Table(
-        user_I=np.repeat(np.arange(len(per_file)), [len(found) for found in per_file]),
-        item_I=np.array([code[name] for found in per_file for name in found]),
-        time_I=np.concatenate([np.arange(len(found)) for found in per_file]),
+        user_I=np.repeat(np.arange(len(per_file)), [len(file) for file in per_file]),
+        item_I=np.array([code[name] for file in per_file for name in file]),
+        time_I=np.concatenate([np.arange(len(file)) for file in per_file]),
         names=names,
     )
 
 
 def from_file(path: Path, columns: tuple[str, str, str]) -> Table:
-    """The table of a .csv or .parquet file, with the names of its columns of users, items and times.
+    """Return the table of a .csv or .parquet file; `columns` names users, items and times.
 
-    Raises UserError where a column is missing, an entry is, or times are no numbers or dates.
+    Raises UserError if a column or an entry is missing, or times are not numbers or dates.
     """
     import pyarrow as pa
     from pyarrow import csv, parquet
 
     try:
         if path.suffix == ".parquet":
-            read = parquet.read_table(path)
+            file = parquet.read_table(path)
         else:
             blank = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
-            read = csv.read_csv(path, convert_options=blank)
+            file = csv.read_csv(path, convert_options=blank)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = one_line(error, 300)
         raise UserError(f"config.data.path={path}: not readable as a table: {reason}") from error
-    if not read.num_rows:
+    if not file.num_rows:
         raise UserError(f"config.data.path={path}: the table has no row")
     for name in columns:
-        if name not in read.column_names:
+        if name not in file.column_names:
             raise UserError(
-                f"config.data.columns={columns}: {path} has {', '.join(read.column_names)}"
+                f"config.data.columns={columns}: {path} has {', '.join(file.column_names)}"
             )
-        missing = np.flatnonzero(read[name].is_null(nan_is_null=True).to_numpy())
+        missing = np.flatnonzero(file[name].is_null(nan_is_null=True).to_numpy())
         if len(missing):
             raise UserError(
                 f"{path}: column {name!r} has no value in {len(missing)} rows, first in row "
                 f"{missing[0] + 1} below the header; fill or remove them"
             )
-    users, items, times = (read[name].combine_chunks() for name in columns)
-    kind = times.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)):
-        raise UserError(f"{path}: column {columns[2]!r} holds {kind}, not numbers or dates")
+    users, items, times = (file[name].combine_chunks() for name in columns)
+    time_type = times.type
+    if not (
+        pa.types.is_integer(time_type)
+        or pa.types.is_floating(time_type)
+        or pa.types.is_temporal(time_type)
+    ):
+        raise UserError(f"{path}: column {columns[2]!r} holds {time_type}, not numbers or dates")
     user, item = users.dictionary_encode(), items.dictionary_encode()
     return Table(
         user_I=user.indices.to_numpy().astype(np.int64),
@@ -122,12 +126,12 @@ def from_file(path: Path, columns: tuple[str, str, str]) -> Table:
 
 
 def from_tfds(data, cache_dir: Path) -> Table:
-    """The table of a data set of TFDS, whose features config.data.columns names."""
-    found = tfds_names.prepare(data.name, "recommend", cache_dir)
-    tfds_names.require(found, data.columns, data.name, f"config.data.columns={data.columns}")
+    """Return the table of a TFDS data set; config.data.columns names its features."""
+    builder = tfds_names.prepare(data.name, "recommend", cache_dir)
+    tfds_names.require(builder, data.columns, data.name, f"config.data.columns={data.columns}")
     codes: tuple[dict, dict] = {}, {}
     user_I, item_I, time_I = [], [], []
-    source = tfds_names.records(found, data.train_split, data.name)
+    source = tfds_names.records(builder, data.train_split, data.name)
     for i in range(len(source)):
         record = source[i]
         user, item, time = (record[name] for name in data.columns)

@@ -1,7 +1,7 @@
-"""Who used what and when, as each user's sequence of item ids: prepared once, cached, hashed and checked.
+"""Prepare each user's sequence of item ids, cached on disk, hashed, and checked on use.
 
-A cache entry is a folder `interactions/<name>-<key>/` with `items.bin`, `begins.bin`, `names.json` and
-`meta.json`. Shapes: I interactions, U users. Item 0 is padding.
+A cache entry is a folder `interactions/<name>-<key>/` with `items.bin`, `begins.bin`,
+`names.json` and `meta.json`. Shapes: I interactions, U users. Item 0 is padding.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Interactions:
-    """The items of one user after the other's, each in order of time; every user has two or more.
+    """The items of all users, user by user, each in order of time; every user has two or more.
 
-    The last item of a user is held out as the target of evaluation, all before it are trained on
+    The last item of a user is held out as the target of evaluation, the others are trained on
     (leave-one-out, as in SASRec, Kang & McAuley 2018).
     """
 
     items_I: np.ndarray  # int32, 1 to n_items, memory-mapped
-    begins_U1: np.ndarray  # int64, where each user's items begin, and their number at the end
+    begins_U1: np.ndarray  # int64, the first index of each user's items, then their total number
     names: tuple[str, ...]  # names[i - 1] is that of item i; the most used comes first
-    filtered: dict[str, int]  # what data.min_uses removed: users, items, interactions
-    single: int  # users dropped since they had a single interaction
+    filtered: dict[str, int]  # users, items and interactions that data.min_uses removed
+    single: int  # users removed for a single interaction
     fingerprint: str  # of the sequences and the names
     folder: Path
 
     @property
     def n_items(self) -> int:
+        """Number of items, without padding."""
         return len(self.names)
 
 
 def prepare(data) -> Interactions:
-    """The interactions of the config's `data` section, from the cache or made now.
+    """Return the interactions of the config's `data` section, from the cache or prepared now.
 
-    Items of fewer than config.data.min_uses interactions, and users of fewer, are left out, again and
-    again until none is (the k-core). Raises UserError where the table is missing, bad or empty, or
-    config.data.vocab_size is not the number of items and one.
+    Items and users of fewer than config.data.min_uses interactions are removed repeatedly until
+    none is left (the k-core). Raises UserError if the table is missing, bad or empty, or
+    config.data.vocab_size is not the number of items plus one.
     """
     root = cache.root(data)
     settings = {"format": FORMAT, "name": data.name, "min_uses": data.min_uses}
@@ -60,8 +61,10 @@ def prepare(data) -> Interactions:
 
 
 def core(user_I: np.ndarray, item_I: np.ndarray, least: int) -> np.ndarray:
-    """Which interactions are left (bool, [I]) when users and items of fewer than `least` are dropped
-    until there are none."""
+    """Return which interactions stay (bool, [I]).
+
+    Users and items of fewer than `least` interactions are removed until none is left.
+    """
     kept = np.ones(len(user_I), bool)
     while True:
         few = np.zeros(len(user_I), bool)
@@ -81,8 +84,8 @@ def _build(table: Table, settings: dict, folder: Path) -> None:
     kept &= per_user[table.user_I] > 1
     if not kept.any():
         raise UserError(
-            f"config.data: no user of two or more interactions is left of {len(kept)} interactions; "
-            f"lower config.data.min_uses={least}, or give more of them"
+            f"config.data: no user of two or more interactions is left of {len(kept)} "
+            f"interactions; lower config.data.min_uses={least}, or add interactions"
         )
     if single:
         print(f"warning: {single} users of a single interaction left out", file=sys.stderr)
@@ -123,13 +126,13 @@ def _load(data, folder: Path) -> Interactions:
     content = hashlib.sha256("".join(meta["sha256"].values()).encode()).hexdigest()
     if not content.startswith(data.hash or ""):
         raise UserError(
-            f"config.data.hash={data.hash}: the interactions' SHA-256 begins {content[:16]}; use the "
-            "data this study was made with, or set config.data.hash to accept these"
+            f"config.data.hash={data.hash}: the interactions' SHA-256 begins {content[:16]}; use "
+            "the data this study was made with, or set config.data.hash to accept these"
         )
     if data.vocab_size != meta["items"] + 1:
         raise UserError(
-            f"config.data.vocab_size={data.vocab_size}: {data.name} has {meta['items']} items, and 0 is "
-            f"padding; set config.data.vocab_size={meta['items'] + 1}"
+            f"config.data.vocab_size={data.vocab_size}: {data.name} has {meta['items']} items, and "
+            f"0 is padding; set config.data.vocab_size={meta['items'] + 1}"
         )
     return Interactions(
         items_I=np.memmap(folder / "items.bin", np.int32, "r"),

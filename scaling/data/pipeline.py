@@ -1,10 +1,10 @@
-"""Batches as a pure function of (seed, k): sought, not replayed, and sharded over hosts.
+"""Draw batches as a pure function of (seed, k), with random access, sharded over hosts.
 
 Shapes: K steps of one dispatch, B sequences per step (of this host), T positions.
 
-Sequence i of an epoch is a window of T + 1 tokens; windows are disjoint but for the one token that is
-input to one and target of the other. An epoch visits every window once, in an order drawn by a
-Feistel permutation, so that any position is found without making the whole order.
+Sequence i of an epoch is a window of T + 1 tokens. Neighbouring windows share one token, the input
+of one and the target of the other. An epoch visits every window once, in the order of a Feistel
+permutation, which gives any position without computing the whole order.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ ROUNDS = 6
 
 
 def permute(index: np.ndarray, size: int, key: tuple[int, int]) -> np.ndarray:
-    """A pseudorandom permutation of range(size), evaluated at `index` (uint64), in O(len(index)).
+    """Return a pseudorandom permutation of range(size) at `index` (uint64), in O(len(index)).
 
-    A balanced Feistel network with cycle walking (Black & Rogaway 2002); `key` is (seed, epoch).
+    It is a balanced Feistel network with cycle walking (Black & Rogaway 2002). `key`: (seed,
+    epoch).
     """
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
     mask = np.uint64((1 << int(half)) - 1)
     out, outside = index.astype(np.uint64), np.ones(len(index), bool)
-    while outside.any():  # fewer than three of four fall outside, so a few turns
+    while outside.any():  # less than 3/4 of the values fall outside, so a few passes
         left, right = out[outside] >> half, out[outside] & mask
         for r in range(ROUNDS):
             left, right = right, left ^ (mix(right, key, r) & mask)
@@ -38,7 +39,7 @@ def permute(index: np.ndarray, size: int, key: tuple[int, int]) -> np.ndarray:
 
 
 def mix(x: np.ndarray, key: tuple[int, int], r: int | str) -> np.ndarray:
-    """splitmix64 (Steele et al. 2014) of the value, the key and the round."""
+    """Hash the value, the key and the round by splitmix64 (Steele et al. 2014)."""
     salt = int.from_bytes(hashlib.sha256(f"{key[0]}/{key[1]}/{r}".encode()).digest()[:8], "big")
     with np.errstate(over="ignore"):
         z = x * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
@@ -48,9 +49,9 @@ def mix(x: np.ndarray, key: tuple[int, int], r: int | str) -> np.ndarray:
 
 
 class Order:
-    """Which of `size` things stand in each row of dispatch k: all once per epoch, in a new order each.
+    """The order of `size` items over the rows of dispatch k; each epoch has its own order.
 
-    This host has rows host * B / hosts and on of the B rows of a step.
+    This host has B / hosts rows of the B rows of a step, from row host * B / hosts.
     """
 
     def __init__(self, size: int, *, batch_size: int, steps: int, seed: int, host=0, hosts=1):
@@ -59,15 +60,16 @@ class Order:
         self.rows = slice(host * share, (host + 1) * share)
 
     def __getitem__(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(epoch_KB, index_KB), int64."""
+        """Return (epoch_KB, index_KB), int64."""
         per_dispatch = self.steps * self.batch_size
         position = k * per_dispatch + np.arange(per_dispatch, dtype=np.int64)
         position_KB = position.reshape(self.steps, self.batch_size)[:, self.rows]
-        epoch_KB, place_KB = np.divmod(position_KB, self.size)
-        index_KB = np.empty_like(place_KB)
+        epoch_KB, offset_KB = np.divmod(position_KB, self.size)
+        index_KB = np.empty_like(offset_KB)
         for e in np.unique(epoch_KB):
-            here = epoch_KB == e
-            index_KB[here] = permute(place_KB[here], self.size, (self.seed, int(e)))
+            in_epoch_KB = epoch_KB == e
+            offset_N = offset_KB[in_epoch_KB]
+            index_KB[in_epoch_KB] = permute(offset_N, self.size, (self.seed, int(e)))
         return epoch_KB, index_KB
 
 
@@ -80,7 +82,7 @@ class Source(Protocol):
 
 
 class Dispatches:
-    """Random-access source: element k is the `tokens_KBT1` of the k-th dispatch."""
+    """A random-access source: element k is the `tokens_KBT1` of the k-th dispatch."""
 
     def __init__(
         self,
@@ -94,20 +96,24 @@ class Dispatches:
         host: int = 0,
         hosts: int = 1,
     ):
-        """With `unique` only so many tokens' windows are used: drawn over all of them, since sources are sorted, and
-        such that a smaller draw is a part of every larger one."""
+        """`unique`: use windows of only this many tokens.
+
+        They are drawn from the whole split, since sources are sorted, and a smaller draw is part
+        of every larger one.
+        """
         self.all_windows = (len(tokens) - 1) // seq_len
         self.windows = min(self.all_windows, unique // seq_len) if unique else self.all_windows
         if self.windows < 1:
             if unique:
                 raise UserError(
-                    f"config.data.unique_tokens={unique} is less than one sequence of config.data.seq_len={seq_len}"
+                    f"config.data.unique_tokens={unique} is less than one sequence of "
+                    f"config.data.seq_len={seq_len}"
                 )
             raise UserError(
                 f"config.data: {len(tokens)} training tokens do not fill one sequence of "
                 f"config.data.seq_len={seq_len}; add documents"
             )
-        # a view: window i begins at token i * seq_len and holds one more, the last target
+        # a view: window i starts at token i * seq_len and has one more token, the last target
         self.rows = np.lib.stride_tricks.sliding_window_view(tokens, seq_len + 1)[::seq_len]
         self.order = Order(
             self.windows, batch_size=batch_size, steps=steps, seed=seed, host=host, hosts=hosts
@@ -125,8 +131,8 @@ class Dispatches:
 
 
 def iterate(source: Source, start: int, prefetch: int) -> Iterator[Any]:
-    """Elements start, start + 1, ... read ahead by a grain thread; costs the same for any start."""
-    import grain  # takes as long to import as a small step takes to train: not before the first one
+    """Yield elements start, start + 1, ..., prefetched by grain; any start costs the same."""
+    import grain  # its import takes as long as a small training step, so defer it
 
     options = grain.ReadOptions(num_threads=1 if prefetch else 0, prefetch_buffer_size=prefetch)
     iterator = iter(grain.MapDataset.source(source).to_iter_dataset(options))
@@ -136,20 +142,20 @@ def iterate(source: Source, start: int, prefetch: int) -> Iterator[Any]:
 
 
 def held_out_windows(tokens: np.ndarray, *, seq_len: int, count: int) -> np.ndarray:
-    """`tokens_NT1`: `count` tokens' worth of windows spread evenly over the validation split.
+    """Return `tokens_NT1`: windows of `count` tokens, spread evenly over the validation split.
 
-    Raises UserError where the split is smaller than that.
+    Raises UserError if the split is smaller.
     """
     begins_N = held_out_begins(tokens, seq_len=seq_len, count=count)
     return np.asarray(tokens[begins_N[:, None] + np.arange(seq_len + 1)])
 
 
 def held_out_begins(tokens: np.ndarray, *, seq_len: int, count: int) -> np.ndarray:
-    """Where these windows begin, `[N]`."""
-    wanted, windows = max(1, count // seq_len), (len(tokens) - 1) // seq_len
-    if wanted > windows:
+    """Return the first token of each of these windows, `[N]`."""
+    chosen, windows = max(1, count // seq_len), (len(tokens) - 1) // seq_len
+    if chosen > windows:
         raise UserError(
             f"config.eval.tokens={count}: the validation split has {len(tokens)} tokens; lower it "
             "or raise config.data.valid_fraction"
         )
-    return np.arange(wanted) * windows // wanted * seq_len
+    return np.arange(chosen) * windows // chosen * seq_len

@@ -1,4 +1,4 @@
-"""Documents to token files: tokenised once, cached on disk atomically, hashed, and checked when used.
+"""Tokenise documents into files, cached on disk, hashed, and checked on use.
 
 A cache entry is a folder `tokens/<name>-<key>/` with `train.bin`, `valid.bin` (token ids, documents
 joined by the separator), `tokenizer.json` for BPE, and `meta.json`.
@@ -27,7 +27,7 @@ BATCH = 256  # documents per call of the tokenizer
 
 @dataclass(frozen=True)
 class TokenData:
-    """Packed tokens of both splits and where they come from."""
+    """Packed tokens of both splits, and their origin."""
 
     train: np.ndarray  # [train tokens] token ids, memory-mapped
     valid: np.ndarray  # [validation tokens]
@@ -44,10 +44,10 @@ class TokenData:
 
 
 def prepare(data) -> TokenData:
-    """The tokenised data of the config's `data` section, from the cache or made now.
+    """Return the tokenised data of the config's `data` section, from the cache or prepared now.
 
-    Raises UserError where documents are missing, their hash differs from `data.hash`, or the cache
-    is damaged.
+    Raises UserError if documents are missing, their hash differs from `data.hash`, or the cache is
+    damaged.
     """
     root = cache.root(data)
     folder = root / "tokens" / f"{data.name.replace('/', '_')}-{_cache_key(data)}"
@@ -112,9 +112,10 @@ def _build(data, root: Path, folder: Path) -> None:
 def _split(
     documents, held_out, fraction, steps, plan, digest, left_out: list[int]
 ) -> Iterator[tuple[bool, str]]:
-    """(is held out, document); a document is held out by its own hash, wherever it stands, or by plan.
+    """Yield (is held out, document); the plan or the document's own hash decides.
 
-    Those that stand in a held-out split of its own are not trained on, and numbered in `left_out`.
+    Training documents that equal one of the source's own held-out split are skipped, and their
+    numbers appended to `left_out`.
     """
     seen = {_hash(text) for text in held_out or ()}
     for number, text in enumerate(documents, plan.held_out if plan else 0):

@@ -1,12 +1,13 @@
-"""Batches of users' sequences as a pure function of (seed, k), and sharded over hosts.
+"""Draw batches of users' sequences, a pure function of (seed, k), sharded over hosts.
 
-Shapes: K steps of one dispatch, B sequences per step (of this host), U users, N sequences, T positions.
+Shapes: K steps of one dispatch, B sequences per step (of this host), U users, N sequences, T
+positions.
 
-What is trained on is the history of a user: all items but the last, which is held out, or where whole users are
-held out all items of the others. It is cut into windows of T + 1 items from its end on; they are
-disjoint but for the one item that is input to one and target of the other, so that an epoch has each item
-but the first as a target once. (SASRec takes only the last of these windows.) A window of fewer items is
-padded with 0 on the left; 0 is no target.
+The model trains on the history of a user: all items but the last, which is held out. If whole users
+are held out, it trains on all items of the others. A history is cut into windows of T + 1 items,
+from its end. Neighbouring windows share one item, the input of one and the target of the other, so
+that each item but the first is a target once per epoch. (SASRec uses only the last window.) A
+window of fewer items is padded on the left with 0, which is never a target.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from scaling.utils.errors import UserError
 
 
 class SequenceDispatches:
-    """Random-access source: element k is the `tokens_KBT1` (int32) of the k-th dispatch."""
+    """A random-access source: element k is the `tokens_KBT1` (int32) of the k-th dispatch."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class SequenceDispatches:
         self.windows = int(self.last_window_U[-1])
         if self.windows < 1:
             raise UserError(
-                "config.data: no user has two interactions to train on, besides what is held out"
+                "config.data: no user has two interactions to train on, apart from held-out ones"
             )
         self.order = Order(
             self.windows, batch_size=batch_size, steps=steps, seed=seed, host=host, hosts=hosts
@@ -62,14 +63,17 @@ class SequenceDispatches:
         tokens_NT1 = _windows(self.data, user_N, end_N, self.seq_len + 1)
         if self.drop_items:
             for epoch in np.unique(epoch_N):
-                here, key = epoch_N == epoch, (self.order.seed, int(epoch))
-                draws = augment.uniform(key, window_N[here], "drop", self.seq_len + 1)
-                tokens_NT1[here] = augment.drop(tokens_NT1[here], draws, self.drop_items)
+                rows_N, key = epoch_N == epoch, (self.order.seed, int(epoch))
+                draws = augment.uniform(key, window_N[rows_N], "drop", self.seq_len + 1)
+                tokens_NT1[rows_N] = augment.drop(tokens_NT1[rows_N], draws, self.drop_items)
         return tokens_NT1.reshape(*window_KB.shape, self.seq_len + 1)
 
 
 def held_out_users(data: Interactions, fraction: float) -> np.ndarray:
-    """Which users are held out whole (bool, [U]), each by the hash of its items' names: equal ones stay together."""
+    """Return which users are held out (bool, [U]).
+
+    The hash of a user's item names decides, so that equal users are on the same side.
+    """
     names, begins = np.array(("", *data.names)), data.begins_U1
     parts = (names[data.items_I[a:b]] for a, b in itertools.pairwise(begins))
     return np.array(
@@ -78,7 +82,7 @@ def held_out_users(data: Interactions, fraction: float) -> np.ndarray:
 
 
 def history(data: Interactions, held_out_U: np.ndarray | None) -> np.ndarray:
-    """How many items of each user are trained on."""
+    """Return the number of items of each user to train on, `[U]`."""
     items_U = np.diff(data.begins_U1)
     return items_U - 1 if held_out_U is None else np.where(held_out_U, 0, items_U)
 
@@ -86,10 +90,10 @@ def history(data: Interactions, held_out_U: np.ndarray | None) -> np.ndarray:
 def held_out_sequences(
     data: Interactions, *, seq_len: int, count: int, held_out_U: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(`tokens_NT1`, the user of each) of `count` targets spread evenly over all (of all, where there are fewer).
+    """Return (`tokens_NT1`, `user_N`) of `count` targets, spread evenly over all; of all if fewer.
 
-    Only the last column is a target: the last item of every user, whose others were trained on, or where whole users
-    are held out any of their items but the first.
+    Only the last column is a target: the last item of every user, or, if whole users are held out,
+    any of their items but the first.
     """
     items_U = np.diff(data.begins_U1)
     targets_U = np.ones_like(items_U) if held_out_U is None else held_out_U * (items_U - 1)
@@ -102,7 +106,7 @@ def held_out_sequences(
 
 
 def _windows(data: Interactions, user_N: np.ndarray, end_N: np.ndarray, length: int) -> np.ndarray:
-    """The `length` items before place `end` of each user's, padded on the left."""
-    place_NT1 = end_N[:, None] + np.arange(-length, 0)
-    index_NT1 = data.begins_U1[user_N][:, None] + np.maximum(place_NT1, 0)
-    return np.where(place_NT1 >= 0, data.items_I[index_NT1], np.int32(0))
+    """Return the `length` items before position `end` of each user, padded on the left."""
+    position_NT1 = end_N[:, None] + np.arange(-length, 0)
+    index_NT1 = data.begins_U1[user_N][:, None] + np.maximum(position_NT1, 0)
+    return np.where(position_NT1 >= 0, data.items_I[index_NT1], np.int32(0))

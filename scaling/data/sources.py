@@ -1,6 +1,6 @@
-"""Documents by config: the embedded corpus, Debian packages, any TFDS text data set, any folder of text files.
+"""Return the documents that a config names: embedded corpus, Debian packages, TFDS, or a folder.
 
-A source is an iterable of documents (str) whose order is fixed; nothing here knows about tokens.
+A source is an iterable of documents (str) in a fixed order. This module does not use tokens.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ EMBEDDED = "python_sources"  # registered by scaling/data/corpus.py
 
 
 def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | None]:
-    """(documents, held-out documents or None where they are to be split off the first).
+    """Return (documents, held-out documents, or None to split them off the first).
 
-    `data` is the config's section. Raises UserError where the source is missing or empty.
+    `data` is the config's section. Raises UserError if the source is missing or empty.
     """
     if data.valid_split and data.name in ("text_folder", *debian_text.NAMES):
         raise UserError(
-            f"config.data.valid_split={data.valid_split!r}: {data.name} has one split; leave it empty, and "
-            "config.data.valid_fraction of the documents are held out"
+            f"config.data.valid_split={data.valid_split!r}: {data.name} has one split; leave it "
+            "empty, and config.data.valid_fraction of the documents are held out"
         )
     if data.valid_split == data.train_split:
         raise UserError(
-            f"config.data.valid_split={data.valid_split!r} is config.data.train_split, too; name another, or leave it "
-            "empty, and config.data.valid_fraction of the documents are held out"
+            f"config.data.valid_split={data.valid_split!r} is config.data.train_split, too; name "
+            "another, or leave it empty, and config.data.valid_fraction of the documents are held "
+            "out"
         )
     if data.name == "text_folder":
         return FolderDocuments(data.path, data.pattern), None
@@ -39,7 +40,7 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
 
 
 def identity(data) -> dict:
-    """What decides the documents, as part of a cache key; for a folder its files' sizes and times."""
+    """Return the properties that determine the documents, as part of a cache key."""
     if data.name == "text_folder":
         return {"folder": labelled.stats(folder_files(data.path, data.pattern))}
     if data.name in debian_text.NAMES:
@@ -49,7 +50,7 @@ def identity(data) -> dict:
 
 
 def folder_files(path: str, pattern: str) -> list[Path]:
-    """Sorted files below `path` that match `pattern`; UserError where there are none."""
+    """Return the sorted files below `path` that match `pattern`. Raises UserError without one."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise UserError(f"config.data.path={path}: no such folder")
@@ -62,7 +63,7 @@ def folder_files(path: str, pattern: str) -> list[Path]:
 
 
 class FolderDocuments:
-    """One document per file, in the order of the paths; UTF-8 or it is refused by name."""
+    """One document per file, in order of the paths. Raises UserError naming a non-UTF-8 file."""
 
     def __init__(self, path: str, pattern: str):
         self.files = folder_files(path, pattern)
@@ -99,6 +100,6 @@ class TfdsDocuments:
 def _tfds_documents(name: str, split: str, data, cache_dir: Path) -> TfdsDocuments:
     from scaling.data import corpus, tfds_names  # noqa: F401  corpus registers python_sources
 
-    found = tfds_names.prepare(name, "language", cache_dir)
-    tfds_names.require(found, (data.text_key,), name, f"config.data.text_key={data.text_key!r}")
-    return TfdsDocuments(tfds_names.records(found, split, name), data.text_key)
+    builder = tfds_names.prepare(name, "language", cache_dir)
+    tfds_names.require(builder, (data.text_key,), name, f"config.data.text_key={data.text_key!r}")
+    return TfdsDocuments(tfds_names.records(builder, split, name), data.text_key)

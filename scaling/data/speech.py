@@ -1,10 +1,10 @@
-"""Labelled sounds as log-mel grids (frames, bands, 1): Debian's Russian voice, any folder of .wav files.
+"""Read labelled sounds as log-mel grids (frames, bands, 1): a Debian voice, .wav files, or TFDS.
 
-`debian/festvox_ru` is Debian's package festvox-ru: 620 utterances of one speaker at 16 kHz, cut by
-an alignment into 54,372 segments of 51 labels (50 phones and the pause `pau`); a segment is to be classified.
-Copyright 2005 Nickolay V. Shmyrev, BSD-like. What a segment becomes is its own frames, from the one nearest
-to its begin to the one before its end, without its neighbours'. No such data come with pip: `embedded` names
-the package.
+`debian/festvox_ru` is Debian's package festvox-ru: 620 utterances of one speaker at 16 kHz, aligned
+to 54,372 segments of 51 labels (50 phones and the pause `pau`). The model classifies segments.
+Copyright 2005 Nickolay V. Shmyrev, BSD-like. An example is the frames of one segment, from the one
+nearest to its begin to the one before its end. pip installs no such data, so the error of
+`embedded` names the package.
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ from scaling.utils.errors import UserError
 
 FESTVOX_FOLDER = "/usr/share/festival/voices/russian/msu_ru_nsh_clunits"
 FESTVOX_CLASSES = (
-    "a", "aa", "ae", "ay", "b", "bb", "c", "ch", "d", "dd", "e", "ee", "f", "ff", "g", "gg", "h", "hh",
-    "i", "ii", "j", "k", "kk", "l", "ll", "m", "mm", "n", "nn", "oo", "p", "pau", "pp", "r", "rr", "s",
-    "sch", "sh", "ss", "t", "tt", "u", "ur", "uu", "v", "vv", "y", "yy", "z", "zh", "zz",
+    "a", "aa", "ae", "ay", "b", "bb", "c", "ch", "d", "dd", "e", "ee", "f", "ff", "g", "gg", "h",
+    "hh", "i", "ii", "j", "k", "kk", "l", "ll", "m", "mm", "n", "nn", "oo", "p", "pau", "pp", "r",
+    "rr", "s", "sch", "sh", "ss", "t", "tt", "u", "ur", "uu", "v", "vv", "y", "yy", "z", "zh", "zz",
 )  # fmt: skip
-FESTVOX_MEND = "`apt-get install festvox-ru`, or name the folder that has its lab/ and wav/ in config.data.path"
-SPEAKER_ENDS = "_nohash_"  # in the file names of Speech Commands (Warden 2018), after the speaker
+FESTVOX_FIX = (
+    "`apt-get install festvox-ru`, or set config.data.path to the folder of its lab/ and wav/"
+)
+SPEAKER_END = "_nohash_"  # follows the speaker in file names of Speech Commands (Warden 2018)
 
 
 def source(data, cache_dir: Path) -> Source:
-    """The source of sounds that the config's `data` section names."""
+    """Return the source of sounds that the config's `data` section names."""
     shape = (data.height, data.width, data.channels)
     if data.name == "embedded":
         raise UserError(
-            "config.data.name='embedded': no speech comes with pip; set "
-            f"config.data.name=debian/festvox_ru after {FESTVOX_MEND}"
+            "config.data.name='embedded': pip installs no speech; set "
+            f"config.data.name=debian/festvox_ru after {FESTVOX_FIX}"
         )
     if min(shape) < 1 or data.channels != 1:
         raise UserError(
-            f"config.data: height={data.height}, width={data.width}, channels={data.channels}: give the "
-            "number of frames of 10 ms as config.data.height, of mel bands as config.data.width, and "
-            "config.data.channels=1"
+            f"config.data: height={data.height}, width={data.width}, channels={data.channels}: set "
+            "config.data.height to the number of frames of 10 ms, config.data.width to that of mel "
+            "bands, and config.data.channels=1"
         )
     if data.name == "debian/festvox_ru":
         return FestvoxRu(data.path, shape)
@@ -52,7 +54,7 @@ def source(data, cache_dir: Path) -> Source:
 
 
 class FestvoxRu:
-    """Segments of the utterances, each utterance a group."""
+    """The segments of the utterances, grouped by utterance."""
 
     classes: tuple[str, ...] = FESTVOX_CLASSES
     dtype = np.dtype(np.float32)
@@ -65,9 +67,9 @@ class FestvoxRu:
         self.waves = [folder / "wav" / f"{file.stem}.wav" for file in self.labels]
         missing = [file for file in self.waves if not file.is_file()]
         if not self.labels or missing:
+            first = missing[0] if missing else folder / "lab"
             raise UserError(
-                f"config.data.name='debian/festvox_ru': {missing[0] if missing else folder / 'lab'} is "
-                f"missing or empty; {FESTVOX_MEND}"
+                f"config.data.name='debian/festvox_ru': {first} is missing or empty; {FESTVOX_FIX}"
             )
 
     def identity(self) -> dict:
@@ -78,7 +80,7 @@ class FestvoxRu:
             segments = self.segments(labels)
             try:
                 samples_S, rate = read_wave(file)
-            except ValueError as error:  # its segments are lost with it
+            except ValueError as error:  # all segments of the file are unreadable
                 yield from (Corrupt(f"{file}[{i}]", str(error)) for i in range(len(segments)))
                 continue
             x_TM = mel.log_mel(samples_S, rate, self.shape[1])
@@ -93,35 +95,36 @@ class FestvoxRu:
                 yield Example(x_HWC, label, file.stem.encode(), content, f"{labels}[{i}]")
 
     def segments(self, path: Path) -> list[tuple[float, float, int]]:
-        """(begin, end, label) of each segment, in seconds. Raises UserError naming a bad line.
+        """Return (begin, end, label) of each segment, in seconds. Raises UserError at a bad line.
 
-        The format is that of xlabel: a header that ends with `#`, then `end colour name` per segment.
+        The format is that of xlabel: a header that ends with `#`, then lines `end colour name`.
         """
-        found, begin, index = [], 0.0, {name: i for i, name in enumerate(self.classes)}
+        segments, begin, index = [], 0.0, {name: i for i, name in enumerate(self.classes)}
         lines = path.read_text(encoding="latin-1").splitlines()
         start = lines.index("#") + 1 if "#" in lines else len(lines)
         if start == len(lines):
-            raise UserError(f"{path}: no segments after a line `#`; {FESTVOX_MEND}")
+            raise UserError(f"{path}: no segments after a line `#`; {FESTVOX_FIX}")
         for number, line in enumerate(lines[start:], start + 1):
             parts = line.split()
             if not parts:
                 continue
             try:
                 end, _, name = parts
-                found.append((begin, float(end), index[name]))
+                segments.append((begin, float(end), index[name]))
             except (ValueError, KeyError) as error:
                 raise UserError(
-                    f"{path}, line {number}: {line!r} is not an end in seconds, a colour and one of the "
-                    f"{len(index)} labels; correct or remove it"
+                    f"{path}, line {number}: {line!r} is not an end in seconds, a colour and one "
+                    f"of the {len(index)} labels; correct or remove it"
                 ) from error
             begin = float(end)
-        return found
+        return segments
 
 
 class AudioFolder:
-    """`<path>/<class>/<file>.wav`, the middle of each; all of one sampling rate.
+    """`<path>/<class>/<file>.wav`: the middle of each; all of one sampling rate.
 
-    A group is what stands before `_nohash_` in the file's name, as in Speech Commands, else the content.
+    The group is the part of the file's name before `_nohash_`, as in Speech Commands, else the
+    content.
     """
 
     dtype = np.dtype(np.float32)
@@ -146,21 +149,20 @@ class AudioFolder:
                 first = first or (file, rate)
                 if rate != first[1]:
                     raise UserError(
-                        f"{file}: {rate} Hz, while {first[0]} has {first[1]} Hz; resample one of them"
+                        f"{file}: {rate} Hz, but {first[0]} has {first[1]} Hz; resample one of them"
                     )
                 content = samples_S.tobytes()
-                speaker, found, _ = file.stem.partition(SPEAKER_ENDS)
+                speaker, separator, _ = file.stem.partition(SPEAKER_END)
                 x_TM = mel.log_mel(samples_S, rate, self.shape[1])
                 x_HWC = mel.middle(x_TM, self.shape[0])[..., None]
-                yield Example(
-                    x_HWC, label, speaker.encode() if found else content, content, str(file)
-                )
+                group = speaker.encode() if separator else content
+                yield Example(x_HWC, label, group, content, str(file))
 
 
 def read_wave(path: Path) -> tuple[np.ndarray, int]:
-    """(`samples_S` float32 in [-1, 1], sampling rate in Hz) of a mono PCM file of 8 or 16 bits.
+    """Return (`samples_S` float32 in [-1, 1], sampling rate in Hz) of a mono 8- or 16-bit PCM file.
 
-    Raises ValueError saying what is wrong with it.
+    Raises ValueError with the reason if it is unreadable.
     """
     try:
         with wave.open(str(path)) as file:

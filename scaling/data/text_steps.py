@@ -1,7 +1,7 @@
-"""What is done to documents before they are split and tokenised; every step is off by default.
+"""Clean and filter documents before they are split and tokenised; every step is off by default.
 
-In this order: Unicode NFC, length, share of letters, exact duplicates, near-duplicates. Lengths are in
-characters, after NFC. What each step removed is counted.
+The order is: Unicode NFC, length, share of letters, exact duplicates, near-duplicates. Lengths are
+in characters, after NFC. Each step counts the documents that it removed.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ class Steps:
     near_threshold: float
 
     def settings(self) -> dict:
-        """Those that are on, as part of a cache key and a fingerprint; {} where none is."""
+        """Return the steps that are on, as part of a cache key and a fingerprint."""
         on = {key: getattr(self, key) for key in ("clean", "min_chars", "max_chars", "min_letters")}
-        found = {key: value for key, value in on.items() if value}
+        settings = {key: value for key, value in on.items() if value}
         if self.dedupe != "none":
-            found["dedupe"] = self.dedupe
+            settings["dedupe"] = self.dedupe
         if self.dedupe in ("near", "split"):
-            found |= {"near_threshold": self.near_threshold, **near.SETTINGS}
-        return found
+            settings |= {"near_threshold": self.near_threshold, **near.SETTINGS}
+        return settings
 
     def apply(self, text: str) -> str:
-        """The document as it is used."""
+        """Return the cleaned document."""
         return unicodedata.normalize("NFC", text) if self.clean else text
 
     def refuses(self, text: str) -> str:
-        """The step that removes this document for itself, or ""."""
+        """Return the step that removes this document by itself, or ""."""
         if len(text) < self.min_chars:
             return "min_chars"
         if self.max_chars and len(text) > self.max_chars:
@@ -55,31 +55,32 @@ class Steps:
 
 
 def from_config(data) -> Steps:
-    """The steps of the config's `data` section."""
+    """Return the steps of the config's `data` section."""
     return Steps(**{name: getattr(data, name) for name in Steps.__dataclass_fields__})
 
 
 def letters(text: str) -> float:
-    """The share of characters that are letters, marks, digits or white space; 0 of an empty text."""
+    """Return the share of letters, marks, digits and white space; 0 for an empty text."""
     counts = Counter(text)
     good = (n for c, n in counts.items() if c.isspace() or unicodedata.category(c)[0] in "LMN")
     return sum(good) / max(1, len(text))
 
 
 def draw(text: str) -> float:
-    """In [0, 1), by the document's own hash, wherever it stands."""
+    """Return a number in [0, 1) from the document's own hash, independent of its position."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big") / 2**64
 
 
 @dataclass
 class Plan:
-    """What becomes of each document, by its number: the held-out ones come first."""
+    """The fate of each document by its number; held-out documents come first."""
 
     fates: list[int] = field(default_factory=list)
-    held_out: int = 0  # number of documents of a held-out split of its own
-    removed: Counter[str] = field(default_factory=Counter)  # documents, by step
+    held_out: int = 0  # number of documents of the source's own held-out split
+    removed: Counter[str] = field(default_factory=Counter)  # number of documents by step
 
     def remove(self, step: str) -> int:
+        """Count a document that `step` removes; return its fate."""
         self.removed[step] += 1
         return REMOVED
 
@@ -87,18 +88,18 @@ class Plan:
 def plan(
     documents: Iterable[str], held_out: Iterable[str] | None, fraction: float, steps: Steps
 ) -> Plan:
-    """Fates of the held-out documents, then of the others.
+    """Return the fates of the held-out documents, then of the others.
 
-    Of equal or similar documents the first stays, one that is held out before one that is not.
-    With dedupe "split" similar documents all stay, but on one side: on that drawn by the first of them,
-    and where one is of a held-out split of its own, those of the training split are removed.
+    The first of equal or similar documents stays, and held-out documents come first. With dedupe
+    "split", similar documents all stay, on the side that the first of them draws. If one of them is
+    in the source's own held-out split, those of the training split are removed.
     """
     result, seen = Plan(), set()
     index = near.NearIndex(steps.near_threshold) if steps.dedupe in ("near", "split") else None
     clusters = Clusters()
     draws: list[float] = []  # of each document
-    of_valid, of_train = ((True, t) for t in held_out or ()), ((False, t) for t in documents)
-    for number, (is_valid, raw) in enumerate(itertools.chain(of_valid, of_train)):
+    valid, train = ((True, t) for t in held_out or ()), ((False, t) for t in documents)
+    for number, (is_valid, raw) in enumerate(itertools.chain(valid, train)):
         text = steps.apply(raw)
         result.held_out += is_valid
         draws.append(draw(text))
@@ -124,17 +125,19 @@ def plan(
 
 
 class Clusters:
-    """Sets of numbers that are joined; each is known by its least (union-find)."""
+    """Disjoint sets of numbers, each represented by its least number (union-find)."""
 
     def __init__(self) -> None:
         self.parent: dict[int, int] = {}
 
     def first(self, number: int) -> int:
+        """Return the least number of the set of `number`."""
         while (up := self.parent.get(number, number)) != number:
             number = up
         return number
 
     def join(self, number: int, others: list[int]) -> None:
+        """Merge the sets of these numbers."""
         firsts = {self.first(other) for other in (number, *others)}
         for first in firsts:
             self.parent[first] = min(firsts)
@@ -143,6 +146,7 @@ class Clusters:
 def _on_one_side(
     result: Plan, clusters: Clusters, draws: list[float], fraction: float, own_split: bool
 ):
+    """Put all documents of a cluster on one side of the split."""
     for number, fate in enumerate(result.fates):
         first = clusters.first(number)
         if fate == REMOVED or first == number:

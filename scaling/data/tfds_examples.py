@@ -1,4 +1,4 @@
-"""Labelled images and sounds of tensorflow-datasets: the features `image` or `audio`, and `label`."""
+"""Read labelled images and sounds of TFDS: the features `image` or `audio`, and `label`."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from scaling.data import images, mel, tfds_names
 from scaling.data.labelled import Corrupt, Example
 from scaling.utils.errors import UserError, one_line
 
-UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a damaged image
+UNREADABLE = (OSError, ValueError, SyntaxError)  # Pillow's errors for a damaged image
 
 
 class Splits(tuple):
-    """The names of a data set's splits. Parts of them, such as train[:10%], are in it, too."""
+    """The names of a data set's splits; it also contains slices of them, such as train[:10%]."""
 
     def __contains__(self, split) -> bool:
         return super().__contains__(str(split).partition("[")[0])
 
 
 class TfdsExamples(ABC):
-    """What images and sounds share; TFDS's splits are taken as they are."""
+    """The common part of images and sounds, with the splits of TFDS."""
 
     feature = ""
 
     def __init__(self, data, cache_dir: Path) -> None:
         self.name = data.name
         self.builder = tfds_names.prepare(data.name, data.field, cache_dir)
-        said = f"config.data.name={data.name!r}"
-        tfds_names.require(self.builder, (self.feature, "label"), data.name, said)
+        key = f"config.data.name={data.name!r}"
+        tfds_names.require(self.builder, (self.feature, "label"), data.name, key)
         features = self.builder.info.features
         if not hasattr(features["label"], "names"):
-            raise UserError(f"{said}: its feature `label` is no class but {features['label']}")
+            raise UserError(f"{key}: its feature `label` is not a class but {features['label']}")
         self.classes: tuple[str, ...] = tuple(features["label"].names)
         self.splits: tuple[str, ...] = Splits(self.builder.info.splits)
 
@@ -56,16 +56,16 @@ class TfdsExamples(ABC):
             yield Example(x_HWC, int(record["label"]), group, content, name)
 
     def group(self, record) -> bytes:
-        """Whose the example is, where the data set says so; each is its own group where it is empty."""
+        """Return the group of an example; "" makes it a group of its own."""
         return b""
 
     @abstractmethod
     def example(self, raw: np.ndarray) -> np.ndarray:
-        """`x_HWC` of what the data set holds."""
+        """Return the `x_HWC` of a record's feature."""
 
 
 class TfdsImages(TfdsExamples):
-    """Images of one size as they are; of many sizes cut and resized to the config's, as in vision.py."""
+    """Images, unchanged if of one size, else cut and resized to the config's size (vision.py)."""
 
     feature, dtype = "image", np.dtype(np.uint8)
 
@@ -90,7 +90,7 @@ class TfdsImages(TfdsExamples):
 
 
 class TfdsSounds(TfdsExamples):
-    """The middle of each sound, whose samples are those of 16 bits."""
+    """The middle of each sound of 16-bit samples."""
 
     feature, dtype = "audio", np.dtype(np.float32)
 
@@ -99,13 +99,13 @@ class TfdsSounds(TfdsExamples):
         self.shape = (data.height, data.width, data.channels)
         self.rate = self.builder.info.features["audio"].sample_rate
         if not self.rate:
-            raise UserError(f"config.data.name={data.name!r}: TFDS does not say its sampling rate")
+            raise UserError(f"config.data.name={data.name!r}: TFDS has no sampling rate for it")
 
     def identity(self) -> dict:
         return {**super().identity(), "groups": "speakers"}
 
     def group(self, record) -> bytes:
-        """The speaker of `spoken_digit`, whose files are named <digit>_<speaker>_<number>.wav."""
+        """Return the speaker of `spoken_digit`, with files <digit>_<speaker>_<number>.wav."""
         file = record.get("audio/filename", b"")
         parts = (file if isinstance(file, bytes) else str(file).encode()).split(b"_")
         return parts[1] if len(parts) == 3 else b""

@@ -1,13 +1,15 @@
-"""Data sets of tensorflow-datasets by name, prepared as array_record and read without TensorFlow.
+"""Prepare data sets of tensorflow-datasets by name, and read them without TensorFlow.
 
-TFDS itself needs TensorFlow to prepare images that it is given as arrays (MNIST, CIFAR) and sounds; what it
-has prepared elsewhere is read here without.
+TFDS needs TensorFlow to prepare sounds, and images given as arrays (MNIST, CIFAR). Data sets
+prepared elsewhere as array_record are read here without it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 
 from scaling.utils.errors import UserError, one_line
 
-# Builders are known only once the sub-package that registers them was imported.
+# TFDS knows a builder only after the import of the sub-package that registers it.
 REGISTERED_IN = {
     "language": ("text",),
     "vision": ("image_classification",),
@@ -26,7 +28,7 @@ REGISTERED_IN = {
 
 
 def builder(name: str, field: str, cache_dir: Path):
-    """The TFDS builder of that name, not yet prepared. Raises UserError where there is none."""
+    """Return the TFDS builder of that name, not prepared. Raises UserError if it is unknown."""
     import tensorflow_datasets as tfds
 
     for package in REGISTERED_IN[field]:
@@ -39,59 +41,63 @@ def builder(name: str, field: str, cache_dir: Path):
         return tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(
-            f"config.data.name={name!r}: TFDS knows no such data set; see `embedded`, the other names "
+            f"config.data.name={name!r}: TFDS knows no such data set; use `embedded`, another name "
             "beside config.data.name in configs/base.py, or a name of the TFDS catalogue"
         ) from error
-    except Exception as error:  # wrong configs and versions come in many types
+    except Exception as error:  # wrong configs and versions raise many types
         raise _unprepared(name, data_dir, error) from error
 
 
 def prepare(name: str, field: str, cache_dir: Path):
-    """The same, with its records on disk. Raises UserError where they cannot be made."""
-    found = builder(name, field, cache_dir)
+    """Return the builder with its records on disk. Raises UserError if they cannot be prepared."""
+    prepared = builder(name, field, cache_dir)
     try:
-        found.download_and_prepare()
+        # TFDS prints lines about a download of unknown size, whatever it does
+        with contextlib.redirect_stdout(io.StringIO()):
+            prepared.download_and_prepare()
     except UserError:
         raise
-    except Exception as error:  # download, disk and Beam errors come in many types
-        again = builder(name, field, cache_dir)
-        if Path(again.data_dir).is_dir():  # another process was first, and renamed its own
-            return again
+    except Exception as error:  # download, disk and Beam errors have many types
+        other = builder(name, field, cache_dir)
+        if Path(other.data_dir).is_dir():  # another process was first
+            return other
         raise _unprepared(name, cache_dir / "tfds", error) from error
-    return found
+    return prepared
 
 
-def records(found, split: str, name: str) -> Sequence:
-    """The records of a split of a prepared builder, by number. Raises UserError where it has none such."""
+def records(prepared, split: str, name: str) -> Sequence:
+    """Return the records of a split of a prepared builder. Raises UserError if it is unknown."""
     try:
-        return found.as_data_source(split=split)
+        return prepared.as_data_source(split=split)
     except Exception as error:
         reason = one_line(error, 300)
+        splits = ", ".join(prepared.info.splits)
         raise UserError(
-            f"config.data.name={name!r}: no split {split!r}, it has {', '.join(found.info.splits)} "
-            f"({reason})"
+            f"config.data.name={name!r}: no split {split!r}, it has {splits} ({reason})"
         ) from error
 
 
-def require(found, keys: Sequence[str], name: str, said: str) -> None:
-    """Raises UserError where a data set lacks one of these features; `said` is the config's key."""
-    features = found.info.features
+def require(prepared, keys: Sequence[str], name: str, config_key: str) -> None:
+    """Check the features of a data set. Raises UserError naming `config_key` and a missing one."""
+    features = prepared.info.features
     for key in keys:
         if key not in features:
-            raise UserError(f"{said}: {name} has {', '.join(sorted(features))}, not {key!r}")
+            raise UserError(f"{config_key}: {name} has {', '.join(sorted(features))}, not {key!r}")
 
 
 def _unprepared(name: str, data_dir: Path, error: Exception) -> UserError:
     reason = one_line(str(error).replace("*", ""), 300)
     return UserError(
-        f"config.data.name={name!r} could not be prepared in {data_dir}: {reason}; prepare it once with "
-        "`tfds build --file_format=array_record` where there are a network and TensorFlow"
+        f"config.data.name={name!r} could not be prepared in {data_dir}: {reason}; prepare it once "
+        "with `tfds build --file_format=array_record` on a machine with a network and TensorFlow"
     )
 
 
 def _sounds_without_tensorflow() -> None:
-    """TFDS's Audio asks TensorFlow for the name of a dtype as soon as it is made, and for nothing else
-    when decoded samples are read: give it numpy's where TensorFlow is not installed."""
+    """Give TFDS's Audio numpy's dtypes if TensorFlow is not installed.
+
+    Audio uses TensorFlow's name of a dtype on creation, and nothing else to read decoded samples.
+    """
     if importlib.util.find_spec("tensorflow") is None:
         from tensorflow_datasets.core.features import audio_feature
 

@@ -1,4 +1,4 @@
-"""Byte and BPE tokenizers. Token 0 separates documents in both, and counts as one byte of text."""
+"""Tokenise text as bytes or by BPE; the separator of documents counts as one byte of text."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ BPE_TRAINING_DOCUMENTS = 100_000
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back."""
+    """Converts text to token ids and back."""
 
     vocab_size: int
     separator: int
     fingerprint: str
 
-    def encode_batch(self, texts: list[str]) -> list[np.ndarray]: ...
+    def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
+        """Return the token ids of each text."""
+        ...
 
-    def decode(self, ids: Iterable[int]) -> str: ...
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids, without separators."""
+        ...
 
     def byte_lengths(self) -> np.ndarray:
-        """Bytes of UTF-8 text that each token id stands for, `[vocab_size]` int64."""
+        """Return the bytes of UTF-8 text of each token id, `[vocab_size]` int64."""
         ...
 
 
 class ByteTokenizer:
-    """UTF-8 bytes; byte 0, which text never holds, is the separator."""
+    """UTF-8 bytes; byte 0, which text never contains, is the separator."""
 
     vocab_size, separator, fingerprint = 256, 0, "bytes"
 
@@ -68,8 +72,8 @@ class BpeTokenizer:
         decoder = json.loads(path.read_text()).get("decoder") or {}
         if "ByteLevel" not in json.dumps(decoder):
             raise UserError(
-                f"{path}: its decoder is {decoder.get('type')}, not ByteLevel, so the bytes of a token are not known; "
-                "use a byte-level BPE, as GPT-2's or Llama 3's"
+                f"{path}: its decoder is {decoder.get('type')}, not ByteLevel, so the bytes of a "
+                "token are not known; use a byte-level BPE, as GPT-2's or Llama 3's"
             )
         self.vocab_size = self._tokenizer.get_vocab_size()
         known = (SEPARATOR, "<|endoftext|>", "</s>")
@@ -87,7 +91,7 @@ class BpeTokenizer:
         return self._tokenizer.decode([i for i in ids if i != self.separator])
 
     def byte_lengths(self) -> np.ndarray:
-        # Byte-level BPE spells every byte as one printable character.
+        # Byte-level BPE writes every byte as one printable character.
         lengths = np.zeros(self.vocab_size, np.int64)
         for token, index in self._tokenizer.get_vocab().items():
             lengths[index] = len(token)

@@ -1,7 +1,7 @@
-"""Labelled images, uint8: handwritten digits, Fashion-MNIST, any folder of images, TFDS by name.
+"""Read labelled uint8 images: handwritten digits, Fashion-MNIST, a folder of images, or TFDS.
 
-`digits` is in scikit-learn's wheel: 1,797 images of 8 x 8 (Alpaydin & Kaynak 1998, UCI; CC BY 4.0).
-`debian/fashion_mnist` is Debian's package dataset-fashion-mnist: 70,000 images of 28 x 28
+`digits` is part of scikit-learn's wheel: 1,797 images of 8 x 8 (Alpaydin & Kaynak 1998, UCI; CC BY
+4.0). `debian/fashion_mnist` is Debian's package dataset-fashion-mnist: 70,000 images of 28 x 28
 (Xiao, Rasul & Vollgraf 2017; MIT).
 """
 
@@ -31,7 +31,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def source(data, cache_dir: Path) -> Source:
-    """The source of images that the config's `data` section names; `embedded` is `digits`."""
+    """Return the source of images that `data`, the config's section, names."""
     if data.name in ("embedded", "digits"):
         return Digits()
     if data.name == "debian/fashion_mnist":
@@ -42,22 +42,22 @@ def source(data, cache_dir: Path) -> Source:
 
 
 class Digits:
-    """Handwritten digits of 8 x 8, whose 17 levels are spread over 0 to 255; one split."""
+    """Handwritten digits of 8 x 8, their 17 levels spread over 0 to 255; one split."""
 
     classes = tuple("0123456789")
     shape, dtype = (8, 8, 1), np.dtype(np.uint8)
     splits: tuple[str, ...] = ("train",)
 
     def __init__(self) -> None:
-        mend = "pip install 'scaling[vision]', which brings scikit-learn"
+        fix = "pip install 'scaling[vision]', which brings scikit-learn"
         try:
             path = Path(str(metadata.distribution("scikit-learn").locate_file(DIGITS)))
             self.raw = path.read_bytes()
         except (metadata.PackageNotFoundError, FileNotFoundError) as error:
-            raise UserError(f"config.data.name='digits': {DIGITS} is missing; {mend}") from error
-        found = hashlib.sha256(self.raw).hexdigest()
-        if not found.startswith(DIGITS_SHA256):
-            raise UserError(f"{path}: SHA-256 begins {found[:16]}, not {DIGITS_SHA256}; {mend}")
+            raise UserError(f"config.data.name='digits': {DIGITS} is missing; {fix}") from error
+        digest = hashlib.sha256(self.raw).hexdigest()
+        if not digest.startswith(DIGITS_SHA256):
+            raise UserError(f"{path}: SHA-256 begins {digest[:16]}, not {DIGITS_SHA256}; {fix}")
 
     def identity(self) -> dict:
         return {"sha256": DIGITS_SHA256}
@@ -70,7 +70,7 @@ class Digits:
 
 
 class FashionMnist:
-    """Zalando's articles of clothing, from the four IDX files of Debian's package."""
+    """Fashion-MNIST, from the four IDX files of Debian's package."""
 
     classes: tuple[str, ...] = FASHION_CLASSES
     shape, dtype = (28, 28, 1), np.dtype(np.uint8)
@@ -83,8 +83,8 @@ class FashionMnist:
             if not file.is_file():
                 raise UserError(
                     f"config.data.name='debian/fashion_mnist': {file} is missing; "
-                    "`apt-get install dataset-fashion-mnist`, or name the folder of its files in "
-                    "config.data.path"
+                    "`apt-get install dataset-fashion-mnist`, or set config.data.path to the "
+                    "folder of its files"
                 )
 
     def _files(self) -> list[Path]:
@@ -102,13 +102,14 @@ class FashionMnist:
         x_NHW, y_N = idx.read(file), idx.read(labels)
         if x_NHW.shape[1:] != self.shape[:2] or y_N.shape != x_NHW.shape[:1]:
             raise UserError(
-                f"{file}: {x_NHW.shape} with labels of {y_N.shape}, not as many 28 x 28 images as labels"
+                f"{file}: {x_NHW.shape} with labels of {y_N.shape}, not as many 28 x 28 images as "
+                "labels"
             )
         yield from _examples(x_NHW[..., None], y_N, str(file))
 
 
 class ImageFolder:
-    """`<path>/<class>/<image>`, cut to the middle square's shape and resized to `shape` (bilinear)."""
+    """`<path>/<class>/<image>`: the middle part of each, resized to `shape` (bilinear)."""
 
     dtype = np.dtype(np.uint8)
     splits: tuple[str, ...] = ("train",)
@@ -138,7 +139,7 @@ class ImageFolder:
 
 
 def _examples(x_NHWC: np.ndarray, y_N: np.ndarray, name: str) -> Iterator[Example]:
-    """Images that are each their own group, so that equal ones are not split."""
+    """Yield images grouped by content, so that a split never separates equal ones."""
     for i, (x_HWC, label) in enumerate(zip(x_NHWC, y_N, strict=True)):
         content = x_HWC.tobytes()
         yield Example(x_HWC, int(label), content, content, f"{name}[{i}]")

@@ -1,6 +1,7 @@
-"""Recommendation: where the item that came next stands among all items.
+"""Compute recommendation metrics from the rank of the next item among all items.
 
-Ranks are among all items, never a sample: sampled metrics order models otherwise (Krichene & Rendle 2020).
+Ranks are among all items, never a sample: sampled metrics rank models differently (Krichene &
+Rendle 2020).
 
 Shapes: N examples, I items (or classes).
 """
@@ -16,16 +17,17 @@ from scaling.utils.errors import UserError
 
 
 def ranks(score_NI, target_N) -> np.ndarray:
-    """Rank of each target, from 1: how many items score as much as it or more. Ties count against the target.
+    """Return the rank of each target, from 1: the number of items that score at least as much.
 
-    Raises UserError at a score that is not a number, or a target that is no item; items left out have -inf.
+    Ties count against the target. Excluded items have the score -inf. Raises UserError if a score
+    is NaN or a target is not an item.
     """
     score_NI, target_N = np.asarray(score_NI), np.asarray(target_N)
     I = score_NI.shape[1]  # noqa: E741
     bad = np.flatnonzero((target_N < 0) | (target_N >= I))
     if len(bad):
         raise UserError(
-            f"metrics: item {target_N[bad[0]]} of example {bad[0]} is none of 0 to {I - 1}"
+            f"metrics: item {target_N[bad[0]]} of example {bad[0]} is not in 0 to {I - 1}"
         )
     bad = np.flatnonzero(np.isnan(score_NI).any(axis=1))
     if len(bad):
@@ -36,27 +38,29 @@ def ranks(score_NI, target_N) -> np.ndarray:
 def ranking(
     rank_N, ks: Sequence[int] = (1, 5, 10), groups_N=None, *, items: int | None = None
 ) -> dict[str, Metric]:
-    """hit@k (the rank is k or better), ndcg@k (1 / log2(rank + 1) of those; Jarvelin & Kekalainen 2002, one relevant
-    item) and mrr (1 / rank), means over examples with the users in `groups_N` as draws.
+    """Return hit@k, ndcg@k and mrr, means sample examples with the users in `groups_N` as draws.
 
-    Raises UserError at a rank that is no whole number from 1 (to `items`), or a k that all ranks are within.
+    hit@k: the rank is at most k. ndcg@k: 1 / log2(rank + 1) of those (Jarvelin & Kekalainen 2002,
+    with one relevant item). mrr: 1 / rank.
+
+    Raises UserError if a rank is not a whole number from 1 (to `items`), or a k reaches `items`.
     """
     rank_N = finite_values("rank", rank_N, len(rank_N))
-    over = draws(groups_N, len(rank_N))
+    sample = draws(groups_N, len(rank_N))
     most = np.inf if items is None else items
     bad = np.flatnonzero((rank_N < 1) | (rank_N > most) | (rank_N != np.floor(rank_N)))
     if len(bad):
-        upto = "" if items is None else f" to {items}"
+        limit, rank = "" if items is None else f" to {items}", rank_N[bad[0]]
         raise UserError(
-            f"metrics: rank {rank_N[bad[0]]:g} of example {bad[0]} is no whole number from 1{upto}"
+            f"metrics: rank {rank:g} of example {bad[0]} is not a whole number from 1{limit}"
         )
     gain_N = 1 / np.log2(rank_N + 1)
-    found = {}
+    metrics = {}
     for k in ks:
         if not 1 <= k < most:
             raise UserError(
                 f"metrics: the first {k} of {items or 'all'} items; choose fewer, from 1"
             )
-        found[f"hit@{k}"] = over.mean(rank_N <= k)
-        found[f"ndcg@{k}"] = over.mean(np.where(rank_N <= k, gain_N, 0.0))
-    return found | {"mrr": over.mean(1 / rank_N)}
+        metrics[f"hit@{k}"] = sample.mean(rank_N <= k)
+        metrics[f"ndcg@{k}"] = sample.mean(np.where(rank_N <= k, gain_N, 0.0))
+    return metrics | {"mrr": sample.mean(1 / rank_N)}

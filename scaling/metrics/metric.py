@@ -1,12 +1,14 @@
-"""A metric and its standard error, by the infinitesimal jackknife.
+"""Estimate a metric and its standard error by the infinitesimal jackknife.
 
-A statistic T of N examples moves by U_i / N when example i gains weight 1 / N (its influence; mean 0), so that
+A statistic of N examples changes by U_i / N when example i gains weight 1 / N. U_i, of mean 0, is
+its influence. Then
 
   se^2 = G / (G - 1) sum_g (sum of U_i over group g)^2 / N^2
 
-over G groups drawn independently, or the examples themselves (Jaeckel 1972; Efron 1982, chapter 6). Of a mean it is the
-usual standard error, of a ratio the delta method's, of the area under a curve that of DeLong et al. (1988), in
-groups that of Obuchowski (1997). It is 0 where no draw differs, which is no certainty.
+over G independent groups, or the examples themselves (Jaeckel 1972; Efron 1982, chapter 6). It
+equals the usual standard error of a mean, the delta method's of a ratio, and that of DeLong et al.
+(1988) of the area under a curve, with groups that of Obuchowski (1997). It is 0 if no draw differs,
+which does not imply certainty.
 
 Shapes: N examples, G groups.
 """
@@ -26,8 +28,8 @@ class Metric:
     """An estimate over a held-out set."""
 
     value: float
-    se: float  # standard error; nan where n is 1, one draw tells of no spread
-    n: int  # independent draws: groups where they are given, else examples
+    se: float  # standard error; nan if n is 1, since one draw has no spread
+    n: int  # independent draws: groups if given, else examples
 
     def __str__(self) -> str:
         spread = "one draw, no standard error" if self.n == 1 else f"se {self.se:.3g}"
@@ -36,13 +38,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class Draws:
-    """Which independent draw each example belongs to."""
+    """The independent draw of each example."""
 
     group_N: np.ndarray  # integers in [0, count)
     count: int
 
     def metric(self, value: float, influence_N: np.ndarray) -> Metric:
-        """The metric of that value whose examples have these influences."""
+        """Return the metric of this value and these influences of examples."""
         N, G = len(self.group_N), self.count
         if G == 1:
             return Metric(float(value), math.nan, 1)
@@ -50,19 +52,20 @@ class Draws:
         return Metric(float(value), math.sqrt(G / (G - 1) * float(np.square(sum_G).sum())) / N, G)
 
     def mean(self, values_N: np.ndarray) -> Metric:
-        """The mean over examples."""
+        """Return the mean over examples."""
         values_N = np.asarray(values_N, np.float64)
         value = float(values_N.mean())
         return self.metric(value, values_N - value)
 
 
 def draws(groups_N, count: int) -> Draws:
-    """`groups_N` names the speaker, user or sequence of each of `count` examples; None: each is its own.
+    """Return the draws of `count` examples. `groups_N`: the speaker, user or sequence of each.
 
-    Raises UserError where there are no examples, or not one group for each.
+    With None, each example is its own draw. Raises UserError without examples, or if the number of
+    groups differs.
     """
     if not count:
-        raise UserError("metrics: there are no held-out examples; raise config.eval.tokens")
+        raise UserError("metrics: no held-out examples; raise config.eval.tokens")
     if groups_N is None:
         return Draws(np.arange(count), count)
     if len(groups_N) != count:
@@ -72,7 +75,7 @@ def draws(groups_N, count: int) -> Draws:
 
 
 def finite_values(name: str, values, count: int) -> np.ndarray:
-    """`values` as a finite float64 array of `count`; raises UserError that says what is wrong with them."""
+    """Return `values` as a float64 array. Raises UserError if it is not `count` finite numbers."""
     values_N = np.asarray(values, np.float64)
     if values_N.shape != (count,):
         raise UserError(f"metrics: {name} has shape {values_N.shape}, of {count} examples")

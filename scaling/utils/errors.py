@@ -1,17 +1,17 @@
-"""What can go wrong in a way that a person can mend, and the exit code that tells scripts which."""
+"""Define the errors that a user can fix, and their exit codes for scripts."""
 
 EXIT_BAD_INPUT = 2
 EXIT_INCOMPLETE = 3  # the command ended, but runs failed or damaged files were skipped
-EXIT_LOST_PEER = 69  # one of several processes ended; the same command goes on (EX_UNAVAILABLE)
-EXIT_PREEMPTED = 75  # stopped by a signal after saving; the same command goes on (EX_TEMPFAIL)
+EXIT_LOST_PEER = 69  # one of several processes ended; the same command resumes (EX_UNAVAILABLE)
+EXIT_PREEMPTED = 75  # stopped by a signal after saving; the same command resumes (EX_TEMPFAIL)
 
 
 class UserError(Exception):
-    """Bad input: one line that says what was wrong, where, and how to mend it."""
+    """Bad input; its message is one line: what was wrong, where, and how to fix it."""
 
 
 class Preempted(Exception):
-    """SIGTERM or SIGINT arrived; everything is saved."""
+    """SIGTERM or SIGINT arrived, and everything is saved."""
 
 
 class Diverged(Exception):
@@ -19,9 +19,9 @@ class Diverged(Exception):
 
 
 class LostClaim(Exception):
-    """Another worker took the run over, since this one did not renew its claim in time."""
+    """Another worker took the run over, since this process did not renew its claim in time."""
 
 
 def one_line(error: BaseException | str, most: int | None = None) -> str:
-    """What an error says, on one line of at most that many characters; its type where it says nothing."""
+    """Return the message of an error on one line of at most `most` characters, or its type."""
     return " ".join(str(error).split())[:most] or type(error).__name__

@@ -1,7 +1,7 @@
-"""The number that files of a workdir carry, so that an older program does not misread a newer one's.
+"""Check the schema number of a workdir's files, so that an old program refuses newer files.
 
-Raised by one whenever an older program would misread what this one writes. Files without a number are
-of schema 1, from before there was one.
+The number increases by one whenever an older program would misread new files. Files without a
+number have schema 1.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ SCHEMA = 2
 
 
 def refuse_newer(values: Mapping[str, Any], source: str | Path) -> None:
-    """Raises UserError where `values`, the content of `source`, are of a schema unknown here."""
-    found = values.get("schema", 1)
-    if not isinstance(found, int) or found > SCHEMA:
+    """Raise UserError if `values`, the content of `source`, have a newer schema."""
+    schema = values.get("schema", 1)
+    if not isinstance(schema, int) or schema > SCHEMA:
         raise UserError(
-            f"{source} was written by a newer version of scaling (schema {found!r}, this one reads "
-            f"up to {SCHEMA}); update scaling"
+            f"{source} was written by a newer version of scaling (schema {schema!r}, this one "
+            f"reads up to {SCHEMA}); update scaling"
         )

@@ -1,6 +1,6 @@
-"""Writing files so that a kill at any moment leaves either the old file or the new one.
+"""Write files so that a kill at any moment leaves either the old or the new content.
 
-What cannot be written, for want of room or of permission, is a UserError that names the file.
+A file that cannot be written, for lack of space or permission, raises a UserError that names it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from scaling.utils.errors import UserError
 
 @contextlib.contextmanager
 def report_unwritable(path: Path) -> Iterator[None]:
-    """Turns an OSError into a UserError about `path`."""
+    """Convert an OSError to a UserError about `path`."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); make it writable, make room, or "
-            "choose another place"
+            f"{path} cannot be written ({error.strerror or error}); make it writable, free some "
+            "space, or choose another folder"
         ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Atomic on one file system: a temporary file beside `path`, synced, then renamed over it.
+    """Write a file atomically: a temporary file beside `path`, synced, then renamed over it.
 
-    A file that already holds `content` is left alone.
+    A file that already has this content stays unchanged.
     """
     if path.is_file() and path.read_bytes() == content:
         return
@@ -42,9 +42,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def renew(path: Path) -> None:
-    """The same content as a new file, where there is one: who had it open writes to the old one then.
+    """Replace an existing file by a copy, so that a process that has it open writes to the old one.
 
-    That fences off a writer that lost the file to another and was stopped until now: see `append_lines`.
+    This fences off a suspended writer that lost the file to another process, see `append_lines`.
     """
     if path.is_file():
         _replace(path, path.read_bytes())
@@ -67,7 +67,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def csv_bytes(columns: dict[str, Any]) -> bytes:
-    """A CSV of columns of equal length; floats are written so that they read back as the same bits."""
+    """Return a CSV of columns of equal length; floats read back with the same bits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -76,11 +76,12 @@ def csv_bytes(columns: dict[str, Any]) -> bytes:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, atomically; see `json_bytes`."""
     write_bytes(path, json_bytes(value))
 
 
 def json_bytes(value: Any) -> bytes:
-    """With null for numbers that are not finite, which JSON does not have."""
+    """Return a value as JSON, with null for numbers that are not finite, which JSON lacks."""
     return (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode()
 
 
@@ -93,7 +94,7 @@ def _finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError naming the file where it is missing or damaged."""
+    """Return the value of a JSON file. Raises UserError naming a missing or damaged file."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -103,6 +104,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_bytes(path: Path, content: bytes) -> None:
+    """Append to a file, created if missing."""
     with report_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab") as file:
@@ -110,17 +112,18 @@ def append_bytes(path: Path, content: bytes) -> None:
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A whole file of JSON lines, atomically."""
+    """Write a whole file of JSON lines, atomically."""
     write_bytes(path, _lines(rows))
 
 
 def append_lines(
     path: Path, rows: list[dict[str, Any]], still_mine: Callable[[], None] = lambda: None
 ) -> None:
-    """Append JSON lines in one write; a torn last line of an earlier kill is closed first.
+    """Append JSON lines in one write, after ending a last line torn by an earlier kill.
 
-    `still_mine` is asked when the file is open, and may raise. A writer that is stopped after it was
-    asked appends to the file that it opened; where another took over, that one has renewed the file.
+    `still_mine` is called once the file is open, and may raise. A writer that is suspended after
+    that call appends to the file that it opened. A process that took over meanwhile has renewed the
+    file, so these lines are lost.
     """
     content = _lines(rows)
     with report_unwritable(path):
@@ -139,10 +142,10 @@ def _lines(rows: list[dict[str, Any]]) -> bytes:
 
 
 def read_lines(path: Path, key: str) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file, the last of each `key`, in order of `key`.
+    """Return the rows of a JSON-lines file, the last of each `key`, in order of `key`.
 
-    A killed and resumed run repeats the rows after its checkpoint, with equal numbers; lines torn by
-    the kill are passed over.
+    A killed and resumed run repeats the rows after its checkpoint, with equal numbers. Lines torn
+    by the kill are skipped.
     """
     rows: dict[Any, dict[str, Any]] = {}
     if not path.is_file():

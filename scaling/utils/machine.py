@@ -1,4 +1,4 @@
-"""What the numbers were made on: versions, commit, device, and its measured matrix peak."""
+"""Describe the machine and code behind the numbers: versions, commit, device, matrix peak."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PEAKS = {
 
 
 def enable_compilation_cache() -> None:
-    """Keep compiled programs on disk; `$JAX_COMPILATION_CACHE_DIR` overrides the place."""
+    """Keep compiled programs on disk; `$JAX_COMPILATION_CACHE_DIR` overrides the folder."""
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
@@ -37,7 +37,7 @@ def enable_compilation_cache() -> None:
 
 
 def start_jax(cpu_devices: int) -> None:
-    """Set up jax before its first use: CPU hosts as `cpu_devices` devices, programs kept on disk."""
+    """Configure jax before its first use: `cpu_devices` devices on CPU hosts, programs on disk."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", cpu_devices)
@@ -46,13 +46,13 @@ def start_jax(cpu_devices: int) -> None:
 
 @functools.cache
 def versions() -> str:
-    """ "jax 0.10.2, ..." of the packages that decide the numbers."""
+    """Return "jax 0.10.2, ...", the versions of the packages that determine the numbers."""
     return ", ".join(f"{p} {metadata.version(p)}" for p in PACKAGES)
 
 
 @functools.cache
 def commit() -> str:
-    """The commit of this code, with "+changes" where tracked files differ; "unknown" outside git."""
+    """Return the commit of this code, "+changes" if tracked files differ, "unknown" without git."""
     try:
         run = functools.partial(
             subprocess.run, cwd=PACKAGE, capture_output=True, text=True, check=True, timeout=10
@@ -66,7 +66,10 @@ def commit() -> str:
 
 @functools.cache
 def code_hash() -> str:
-    """SHA-256 of this package's sources, which tells apart what the commit cannot: installed or changed ones."""
+    """Return the SHA-256 of this package's sources.
+
+    Unlike the commit, it also identifies installed code and uncommitted changes.
+    """
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(f"{path.relative_to(PACKAGE)}\n".encode() + path.read_bytes())
@@ -74,6 +77,7 @@ def code_hash() -> str:
 
 
 def device_name() -> str:
+    """Return e.g. "2 x NVIDIA H200 (32 host cores)"."""
     import jax
 
     devices = jax.devices()
@@ -81,7 +85,7 @@ def device_name() -> str:
 
 
 def device_count() -> int:
-    """Devices that somebody is charged for: a CPU host is one, however many it is presented as."""
+    """Return the number of billed devices; a CPU host is one, even if jax sees several."""
     import jax
 
     return jax.process_count() if jax.default_backend() == "cpu" else jax.device_count()
@@ -89,7 +93,7 @@ def device_count() -> int:
 
 @functools.cache
 def peak_flops() -> float:
-    """FLOP/s of all devices: measured on CPUs (fp32 matrix product), a data sheet's elsewhere."""
+    """Return the FLOP/s of all devices: measured on CPUs (fp32 matmul), else from data sheets."""
     import jax
     import numpy as np
 
@@ -97,7 +101,7 @@ def peak_flops() -> float:
     if devices[0].platform != "cpu":
         kind = devices[0].device_kind
         known = [name for name in PEAKS if name in kind]
-        # the longest, since "TPU v5" is part of "TPU v5 lite"
+        # the longest name, since "TPU v5" is part of "TPU v5 lite"
         return PEAKS[max(known, key=len)] * len(devices) if known else float("nan")
     size = 1536
     x = jax.device_put(np.ones((size, size), np.float32))

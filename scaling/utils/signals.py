@@ -1,4 +1,4 @@
-"""Signals that ask a process to save and stop."""
+"""Turn SIGTERM and SIGINT into a request to save and stop."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 
-# Signals within this time are one: Linux tells a worker of its launcher's death once for every thread of
-# the launcher that the worker was handed on to while it died (prctl(2), PR_SET_PDEATHSIG).
+# Signals within this time count as one. When a launcher dies, Linux may signal its worker once per
+# thread of the launcher that becomes the worker's parent meanwhile (prctl(2), PR_SET_PDEATHSIG).
 ONE_SIGNAL_SECONDS = 1.0
 
 
 class StopSignal:
-    """Turns SIGTERM and SIGINT into a flag that the loop asks; a later signal acts at once."""
+    """A flag that SIGTERM or SIGINT sets for a loop to read; a later signal acts at once."""
 
     def __init__(self):
         self.caught = ""
@@ -22,6 +22,7 @@ class StopSignal:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[StopSignal]:
+        """Install the handlers for the duration of a `with` block."""
         if threading.current_thread() is not threading.main_thread():
             yield self  # only the main thread may install handlers
             return

@@ -1,10 +1,10 @@
-"""Numbers in the units that a person would use."""
+"""Format numbers in readable units."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """ "45 s", "3.2 min", "5.0 h" or "3.1 days"."""
+    """Format seconds as "45 s", "3.2 min", "5.0 h" or "3.1 days"."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
@@ -13,7 +13,7 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """ "512 B", "3.1 MB", ...: powers of 1000."""
+    """Format bytes as "512 B", "3.1 MB", ..., in powers of 1000."""
     if n_bytes < 1000:
         return f"{n_bytes:.0f} B"
     for unit in ("kB", "MB", "GB"):
@@ -24,5 +24,5 @@ def size(n_bytes: float) -> str:
 
 
 def with_error(value: float, error: float | None) -> str:
-    """ "1.3297 +- 0.0102", or the value alone where one draw has no standard error."""
+    """Format as "1.3297 +- 0.0102", or the value alone without an error."""
     return f"{value:.4f}" + (f" +- {error:.4f}" if error is not None else "")

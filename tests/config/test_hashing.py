@@ -50,7 +50,7 @@ def test_names_of_the_quickstart_are_those_of_its_published_table():
 
 
 def test_a_config_of_the_first_schema_is_read_and_written_back_unchanged():
-    stored = json.loads((ROOT / "tests" / "sweep_schema_1.json").read_text())
+    stored = json.loads((ROOT / "tests" / "sweep" / "shared" / "sweep_schema_1.json").read_text())
     written = config_lib.to_json(config_lib.from_json(stored))
     for section, values in stored.items():
         if isinstance(values, dict):
@@ -61,7 +61,7 @@ def test_a_config_of_the_first_schema_is_read_and_written_back_unchanged():
 
 
 def test_later_keys_are_those_that_the_first_schema_lacks():
-    stored = json.loads((ROOT / "tests" / "sweep_schema_1.json").read_text())
+    stored = json.loads((ROOT / "tests" / "sweep" / "shared" / "sweep_schema_1.json").read_text())
     first = {
         f"{section}.{key}" if isinstance(values, dict) else section
         for section, values in stored.items()

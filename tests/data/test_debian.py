@@ -1,4 +1,4 @@
-"""The data sets that Debian packages, where they are installed: CI installs them."""
+"""Test the data sets of Debian packages, which CI installs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scaling.utils.errors import UserError
 
 
 def require(needed: str) -> None:
-    """Skips the test without the package's folder; in CI that is a failure."""
+    """Skip the test without the package's folder; fail in CI."""
     required = os.environ.get("SCALING_REQUIRE_DEBIAN_DATA") == "1"
     if not Path(needed).is_dir() and not required:
         pytest.skip(f"{needed} is not installed")
@@ -51,7 +51,7 @@ def test_festvox_ru_has_all_of_its_segments_and_utterances():
     assert read.fingerprint == "19d4c411f3ad528c"
     per_class = json.loads((read.folder / "meta.json").read_text())["per_class"]
     assert sum(per_class["train"]) == len(read.train_y_N) and min(per_class["train"]) >= 40
-    # means of the classes tell some phones apart: far better than the most frequent one's 7 %
+    # class means separate some phones: far better than the 7% of the most frequent phone
     x, y = np.asarray(read.train_x_NHWC), np.asarray(read.train_y_N)
     means = np.stack([x[y == k].mean(axis=0).ravel() for k in range(51)])
     valid_x = np.asarray(read.valid_x_NHWC).reshape(len(read.valid_y_N), -1)
@@ -61,20 +61,26 @@ def test_festvox_ru_has_all_of_its_segments_and_utterances():
 
 def test_wordnet_has_a_document_per_set_of_synonyms():
     require("/usr/share/wordnet")
-    found = list(debian_text.DebianText("debian/wordnet-base"))
-    assert len(found) == 117_659  # as wnstats(7) has it for version 3.0
-    assert "thing: a separate and self-contained entity" in found
-    assert all(": " in document for document in found)
+    documents = list(debian_text.DebianText("debian/wordnet-base"))
+    assert len(documents) == 117_659  # as wnstats(7) has it for version 3.0
+    assert "thing: a separate and self-contained entity" in documents
+    assert all(": " in document for document in documents)
 
 
 def test_the_english_mix_reads_what_dpkg_unpacks(tmp_path):
     share = tmp_path / "usr" / "share"
     files = {
-        "dictd/gcide.dict.dz": b"00-database-info\n\nA \\A\\, n.\n   1. First.\n\n   2. It\x92s.\n\nB \\B\\, n.\n   Next.\n",
+        "dictd/gcide.dict.dz": (
+            b"00-database-info\n\nA \\A\\, n.\n   1. First.\n\n   2. It\x92s.\n\n"
+            b"B \\B\\, n.\n   Next.\n"
+        ),
         "doc/linux-doc-6.12/Documentation/a/b.rst.gz": b"The kernel\n==========\n",
         "doc/linux-doc-6.12/Documentation/a/c.svg.gz": b"<svg/>",
         "doc/anarchism/markdown/one.md.gz": b"# FAQ\n\nWhat?\n",
-        "wordnet/data.adj": b"  1 licence\n00001740 00 a 02 able 0 fit_for 0 001 ! 00002098 a 0101 | having power; \"able to swim\"  \n",
+        "wordnet/data.adj": (
+            b"  1 licence\n00001740 00 a 02 able 0 fit_for 0 001 ! 00002098 a 0101 "
+            b"| having power; \"able to swim\"  \n"
+        ),
     }  # fmt: skip
     for name, content in files.items():
         path = share / name
@@ -85,12 +91,16 @@ def test_the_english_mix_reads_what_dpkg_unpacks(tmp_path):
     documents, held_out = sources.documents(data, tmp_path)
     assert held_out is None
     assert list(documents) == [
-        "00-database-info", "A \\A\\, n.\n   1. First.\n\n   2. It\ufffds.", "B \\B\\, n.\n   Next.\n",
-        "The kernel\n==========\n", "# FAQ\n\nWhat?\n", 'able, fit for: having power; "able to swim"',
-    ]  # fmt: skip
+        "00-database-info",
+        "A \\A\\, n.\n   1. First.\n\n   2. It\ufffds.",
+        "B \\B\\, n.\n   Next.\n",
+        "The kernel\n==========\n",
+        "# FAQ\n\nWhat?\n",
+        'able, fit for: having power; "able to swim"',
+    ]
     before = sources.identity(data)
     (share / "wordnet/data.adj").unlink()
-    with pytest.raises(UserError, match="nothing of wordnet-base; `apt-get install"):
+    with pytest.raises(UserError, match="has no files of wordnet-base; `apt-get install"):
         sources.identity(data)
     data.name = "debian/anarchism"
     assert sources.identity(data) != before

@@ -1,4 +1,4 @@
-"""Augmented batches are a function of (seed, epoch, index), whatever the history, batch and hosts."""
+"""Test that augmented batches depend only on (seed, epoch, index), not on history or hosts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[key], b[key])
 
 
-def test_without_augmentation_an_epoch_has_every_example_once_as_it_is():
+def test_without_augmentation_an_epoch_has_every_example_once_unchanged():
     batch = source(batch_size=10, steps=5)[3]
     assert batch.keys() == {"x", "y"}
     assert batch["x"].shape == (5, 10, 8, 6, 1) and batch["y"].dtype == np.int32
@@ -41,7 +41,7 @@ def test_without_augmentation_an_epoch_has_every_example_once_as_it_is():
 
 
 @pytest.mark.parametrize(("x", "how"), [(X, ALL), (GRID, SPEECH)], ids=["images", "grids"])
-def test_sought_equals_read_through_and_hosts_and_steps_do_not_matter(x, how):
+def test_random_access_equals_reading_and_hosts_and_steps_do_not_matter(x, how):
     s = source(x, augment=how)
     through = pipeline.iterate(s, 0, prefetch=2)
     read = [next(through) for _ in range(6)]  # crosses the end of the first epoch
@@ -53,7 +53,7 @@ def test_sought_equals_read_through_and_hosts_and_steps_do_not_matter(x, how):
     assert longer["x"].dtype == x.dtype
 
 
-def test_an_example_is_augmented_anew_in_each_epoch_and_with_each_seed():
+def test_each_epoch_and_seed_has_its_own_augmentation():
     def of(seed, epoch):
         batch = source(augment=ALL, batch_size=50, steps=1, seed=seed)[epoch]
         return batch["x"][0, np.argsort(batch["y"][0])]
@@ -113,7 +113,7 @@ def test_flip_mirrors_about_half_of_the_images_left_to_right():
 
 
 @pytest.mark.parametrize("axis", [1, 2])
-def test_masks_hide_one_stretch_of_at_most_that_many(axis):
+def test_masks_hide_one_range_of_limited_length(axis):
     out = augment.mask(GRID, augment.uniform((0, 0), Y, "time", 2), 3, axis)
     widths = set()
     for before, after in zip(GRID, out, strict=True):
@@ -135,7 +135,7 @@ def test_drop_hides_items_but_never_the_last():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"field": "speech", "flip": True}, "config.data.flip=True is for vision, not"),
         ({"field": "vision", "dedupe": "near"}, "config.data.dedupe='near' is for language"),
@@ -144,9 +144,9 @@ def test_drop_hides_items_but_never_the_last():
         ({"field": "speech", "height": 8, "time_masks": 1, "mask_frames": 9}, "from 1 to"),
     ],
 )
-def test_keys_of_another_field_are_refused(values, said):
+def test_keys_of_another_field_are_refused(values, message):
     flat = {f"data.{k}": v for k, v in values.items()}
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         config_lib.with_values(config_lib.base_config(), flat)
 
 

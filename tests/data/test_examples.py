@@ -1,4 +1,4 @@
-"""Labelled examples: read, checked, split by whole groups, cached, and refused when wrong."""
+"""Test labelled examples: reading, checks, splits by group, the cache, and errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = {"height": 28, "width": 28, "channels": 1, "classes": 10}
 
 def section(**values):
     flat = {f"data.{k}": v for k, v in values.items()}
-    flat |= {"model.patch_height": 1, "model.patch_width": 1}  # which divide all sizes
+    flat |= {"model.patch_height": 1, "model.patch_width": 1}  # divisors of all sizes
     return config_lib.with_values(config_lib.load("configs/base.py"), flat).data
 
 
@@ -30,7 +30,7 @@ def write_idx(path, array):
 
 @pytest.fixture
 def fashion(tmp_path):
-    """(folder of the four files, config section that reads them, images and labels by split)."""
+    """Return (folder of four files, config section that reads them, images and labels by split)."""
     folder = tmp_path / "fashion"
     folder.mkdir()
     rng, made = np.random.default_rng(0), {}
@@ -40,12 +40,13 @@ def fashion(tmp_path):
             np.arange(count, dtype=np.uint8) % 10,
         )
         made[prefix] = x, y
-    made["t10k"][0][0] = made["train"][0][7]  # stands in both splits
+    made["t10k"][0][0] = made["train"][0][7]  # in both splits
     for prefix, (x, y) in made.items():
         write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", x)
         write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", y)
     data = section(
-        field="vision", name="debian/fashion_mnist", path=str(folder), cache_dir=str(tmp_path / "c"),
+        field="vision", name="debian/fashion_mnist", path=str(folder),
+        cache_dir=str(tmp_path / "c"),
         valid_split="test", **SIZES,
     )  # fmt: skip
     return folder, data, made
@@ -95,7 +96,7 @@ def test_digits_are_those_of_scikit_learn():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"height": 32}, "set config.data.height=28, config.data.width=28, config.data.channels=1"),
         ({"classes": 0}, "config.data.classes=10"),
@@ -106,11 +107,11 @@ def test_digits_are_those_of_scikit_learn():
         ({"name": "no_such_images"}, "config.data.name='no_such_images'"),
     ],
 )
-def test_other_data_than_configured_are_refused_in_one_line(fashion, values, said):
+def test_other_data_than_configured_are_refused_in_one_line(fashion, values, message):
     _, data, _ = fashion
     with pytest.raises(UserError) as caught:
         examples.prepare(section(**{**data.to_dict(), **values}))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def damage_gzip(folder, made):
@@ -135,7 +136,7 @@ def no_bags(folder, made):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (damage_gzip, "not a whole gzip file"),
         (cut_image, "not as many 28 x 28 images as labels"),
@@ -143,12 +144,12 @@ def no_bags(folder, made):
         (no_bags, "class 'Bag' has no training example"),
     ],
 )
-def test_damaged_files_are_named(fashion, damage, said):
+def test_damaged_files_are_named(fashion, damage, message):
     folder, data, made = fashion
     damage(folder, made)
     with pytest.raises(UserError) as caught:
         examples.prepare(data)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not list((folder.parent / "c" / "examples").iterdir())
 
 
@@ -164,7 +165,7 @@ def test_damaged_cache_is_named(fashion):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A folder of 2 classes of 30 PNGs of 12 x 20, one of which is cut short and one no image at all."""
+    """Return a folder of 2 classes of 30 PNGs of 12 x 20, one truncated and one not an image."""
     rng = np.random.default_rng(1)
     for label, name in enumerate(("cat", "dog")):
         folder = tmp_path / "pictures" / name
@@ -184,8 +185,8 @@ def pictures(tmp_path):
 def test_unreadable_images_are_skipped_by_name_and_too_many_refused(pictures, capsys):
     read = examples.prepare(pictures)
     assert [name[-10:] for name in read.skipped] == ["cat/03.png", "dog/05.png"]
-    said = capsys.readouterr().err
-    assert "warning: 2 unreadable examples skipped: " in said and "cat/03.png" in said
+    err = capsys.readouterr().err
+    assert "warning: 2 unreadable examples skipped: " in err and "cat/03.png" in err
     assert len(read.train_y_N) + len(read.valid_y_N) == 58
     assert read.train_x_NHWC.shape[1:] == (6, 6, 3) and read.classes == ("cat", "dog")
     bright = read.train_x_NHWC.mean(axis=(1, 2, 3)) > 150

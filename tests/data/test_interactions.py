@@ -1,4 +1,4 @@
-"""Sequences of items: in order of time, filtered, one left out per user, and cut into windows."""
+"""Test interactions: sequences in order of time, filters, held-out items, and windows."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_the_share_of_held_out_users_and_a_bad_split():
     read = interactions.prepare(data)
     held_out_U = held_out_users(read, 0.2)
     assert 0.15 < held_out_U.mean() < 0.25
-    assert not (held_out_users(read, 0.1) & ~held_out_U).any()  # a smaller share is part of it
-    with pytest.raises(UserError, match="'' holds out the last item of every user"):
+    assert not (held_out_users(read, 0.1) & ~held_out_U).any()  # a smaller share is a subset
+    with pytest.raises(UserError, match="None to hold out the last item of each"):
         config_lib.load("configs/recommend_quickstart.py", ["--config.data.valid_split=test"])
 
 
@@ -117,18 +117,17 @@ def test_batches_do_not_depend_on_hosts_or_history_and_hide_items_by_place(table
     np.testing.assert_array_equal(whole[7][..., -1], plain[..., -1])
 
 
-def test_the_core_is_left_when_rare_users_and_items_go_until_none_is_rare():
+def test_the_core_has_no_rare_users_or_items():
     user = np.array([0, 0, 0, 1, 1, 2, 2, 2])
     item = np.array([0, 1, 2, 0, 3, 0, 1, 2])
-    # item 3 goes (1 use), so user 1 has 1 left and goes, and items 0 to 2 keep two uses
+    # item 3 has one use and is removed, so user 1 has one left and is removed, too
     assert interactions.core(user, item, 2).tolist() == [True] * 3 + [False] * 2 + [True] * 3
     assert not interactions.core(user, item, 4).any()
 
 
 def test_identifiers_are_those_of_pythons_own_tokenizer():
-    assert interaction_tables.identifiers('x = 1e7 # y\nz = f"a\\"" + rb\'\'\'b\'\'\' if x else q') == [
-        "x", "z", "q",
-    ]  # fmt: skip
+    text = "x = 1e7 # y\nz = f\"a\\\"\" + rb'''b''' if x else q"
+    assert interaction_tables.identifiers(text) == ["x", "z", "q"]
     for _, content in corpus.source_files()[::60]:
         names = names_of_tokenize(content.decode())
         expected = [n for n in dict.fromkeys(names) if n not in keyword.kwlist]
@@ -136,7 +135,7 @@ def test_identifiers_are_those_of_pythons_own_tokenizer():
 
 
 def names_of_tokenize(text: str) -> list[str]:
-    """NAME tokens outside f-strings, which Python 3.12 and newer take apart."""
+    """Return NAME tokens outside f-strings, which Python 3.12 and newer split."""
     depth, names = 0, []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         kind = tokenize.tok_name[token.type]
@@ -157,7 +156,7 @@ FINGERPRINT = "21b07bd89fb384e2"  # changing it changes every study of this tabl
 
 
 @pytest.mark.parametrize(
-    ("text", "values", "said"),
+    ("text", "values", "message"),
     [
         ("user,item\na,b\n", {}, "has user, item"),
         ("user,item,timestamp\na,b,1\na,,2\n", {}, "'item' has no value in 1 rows, first in row 2"),
@@ -172,12 +171,12 @@ FINGERPRINT = "21b07bd89fb384e2"  # changing it changes every study of this tabl
         ("", {"name": "no_such_table"}, "config.data.name='no_such_table'"),
     ],
 )
-def test_bad_tables_are_refused_in_one_line(table, text, values, said):
+def test_bad_tables_are_refused_in_one_line(table, text, values, message):
     path, data = table
     path.write_text(text)
     with pytest.raises(UserError) as caught:
         interactions.prepare(section(**{**data.to_dict(), **values}))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_damaged_cache_is_named(table):
@@ -188,12 +187,12 @@ def test_damaged_cache_is_named(table):
         interactions.prepare(table[1])
 
 
-def test_installed_sources_begin_with_the_corpus_and_their_versions_decide(monkeypatch):
+def test_installed_sources_start_with_the_corpus_and_depend_on_versions(monkeypatch):
     files = corpus.installed_files()
     own = corpus.source_files()
     assert files[: len(own)] == own and len(files) > 2 * len(own)
     data = config_lib.load(str(ROOT / "configs" / "recommend_quickstart.py")).data
-    read = interactions.prepare(data)  # refuses another number of items than the config's
+    read = interactions.prepare(data)  # raises unless the config has the right number of items
     assert len(read.items_I) > 140_000 and len(read.begins_U1) > 2_000
     before = interaction_tables.identity(ConfigDict({"name": "installed_identifiers"}))
     monkeypatch.setattr(corpus, "MORE", ("no-such-package",))

@@ -1,4 +1,4 @@
-"""Batches are a function of (seed, k), whatever the history and the number of hosts."""
+"""Test that batches depend only on (seed, k), not on history or the number of hosts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def source(**changes):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100, 1000, 4097])
-def test_permutation_is_one(size):
+def test_the_permutation_is_a_bijection(size):
     drawn = pipeline.permute(np.arange(size), size, (3, 1))
     assert sorted(drawn) == list(range(size))
 
 
-def test_permutation_depends_on_seed_and_epoch_and_is_no_shift():
+def test_the_permutation_depends_on_seed_and_epoch_and_is_not_a_shift():
     a, b, c = (pipeline.permute(np.arange(1000), 1000, k) for k in ((0, 0), (0, 1), (1, 0)))
     assert (a != b).mean() > 0.9 and (a != c).mean() > 0.9
     assert abs(np.corrcoef(np.arange(1000), a.astype(float))[0, 1]) < 0.1
@@ -33,14 +33,14 @@ GOLDEN = [
     661,
     216,
     51,
-]  # changing it changes every run's data order: say so in the commit
+]  # a change alters the data order of every run; state it in the commit message
 
 
 def test_permutation_is_the_same_on_every_machine():
     assert pipeline.permute(np.arange(5), 1000, (0, 0)).tolist() == GOLDEN
 
 
-def test_windows_overlap_by_the_one_target_and_cover_an_epoch_once():
+def test_windows_share_one_token_and_cover_an_epoch_once():
     s = source(seq_len=9, batch_size=1, steps=s_windows())
     first = s[0].reshape(-1, 10)
     assert sorted(first[:, 0]) == list(range(0, 9 * s.windows, 9))
@@ -70,7 +70,7 @@ def test_dispatch_length_does_not_change_the_order():
     np.testing.assert_array_equal(source(steps=6)[1], np.concatenate([source()[2], source()[3]]))
 
 
-def test_unique_windows_are_drawn_over_all_and_a_smaller_draw_is_part_of_a_larger():
+def test_unique_windows_are_drawn_from_all_and_draws_are_nested():
     def seen(unique: int) -> set[int]:
         drawn = source(unique=unique, seq_len=10, batch_size=1, steps=1)
         return {int(drawn[k][0, 0, 0]) for k in range(drawn.windows)}

@@ -1,4 +1,4 @@
-"""Documents to tokens: hashed, split by whole documents, cached, and refused when wrong."""
+"""Test tokenised documents: hashes, splits by document, the cache, and errors."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_bpe_round_trip_and_byte_lengths(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"name": "text_folder", "path": "/nonexistent/folder"}, "no such folder"),
         ({"hash": "deadbeef"}, "config.data.hash=deadbeef"),
@@ -127,10 +127,10 @@ def test_bpe_round_trip_and_byte_lengths(folder, tmp_path):
         ({"tokenizer": "bpe", "vocab_size": 300, "tokenizer_path": "/nope.json"}, "no such file"),
     ],
 )
-def test_bad_sources_are_refused_in_one_line(values, said):
+def test_bad_sources_are_refused_in_one_line(values, message):
     with pytest.raises(UserError) as caught:
         prepare.prepare(data_section(**values))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_empty_folder_and_binary_files_are_named(tmp_path):

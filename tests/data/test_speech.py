@@ -1,4 +1,4 @@
-"""Log-mel grids against scipy and by hand; segments and files of sound, split by utterance or speaker."""
+"""Test log-mel grids against scipy, and sounds split by utterance or speaker."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def test_mel_filters_are_those_made_by_hand():
     np.testing.assert_allclose(weight.sum(0)[(frequency > 450) & (frequency < 2200)], 1, atol=1e-9)
 
 
-def test_a_tone_stands_in_its_band_with_its_power_and_silence_at_the_floor():
+def test_a_tone_has_its_power_in_its_band_and_silence_is_the_floor():
     x_TM = mel.log_mel(tone(1000, 0.5), RATE, 40)
     assert x_TM.shape == (51, 40) and x_TM.dtype == np.float32
     centres = mel.to_hertz(np.linspace(0, mel.to_mel(RATE / 2), 42))[1:-1]
     assert (x_TM[5:-5].argmax(axis=1) == np.abs(centres - 1000).argmin()).all()
-    # a sine of amplitude 1/2 has power 1/16, spread by the window over neighbours: Hann's 1.5 bins x 2 (padding)
+    # a sine of amplitude 1/2 has power 1/16, spread by the window: Hann's 1.5 bins x 2 (padding)
     power = mel.spectrogram(tone(1000, 0.5), RATE)[25]
     assert power.max() == pytest.approx(1 / 16, rel=1e-2)
     assert power.sum() == pytest.approx(1 / 16 * 1.5 * 512 / 400, rel=1e-2)
@@ -81,7 +81,7 @@ def test_the_middle_is_cut_out_or_padded_with_silence():
 
 @pytest.fixture
 def voice(tmp_path, monkeypatch):
-    """20 utterances of a low "a", a high "i" and a pause, in the format of festvox-ru."""
+    """Return 20 utterances of a low "a", a high "i" and a pause, in the format of festvox-ru."""
     from scaling.data import speech
 
     monkeypatch.setattr(speech.FestvoxRu, "classes", ("a", "i", "pau"))
@@ -108,7 +108,7 @@ def test_segments_are_labelled_grids_and_an_utterance_is_not_split(voice):
     x_TM, y = read.train_x_NHWC[..., 0], read.train_y_N
     assert (x_TM[y == 0].mean(axis=(0, 1)).argmax() < 5) and x_TM.dtype == np.float32
     assert x_TM[y == 1].mean(axis=(0, 1)).argmax() > 10
-    # the 5 frames of the short one stand in the middle of 12
+    # the 5 frames of the short segment are in the middle of 12
     loud = x_TM[y == 1].max(axis=2) > mel.FLOOR
     assert (loud.sum(axis=1) == 5).all() and loud[:, 3:8].all()
     assert x_TM[y == 2][:, 2:-2].max() == mel.FLOOR
@@ -135,7 +135,7 @@ def test_unreadable_sounds_are_skipped_by_name_and_bad_labels_are_named(voice):
 
 @pytest.fixture
 def sounds(tmp_path):
-    """Two words by ten speakers, twice each, named as in Speech Commands."""
+    """Return two words by ten speakers, twice each, named as in Speech Commands."""
     for word, hertz in (("no", 400), ("yes", 2000)):
         (tmp_path / "sounds" / word).mkdir(parents=True)
         for s in range(10):
@@ -143,7 +143,8 @@ def sounds(tmp_path):
                 name = f"speaker{s}_nohash_{take}.wav"
                 write_wave(tmp_path / "sounds" / word / name, tone(hertz + s, 0.1 + 0.05 * take))
     return section(
-        name="audio_folder", path=str(tmp_path / "sounds"), cache_dir=str(tmp_path / "c"), height=12,
+        name="audio_folder", path=str(tmp_path / "sounds"), cache_dir=str(tmp_path / "c"),
+        height=12,
         width=20, channels=1, classes=2, valid_fraction=0.4,
     )  # fmt: skip
 
@@ -162,9 +163,9 @@ def test_two_sampling_rates_stereo_and_missing_sizes_are_named(sounds, tmp_path)
     with pytest.raises(UserError, match=r"zz\.wav: 2 channels of 16 bits"):
         examples.prepare(sounds)
     write_wave(stereo, tone(300, 0.2, 8000), rate=8000)
-    with pytest.raises(UserError, match=r"zz\.wav: 8000 Hz, while .* has 16000 Hz"):
+    with pytest.raises(UserError, match=r"zz\.wav: 8000 Hz, but .* has 16000 Hz"):
         examples.prepare(sounds)
-    with pytest.raises(UserError, match=r"mel bands as config\.data\.width"):
+    with pytest.raises(UserError, match=r"config\.data\.width to that of mel bands"):
         examples.prepare(section(**{**sounds.to_dict(), "width": 0}))
     for values in ({"name": "embedded"}, {"name": "debian/festvox_ru", "path": "/nonexistent"}):
         with pytest.raises(UserError, match="apt-get install festvox-ru"):

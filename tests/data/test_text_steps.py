@@ -1,4 +1,4 @@
-"""Cleaning and duplicates of documents: every step by its switch, counted, and nothing changed without."""
+"""Test the cleaning and deduplication of documents: each step by its switch, with its count."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def steps(**values):
 
 
 def words(begin: int, count: int, changed: int = -1) -> str:
-    """A text of numbered words, one of them changed."""
+    """Return a text of numbered words, one of them changed."""
     return " ".join(f"w{begin + i}" if i != changed else "other" for i in range(count))
 
 
@@ -64,7 +64,7 @@ def test_bands_find_almost_all_pairs_at_the_threshold():
     assert near.bands(1.0) == (2, 64) and near.bands(0.01) == (128, 1)
 
 
-def test_of_a_held_out_document_and_its_like_the_held_out_one_stays():
+def test_a_held_out_document_stays_and_similar_ones_are_removed():
     base, like = words(0, 400), words(0, 400, changed=10)
     assert fates([like, "z"], held_out=[base], dedupe="near") == ([1, 2, 0], {"near": 1})
     assert fates([like, "z"], held_out=[base], dedupe="split") == (
@@ -73,7 +73,7 @@ def test_of_a_held_out_document_and_its_like_the_held_out_one_stays():
 
 
 def test_similar_documents_stay_on_one_side_of_the_split():
-    # 40 families of 4, each a chain: neighbours resemble each other, its ends less
+    # 40 families of 4, each a chain: neighbours are similar, its ends less so
     documents = [words(1000 * f, 200, changed=50 * m) for m in range(4) for f in range(40)]
     apart, _ = fates(documents, fraction=0.5, dedupe="none", clean=True)
     together, removed = fates(documents, fraction=0.5, dedupe="split")
@@ -81,7 +81,7 @@ def test_similar_documents_stay_on_one_side_of_the_split():
     assert all(len(sides) == 1 for sides in families) and not removed
     assert 8 < sum(sides == {text_steps.VALID} for sides in families) < 32
     assert any(len({apart[40 * m + f] for m in range(4)}) == 2 for f in range(40))
-    assert together[:40] == apart[:40]  # the first of a family is where its own hash puts it
+    assert together[:40] == apart[:40]  # the hash of the first of a family decides
 
 
 def test_clusters_are_joined_over_chains():
@@ -102,7 +102,7 @@ def test_steps_change_the_fingerprint_and_are_counted_on_disk(tmp_path):
     }  # fmt: skip
     plain = prepare.prepare(section(**common))
     assert "steps" not in json.loads((plain.folder / "meta.json").read_text())
-    found = {plain.fingerprint}
+    fingerprints = {plain.fingerprint}
     for values in (
         {"dedupe": "exact"},
         {"dedupe": "near"},
@@ -111,18 +111,18 @@ def test_steps_change_the_fingerprint_and_are_counted_on_disk(tmp_path):
         data = prepare.prepare(section(**common, **values))
         meta = json.loads((data.folder / "meta.json").read_text())
         assert meta["steps"]["removed"] == {"exact": 19}
-        assert data.documents_hash == plain.documents_hash  # that of the documents as they came
+        assert data.documents_hash == plain.documents_hash  # that of the unchanged documents
         assert len(data.train) + len(data.valid) < len(plain.train) + len(plain.valid)
         raw = bytes(data.train.tolist() + data.valid.tolist())
         assert (
             len({*raw.split(b"\0")}) == len(raw.split(b"\0")) == 42
         )  # 41 and what follows the last
-        found.add(data.fingerprint)
+        fingerprints.add(data.fingerprint)
         assert prepare.prepare(section(**common, **values)).fingerprint == data.fingerprint
-    assert len(found) == 4
+    assert len(fingerprints) == 4
 
 
-def test_a_missing_package_is_named_with_what_installs_it():
+def test_the_error_of_a_missing_package_names_the_command_that_installs_it():
     code = (
         "import sys\nsys.modules['datasketch'] = None\n"
         "from scaling.data import near\nnear.NearIndex(0.8)"

@@ -1,4 +1,4 @@
-"""TFDS data sets by name, without TensorFlow: known ones, and small ones made here and read back."""
+"""Test TFDS data sets by name without TensorFlow: known ones, and small ones written and read."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ RATE = 8000
 
 def section(**values):
     flat = {f"data.{k}": v for k, v in values.items()}
-    flat |= {"model.patch_height": 1, "model.patch_width": 1}  # which divide all sizes
+    flat |= {"model.patch_height": 1, "model.patch_width": 1}  # divisors of all sizes
     return config_lib.with_values(config_lib.base_config(), flat).data
 
 
 class Samples(tfds.features.Audio):
-    """Audio, but for the file of its features, which TFDS writes with TensorFlow's help."""
+    """Audio without the file of its features, which TFDS writes with TensorFlow."""
 
     def to_json_content(self):
         return feature_pb2.JsonFeature(json=json.dumps({}))
 
 
 class Tiny(tfds.core.GeneratorBasedBuilder):
-    """What the data sets of this file share."""
+    """The common part of the data sets of this file."""
 
     VERSION = tfds.core.Version("1.0.0")
     splits: dict = {"train": 20, "test": 4}
@@ -85,7 +85,7 @@ class TinyTones(Tiny):
 
 
 class TinyDigits(TinyTones):
-    """Spoken by four, as the files' names say."""
+    """Four speakers, by the names of the files."""
 
     splits = {"train": 40}
 
@@ -124,17 +124,17 @@ class TinyRatings(Tiny):
     ],
 )
 def test_standard_data_sets_are_known_with_their_features(field, name, keys, tmp_path):
-    found = tfds_names.builder(name, field, tmp_path)
-    tfds_names.require(found, keys, name, "config.data")
+    builder = tfds_names.builder(name, field, tmp_path)
+    tfds_names.require(builder, keys, name, "config.data")
     if "label" in keys:
-        assert found.info.features["label"].num_classes >= 10
+        assert builder.info.features["label"].num_classes >= 10
     if "audio" in keys:
-        assert found.info.features["audio"].sample_rate in (8000, 16_000)
+        assert builder.info.features["audio"].sample_rate in (8000, 16_000)
     with pytest.raises(UserError, match=f"config.data: {name} has "):
-        tfds_names.require(found, ("no_such_key",), name, "config.data")
+        tfds_names.require(builder, ("no_such_key",), name, "config.data")
 
 
-def test_pictures_of_many_sizes_are_brought_to_one_and_splits_are_kept(tmp_path):
+def test_images_of_many_sizes_are_resized_and_splits_are_kept(tmp_path):
     data = section(
         field="vision", name="tiny_pictures", valid_split="test", height=4, width=4, channels=1,
         classes=2, max_corrupt=0.1, cache_dir=str(tmp_path),
@@ -147,7 +147,7 @@ def test_pictures_of_many_sizes_are_brought_to_one_and_splits_are_kept(tmp_path)
     assert "tensorflow" not in sys.modules
     first = examples.prepare(section(**{**data.to_dict(), "train_split": "train[:50%]"}))
     np.testing.assert_array_equal(first.train_x_NHWC, read.train_x_NHWC[:9])  # one is skipped
-    for values, said in (
+    for values, message in (
         ({"valid_split": "nope"}, "tiny_pictures has train, test"),
         ({"train_split": "train[:1%"}, "no split 'train[:1%'"),
         ({"height": 0}, "should be positive"),
@@ -157,7 +157,7 @@ def test_pictures_of_many_sizes_are_brought_to_one_and_splits_are_kept(tmp_path)
     ):
         with pytest.raises(UserError) as caught:
             examples.prepare(section(**{**data.to_dict(), **values}))
-        assert said in str(caught.value) and "\n" not in str(caught.value)
+        assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_sounds_become_log_mel_grids_without_tensorflow(tmp_path):

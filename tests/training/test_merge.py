@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import pytest
 
-from scaling.config import hashing
 from scaling.config import load as config_lib
 from scaling.programs import train_step
 from scaling.sweep.execute import jobs, runner
@@ -169,5 +168,6 @@ def test_younger_keys_rename_only_the_runs_that_use_them(config):
     assert len(names) == len(variants)
     with open(ROOT / "docs" / "quickstart" / "runs.csv", newline="") as file:
         published = {row["run_id"] for row in csv.DictReader(file) if row["role"] == "sweep"}
-    stored = json.loads((ROOT / "tests" / "sweep_schema_1.json").read_text())  # of an older version
+    older = ROOT / "tests" / "sweep" / "shared" / "sweep_schema_1.json"
+    stored = json.loads(older.read_text())
     assert {r.run_id for r in planner.plan(config_lib.from_json(stored))} == published

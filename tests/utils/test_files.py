@@ -1,4 +1,4 @@
-"""Files of rows: one writer at a time, also where the one before was stopped in the middle of a write."""
+"""Test files of rows: one writer at a time, even if the previous one was suspended in a write."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def steps(path) -> list[int]:
     return [row["step"] for row in files.read_lines(path, "step")]
 
 
-def test_who_lost_the_file_writes_nothing(tmp_path):
+def test_a_writer_that_lost_the_file_writes_nothing(tmp_path):
     path = tmp_path / "rows.jsonl"
     files.append_lines(path, [{"step": 1}])
 
@@ -26,11 +26,11 @@ def test_who_lost_the_file_writes_nothing(tmp_path):
     assert steps(path) == [1]
 
 
-def test_who_was_stopped_between_asking_and_writing_writes_to_a_file_that_nobody_reads(tmp_path):
+def test_a_writer_suspended_before_its_write_writes_to_a_file_that_is_never_read(tmp_path):
     path = tmp_path / "rows.jsonl"
     files.append_lines(path, [{"step": 1}])
 
-    def taken_over_meanwhile():  # what the other worker does while this one does not run
+    def taken_over_meanwhile():  # by another worker while this one is suspended
         files.renew(path)
         files.append_lines(path, [{"step": 2}])
 
@@ -56,5 +56,5 @@ def test_json_has_null_where_a_number_is_not_finite(tmp_path):
     def refuse(name):
         raise AssertionError(name)
 
-    found = json.loads(path.read_text(), parse_constant=refuse)
-    assert found == {"a": [None, 1.5], "b": {"c": [None, "x", 3]}}
+    stored = json.loads(path.read_text(), parse_constant=refuse)
+    assert stored == {"a": [None, 1.5], "b": {"c": [None, "x", 3]}}

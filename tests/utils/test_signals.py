@@ -1,4 +1,4 @@
-"""Signals: the first is a flag, its echoes are nothing, a later one acts at once."""
+"""Test stop signals: the first sets a flag, its echoes are ignored, a later one acts at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scaling.utils import signals
 
 @pytest.fixture
 def interrupting():
-    """SIGINT as Python begins with, whatever a test before, or the test's runner, made of it."""
+    """Restore Python's own handler of SIGINT, which an earlier test may have changed."""
     old = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, old)
