@@ -1,252 +1,81 @@
-"""`scaling design [CSV]`: the runs that narrow a prediction the most for the FLOPs they cost."""
+"""`scaling design`: propose the runs that narrow a prediction the most for the FLOPs they cost."""
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import dataclass
-from pathlib import Path
+import argparse
 
-import numpy as np
+from scaling.commands import flag_types, output, table_flags, workdir_flags
 
-from scaling.commands import design_flags as asked
-from scaling.commands import fit
-from scaling.laws import api as laws
-from scaling.laws.forms import registry as forms
-from scaling.laws.table import Table, make_table
-from scaling.utils import files, machine
-from scaling.utils.errors import UserError
-
-WHOLE = 1e3  # sizes and lengths below this are in other units
-COST_VARIES = 1.3  # FLOPs per N D that differ by more than this factor are worth a warning
-SYMBOLS = {"loss": "L*", "n_opt": "N*"}
+HELP = "which runs next: those that narrow a prediction the most for what they cost"
+EXAMPLE = """\
+scaling design --total_flops=1e21 --max_runs=24 --max_flops=3e20 --at=3e21 --careful
+scaling design runs.csv --tokens=D --total_flops=3e20 --max_runs=6 --max_flops=1e20 --at=3e21"""
+COLUMNS = ("n_params", "tokens", "flops", "loss_se", "seed")
 
 
-@dataclass(frozen=True)
-class Start:
-    """What is known before the new runs."""
-
-    beliefs: list[laws.Prior]
-    done: Table | None
-    said: list[str]
-    warnings: list[str]
-    flops_per_n_d: float = 6.0
-    noise: float | None = None  # spread of log loss about the laws; None without a table
-
-
-def run(args) -> int:
-    """Print the proposal and what it promises; returns the exit code, 3 where rows had to be left out."""
-    machine.enable_compilation_cache()
-    limits, targets, names = asked.limits(args), asked.targets(args), asked.names(args)
-    start = _of_table(args, names) if args.table else _published(limits["max_flops"])
-    for line in start.said:
-        print(line)
-    try:
-        found = laws.propose(
-            start.beliefs, targets, done=start.done, flops_per_n_d=start.flops_per_n_d, **limits
-        )
-    except UserError as error:  # the library speaks of keywords, the command of flags
-        said = re.sub(rf"\b({'|'.join(limits)})\b", r"--\1", str(error).removeprefix("propose: "))
-        raise UserError(said) from error
-    # whole numbers, unless the table counts in millions or billions
-    n_params, tokens = (
-        np.floor(v) if v.min() > WHOLE else v for v in (found.n_params, found.tokens)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `design`: limits, targets, and the runs of earlier rounds."""
+    parser.add_argument(
+        "table",
+        nargs="?",
+        default="",
+        metavar="CSV",
+        help="the runs of earlier rounds; without them published laws are the start",
     )
-    runs = make_table(
-        n_params=n_params, tokens=tokens, flops=start.flops_per_n_d * n_params * tokens
+    parser.add_argument(
+        "--forms",
+        default="",
+        metavar="NAME,...",
+        help="laws to fit to the CSV and to be robust over: chinchilla (the default), "
+        "chinchilla_tied, kaplan",
     )
-    expected = _expected(start, targets, runs, limits["max_flops"])
-    warnings = [
-        *start.warnings,
-        *_near(targets, limits["max_flops"]),
-        *_off(start, limits),
-        *beaten(expected),
-    ]
-    content = {
-        "start": start.said,
-        "forms": [b.form.name for b in start.beliefs],
-        "limits": limits,
-        "flops_per_n_d": start.flops_per_n_d,
-        "noise_of_a_run": start.noise,
-        "runs": grouped(runs),
-        "flops": float(runs.flops.sum()),
-        "expected": expected,
-        "warnings": warnings,
-    }
-    for line in lines(content):
-        print(line)
-    if args.out:
-        _write(Path(args.out), content, runs, start, targets, limits)
-    return fit.exit_code(start.done) if start.done else 0
-
-
-def _near(targets, dearest: float) -> list[str]:
-    return [
-        f"--at={t.flops:g} is not beyond --max_flops={dearest:g}: a run there would measure it"
-        for t in targets
-        if t.flops <= dearest
-    ]
-
-
-def _off(start: Start, limits: dict) -> list[str]:
-    """Where the ratios allowed leave out the optimum that is expected of the dearest run."""
-    k, (low, high) = start.flops_per_n_d, limits["tokens_per_param"]
-    size = laws.expected_optimum(start.beliefs, limits["max_flops"], k)[0, 0]
-    ratio, half = limits["max_flops"] / k / size**2, math.sqrt(high / low)
-    if low <= ratio <= high:
-        return []
-    return [
-        f"the optimum expected at --max_flops has {ratio:.3g} tokens per parameter, outside {low:g} to {high:g}; "
-        f"about it: --tokens_per_param={_short(ratio / half)}:{_short(ratio * half)}"
-    ]
-
-
-def _short(value: float) -> str:
-    """Two digits, as one would type them."""
-    return f"{float(f'{value:.2g}'):g}"
-
-
-def beaten(expected: list[dict]) -> list[str]:
-    """An IsoFLOP grid may go where the limits forbid the proposal to go."""
-    worse = [r for r in expected if r.get("after_isoflop_grid", math.inf) < r["after"]]
-    return ["the grid is better: the limits keep these runs from the optimum"] if worse else []
-
-
-def _published(dearest: float) -> Start:
-    """No run yet: published laws, as wide as papers disagree on the optimum near the dearest runs."""
-    said = (
-        "no table: starts from published laws of language models, exponents .25 to .5, floor 1.4 to 2.1 nats, "
-        "optimum at 5 to 80 tokens per parameter; FLOPs are 6 N D"
-    )
-    return Start([laws.Prior.published(flops=dearest / 3)], None, [said], [])
-
-
-def _of_table(args, names: list[str]) -> Start:
-    """The rows of earlier rounds, fitted by each form; all forms weigh the same."""
-    table = fit.read(args.table, args, ("n_params", "loss"))
-    beliefs, said, warnings = [], [], list(table.warnings)
-    if args.careful:
-        near = laws.inside(table, asked.limits(args)["max_flops"])
-        said.append(
-            f"--careful: {int((~near).sum())} of {len(table)} rows lie outside, left out of the fit"
-        )
-        table = table.rows(near)
-    fits = [fit.fit_form(args, table, forms.form(name)) for name in names]
-    for law in fits:
-        beliefs.append(laws.Prior.of(law, 1 / len(fits)))
-        said.append(
-            f"{law.form.name}: fitted to {len(table)} rows costing {table.flops.sum():.3g} FLOPs, "
-            f"runs scatter by {law.spread:.2%}, {law.verdict}"
-        )
-        warnings += [f"{law.form.name}: {w}" for w in law.warnings if w not in table.warnings]
-        if not args.careful and any("lack of fit" in w for w in law.warnings):
-            warnings.append(f"{law.form.name} does not hold so wide: ask again with --careful")
-    k = table.flops / (table.n_params * table.tokens)
-    if k.max() > COST_VARIES * k.min():
-        warnings.append(
-            f"FLOPs of the rows are {k.min():.3g} to {k.max():.3g} N D; runs are priced at the median, "
-            f"{np.median(k):.3g}: check their cost before training"
-        )
-    noise = float(np.sqrt(np.mean([law.spread**2 for law in fits])))
-    return Start(beliefs, table, said, warnings, fit.flops_per_n_d(table), noise)
-
-
-def _expected(start: Start, targets, runs: Table, dearest: float) -> list[dict]:
-    """Standard error of each target's log, in units of one run's noise, under four plans."""
-    k = start.flops_per_n_d
-    grid = laws.isoflop_grid(
-        start.beliefs,
-        runs=len(runs),
-        total_flops=float(runs.flops.sum()),
-        max_flops=dearest,
-        flops_per_n_d=k,
-    )
-    plans = {"before": start.done, "after": _joint(start.done, runs)}
-    plans["after_isoflop_grid"] = _joint(start.done, grid) if grid else None
-    found = {
-        name: laws.mean_se(start.beliefs, targets, plan, k) for name, plan in plans.items() if plan
-    }
-    return [
-        {"flops": t.flops, "quantity": t.quantity, **{name: se[t] for name, se in found.items()}}
-        for t in targets
-    ]
-
-
-def _joint(done: Table | None, new: Table) -> Table:
-    if not done:
-        return new
-    return make_table(
-        **{c: np.concatenate([done[c], new[c]]) for c in ("n_params", "tokens", "flops")}
-    )
-
-
-def grouped(runs: Table) -> list[dict]:
-    """Equal runs as one row with their number and their share of the budget."""
-    rows = np.stack([runs.n_params, runs.tokens, runs.flops], axis=1)
-    kinds, counts = np.unique(rows, axis=0, return_counts=True)
-    order = np.lexsort((kinds[:, 0], np.round(np.log(kinds[:, 2]), 6)))
-    return [
-        {
-            "n_params": float(n),
-            "tokens": float(d),
-            "tokens_per_param": float(d / n),
-            "flops": float(c),
-            "count": int(count),
-            "share": float(count * c / runs.flops.sum()),
-        }
-        for (n, d, c), count in zip(kinds[order], counts[order], strict=True)
-    ]
-
-
-def lines(content: dict) -> list[str]:
-    """A proposal as text: its runs, then what they promise."""
-    out = [
-        f"{'n_params':>10} {'tokens':>10} {'tokens/param':>12} {'FLOPs':>10} {'runs':>5} {'share':>6}"
-    ]
-    out += [
-        f"{r['n_params']:10.3g} {r['tokens']:10.3g} {r['tokens_per_param']:12.3g} {r['flops']:10.3g} "
-        f"{r['count']:5} {r['share']:6.1%}"
-        for r in content["runs"]
-    ]
-    count = sum(r["count"] for r in content["runs"])
-    total = content["limits"]["total_flops"]
-    out.append(f"{count} runs, {content['flops']:.4g} of {total:.4g} FLOPs")
-    noise = content["noise_of_a_run"]
-    out.append("expected standard error of the log, in units of one run's noise:")
-    plans = {
-        "before": "the table alone",
-        "after": "with these runs",
-        "after_isoflop_grid": "with an IsoFLOP grid of equal cost",
-    }
-    for row in content["expected"]:
-        said = [f"{what} {row[plan]:.3g}" for plan, what in plans.items() if plan in row]
-        ends = f" ({noise * row['after']:.2%} at the runs' scatter)" if noise else ""
-        said[-2 if "after_isoflop_grid" in row else -1] += ends
-        out.append(f"  {SYMBOLS[row['quantity']]} at {row['flops']:.3g}: {', '.join(said)}")
-    out += [f"warning: {w}" for w in content["warnings"]]
-    return out
-
-
-def _write(out: Path, content: dict, runs: Table, start: Start, targets, limits: dict) -> None:
-    """design.json, design.csv (one row per run) and the picture beside them."""
-    from scaling.report import design as report
-
-    files.write_json(out / "design.json", content)
-    files.write_bytes(
-        out / "design.csv",
-        files.csv_bytes({c: runs[c].tolist() for c in ("n_params", "tokens", "flops")}),
-    )
-    picture = report.picture(
-        content["runs"],
-        start.beliefs,
-        targets,
-        limits,
-        done=start.done,
-        flops_per_n_d=start.flops_per_n_d,
-    )
-    for path in (
-        out / "design.json",
-        out / "design.csv",
-        picture.write(out / "design_runs"),
+    positive, count = flag_types.positive, flag_types.count
+    for name, kind, metavar, text in (
+        ("total_flops", positive, "C", "the most that the new runs may cost together"),
+        ("max_runs", count, "R", "the most runs"),
+        ("max_flops", positive, "C", "the most that one run may cost"),
+        (
+            "min_flops",
+            positive,
+            "C",
+            "the least; without it max_flops / 3000, with --careful / 300",
+        ),
     ):
-        print(path)
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
+    parser.add_argument(
+        "--tokens_per_param",
+        dest="ratios",
+        default="",
+        metavar="LOW:HIGH",
+        help="range of D / N; without it 0.5:2000, with --careful 5:100",
+    )
+    flag_types.add_switch(
+        parser,
+        "--careful",
+        "narrower limits: wider predictions, and better ones where the form is wrong",
+    )
+    parser.add_argument(
+        "--at", default="", metavar="C,...", help="computes whose optimum is to be predicted"
+    )
+    parser.add_argument(
+        "--quantity", default="loss", help="the target at --at: loss, or n_opt, the optimal size"
+    )
+    table_flags.add_columns(parser, COLUMNS)
+    table_flags.add_rows(parser)
+    table_flags.add_objective(parser)
+    table_flags.add_bootstrap(parser, 100)
+    parser.add_argument(
+        "--out", default="", metavar="FOLDER", help="folder for design.json, .csv and the picture"
+    )
+    output.add_flags(parser)
+    parser.set_defaults(fixed="", confidence=0.9)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the proposal and what it promises. Return 3 if rows were left out."""
+    table_flags.check(args)
+    workdir_flags.refuse_overrides(args)
+
+    from scaling.commands import design_runs
+
+    return design_runs.run(args)

@@ -1,28 +1,26 @@
-"""`scaling plan --compile`: one row per program of a plan, compiled ahead of time for its mesh."""
+"""Compile each program of a plan ahead of time for its mesh: one row per program."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from tqdm import tqdm
 
+from scaling.commands.output import Output, Table
 from scaling.programs import ahead_of_time, backend, roofline, train_step
 from scaling.programs.ahead_of_time import Compiled
 from scaling.programs.roofline import Estimate, Speeds
 from scaling.sweep.plan.planner import PlannedRun
 from scaling.utils import units
-from scaling.utils.errors import UserError
 
-COLUMNS = (
-    ("width", 5), ("depth", 5), ("batch", 6), ("n_params", 13), ("runs", 6), ("params", 9), ("optimizer", 9),
-    ("temporary", 9), ("total", 9), ("FLOPs", 9), ("compiled", 9), ("sent", 9), ("least time", 18),
-)  # fmt: skip
+OPTIONAL = ("collectives per step", "params", "optimizer", "temporary", "batch")
 
 
 def simulate(devices: int) -> None:
-    """Have jax take this host's CPU for so many devices; must run before it first looks at them."""
+    """Make jax take this host's CPU for so many devices. Call it before jax looks at them."""
     import jax
 
     from scaling.utils import machine
@@ -32,77 +30,88 @@ def simulate(devices: int) -> None:
 
 
 def device_count() -> int:
-    """Of this machine, or simulated."""
+    """Return the number of devices, real or simulated."""
     import jax
 
     return jax.device_count()
 
 
-def run(runs: Sequence[PlannedRun], given: dict[str, float], simulated: bool) -> None:
-    """Print the table. Raises UserError where a program does not fit its devices, after the last row."""
-    at = roofline.speeds(**given)
+def output(
+    runs: Sequence[PlannedRun], given: dict[str, float], simulated: bool
+) -> tuple[Output, str]:
+    """Compile the programs. Return (the table, why one does not fit its devices or "")."""
+    speeds = roofline.speeds(**given)
     groups: dict[str, list[PlannedRun]] = {}
     for one in runs:
         groups.setdefault(train_step.program_key(one.values), []).append(one)
-    found: list[tuple[Compiled, list[PlannedRun]]] = []
+    programs: list[tuple[Compiled, list[PlannedRun]]] = []
     with tqdm(
         total=len(groups), desc="compiling", unit="program", disable=None, file=sys.stderr
     ) as bar:
-        for served in groups.values():
-            found.append((ahead_of_time.compiled(served[0].config), served))
+        for members in groups.values():
+            programs.append((ahead_of_time.compiled(members[0].config), members))
             bar.update()
-    for line in lines(found, at, simulated):
-        print(line)
-    print(choices(found))
-    refused = [line for _, served in found if (line := ahead_of_time.refusal(served[0].config))]
-    if refused:
-        more = f" (and {len(refused) - 1} programs more)" if len(refused) > 1 else ""
-        raise UserError(refused[0] + more)
+    rows = [_row(program, members, speeds) for program, members in programs]
+    notes = [*_notes(programs, speeds, simulated), choices(programs)]
+    refusals = [
+        line for _, members in programs if (line := ahead_of_time.refusal(members[0].config))
+    ]
+    more = f" (and {len(refusals) - 1} programs more)" if len(refusals) > 1 else ""
+    table = Table("Compiled programs", rows, OPTIONAL, {"FLOPs": ".2e", "compiled": ".2e"})
+    content = {"programs": rows, "program_notes": notes}
+    return Output(content, [table], notes), refusals[0] + more if refusals else ""
 
 
-def lines(
-    found: Sequence[tuple[Compiled, Sequence[PlannedRun]]], at: Speeds, simulated: bool
+def _notes(
+    programs: Sequence[tuple[Compiled, Sequence[PlannedRun]]], speeds: Speeds, simulated: bool
 ) -> list[str]:
-    """The table and what its columns mean."""
-    first = found[0][0]
+    """Return what the columns mean."""
+    first = programs[0][0]
     devices = f"{first.devices} simulated devices" if simulated else f"{first.devices} devices"
-    made = f"compiled by the {first.backend.upper()} backend for {devices}"
+    backend_note = f"compiled by the {first.backend.upper()} backend for {devices}"
     if simulated:
-        made += "; another backend fuses, keeps and sends other amounts"
+        backend_note += "; another backend fuses, keeps and sends other amounts"
     return [
-        " ".join(f"{name:>{width}}" for name, width in COLUMNS) + "  collectives per step",
-        *(_row(program, served, at) for program, served in found),
-        f"{made}. Bytes are of one device, FLOPs and bytes sent of one device and step.",
-        "FLOPs by shapes (convention exact) and as the compiler counts them (- where loops lie within a step).",
-        _largest([program for program, _ in found]),
-        *_times(found, at),
+        f"{backend_note}. Bytes are of one device, FLOPs and bytes sent of one device and step.",
+        "FLOPs by shapes (convention exact) and as the compiler counts them (- where loops lie "
+        "within a step).",
+        _largest([program for program, _ in programs]),
+        *_times(programs, speeds),
     ]
 
 
-def choices(found: Sequence[tuple[Compiled, Sequence[PlannedRun]]]) -> str:
-    """What "auto" stands for in these programs."""
-    counted = Counter(str(backend.choose(runs[0].config, program.mesh)) for program, runs in found)
-    parts = [f"{made} ({n} of {len(found)} programs)" for made, n in counted.items()]
+def choices(programs: Sequence[tuple[Compiled, Sequence[PlannedRun]]]) -> str:
+    """Return what "auto" stands for in these programs."""
+    counted = Counter(
+        str(backend.choose(runs[0].config, program.mesh)) for program, runs in programs
+    )
+    parts = [f"{choice} ({n} of {len(programs)} programs)" for choice, n in counted.items()]
     return f"Chosen: {'; '.join(parts if len(counted) > 1 else counted)}."
 
 
-def _row(program: Compiled, served: Sequence[PlannedRun], at: Speeds) -> str:
-    values = served[0].values
-    counted = f"{program.flops_compiled:.2e}" if program.flops_compiled is not None else "-"
-    cells = (
-        values["model.width"], values["model.depth"], values["train.batch_size"],
-        f"{program.n_params:,}", len(served), units.size(program.parts["params"]),
-        units.size(program.parts["optimizer"]), units.size(program.temporary),
-        units.size(program.total), f"{program.flops:.2e}", counted, units.size(program.sent),
-        _time(roofline.estimate(program, at)),
-    )  # fmt: skip
-    row = " ".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, COLUMNS, strict=True))
+def _row(program: Compiled, members: Sequence[PlannedRun], speeds: Speeds) -> dict[str, Any]:
+    values = members[0].values
     kinds = ", ".join(
         f"{total.count:g} {kind} {units.size(total.bytes)}"
         for kind, total in program.totals.items()
     )
     axes = " x ".join(f"{axis} {size}" for axis, size in program.mesh.items() if size > 1)
-    return f"{row}  {kinds or 'none'} ({axes or 'one device'})"
+    return {
+        "width": values["model.width"],
+        "depth": values["model.depth"],
+        "batch": values["train.batch_size"],
+        "n_params": program.n_params,
+        "runs": len(members),
+        "params": units.size(program.parts["params"]),
+        "optimizer": units.size(program.parts["optimizer"]),
+        "temporary": units.size(program.temporary),
+        "total": units.size(program.total),
+        "FLOPs": program.flops,
+        "compiled": program.flops_compiled,
+        "sent": units.size(program.sent),
+        "least time": _time(roofline.estimate(program, speeds)),
+        "collectives per step": f"{kinds or 'none'} ({axes or 'one device'})",
+    }
 
 
 def _time(estimate: Estimate | None) -> str:
@@ -110,27 +119,27 @@ def _time(estimate: Estimate | None) -> str:
 
 
 def _largest(programs: Sequence[Compiled]) -> str:
-    """What fills the memory in the program that needs most of it."""
+    """Return what fills the memory in the program that needs most of it."""
     largest = max(programs, key=lambda program: program.total)
     parts = ", ".join(f"{name} {units.size(n)}" for name, n in largest.parts.items())
     return f"The largest total, by shapes: {parts}."
 
 
-def _times(found: Sequence[tuple[Compiled, Sequence[PlannedRun]]], at: Speeds) -> list[str]:
-    """What the least time of a step is, and that of all runs."""
-    estimates = [(roofline.estimate(program, at), served) for program, served in found]
-    if not at.peak_flops:
+def _times(programs: Sequence[tuple[Compiled, Sequence[PlannedRun]]], speeds: Speeds) -> list[str]:
+    """Return what bounds the least time of a step, and the least time of all runs."""
+    estimates = [(roofline.estimate(program, speeds), members) for program, members in programs]
+    if not speeds.peak_flops:
         return [
-            "No time, since the peak of these devices is not known: give --peak_flops, --memory_bandwidth, "
-            "--bandwidth."
+            "No time, since the peak of these devices is not known: give --peak_flops, "
+            "--memory_bandwidth, --bandwidth."
         ]
-    parts = [f"FLOPs / {at.peak_flops:.3g} FLOP/s"]
-    if at.memory_bandwidth and any(program.traffic is not None for program, _ in found):
-        parts.append(f"bytes in memory / {at.memory_bandwidth:.3g} B/s")
-    if at.bandwidth:
-        parts.append(f"bytes sent / {at.bandwidth:.3g} B/s")
-    seconds = sum(e.seconds * sum(run.steps for run in served) for e, served in estimates if e)
+    parts = [f"FLOPs / {speeds.peak_flops:.3g} FLOP/s"]
+    if speeds.memory_bandwidth and any(program.traffic is not None for program, _ in programs):
+        parts.append(f"bytes in memory / {speeds.memory_bandwidth:.3g} B/s")
+    if speeds.bandwidth:
+        parts.append(f"bytes sent / {speeds.bandwidth:.3g} B/s")
+    seconds = sum(e.seconds * sum(run.steps for run in members) for e, members in estimates if e)
     return [
-        f"Least time of a step: the largest of {', '.join(parts)}, named after what bounds it; all runs one "
-        f"after another take at least {units.duration(seconds)}."
+        f"Least time of a step: the largest of {', '.join(parts)}, named after what bounds it; all "
+        f"runs one after another take at least {units.duration(seconds)}."
     ]

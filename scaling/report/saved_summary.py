@@ -1,4 +1,4 @@
-"""The summary that the last fit of a workdir left, read without what fits and draws."""
+"""Read the summary that the last fit of a workdir wrote, without the packages that fit and draw."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scaling.utils.errors import UserError
 
 
 def summary(workdir: Path) -> list[str]:
-    """Its lines. Raises UserError where nothing was fitted yet."""
+    """Return the lines of `summary.txt`. Raises UserError if nothing was fitted yet."""
     path = workdir / "summary.txt"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `scaling fit` first")

@@ -1,9 +1,9 @@
-"""What a sweep will cost before it starts: FLOPs, time, disk and money, from measured steps per size.
+"""Forecast the FLOPs, time, disk and money of a sweep from measured steps of each size.
 
     seconds of a run = tokens left / (tokens/s) + evaluations + checkpoints
     seconds of a sweep = the sum over its runs + compilation once per size, for one worker
 
-Runs that have a result cost nothing; of a run under way only what is left counts.
+Runs with a result cost nothing. A run that has begun costs what is left of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from scaling.config import constraints
+from scaling.config import field_traits
 from scaling.programs import train_step
 from scaling.sweep.execute import jobs, progress
 from scaling.sweep.execute.jobs import JobRun
@@ -34,7 +34,7 @@ ROW_BYTES = 300  # of metrics.jsonl and TensorBoard's events per logged row, as 
 
 @dataclass(frozen=True)
 class Cost:
-    """What is left of a sweep. FLOPs by the "exact" convention, seconds of one worker."""
+    """The cost of what is left of a sweep: FLOPs ("exact" convention), seconds of one worker."""
 
     runs: int  # planned
     left: int  # of these, without a result
@@ -45,7 +45,7 @@ class Cost:
     checkpoint_bytes: int  # of the runs left, at their end
     log_bytes: int  # of the runs left
     device_hours: float  # a CPU host is one device, however many it is presented as
-    price: float  # at config.launch.price_per_device_hour; 0 where that is
+    price: float  # at config.launch.price_per_device_hour; 0 if that is None
     sizes: list[Size]
     run_seconds: dict[str, float]  # run_id -> its part of `seconds`, compilation left out
     device: str
@@ -53,28 +53,28 @@ class Cost:
 
 
 def look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Snapshot:
-    """How far the plan is in `workdir`; without one nothing is done."""
-    stale = config.launch.stale_seconds
+    """Return how far the plan is in `workdir`. Without a workdir nothing is done."""
     planned = jobs.runs_by_id(runs, config.launch.share_trunks)
-    return progress.Progress(planned, workdir or Path("/nonexistent"), stale).look()
+    folder = workdir or Path("/nonexistent")
+    return progress.Progress(planned, folder, config.launch.stale_seconds).look()
 
 
 def forecast(config: ConfigDict, runs: list[PlannedRun], now: Snapshot) -> Cost:
-    """Measure every size that has runs left, which takes seconds each, and add up.
+    """Measure every size that has runs left and add up. A size takes seconds.
 
-    `now`: from `look`, of the same runs.
+    `now`: the result of `look` at the same runs.
     """
-    left = [(run, s) for run, s in zip(runs, now.runs, strict=True) if s.state not in ENDED]
-    keys = {train_step.program_key(run.config) for run, _ in left}
+    left = [r.config for r, s in zip(runs, now.runs, strict=True) if s.state not in ENDED]
+    keys = {train_step.program_key(one) for one in left}
     with tqdm(total=len(keys), desc="measuring", unit="size", disable=None, file=sys.stderr) as bar:
-        sizes = benchmark.sizes([run.config for run, _ in left], lambda size: bar.update())
+        sizes = benchmark.sizes(left, lambda size: bar.update())
     return add_up(config, runs, now, sizes)
 
 
 def add_up(
     config: ConfigDict, runs: list[PlannedRun], now: Snapshot, sizes: Mapping[str, Size]
 ) -> Cost:
-    """The cost by the measurements `sizes` (by program key), one for every run that is left."""
+    """Return the cost of the runs left, by measurements `sizes` (program key -> size)."""
     compiling = sum(size.setup_seconds for size in sizes.values())
     each: dict[str, float] = {}
     n_bytes = rows = 0
@@ -98,16 +98,16 @@ def add_up(
         checkpoint_bytes=n_bytes,
         log_bytes=rows * ROW_BYTES,
         device_hours=hours,
-        price=hours * config.launch.price_per_device_hour,
+        price=hours * (config.launch.price_per_device_hour or 0.0),
         sizes=sorted(sizes.values(), key=lambda s: s.n_params),
         run_seconds=each,
         device=machine.device_name(),
-        unit=constraints.UNITS[config.data.field],
+        unit=field_traits.UNITS[config.data.field],
     )
 
 
 def run_seconds(part: JobRun, state: RunState, size: Size) -> float:
-    """Seconds of one worker until the run ends, compilation and a shared trunk left out."""
+    """Return the seconds of one worker until the run ends, without compiling and a shared trunk."""
     left, every = 1 - state.fraction, part.run.config.eval.every_tokens
     evaluations = 1 + (part.tokens * left // every if every else 0)
     return (
@@ -118,35 +118,45 @@ def run_seconds(part: JobRun, state: RunState, size: Size) -> float:
 
 
 def _saves(part: JobRun) -> int:
+    """Return the number of checkpoints that a run writes."""
     return math.ceil(part.tokens / benchmark.tokens_between_checkpoints(part.run.config))
 
 
 def write(cost: Cost, workdir: Path) -> Path:
-    """`<workdir>/cost.json`, replaced as a whole."""
+    """Write `<workdir>/cost.json` and return its path."""
     path = workdir / "cost.json"
     content: dict[str, Any] = dataclasses.asdict(cost)
     files.write_json(path, content | {"commit": machine.commit(), "versions": machine.versions()})
     return path
 
 
-def lines(cost: Cost) -> list[str]:
-    """The measurements and the sums as text."""
-    head = (
-        f"{'width':>5} {'depth':>5} {'n_params':>13} {cost.unit + '/s':>11} {'MFU':>6} {'compile':>9} "
-        f"{'evaluate':>9} {'checkpoint':>20}"
-    )
-    rows = [
-        f"{s.width:5} {s.depth:5} {s.n_params:13,} {s.tokens_per_second:11,.0f} {s.mfu:6.1%} "
-        f"{s.setup_seconds:7.1f} s {s.evaluation_seconds:7.2f} s {s.checkpoint_seconds:7.2f} s "
-        f"{units.size(s.checkpoint_bytes):>10}"
+def rows(cost: Cost) -> list[dict[str, Any]]:
+    """Return one row per measured size, for a table."""
+    return [
+        {
+            "width": s.width,
+            "depth": s.depth,
+            "n_params": s.n_params,
+            f"{cost.unit}/s": s.tokens_per_second,
+            "MFU": s.mfu,
+            "compile_s": s.setup_seconds,
+            "evaluate_s": s.evaluation_seconds,
+            "checkpoint_s": s.checkpoint_seconds,
+            "checkpoint": units.size(s.checkpoint_bytes),
+        }
         for s in cost.sizes
     ]
-    sums = [
+
+
+def sums(cost: Cost) -> list[str]:
+    """Return the totals as lines of text."""
+    lines = [
         f"{cost.left} of {cost.runs} runs left, {cost.flops:.3g} of {cost.flops_all:.3g} FLOPs",
         f"about {units.duration(cost.seconds)} for one worker on {cost.device}, "
         f"{units.duration(cost.compile_seconds)} of it compiling",
-        f"disk: {units.size(cost.checkpoint_bytes)} of checkpoints, {units.size(cost.log_bytes)} of logs",
+        f"disk: {units.size(cost.checkpoint_bytes)} of checkpoints, {units.size(cost.log_bytes)} "
+        "of logs",
     ]
     if cost.price:
-        sums.append(f"{cost.device_hours:.3g} device-hours, {cost.price:,.2f} at the price given")
-    return [head, *rows, *sums]
+        lines.append(f"{cost.device_hours:.3g} device-hours, {cost.price:,.2f} at the price given")
+    return lines

@@ -1,7 +1,7 @@
-"""The check that a law extrapolates: a forecast, sealed on disk, then the run that tests it.
+"""Seal a forecast on disk, then plan the run that tests it.
 
-`<workdir>/forecast.json` is written once, before the run starts, with a hash of the table it was fitted
-on. It is never written again: a later fit on more runs does not change what was forecast.
+`<workdir>/forecast.json` is written once, before the run starts, with a hash of the table that it
+was fitted on. It is never written again: a later fit on more runs does not change the forecast.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scaling import accounting
+from scaling.analysis import forecast_file
 from scaling.analysis.compute import Fits
 from scaling.config import load as config_lib
 from scaling.laws.frontier import frontier
@@ -26,12 +27,14 @@ from scaling.training import loop
 from scaling.utils import files
 from scaling.utils.errors import UserError
 
+WITH_FORECAST = ("compute",)  # kinds of sweep that prescribe a run beyond themselves
+
 
 def prescribe(fits: Fits, config: ConfigDict) -> PlannedRun:
-    """The run at holdout_factor times the largest budget, at the size that the laws prescribe.
+    """Plan the run at holdout_factor times the largest budget, at the size that the laws prescribe.
 
-    The size is the geometric mean of the N* of the parametric law and of the IsoFLOP minima (of one
-    where the other could not be fitted); of all widths that the ladder's rounding allows, the nearest.
+    The size is the geometric mean of the N* of the parametric law and of the IsoFLOP minima, or the
+    one that could be fitted. The run has the nearest width that the ladder's rounding allows.
     """
     budget = config.laws.holdout_factor * max(config.sweep.budgets)
     multiple = config.sweep.width_multiple
@@ -46,48 +49,35 @@ def prescribe(fits: Fits, config: ConfigDict) -> PlannedRun:
     if refused and not runs:
         raise refused
     sizes = prescribed_sizes(fits, budget)
-    wanted = float(np.mean(np.log(list(sizes.values()))))
+    target = float(np.mean(np.log(list(sizes.values()))))
 
     def distance(run: PlannedRun) -> float:
-        return abs(float(np.log(_sizes(run)[config.laws.n_params])) - wanted)
+        return abs(float(np.log(_sizes(run)[config.laws.n_params])) - target)
 
     return min(runs, key=distance)
 
 
 def prescribed_sizes(fits: Fits, flops: float) -> dict[str, float]:
-    """N* at `flops` by each law that was fitted. Raises CannotFit where none was."""
-    found = {}
+    """Return N* at `flops` by each fitted law. Raises CannotFit if no law was fitted."""
+    sizes = {}
     if fits.chinchilla:
-        found["chinchilla"] = frontier(fits.chinchilla, fits.table, [flops])[0].n_params.value
+        sizes["chinchilla"] = frontier(fits.chinchilla, fits.table, [flops])[0].n_params.value
     if fits.isoflop:
-        found["isoflop"] = float(fits.isoflop.n_opt.predict(flops))
-    if not found:
+        sizes["isoflop"] = float(fits.isoflop.n_opt.predict(flops))
+    if not sizes:
         raise CannotFit("held-out run: " + "; ".join(fits.refused.values()))
-    return found
+    return sizes
 
 
 def _sizes(run: PlannedRun) -> dict[str, int]:
+    """Return the parameter counts of a planned run by convention."""
     return accounting.param_counts(accounting.shape_of(run.config))
 
 
-def read(workdir: Path) -> dict[str, Any] | None:
-    """The sealed forecast of `workdir`, None where there is none; losses that it could not know are NaN.
-
-    Raises UserError where it is damaged.
-    """
-    path = workdir / "forecast.json"
-    if not path.is_file():
-        return None
-    found = files.read_json(path)
-    for loss in (found["predicted_loss"], *(law["loss"] for law in found["laws"].values())):
-        loss.update({k: float("nan") for k, v in loss.items() if v is None})
-    return found
-
-
 def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """The forecast of `workdir`: the one there is, or a new one, written before this returns."""
-    if found := read(workdir):
-        return found
+    """Return the forecast of `workdir`, after writing a new one if it has none."""
+    if forecast_on_disk := forecast_file.read(workdir):
+        return forecast_on_disk
     run = prescribe(fits, config)
     sizes, shape = _sizes(run), accounting.shape_of(run.config)
     flops = accounting.training_flops(shape, run.tokens)[config.laws.flops]
@@ -127,12 +117,12 @@ def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
     files.write_json(workdir / "forecast.json", content)
     # on an object store another machine's may have been first, and then stands here
     workdir_url.retry(workdir_url.open_workdir(workdir).push_table, "forecast.json")
-    sealed = read(workdir)
+    sealed = forecast_file.read(workdir)
     assert sealed is not None
     return sealed
 
 
 def planned(forecast: dict[str, Any], config: ConfigDict) -> PlannedRun:
-    """The run that a sealed forecast is about."""
+    """Plan the run that a sealed forecast predicts."""
     budget = config.laws.holdout_factor * max(config.sweep.budgets)
     return planner.plan_run(config_lib.from_json(forecast["config"]), budget)

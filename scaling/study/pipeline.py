@@ -1,4 +1,4 @@
-"""A study on disk: fit its table, seal and test its forecast, report, and tell how far it is."""
+"""Train a study's sweep, fit its table, write its curves, and test its forecast."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from scaling import results
-from scaling.analysis import compute, registry
-from scaling.config import constraints
-from scaling.report import saved_summary, summary
+from scaling.analysis import compute, conditions, forecast_file, registry
+from scaling.parallel import multiprocess
+from scaling.report import saved_summary
 from scaling.study import holdout
 from scaling.sweep.execute import runner
 from scaling.sweep.plan import planner
@@ -24,33 +24,57 @@ from scaling.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Written:
-    """What `fit_and_write` left: the summary's lines and the pictures."""
+    """The summary's lines and the pictures of a fitted study."""
 
     summary: list[str]
     pictures: list[Path]
+    notes: list[str] = dataclasses.field(
+        default_factory=list
+    )  # for the reader of this command only
+
+
+def train(config: ConfigDict, workdir: Path) -> runner.Outcome:
+    """Train all runs of the sweep that have no result and write the table.
+
+    Raises UserError if the workdir belongs to another sweep, Preempted after a signal.
+    """
+    runs = planner.plan(config)
+    machine.start_jax(config.parallel.cpu_devices)
+    with multiprocess.raise_on_all():
+        sweep_json.create_or_check(config, workdir)
+    return runner.sweep(runs, workdir, config=config)
+
+
+def curves(config: ConfigDict, workdir: Path, problems: list[str]) -> Written:
+    """Train the sweep, test its forecast, write its curves. A stopped step continues."""
+    problems.extend(train(config, workdir).problems)
+    note = []
+    if config.laws.holdout_factor and has_forecast(config):
+        hold_out(config, workdir, problems)
+    elif config.laws.holdout_factor:
+        note = [no_forecast(config)]
+    written = fit_and_write(config, workdir, problems)
+    return dataclasses.replace(written, notes=note)
 
 
 def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Written:
-    """Fit the workdir's runs, write all curves and `summary.txt`; nothing where they are up to date.
+    """Fit the workdir's runs and write all curves and `summary.txt`, unless they are up to date.
 
-    Damaged results are named in `problems` and left out. Raises UserError where there is no sweep here,
-    CannotFit where its runs determine no law.
+    Damaged results are added to `problems` and left out. Raises UserError if the workdir holds no
+    sweep, CannotFit if its runs determine no law.
     """
     sweep_json.require(config, workdir)
     workdir_url.retry(workdir_url.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
-    forecast = holdout.read(workdir)
+    forecast = forecast_file.read(workdir)
     key, stamp = _inputs_hash(rows, config, forecast), workdir / "curves" / "inputs.json"
     if stamp.is_file() and files.read_json(stamp)["sha256"] == key:
         return Written(saved_summary.summary(workdir), sorted((workdir / "curves").glob("*.png")))
-    if config.sweep.kind in registry.KINDS:
-        analysis = registry.KINDS[config.sweep.kind](rows, workdir, config)
-        pictures, lines = registry.write(analysis, workdir, config), analysis.lines
-    else:
-        pictures, lines = _fit_compute(rows, workdir, config, forecast)
+    analysis = registry.analyse(rows, workdir, config)
+    pictures, lines = registry.write(analysis, workdir, config), analysis.lines
     files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
     written = sorted({path.stem for path in pictures})
-    for name in set(_curves_of(stamp)) - set(written):  # of a law that is refused now
+    for name in set(_curves_of(stamp)) - set(written):  # curves of a law that is refused now
         for ending in ("json", "csv", "svg", "png"):
             (stamp.parent / f"{name}.{ending}").unlink(missing_ok=True)
     files.write_json(stamp, {"sha256": key, "commit": machine.commit(), "curves": written})
@@ -58,21 +82,12 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
 
 
 def _curves_of(stamp: Path) -> list[str]:
-    """Names of the curves that the last fit wrote."""
+    """Return the names of the curves that the last fit wrote."""
     return files.read_json(stamp).get("curves", []) if stamp.is_file() else []
 
 
-def _fit_compute(rows, workdir: Path, config: ConfigDict, forecast) -> tuple[list[Path], list[str]]:
-    """(pictures, summary) of a compute sweep: all approaches, and the forecast with its test."""
-    fits = compute.fit(rows, workdir, config)
-    tested = [r for r in rows if forecast and r.run_id == forecast["run_id"] and r.status == "done"]
-    held_out = tested[0] if tested else None
-    pictures = compute.write(fits, workdir, config, forecast, held_out)
-    return pictures, summary.lines(fits, forecast, held_out, constraints.UNITS[config.data.field])
-
-
 def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast) -> str:
-    """SHA-256 of everything that the curves are made from: rows, choices, forecast, code."""
+    """Return the SHA-256 of all that the curves are made from: rows, choices, forecast, code."""
     content = {
         "rows": [dataclasses.asdict(r) for r in rows],
         "laws": config.laws.to_dict(),
@@ -84,37 +99,45 @@ def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast) ->
 
 
 def has_forecast(config: ConfigDict) -> bool:
-    """Whether this sweep prescribes a run beyond itself, whose loss can be forecast."""
+    """Return whether this sweep prescribes a larger run whose loss can be forecast."""
     if config.launch.kind != "local":
         return False
-    return config.sweep.kind in constraints.WITH_FORECAST and not compute.two_prices(config)
+    return config.sweep.kind in holdout.WITH_FORECAST and not conditions.two_prices(config)
 
 
 def no_forecast(config: ConfigDict) -> str:
-    """Why there is none, in one line."""
-    if config.sweep.kind in constraints.WITH_FORECAST and compute.two_prices(config):
-        return f"no held-out run: {compute.two_prices(config)}"
-    if config.sweep.kind in constraints.WITH_FORECAST:
+    """Return the reason why a sweep has no forecast, in one line."""
+    if config.sweep.kind in holdout.WITH_FORECAST and conditions.two_prices(config):
+        return f"no held-out run: {conditions.two_prices(config)}"
+    if config.sweep.kind in holdout.WITH_FORECAST:
         return (
-            f"no held-out run from here: with config.launch.kind={config.launch.kind} its command would train it "
-            "itself; run `scaling holdout ... --config.launch.kind=local` in a job of its own"
+            f"no held-out run from here: with config.launch.kind={config.launch.kind} this process "
+            "would train it itself; run `scaling holdout ... --config.launch.kind=local` in a job "
+            "of its own"
         )
     return (
-        f"config.sweep.kind={config.sweep.kind!r} has no held-out run: only kind='compute' prescribes one, at "
-        "config.laws.holdout_factor times its largest budget"
+        f"config.sweep.kind={config.sweep.kind!r} has no held-out run: only kind='compute' "
+        "prescribes one, at config.laws.holdout_factor times its largest budget"
     )
 
 
 def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
-    """Seal the forecast (once), then train the run that it is about."""
+    """Seal the forecast once, then train the run that it predicts.
+
+    What goes wrong with single runs is added to `problems`. Raises UserError if the sweep has no
+    forecast or has unfinished runs.
+    """
     if not has_forecast(config):
         raise UserError(no_forecast(config))
     if not config.laws.holdout_factor:
-        raise UserError("config.laws.holdout_factor is 0; set it to 3 or more for a held-out run")
+        raise UserError(
+            "config.laws.holdout_factor is not set; set it to 3 or more for a held-out run"
+        )
     sweep_json.require(config, workdir)
+    machine.start_jax(config.parallel.cpu_devices)
     workdir_url.retry(workdir_url.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
-    forecast = holdout.read(workdir)
+    forecast = forecast_file.read(workdir)
     if forecast is None:
         missing = _missing(config, workdir, rows)
         if missing:
@@ -129,17 +152,9 @@ def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
 
 
 def _missing(config: ConfigDict, workdir: Path, rows: list[results.RunResult]) -> list[str]:
-    """Planned runs that have neither ended nor failed in this workdir."""
+    """Return the planned runs that have neither ended nor failed in this workdir."""
     ended = {r.run_id for r in rows}
     names = [runner.run_dir(workdir, run).name for run in planner.plan(config)]
     return [
         n for n in names if n not in ended and not (workdir / "runs" / n / "result.json").is_file()
     ]
-
-
-def show(written: Written) -> None:
-    for line in written.summary:
-        print(line)
-    print("Pictures")
-    for path in written.pictures:
-        print(f"  {path}")

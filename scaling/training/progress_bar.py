@@ -1,4 +1,4 @@
-"""The progress line of runs while they train."""
+"""Show the progress of runs while they train: one line that fits 80 columns."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from tqdm import tqdm
 
 from scaling.training.run import ActiveRun
 
+# What matters first: a narrow terminal cuts the line at its right end, which is the runs' names.
+FORMAT = (
+    "{percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}] {rate_fmt}{postfix}"
+    " {desc}"
+)
+
 
 @contextlib.contextmanager
 def bar(runs: Sequence[ActiveRun], hidden: bool) -> Iterator[tqdm]:
-    """A bar in tokens over all of them; unless `hidden`, shown where there is a terminal."""
+    """Open a bar in tokens over all runs. It is shown on a terminal unless `hidden`."""
     line = tqdm(
         total=sum(run.total * run.per_step for run in runs),
         initial=sum(run.done * run.per_step for run in runs),
         unit="tok",
         unit_scale=True,
-        desc=", ".join(run.name for run in runs)[:40],
+        bar_format=FORMAT,
         disable=True if hidden else None,
     )
+    line.set_description_str(", ".join(run.name for run in runs), refresh=False)
     try:
         yield line
     finally:
@@ -28,7 +35,7 @@ def bar(runs: Sequence[ActiveRun], hidden: bool) -> Iterator[tqdm]:
 
 
 def figures(runs: Iterable[ActiveRun]) -> dict[str, str]:
-    """What the line says besides tokens: the lowest training loss, the mean MFU of the newest dispatch."""
+    """Return the lowest training loss and the mean MFU of the newest dispatch, as far as known."""
     losses = [run.last_loss for run in runs if run.last_loss is not None]
     mfus = [run.last_mfu for run in runs if run.last_mfu is not None]
     shown = {"loss": f"{min(losses):.4f}"} if losses else {}

@@ -1,12 +1,12 @@
-"""What a training process imports, and when: seconds that nobody waits for twice."""
+"""A training process imports each package only when it needs it: imports take seconds."""
 
 from __future__ import annotations
 
 from scaling.data import prepare
 from tests.common import run_python
 
-# torch and tensorflow can be found here and are empty: who imports them where they are installed is
-# recorded. What was imported is looked at before the first step and after the last.
+# torch and tensorflow are empty modules here, and their imports are recorded. The imported
+# packages are listed before the first step and after the last.
 TRAIN = """
 import dataclasses, importlib.machinery, sys
 
@@ -37,13 +37,14 @@ def programs(*args):
 
 step.programs = programs
 code = cli.main(["train", "--config=configs/mini.py", "--config.sweep.kind=none",
-                 "--config.train.tokens=1280", "--config.eval.tokens=2048", "--workdir=" + sys.argv[1]])
+                 "--config.train.tokens=1280", "--config.eval.tokens=2048",
+                 "--workdir=" + sys.argv[1]])
 print("end:", *sorted({m.split(".")[0] for m in sys.modules}))
 print("empty:", *sorted(imported))
 import torch
 assert imported == {"torch"} and code == 0
 """
-# each takes long to import, and serves a later part of a run, or none
+# packages that take long to import and serve a later part of a run, or none
 LATER = {"grain", "orbax", "tensorstore", "tensorflow_datasets", "tokenizers", "scipy"}
 NEVER = {"tensorboardX", "matplotlib", "pyarrow", "boto3", "torch", "tensorflow"}
 
@@ -52,8 +53,8 @@ def test_a_run_begins_without_what_it_needs_later(tmp_path, config):
     prepare.prepare(config.data)  # once per machine, and not without TFDS
     done = run_python(TRAIN, str(tmp_path))
     assert done.returncode == 0, done.stderr
-    said = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
-    first, end = (set(said[name].split()) for name in ("first step", "end"))
+    lists = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
+    first, end = (set(lists[name].split()) for name in ("first step", "end"))
     assert first & (LATER | NEVER) == set()
     assert end & NEVER == set() and "orbax" in end
-    assert said["empty"].strip() == ""
+    assert lists["empty"].strip() == ""

@@ -1,7 +1,8 @@
-"""The forecast of a sweep's cost, and the budget that refuses it."""
+"""The forecast of a sweep's cost, and the limits that refuse it."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -10,6 +11,7 @@ import pytest
 from scaling import accounting, cli, results
 from scaling.config import load as config_lib
 from scaling.study import budget, cost
+from scaling.study.budget import Limit
 from scaling.sweep.plan import planner
 from scaling.training import benchmark
 from scaling.training import loop as train_lib
@@ -51,6 +53,11 @@ def forecast(monkeypatch):
 
     monkeypatch.setattr(benchmark, "measure", fake)
     return measured
+
+
+def check(config, text: str, workdir, **options) -> None:
+    """Check a limit in the old spelling, as --budget takes it."""
+    budget.check(config, [budget.parse(text)], workdir, **options)
 
 
 def names(config) -> list[str]:
@@ -121,7 +128,8 @@ def test_evaluations_during_training_are_counted(sweep, forecast):
     ("text", "kind", "value"),
     [
         ("1e15", "flops", 1e15), ("2.5E9 FLOPs", "flops", 2.5e9), ("90s", "seconds", 90),
-        ("30min", "seconds", 1800), ("2h", "seconds", 7200), ("1.5d", "seconds", 129_600),
+        ("30min", "seconds", 1800), ("30m", "seconds", 1800), ("2h", "seconds", 7200),
+        ("1.5d", "seconds", 129_600),
         ("20usd", "money", 20), ("0.5 EUR", "money", 0.5),
     ],
 )  # fmt: skip
@@ -133,36 +141,52 @@ def test_amounts(text, kind, value):
 @pytest.mark.parametrize(
     "text", ["lots", "", "-3", "0", "1e999", "3 weeks", "1.2.3", "nan", "2h30"]
 )
-def test_what_is_no_amount_is_said(text):
-    with pytest.raises(UserError, match="no amount; give FLOPs"):
+def test_a_wrong_amount_is_refused(text):
+    with pytest.raises(UserError, match="no amount; give --flops=1e15"):
         budget.parse(text)
 
 
 def test_a_budget_in_flops_refuses_with_the_numbers(sweep, tmp_path):
     runs = planner.plan(sweep)
     total, smallest = sum(r.flops for r in runs), min(r.flops for r in runs)
-    budget.check(sweep, f"{total * 1.001:.6g}", tmp_path)
+    check(sweep, f"{total * 1.001:.6g}", tmp_path)
     with pytest.raises(UserError, match=r"4 of 4 runs are left; together they need") as refused:
-        budget.check(sweep, f"{total * 0.999:.6g}", tmp_path)
+        check(sweep, f"{total * 0.999:.6g}", tmp_path)
     assert f"{total:.3g} FLOPs" in str(refused.value)
-    with pytest.raises(UserError, match=r"of which even the smallest, d16.* needs"):
-        budget.check(sweep, f"{smallest * 0.99:.6g}", tmp_path)
+    with pytest.raises(UserError, match=r"; even the smallest, d16.* needs"):
+        check(sweep, f"{smallest * 0.99:.6g}", tmp_path)
     for name in names(sweep)[:3]:
         finish(tmp_path, name)
-    budget.check(sweep, f"{runs[-1].flops * 1.001:.6g}", tmp_path)
+    check(sweep, f"{runs[-1].flops * 1.001:.6g}", tmp_path)
     finish(tmp_path, names(sweep)[3])
-    budget.check(sweep, "1", tmp_path)  # nothing is left, nothing is refused
+    check(sweep, "1", tmp_path)  # nothing is left, nothing is refused
     held_out = config_lib.with_values(sweep, {"laws.holdout_factor": 3.0})
-    budget.check(held_out, "1", tmp_path, with_holdout=True)  # this kind of sweep has none
+    check(held_out, "1", tmp_path, with_holdout=True)  # this kind of sweep has none
 
 
 def test_budgets_of_time_and_money_are_measured(sweep, forecast, tmp_path):
-    budget.check(sweep, "42s", tmp_path)
+    check(sweep, "42s", tmp_path)
     with pytest.raises(UserError, match="together they need 41 s"):
-        budget.check(sweep, "41s", tmp_path)
-    budget.check(sweep, "0.42usd", tmp_path)
+        check(sweep, "41s", tmp_path)
+    check(sweep, "0.42usd", tmp_path)
     with pytest.raises(UserError, match=r"even the smallest, \S+, needs 0.07; .* 0.41;"):
-        budget.check(sweep, "0.01usd", tmp_path)
+        check(sweep, "0.01usd", tmp_path)
+
+
+def test_several_limits_are_measured_once(sweep, forecast, tmp_path):
+    total = sum(run.flops for run in planner.plan(sweep))
+    limits = [
+        Limit("flops", total * 1.001, "--flops=F"),
+        Limit("seconds", 42, "--time=42s"),
+        Limit("money", 0.42, "--usd=0.42"),
+    ]
+    budget.check(sweep, limits, tmp_path)
+    assert sorted(forecast) == [1, 2]
+    for i, flag in ((0, "--flops=F"), (1, "--time=42s"), (2, "--usd=0.42")):
+        small = [*limits]
+        small[i] = dataclasses.replace(limits[i], value=limits[i].value / 2)
+        with pytest.raises(UserError, match=rf"^{flag}: 4 of 4 runs are left; "):
+            budget.check(sweep, small, tmp_path)
 
 
 def test_the_held_out_run_counts_where_it_will_be_trained(tmp_path):
@@ -170,20 +194,20 @@ def test_the_held_out_run_counts_where_it_will_be_trained(tmp_path):
     total = sum(r.flops for r in planner.plan(config))
     more = config.laws.holdout_factor * max(config.sweep.budgets)
     text = f"{total + more / 2:.6g}"
-    budget.check(config, text, tmp_path)
+    check(config, text, tmp_path)
     with pytest.raises(UserError, match="and the held-out run; together they need"):
-        budget.check(config, text, tmp_path, with_holdout=True)
+        check(config, text, tmp_path, with_holdout=True)
     for run in planner.plan(config):
         finish(tmp_path, run.run_id)
     with pytest.raises(UserError, match=r"the held-out run is left and needs 2\.4e\+10 FLOPs"):
-        budget.check(config, f"{more * 0.99:.6g}", tmp_path, with_holdout=True)
+        check(config, f"{more * 0.99:.6g}", tmp_path, with_holdout=True)
     rows, _ = results.collect(tmp_path)
     seconds = more * sum(r.wall_time for r in rows) / sum(r.flops_spent for r in rows)
-    budget.check(config, f"{seconds * 1.01:.6g}s", tmp_path, with_holdout=True)
+    check(config, f"{seconds * 1.01:.6g}s", tmp_path, with_holdout=True)
     with pytest.raises(UserError, match=r"the held-out run is left and needs .* days;"):
-        budget.check(config, f"{seconds * 0.99:.6g}s", tmp_path, with_holdout=True)
+        check(config, f"{seconds * 0.99:.6g}s", tmp_path, with_holdout=True)
     finish(tmp_path, "held-out", role="holdout")
-    budget.check(config, text, tmp_path, with_holdout=True)
+    check(config, text, tmp_path, with_holdout=True)
 
 
 def test_plan_measures_prints_and_writes(capsys, forecast, tmp_path):
@@ -200,11 +224,12 @@ def test_plan_measures_prints_and_writes(capsys, forecast, tmp_path):
     )
     assert written["commit"] and "jax" in written["versions"]
     assert [p.name for p in workdir.iterdir()] == ["cost.json"], "planning begins no sweep"
-    assert cli.main([*args, "--budget=5min"]) == EXIT_BAD_INPUT
-    assert "18 of 18 runs are left" in capsys.readouterr().err
+    for limit in ("--budget=5min", "--time=5m"):
+        assert cli.main([*args, limit]) == EXIT_BAD_INPUT
+        assert "18 of 18 runs are left" in capsys.readouterr().err
 
 
 def test_a_budget_does_not_hide_a_foreign_workdir(mini):
     other = config_lib.load("configs/mini.py", ["--config.optim.weight_decay=0.3"])
     with pytest.raises(UserError, match=r"belongs to another sweep.*optim\.weight_decay"):
-        budget.check(other, "1", mini)
+        check(other, "1", mini)

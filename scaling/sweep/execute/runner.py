@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from scaling import results
 from scaling.config import load as config_lib
 from scaling.parallel import multiprocess
 from scaling.sweep.execute import jobs as jobs_lib
 from scaling.sweep.execute import packing
-from scaling.sweep.execute.jobs import Job, JobRun
-from scaling.sweep.execute.sweep_bar import Display
+from scaling.sweep.execute.jobs import Job
+from scaling.sweep.execute.sweep_bar import Display, LocalBar
 from scaling.sweep.execute.worker import Worker
 from scaling.sweep.launchers import launch as launchers
 from scaling.sweep.plan import halving
@@ -190,41 +189,9 @@ def _work_here(
 ) -> Worker:
     """Do all jobs in this process, under one bar; return the worker that did them."""
     jobs = _jobs(runs, workdir, options)
-    flops = {job_run.run_id: job_run.flops for job in jobs for job_run in job}
-    ended = 0
-    # in FLOPs, since runs differ in cost by orders of magnitude
-    with tqdm(
-        total=sum(flops.values()),
-        unit="FLOP",
-        unit_scale=True,
-        desc="sweep",
-        disable=None if multiprocess.writer() else True,
-    ) as bar:
-
-        def progress(job: Job, tokens: int) -> None:
-            bar.update(tokens * job[0].run.flops / job[0].run.tokens)
-
-        def end(job_run: JobRun, row: results.RunResult | str) -> None:
-            nonlocal ended
-            ended += 1
-            if isinstance(row, str):
-                return
-            if row.status == "stopped":
-                bar.total -= row.flops_exact - row.flops_spent
-            loss = f"{row.loss:.4f}" if row.loss is not None else row.status
-            count = f"{ended}/{len(runs)}"
-            bar.set_postfix_str(f"{count} loss {loss}", refresh=False)
-            if bar.disable and multiprocess.writer():
-                mfu = f"  MFU {row.mfu:.0%}" if row.mfu is not None else ""
-                line = f"[{count}] {row.run_id}  loss {loss}  {row.wall_time:.1f} s{mfu}"
-                print(line, flush=True)
-
-        for run in runs:
-            if (run_dir(workdir, run) / "result.json").exists():
-                ended += 1
-                bar.update(flops[run.run_id])
+    with LocalBar(jobs, workdir, hidden=not multiprocess.writer()) as bar:
         worker = _worker(
-            runs, workdir, options, launch_id, role=role, on_progress=progress, on_end=end
+            runs, workdir, options, launch_id, role=role, on_progress=bar.trained, on_end=bar.ended
         )
         worker.work(jobs)
     return worker

@@ -1,0 +1,108 @@
+"""Tables of `scaling plan`: what each run costs alone and here, and what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from scaling import accounting
+from scaling.commands import plan_compile
+from scaling.commands.output import Output, Table
+from scaling.config import field_traits
+from scaling.config.flat_dict import view
+from scaling.study import cost as cost_lib
+from scaling.study.cost import Cost
+from scaling.sweep.execute import jobs
+from scaling.sweep.plan import halving
+from scaling.sweep.plan.planner import PlannedRun
+from scaling.utils import machine, units
+
+OPTIONAL = ("total", "here", "seed", "batch", "steps", "budget")
+FORMATS = {"lr": ".2e", "FLOPs": ".2e", "here": ".2e", "budget": ".2e"}
+
+
+def output(config: ConfigDict, runs: list[PlannedRun], peak_flops: float = 0.0) -> Output:
+    """Return the runs of a plan, with times at `peak_flops` per device or this machine's peak."""
+    share = config.launch.share_trunks and config.sweep.kind != "none"
+    parts = jobs.runs_by_id(runs, share)
+    if peak_flops:
+        n_devices = plan_compile.device_count()
+        peak, device = n_devices * peak_flops, f"{n_devices} devices as stated"
+    else:
+        peak, device = machine.peak_flops(), machine.device_name()
+    speed, unit = peak * config.sweep.assumed_mfu, field_traits.UNITS[config.data.field]
+    rows = [_row(run, parts[run.run_id], unit, speed) for run in runs]
+    if not any(row["note"] for row in rows):
+        rows = [{k: v for k, v in row.items() if k != "note"} for row in rows]
+    alone, here = sum(r.flops for r in runs), sum(part.flops for part in parts.values())
+    shared = f" ({here / alone:.0%} of separate runs, by shared trunks)" if here < alone else ""
+    notes = [
+        f"{len(runs)} runs, {here:.3g} FLOPs{shared}, about {units.duration(here / speed)} at "
+        f"{config.sweep.assumed_mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({device})"
+    ]
+    trained, whole = halving.saving(runs)
+    if trained < whole:
+        notes.append(
+            f"successive halving leaves {trained:.3g} of these FLOPs, about "
+            f"{units.duration(trained / speed)}"
+        )
+    held_out = 0.0
+    if config.laws.holdout_factor and config.sweep.kind == "compute" and config.sweep.budgets:
+        held_out = config.laws.holdout_factor * max(config.sweep.budgets)
+        seconds = units.duration(held_out / speed)
+        notes.append(f"held-out run: {held_out:.3g} FLOPs, about {seconds} more")
+    content = {
+        "runs": [
+            {"run_id": run.run_id, **row, "time": parts[run.run_id].flops / speed}
+            for run, row in zip(runs, rows, strict=True)
+        ],
+        "flops": here,
+        "flops_alone": alone,
+        "seconds": here / speed,
+        "peak_flops": peak,
+        "device": device,
+        "holdout_flops": held_out,
+        "notes": notes,
+    }
+    return Output(content, [Table("Runs", rows, OPTIONAL, FORMATS)], notes)
+
+
+def _row(run: PlannedRun, part: jobs.JobRun, unit: str, speed: float) -> dict[str, Any]:
+    c = view(run.values)
+    fork = f"forks from {part.trunk} at step {part.fork_step:,}" if part.trunk else ""
+    return {
+        "budget": run.budget or None,
+        "width": c.model.width,
+        "depth": c.model.depth,
+        "n_params": run.n_params,
+        "total": accounting.param_counts(accounting.shape_of(c))["n_params_total"],
+        unit: run.tokens,
+        "steps": run.steps,
+        "batch": c.train.batch_size,
+        "lr": c.optim.lr,
+        "seed": c.seed,
+        "FLOPs": run.flops,
+        "here": part.flops,
+        "time": units.duration(part.flops / speed),
+        "note": "; ".join(filter(None, (_architecture(c.model), run.note, fork))),
+    }
+
+
+def _architecture(model) -> str:
+    """Return what differs from the dense Transformer, "" if nothing does."""
+    kind = "" if model.kind == "transformer" else model.kind
+    routed = f"{model.experts_per_token} of {model.experts} experts" if model.experts else ""
+    return ", ".join(filter(None, (kind, routed)))
+
+
+def cost(measured: Cost, workdir: Path | None) -> Output:
+    """Return the measured cost of what is left."""
+    notes = cost_lib.sums(measured)
+    if workdir is not None:
+        notes.append(f"written to {workdir / 'cost.json'}")
+    formats = {"MFU": ".1%", "compile_s": ".1f", "evaluate_s": ".2f", "checkpoint_s": ".2f"}
+    table = Table("Measured sizes", cost_lib.rows(measured), formats=formats)
+    return Output({"cost": dataclasses.asdict(measured)}, [table], notes)
