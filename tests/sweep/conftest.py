@@ -1,4 +1,4 @@
-"""One small sweep for all tests of launchers, and its table."""
+"""Fixtures of the sweep's tests: one small sweep, its table, Slurm and an S3 server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def small_sweep():
 
 @pytest.fixture(scope="session")
 def small_table(small_sweep, shared):
-    """The table that every launcher must give, to the bit."""
+    """The table that every launcher must reproduce, to the bit."""
     path = shared / "small_table.json"
 
     def make():
@@ -45,7 +45,7 @@ def small_table(small_sweep, shared):
 
 
 def _skip_or_fail(reason: str) -> None:
-    """CI must run these tests (`.ci/run` sets the variable); elsewhere they say what is missing."""
+    """Skip a test without its programs; fail in CI, where `.ci/run` sets the variable."""
     if os.environ.get("SCALING_REQUIRE_CLUSTERS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -53,7 +53,7 @@ def _skip_or_fail(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def slurm():
-    """A running Slurm, which all processes that tests start will find."""
+    """Start a Slurm that all processes of the tests find."""
     if missing := slurm_cluster.missing():
         _skip_or_fail(
             f"no Slurm here: {', '.join(missing)} missing; apt-get install slurm-wlm munge"
@@ -80,7 +80,7 @@ def server():
 
 @pytest.fixture
 def url(server, monkeypatch):
-    """An empty prefix of a bucket; the environment points its clients, also other processes, there."""
+    """Return an empty prefix of a bucket; the environment configures clients in all processes."""
     import fsspec
 
     for key, value in {

@@ -1,4 +1,4 @@
-"""A seeded hand that kills the processes of a sweep at random moments, and a ledger of what each death cost."""
+"""Kill the processes of a sweep at seeded random moments, and record the cost of each death."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.common import ROOT
 
 
 def command(workdir: Path, *args: str) -> subprocess.Popen:
-    """`scaling sweep` on a begun workdir's own config, in a process of its own."""
+    """Start `scaling sweep` on the stored config of a workdir."""
     return subprocess.Popen(
         [sys.executable, "-m", "scaling", "sweep", f"--workdir={workdir}", *args],
         cwd=ROOT,
@@ -31,14 +31,14 @@ def command(workdir: Path, *args: str) -> subprocess.Popen:
 
 
 def workers_of(workdir: Path) -> list[int]:
-    """Process ids of the workers on this workdir."""
-    found = []
+    """Return the process ids of the workers on this workdir."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().decode().split("\0")
             if "work" in words and f"--workdir={workdir}" in words:
-                found.append(int(path.parent.name))
-    return sorted(found)
+                pids.append(int(path.parent.name))
+    return sorted(pids)
 
 
 def results(workdir: Path) -> int:
@@ -46,16 +46,16 @@ def results(workdir: Path) -> int:
 
 
 def rows(run: Path) -> list[int]:
-    """Steps of all intact rows that were ever written for a run, in their order."""
-    found = []
+    """Return the steps of all intact rows ever written for a run, in order of writing."""
+    steps = []
     for line in (run / "metrics.jsonl").read_text().splitlines():
         with contextlib.suppress(ValueError):
-            found.append(json.loads(line)["step"])
-    return found
+            steps.append(json.loads(line)["step"])
+    return steps
 
 
 def begins(steps: list[int]) -> list[int]:
-    """The steps after which a run was gone on with and wrote again what had been written."""
+    """Return the steps from which a run resumed and repeated rows."""
     every = steps[0]
     return [b - every for a, b in itertools.pairwise(steps) if b <= a]
 
@@ -66,20 +66,19 @@ def newest_checkpoint(run: Path) -> int:
 
 @dataclass
 class Killer:
-    """Kills a worker or the launcher, -9, `kills` times, and starts the launcher again after its deaths."""
+    """Kill a worker or the launcher by SIGKILL `kills` times; restart the launcher when it dies."""
 
     workdir: Path
     args: list[str]
     seed: int
-    forks: dict[str, int]  # run_id: the step that it forks at, 0 where it does not
+    forks: dict[str, int]  # run_id -> the step of its fork, 0 without one
     kills: int = 20
-    longest: float = 0.4  # seconds from a sign of life to the kill, drawn evenly up to here
+    longest: float = 0.4  # longest seconds from a sign of life to the kill; uniform draws
     done: int = 0
-    in_training: int = 0  # kills that met a run between its first row and its result
-    launchers: int = 0  # ... and those that met a launcher
-    met: dict[str, list[int]] = field(
-        default_factory=dict
-    )  # run_id: its newest checkpoint, by death
+    in_training: int = 0  # kills of a run between its first row and its result
+    launchers: int = 0  # kills of a launcher
+    # run_id -> its newest checkpoint at each death
+    met: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self):
         self._claims = Claims(self.workdir / "claims", heartbeat=1, stale_after=3)
@@ -120,17 +119,17 @@ class Killer:
         return len(workers_of(self.workdir))
 
     def training(self) -> dict[int, list[Path]]:
-        """Worker's process id: the runs that it holds between their first row and their result."""
-        alive, found = workers_of(self.workdir), {}
+        """Return process id of a worker -> its runs between their first row and their result."""
+        alive, runs = workers_of(self.workdir), {}
         for name, holder in self._claims.holders().items():
             run = self.workdir / "runs" / name
             begun = (run / "metrics.jsonl").exists() and not (run / "result.json").exists()
             if begun and holder.pid in alive:
-                found.setdefault(holder.pid, []).append(run)
-        return found
+                runs.setdefault(holder.pid, []).append(run)
+        return runs
 
     def _kill(self, victims: list[int]) -> None:
-        """All at once. They are stopped first, so that what is on disk is what they leave there."""
+        """Kill all at once, after suspending them, so that the disk shows the state at death."""
         for pid in victims:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)

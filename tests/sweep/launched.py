@@ -1,4 +1,4 @@
-"""What the tests of launchers share: one small sweep, its table when run undisturbed, and launches of it."""
+"""Helpers for the tests of launchers: a small sweep, its table without disturbance, launches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scaling.sweep.plan import planner
 from scaling.sweep.shared import sweep_json
 from tests.common import ROOT
 
-# what must agree to the bit, wherever a run was trained
+# columns that agree to the bit, wherever a run was trained
 COLUMNS = ("run_id", "status", "loss", "loss_se", "bits_per_byte", "train_loss", "tokens", "lr")
 
 LAUNCH = (
@@ -38,7 +38,7 @@ def numbers(rows: list[results.RunResult]) -> list[list]:
 
 
 def begin(config, workdir: Path, **values) -> Path:
-    """The workdir of a sweep that is planned and claimed, with a launch named "launch", nothing trained."""
+    """Return the workdir of a planned sweep with a launch named "launch" and no trained run."""
     workdir.mkdir()
     config = config_lib.with_values(config, {f"launch.{key}": v for key, v in values.items()})
     sweep_json.create_or_check(config, workdir)
@@ -47,7 +47,7 @@ def begin(config, workdir: Path, **values) -> Path:
 
 
 def named(workdir: Path, launch_id: str) -> None:
-    """A launch of that name, as `runner.begin` writes it."""
+    """Write a launch of that name, as `runner.begin` does."""
     (workdir / "launches").mkdir(exist_ok=True)
     shutil.copy(workdir / "sweep.json", workdir / "launches" / f"{launch_id}.json")
 
@@ -60,12 +60,12 @@ def table(workdir: Path) -> list[list]:
 
 
 def reference(config, workdir: Path) -> list[list]:
-    """The table of the same sweep, run in this process."""
+    """Return the table of the same sweep, run in this process."""
     return numbers(runner.sweep(planner.plan(config), workdir).results)
 
 
 def start(workdir: Path, workers: int, launch_id: str = "launch") -> subprocess.Popen:
-    """A launcher in a process of its own."""
+    """Start a launcher in another process."""
     named(workdir, launch_id)
     return subprocess.Popen(
         [sys.executable, "-c", LAUNCH, str(workdir), launch_id, str(workers)],
@@ -78,10 +78,10 @@ def start(workdir: Path, workers: int, launch_id: str = "launch") -> subprocess.
 
 
 def await_(condition, what: str, seconds: float = 90):
-    """Wait until `condition()` is true; returns its value."""
+    """Wait until `condition()` is true; return its value."""
     deadline = time.time() + seconds
     while time.time() < deadline:
-        if found := condition():
-            return found
+        if value := condition():
+            return value
         time.sleep(0.02)
     raise AssertionError(f"waited {seconds} s for {what}")

@@ -1,4 +1,4 @@
-"""An S3 server of this machine, and machines that work on it, each with a scratch folder of its own."""
+"""Run a local S3 server, and open workdirs on it as different machines with their own scratch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from scaling.sweep.shared import workdir_url
 
 @contextlib.contextmanager
 def running() -> Iterator[str]:
-    """URL of a server. Each request is answered whole: moto alone checks If-None-Match, then writes."""
+    """Yield the URL of a server that answers one request at a time.
+
+    Without that, moto checks If-None-Match and then writes, which is not atomic.
+    """
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
@@ -34,7 +37,7 @@ def running() -> Iterator[str]:
 
 
 def mirror(url: str, cache, monkeypatch) -> workdir_url.Workdir:
-    """The workdir as a machine with this cache sees it."""
+    """Open the workdir as a machine with this cache."""
     with monkeypatch.context() as patch:
         patch.setenv("SCALING_CACHE", str(cache))
         return workdir_url.open_workdir(url)

@@ -1,4 +1,4 @@
-"""Sixteen runs of 288 to 576 steps for the tests that kill: 6 share two trunks, 8 are cosine."""
+"""A sweep of sixteen runs of 288 to 576 steps for kill tests: 6 share two trunks, 8 are cosine."""
 
 from configs import mini
 

@@ -1,10 +1,10 @@
-"""A real Slurm on loopback: munged, slurmctld and slurmd as this user, all files in a folder.
+"""Run a real Slurm on loopback: munged, slurmctld and slurmd as this user, all files in a folder.
 
-Its partition `debug` has one node. The partition `pair` has a second one, which is another slurmd on the same
-machine, called localhost since nodes must find each other by their names.
+The partition `debug` has one node. The partition `pair` has a second node, another slurmd on the
+same machine, named localhost, since nodes find each other by name.
 
-Debian's `munge` and `slurm-wlm`, no services and nothing outside the folder, so that it runs beside a
-cluster's own Slurm. Options: slurm.conf(5); without accounting, cgroups and MPI.
+It uses Debian's `munge` and `slurm-wlm`, no services, and no files outside the folder, so that it
+can run beside a cluster's own Slurm. Options: slurm.conf(5), without accounting, cgroups and MPI.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ PartitionName=pair Nodes={host},localhost MaxTime=60 State=UP
 
 
 def missing() -> list[str]:
-    """The programs of Slurm and munge that are not installed here."""
+    """Return the programs of Slurm and munge that are not installed here."""
     return [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
 
 
 @contextlib.contextmanager
 def running() -> Iterator[dict[str, str]]:
-    """Start the cluster; yields the variables with which its commands and libraries find it."""
+    """Start the cluster; yield the environment variables of its commands and libraries."""
     folder = Path(
         tempfile.mkdtemp(prefix="slurm-")
     )  # short: the path of a socket is at most 107 bytes

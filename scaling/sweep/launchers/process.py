@@ -84,7 +84,7 @@ class Worker:
         except OSError as error:
             raise UserError(
                 f"{self.log}: cannot be written ({error.strerror}); choose another --workdir, or "
-                "make room"
+                "free some space"
             ) from error
         slot = [sys.executable, "-m", "scaling.sweep.launchers.slot", f"--parent={os.getpid()}"]
         if self.cores:

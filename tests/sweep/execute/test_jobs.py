@@ -1,4 +1,4 @@
-"""Jobs: which runs share a trunk, which share a program, and what that saves."""
+"""Test jobs: which runs share a trunk or a program, and the savings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sweep(lengths, **values):
 
 
 def share(runs) -> float:
-    """Steps trained with shared trunks over steps of separate runs."""
+    """Return the steps trained with shared trunks over the steps of separate runs."""
     parts = jobs.job_runs(runs, share_trunks=True)
     return sum(p.steps for p in parts) / sum(r.steps for r in runs)
 
@@ -43,7 +43,7 @@ def share(runs) -> float:
     ],
 )
 def test_savings_follow_the_horizons(lengths, most):
-    """Trunk to the longest decay, then 20% of every run: 0.45 and 0.35 of separate runs."""
+    """A trunk to the longest decay and 20% of every run cost 0.45 and 0.35 of separate runs."""
     runs = sweep(lengths)
     longest, total = max(lengths), sum(lengths)
     ideal = (0.8 * longest + 0.2 * total) / total
@@ -60,15 +60,15 @@ def test_savings_follow_the_horizons(lengths, most):
 @pytest.mark.parametrize(
     "values",
     [
-        {"optim.schedule": "cosine"},  # bends towards its own end from the start
-        {"optim.warmup_tokens": 0, "optim.warmup_fraction": 0.1},  # warms up for other steps
+        {"optim.schedule": "cosine"},  # depends on its length from the first step
+        {"optim.warmup_tokens": 0, "optim.warmup_fraction": 0.1},  # another warm-up in steps
     ],
 )
 def test_runs_that_differ_from_the_start_share_nothing(values):
     assert share(sweep([100, 200, 400], **values)) == 1
 
 
-def test_families_do_not_mix_seeds_rates_or_sizes():
+def test_a_family_has_one_seed_rate_and_size():
     values = {
         "sweep.kind": "grid",
         "sweep.grid_keys": ("train.tokens", "optim.lr", ("model.width", "model.mlp_width")),
@@ -85,13 +85,13 @@ def test_families_do_not_mix_seeds_rates_or_sizes():
         assert differing == {"train.tokens"}
 
 
-def test_packs_hold_equal_programs_of_like_length():
+def test_packs_hold_equal_programs_of_similar_length():
     values = {"sweep.seeds": tuple(range(5)), "optim.schedule": "cosine"}
     runs = sweep([100, 110, 400], **values)
-    found = jobs.jobs(jobs.job_runs(runs, True), 4)
-    assert sorted(p.run.run_id for job in found for p in job) == sorted(r.run_id for r in runs)
-    assert sorted(len(job) for job in found) == [2, 3, 3, 3, 4]
-    for job in found:
+    packs = jobs.jobs(jobs.job_runs(runs, True), 4)
+    assert sorted(p.run.run_id for job in packs for p in job) == sorted(r.run_id for r in runs)
+    assert sorted(len(job) for job in packs) == [2, 3, 3, 3, 4]
+    for job in packs:
         steps = [p.run.steps for p in job]
         assert max(steps) <= jobs.LENGTHS * min(steps)
     assert all(len(job) == 1 for job in jobs.jobs(jobs.job_runs(runs, True), 1))
@@ -110,12 +110,12 @@ def test_runs_that_may_be_stopped_share_neither_trunk_nor_program():
     assert all(len(job) == 1 for job in jobs.jobs(jobs.job_runs(runs, True), 8))
 
 
-def test_forks_are_packed_apart_from_trunks():
-    # of two lengths the fork trains about as many steps as the other family's trunk
+def test_forks_are_packed_separately_from_trunks():
+    # the fork trains about as many steps as the trunk of the other family
     long = jobs.job_runs(sweep([300, 1500], **{"sweep.seeds": (0,)}), True)
     fork = next(part for part in long if part.trunk)
     trunks = jobs.job_runs(sweep([fork.steps], **{"sweep.seeds": (1, 2)}), True)
     parts = [*long, *trunks]
-    found = jobs.jobs(parts, 8)
-    assert sorted(len(job) for job in found) == [1, 1, 2]
-    assert all(len({bool(part.trunk) for part in job}) == 1 for job in found)
+    packs = jobs.jobs(parts, 8)
+    assert sorted(len(job) for job in packs) == [1, 1, 2]
+    assert all(len({bool(part.trunk) for part in job}) == 1 for job in packs)

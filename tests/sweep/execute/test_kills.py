@@ -1,4 +1,4 @@
-"""Nothing is lost: kill -9 of workers and launchers at seeded moments, two launchers at once, a stopped worker."""
+"""Test that nothing is lost by SIGKILL, by two launchers at once, or by a suspended worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMES = {"wall_time", "tokens_per_second", "mfu"}
 
 
 def table(workdir) -> list[dict]:
-    """All columns but those that measure time."""
+    """Return all columns except those that measure time."""
     rows, damaged = results.read_table(workdir / "runs.csv")
     assert not damaged
     columns = set(results.FIELDS) - TIMES
@@ -45,12 +45,12 @@ def forks() -> dict[str, int]:
 
 
 def survive(workdir, seed: int, kills: int, *args: str) -> killing.Killer:
-    """Kill, then let the sweep end; no run may have begun again but where its deaths left it."""
+    """Kill, then finish the sweep; check that each run resumed from its checkpoint at death."""
     args = (CONFIG, "--config.launch.workers=2", *args)
     killer = killing.Killer(workdir, list(args), seed, forks(), kills)
     killer.run()
     assert killer.done == kills and killer.in_training >= kills // 4, "the kills came too late"
-    if killing.results(workdir) < 16:  # a run that never got on is given up by a launch
+    if killing.results(workdir) < 16:  # a launch gives up a run that never progressed
         done = run_cli("sweep", f"--workdir={workdir}", *args)
         assert done.returncode == 0, done.stderr
     assert killing.results(workdir) == 16
@@ -77,7 +77,7 @@ def test_kills_of_packs_lose_nothing(tmp_path_factory, tmp_path):
 
 
 @pytest.mark.slow  # test_claims.py has the claims, one by one
-def test_two_launchers_do_no_run_twice(expected, tmp_path):
+def test_two_launchers_train_no_run_twice(expected, tmp_path):
     workdir = tmp_path / "w"
     both = [
         killing.command(workdir, CONFIG, f"--config.launch.workers={n}", "--config.launch.pack=1")
@@ -92,7 +92,7 @@ def test_two_launchers_do_no_run_twice(expected, tmp_path):
     assert table(workdir) == expected
 
 
-def test_a_stopped_worker_is_followed_and_writes_nothing_more(expected, tmp_path):
+def test_a_suspended_worker_is_replaced_and_writes_nothing_more(expected, tmp_path):
     workdir = tmp_path / "w"
     quick = ("--config.launch.heartbeat_seconds=0.3", "--config.launch.stale_seconds=1.5")
     launcher = killing.command(workdir, CONFIG, "--config.launch.workers=2", *quick)

@@ -1,6 +1,7 @@
-"""Sweeps of many runs: ten times the runs cost ten times the calls, in each step of a sweep's own work.
+"""Test that ten times the runs cost at most about ten times the calls in each step of a sweep.
 
-Calls are counted and not seconds, so that a slow machine fails nothing; benchmarks/many_runs.py has the seconds.
+The tests count calls, not seconds, so that a slow machine passes. benchmarks/many_runs.py measures
+seconds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from benchmarks import many_runs
 
 
 def calls(step) -> int:
-    """Calls of Python and C functions that `step()` makes in this thread."""
+    """Count the calls of Python and C functions that `step()` makes in this thread."""
     profile = cProfile.Profile()
     profile.runcall(step)
     return sum(entry.callcount for entry in profile.getstats())
@@ -39,15 +40,15 @@ def test_a_second_look_reads_no_result_again(by_runs):
     assert by_runs[2000]["second look"] < by_runs[2000]["first look"] / 5
 
 
-def test_nothing_is_trained_where_all_is_done(tmp_path, capsys, monkeypatch):
-    returned, said = {}, {}
+def test_a_finished_sweep_trains_nothing(tmp_path, capsys, monkeypatch):
+    returned, output = {}, {}
     monkeypatch.setattr("scaling.programs.train_step.programs", None)
     for name, step in many_runs.steps(200, tmp_path):
         returned[name] = step()
-        said[name] = capsys.readouterr().out
+        output[name] = capsys.readouterr().out
     assert len(returned["make jobs"]) == len(returned["write the table"]) == 200
-    assert returned["scaling plan"] == 0 and "200 runs, " in said["scaling plan"]
-    assert returned["scaling status"] == 0 and "200 done" in said["scaling status"]
+    assert returned["scaling plan"] == 0 and "200 runs, " in output["scaling plan"]
+    assert returned["scaling status"] == 0 and "200 done" in output["scaling status"]
     done = "scaling sweep, all done"
-    assert returned[done] == 0 and "200 runs in " in said[done]
+    assert returned[done] == 0 and "200 runs in " in output[done]
     assert returned["list the claims"] == {}

@@ -1,4 +1,4 @@
-"""How many share a program and a machine: the measured choice, and that it stands."""
+"""Test the packing of runs: the measured number per program and machine, stored once."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.sweep import launched
 
 @pytest.fixture
 def free(small_sweep):
-    """The sweep with nothing said of packs and workers."""
+    """The sweep with automatic packs and workers."""
     return config_lib.with_values(small_sweep, {"launch.pack": 0})
 
 
 @pytest.fixture
 def sizes(free):
-    """Four runs of four sizes: nothing to pack."""
+    """Four runs of four sizes, which cannot be packed."""
     grid = tuple((width, 4 * width) for width in (16, 24, 32, 40))
     keys = (("model.width", "model.mlp_width"),)
     return config_lib.with_values(free, {"sweep.grid_keys": keys, "sweep.grid_values": (grid,)})
@@ -52,7 +52,7 @@ def test_workers_share_all_but_the_largest_run(costs, count, largest, ratio):
 def test_a_trial_decides_once_and_gives_the_cores_back(
     sizes, tmp_path, monkeypatch, capsys, speed_of_one, workers
 ):
-    """The speeds are made up, the cores are those that the measured steps would have."""
+    """The speeds are invented, the cores are those of a real trial."""
     monkeypatch.setattr(packing, "WORTH_MEASURING", 0.0)
     before, seen = os.sched_getaffinity(0), []
     cores = sorted(before)[:2]
@@ -68,35 +68,35 @@ def test_a_trial_decides_once_and_gives_the_cores_back(
         )  # fmt: skip
 
     def loads():
-        """Cores of the processes that keep the other shares busy."""
+        """Return the cores of the processes that keep the other shares busy."""
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         return [os.sched_getaffinity(int(c)) for c in children]
 
     monkeypatch.setattr("scaling.training.benchmark.measure", measured)
-    found = packing.choose(parts_of(sizes), tmp_path, sizes.launch, starting=True)
-    assert found.workers == workers
+    chosen = packing.choose(parts_of(sizes), tmp_path, sizes.launch, starting=True)
+    assert chosen.workers == workers
     assert f"workers would take {50 / speed_of_one:.2f} of its time" in capsys.readouterr().out
     (*_, (runs, mine, others)), whole = seen, [s for s in seen if len(s[1]) > 1]
     assert (runs, mine) == (1, {cores[0]}) and {cores[1]} in others
     assert whole and all(one[1] == before for one in whole)
     assert os.sched_getaffinity(0) == before and {cores[1]} not in loads()
     seen.clear()
-    assert packing.choose(parts_of(sizes), tmp_path, sizes.launch, starting=True) == found
+    assert packing.choose(parts_of(sizes), tmp_path, sizes.launch, starting=True) == chosen
     assert packing.choose(parts_of(sizes), tmp_path, sizes.launch).workers == 1
     named = config_lib.with_values(sizes, {"launch.workers": 1})
-    assert packing.choose(parts_of(sizes), tmp_path, named.launch).packs == found.packs
+    assert packing.choose(parts_of(sizes), tmp_path, named.launch).packs == chosen.packs
     assert not seen
     if workers > 1:
-        assert set(found.packs.values()) == {1}, "bits are those of runs alone, whoever trains them"
+        assert set(chosen.packs.values()) == {1}, "the bits of single runs, whoever trains them"
 
 
-def test_real_steps_are_tried(sizes, capsys):
+def test_a_trial_measures_real_steps(sizes, capsys):
     parts = parts_of(sizes)
     packs = {key: 1 for key, _ in jobs.groups(parts)}
     before = os.sched_getaffinity(0)
     workers = packing_trial.workers(parts, packs, sorted(before)[:2])
-    said = "2 workers, each on its share" if workers == 2 else "one process"
-    assert capsys.readouterr().out.startswith(f"schedule: {said} ")
+    workers_text = "2 workers, each on its share" if workers == 2 else "one process"
+    assert capsys.readouterr().out.startswith(f"schedule: {workers_text} ")
     assert os.sched_getaffinity(0) == before
 
 
@@ -111,7 +111,7 @@ def test_a_trial_that_fails_changes_nothing(sizes, monkeypatch, capsys):
     assert capsys.readouterr().out == "warning: workers were not tried: out of memory\n"
 
 
-def test_runs_that_share_a_program_are_not_tried_apart(free, tmp_path, monkeypatch):
+def test_runs_that_share_a_program_need_no_trial(free, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "WORTH_MEASURING", 0.0)
     monkeypatch.setattr(packing_trial, "workers", None)
     assert packing.choose(parts_of(free), tmp_path, free.launch, starting=True).workers == 1
@@ -126,10 +126,10 @@ def test_runs_that_share_a_program_are_not_tried_apart(free, tmp_path, monkeypat
         ({"launch.kind": "slurm"}, (1, 1)),
     ],
 )
-def test_what_the_config_names_is_not_measured(free, tmp_path, launch, expected):
+def test_numbers_of_the_config_are_not_measured(free, tmp_path, launch, expected):
     config = config_lib.with_values(free, launch)
-    found = packing.choose(parts_of(config), tmp_path, config.launch)
-    assert (found.packs, found.workers) == expected
+    chosen = packing.choose(parts_of(config), tmp_path, config.launch)
+    assert (chosen.packs, chosen.workers) == expected
     assert not (tmp_path / "schedule.json").exists()
 
 
@@ -145,8 +145,8 @@ def test_a_schedule_of_two_workers_gives_the_table_of_one_process(free, small_ta
 
 def test_an_older_schedule_has_no_workers(free, tmp_path):
     (tmp_path / "schedule.json").write_text(json.dumps({"packs": {"abc": 2}}))
-    found = packing.choose(parts_of(free), tmp_path, free.launch)
-    assert found == packing.Packing({"abc": 2}, 1)
+    chosen = packing.choose(parts_of(free), tmp_path, free.launch)
+    assert chosen == packing.Packing({"abc": 2}, 1)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"packs": {"abc": "many"}}'])
@@ -158,5 +158,5 @@ def test_a_damaged_schedule_is_one_line(free, tmp_path, content):
 
 def test_a_schedule_of_a_larger_machine_starts_no_more_workers_than_cores(free, tmp_path):
     (tmp_path / "schedule.json").write_text(json.dumps({"packs": {}, "workers": 10_000}))
-    found = packing.choose(parts_of(free), tmp_path, free.launch, starting=True)
-    assert found.workers == len(os.sched_getaffinity(0))
+    chosen = packing.choose(parts_of(free), tmp_path, free.launch, starting=True)
+    assert chosen.workers == len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""Progress, status and events read a workdir that others write; nothing here trains."""
+"""Test progress, status and events, which read a workdir while others write; nothing is trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import time
 import pytest
 
 from scaling import cli, results
-from scaling.commands import status as status_lib
+from scaling.commands import status_view
 from scaling.config import load as config_lib
 from scaling.sweep.execute import jobs, progress
 from scaling.sweep.execute.jobs import JobRun
@@ -33,7 +33,7 @@ STALE = 60.0
 
 
 def row(name: str, **values) -> results.RunResult:
-    """A done run of 1e6 tokens and 6e9 FLOPs: 10 s of training and 2 s beside it."""
+    """Write a done run of 1e6 tokens and 6e9 FLOPs: 10 s of training and 2 s of overhead."""
     kinds = {"int": 1, "float": 1.0, "str": "x", "float | None": 1.0, "int | None": 1}
     made = {
         f.name: kinds[f.type] for f in dataclasses.fields(results.RunResult) if f.name != "metrics"
@@ -52,7 +52,7 @@ def finish(workdir, name: str, **values) -> None:
 
 
 def train(workdir, name: str, tokens: int, age: float = 0.0, loss: float = 4.0) -> None:
-    """A run that has logged so far, `age` seconds ago."""
+    """Write a run whose last row is `age` seconds old."""
     folder = workdir / "runs" / name
     files.write_json(folder / "config.json", {})
     rows = [
@@ -71,7 +71,7 @@ def fail(workdir, name: str, reason: str) -> None:
 
 @pytest.fixture
 def workdir(tmp_path):
-    """One run in every state that there is, and a damaged one."""
+    """One run in every state, and a damaged one."""
     finish(tmp_path, "done")
     finish(tmp_path, "diverged", status="diverged", reason="loss nan", loss=None)
     train(tmp_path, "diverged", 100_000)
@@ -87,7 +87,7 @@ def workdir(tmp_path):
 NAMES = ("done", "diverged", "running", "paused", "failed", "damaged", "waiting")
 
 
-def test_every_state_is_told_with_loss_fraction_and_reason(workdir):
+def test_every_state_has_its_loss_fraction_and_reason(workdir):
     now = progress.Progress(planned(NAMES), workdir, STALE).look()
     states = {r.run_id: r for r in now.runs}
     assert [r.run_id for r in now.runs] == list(NAMES)
@@ -103,12 +103,12 @@ def test_every_state_is_told_with_loss_fraction_and_reason(workdir):
     assert len(now.damaged) == 1 and "damaged/result.json: not JSON" in now.damaged[0]
     assert now.spent == pytest.approx(6e9 * 2.05)
     assert now.left == pytest.approx(6e9 * (0.5 + 0.75 + 0.8 + 1 + 1))
-    # 10 s per run of training at the done run's speed, and 2 s for each that has not begun
+    # 10 s of training per run at the done run's speed, and 2 s of overhead per new run
     assert now.eta_seconds == pytest.approx(10 * 4.05 + 2 * 2)
     assert not now.ended and now.best.run_id == "done"
 
 
-def test_claims_decide_who_runs_where_they_are_known(workdir):
+def test_claims_decide_which_runs_are_running(workdir):
     looker = progress.Progress(planned(NAMES), workdir, STALE)
     now = looker.look(alive={"paused", "failed", "waiting"})
     states = {r.run_id: r.state for r in now.runs}
@@ -138,7 +138,7 @@ def test_the_rate_is_measured_between_looks(tmp_path):
     assert looker.look().rate == pytest.approx(6e9 / 20)
 
 
-def test_a_sweep_goes_on_while_it_is_looked_at(tmp_path, capsys):
+def test_a_look_does_not_disturb_the_sweep(tmp_path, capsys):
     finish(tmp_path, "a", loss=2.5)
     with Display(planned("abc"), tmp_path, STALE) as display:
         finish(tmp_path, "b", loss=2.25)
@@ -148,14 +148,14 @@ def test_a_sweep_goes_on_while_it_is_looked_at(tmp_path, capsys):
         (tmp_path / "runs" / "c" / "failure.json").unlink()
         finish(tmp_path, "c", loss=2.75)
         assert display.update().ended
-    assert capsys.readouterr().out.splitlines() == [
+    assert capsys.readouterr().err.splitlines() == [
         "[2/3] b  loss 2.2500",
         "[2/3] c  failed: out of memory",
         "[3/3] c  loss 2.7500",
     ]
 
 
-def test_of_many_runs_the_first_are_shown(tmp_path):
+def test_only_the_first_of_many_runs_are_shown(tmp_path):
     names = [f"d16-l2-t1e06-lr0.001-s0-{i:010x}" for i in range(1000)]
     text = json.dumps(dataclasses.asdict(row("x")))
     for i, name in enumerate(names):
@@ -168,10 +168,10 @@ def test_of_many_runs_the_first_are_shown(tmp_path):
             (folder / "metrics.jsonl").write_text('{"step": 1, "tokens": 500000, "loss": 4.0}\n')
     now = progress.Progress(planned(names), tmp_path, STALE).look()
     assert now.counts == {"running": 50, "done": 900, "waiting": 50}
-    text = "\n".join(status_lib.lines(now, 40))
+    text = "\n".join(status_view.lines(now, 40))
     assert len(text.splitlines()) == 40 + 4 and "960 more" in text
-    found, damaged = results.collect(tmp_path)
-    assert len(found) == 900 and not damaged
+    rows, damaged = results.collect(tmp_path)
+    assert len(rows) == 900 and not damaged
 
 
 # ---- the command
@@ -207,13 +207,13 @@ def test_status_as_text_and_as_json(capsys, half):
     assert "1 failed, 1 paused, 15 done, 1 waiting" in out and "held-out" in out
     assert "no worker at it" in out
     code, out, _ = call(capsys, f"--workdir={half}", "--json")
-    found = json.loads(out)
-    assert found["counts"] == {"failed": 1, "paused": 1, "done": 15, "waiting": 1}
-    assert found["flops"]["spent"] + found["flops"]["left"] == pytest.approx(
-        found["flops"]["planned"]
+    status = json.loads(out)
+    assert status["counts"] == {"failed": 1, "paused": 1, "done": 15, "waiting": 1}
+    assert status["flops"]["spent"] + status["flops"]["left"] == pytest.approx(
+        status["flops"]["planned"]
     )
-    assert len(found["runs"]) == 18 and found["others"][0]["role"] == "holdout"
-    assert found["eta_seconds"] is None and len(found["damaged"]) == 1
+    assert len(status["runs"]) == 18 and status["others"][0]["role"] == "holdout"
+    assert status["eta_seconds"] is None and len(status["damaged"]) == 1
 
 
 def test_watch_in_a_pipe_prints_once_per_interval_and_ends_by_ctrl_c(half):
@@ -248,8 +248,8 @@ def test_redrawn_lines_fit_the_terminal(workdir, capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((40, 13)))
     now = progress.Progress(planned(NAMES), workdir, STALE).look()
-    args = argparse.Namespace(json=False, all=False)
-    status_lib._show(now, args, workdir, interval=1.0)
+    args = argparse.Namespace(json=False, format=None, wide=False, all=False)
+    status_view.show(now, args, workdir, interval=1.0)
     out = capsys.readouterr().out
     assert out.startswith("\x1b[H") and out.endswith("\x1b[J\n")
     lines = [line.replace("\x1b[H", "").replace("\x1b[J", "") for line in out.splitlines()]
@@ -257,11 +257,11 @@ def test_redrawn_lines_fit_the_terminal(workdir, capsys, monkeypatch):
 
 
 def summaries(path):
-    """(step, tag, value or None, plugin) of an event file; checks its framing, reads its messages."""
+    """Return (step, tag, value or None, plugin) of an event file, and check its framing."""
     from tensorboardX.proto import event_pb2
     from tensorboardX.record_writer import masked_crc32c
 
-    data, found = path.read_bytes(), []
+    data, rows = path.read_bytes(), []
     while data:
         (length,) = struct.unpack("<Q", data[:8])
         body = data[12 : 12 + length]
@@ -269,11 +269,11 @@ def summaries(path):
         assert struct.unpack("<I", data[12 + length : 16 + length])[0] == masked_crc32c(body)
         data = data[16 + length :]
         event = event_pb2.Event.FromString(body)
-        found += [
+        rows += [
             (event.step, v.tag, v.simple_value, v.metadata.plugin_data.content)
             for v in event.summary.value
         ]
-    return found
+    return rows
 
 
 def test_events_over_all_runs_read_back(capsys, mini, tmp_path):
@@ -287,11 +287,11 @@ def test_events_over_all_runs_read_back(capsys, mini, tmp_path):
     rows, _ = results.collect(workdir)
     for r in rows:
         (path,) = (workdir / "runs" / r.run_id / "tensorboard").glob("*.scaling")
-        found = {tag: (value, content) for _, tag, value, content in summaries(path)}
-        start = HParamsPluginData.FromString(found["_hparams_/session_start_info"][1])
+        values = {tag: (value, content) for _, tag, value, content in summaries(path)}
+        start = HParamsPluginData.FromString(values["_hparams_/session_start_info"][1])
         assert start.session_start_info.hparams["lr"].number_value == r.lr
         assert start.session_start_info.hparams["schedule"].string_value == r.schedule
-        assert found["final/loss"][0] == pytest.approx(r.loss, rel=1e-6)
+        assert values["final/loss"][0] == pytest.approx(r.loss, rel=1e-6)
     curves = {p.parent.name: summaries(p) for p in (workdir / "tensorboard").rglob("*.scaling")}
     assert {"budget_8e08_seed_0", "budget_2.4e09_seed_0", "budget_8e09_seed_0"} < set(curves)
     points = [p for p in curves["budget_8e08_seed_0"] if p[1].endswith("flops")]
@@ -314,5 +314,5 @@ def test_events_of_failed_runs_have_no_loss(workdir):
 
 def test_planned_runs_are_found_by_their_id(mini):
     config = config_lib.from_json(files.read_json(mini / "sweep.json"))
-    found = jobs.runs_by_id(planner.plan(config))
-    assert set(found) == {r.run_id for r in results.collect(mini)[0] if r.role == "sweep"}
+    by_id = jobs.runs_by_id(planner.plan(config))
+    assert set(by_id) == {r.run_id for r in results.collect(mini)[0] if r.role == "sweep"}

@@ -1,4 +1,4 @@
-"""Sweeps on an object store: the bits of a local sweep, whichever machine trained, died or looks."""
+"""Test that sweeps on an object store give the bits of a local sweep, on any machines."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def forking(small_sweep, cache):
 
 @pytest.fixture(scope="module")
 def table(forking, tmp_path_factory):
-    """Of the same sweep in a folder."""
+    """The table of the same sweep in a folder."""
     return launched.reference(forking, tmp_path_factory.mktemp("reference") / "w")
 
 
 def start(url: str, cache, programs) -> subprocess.Popen:
-    """A worker process of another machine; only compiled programs are shared, to save time."""
+    """Start a worker as on another machine; only compiled programs are shared, to save time."""
     return subprocess.Popen(
         [sys.executable, "-m", "scaling", "work", f"--workdir={url}"],
         cwd=ROOT,
@@ -64,7 +64,7 @@ def start(url: str, cache, programs) -> subprocess.Popen:
 
 
 def status(url: str, cache, capsys, monkeypatch) -> dict:
-    """What `scaling status` says on a machine with this cache."""
+    """Return the output of `scaling status` on a machine with this cache."""
     with monkeypatch.context() as patch:
         patch.setenv("SCALING_CACHE", str(cache))
         assert cli.main(["status", f"--workdir={url}", "--json"]) == 0
@@ -97,7 +97,7 @@ def test_two_machines_give_the_table_of_a_local_sweep(
     assert now["counts"] == {"done": 4} and now["flops"]["left"] == 0
 
 
-def test_a_worker_that_is_killed_is_followed_on_another_machine(
+def test_another_machine_takes_over_from_a_killed_worker(
     url, forking, table, cache, tmp_path, monkeypatch
 ):
     here = mirror(url, tmp_path / "here", monkeypatch)
@@ -124,7 +124,7 @@ def test_a_worker_that_is_killed_is_followed_on_another_machine(
     worker = Worker(here.path, launch="next", claims=claims, on_progress=count)
     worker.work([(part,) for part in jobs.job_runs(planner.plan(forking), share_trunks=True)])
     assert worker.problems == []
-    assert trained[run_id] <= 32 * 4 * (240 - step)  # it went on
+    assert trained[run_id] <= 32 * 4 * (240 - step)  # it resumed
     assert launched.table(here.path) == table
 
 
@@ -144,7 +144,9 @@ def test_a_run_forks_from_a_trunk_that_another_machine_trained(
     assert result.trunk == trunk.run.run_id and result.flops_spent < result.flops_exact
     assert launched.numbers([result])[0] in table
     rows = (machine.path / "runs" / fork.run.run_id / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(rows[0])["step"] == forking.train.log_every  # those of the trunk are copied
+    assert (
+        json.loads(rows[0])["step"] == forking.train.log_every
+    )  # the rows of the trunk are copied
 
 
 def test_results_left_by_a_killed_worker_are_uploaded_by_the_next(url, tmp_path, monkeypatch):
@@ -158,24 +160,24 @@ def test_results_left_by_a_killed_worker_are_uploaded_by_the_next(url, tmp_path,
     assert storage.storage(url).read("runs/run/result.json") == b"{}"
 
 
-def test_a_result_whose_writer_died_before_marking_it_is_found_by_all(url, tmp_path, monkeypatch):
+def test_a_result_whose_writer_died_before_the_marker_is_found_by_all(url, tmp_path, monkeypatch):
     killed, other, third = (mirror(url, tmp_path / name, monkeypatch) for name in "abc")
     store, key = storage.storage(url), "runs/run/result.json"
     store.create(key, b"{}")
     third.pull_results()
     assert not (third.path / key).exists(), "ten thousand runs are not listed one by one"
-    other.pull(other.path / "runs" / "run")  # to go on with it
+    other.pull(other.path / "runs" / "run")  # to resume it
     assert (other.path / key).read_bytes() == b"{}"
     third.pull_results()
     assert (third.path / key).read_bytes() == b"{}"
     store.delete("ended/result.json/run")
     (killed.path / "runs" / "run").mkdir(parents=True)
     (killed.path / key).write_bytes(b"{}")
-    killed.push_ended()  # by the next command there
+    killed.push_ended()  # the next command on that machine
     assert store.list("ended") == ["ended/result.json/run"]
 
 
-def test_metrics_that_a_worker_writes_here_are_not_replaced_by_a_look(url, tmp_path, monkeypatch):
+def test_a_look_does_not_replace_metrics_that_a_worker_writes_here(url, tmp_path, monkeypatch):
     machine, other = (mirror(url, tmp_path / name, monkeypatch) for name in "ab")
     rows = machine.path / "runs" / "run" / "metrics.jsonl"
     rows.parent.mkdir(parents=True)
@@ -186,7 +188,7 @@ def test_metrics_that_a_worker_writes_here_are_not_replaced_by_a_look(url, tmp_p
     rows.write_text("1\n2\n3\n")
     machine.pull_results(running=["run"])
     assert rows.read_text() == "1\n2\n3\n"
-    # for the curves of an ended run all rows are fetched, also over some of them
+    # for curves, all rows of an ended run are fetched, even over some local rows
     storage.storage(url).replace("ended/result.json/run", b"")
     storage.storage(url).replace("runs/run/result.json", b"{}")
     storage.storage(url).replace("runs/run/metrics.jsonl", b"all\n")
@@ -198,7 +200,7 @@ def test_metrics_that_a_worker_writes_here_are_not_replaced_by_a_look(url, tmp_p
     assert (other.path / "runs/run/metrics.jsonl").read_text() == "all\n"
 
 
-def test_an_old_table_of_this_machine_is_not_pushed_over_a_newer_one(url, tmp_path, monkeypatch):
+def test_an_old_local_table_does_not_replace_a_newer_one(url, tmp_path, monkeypatch):
     first = mirror(url, tmp_path / "a", monkeypatch)
     (first.path / "curves").mkdir()
     (first.path / "curves" / "law.json").write_text("old")
@@ -232,7 +234,7 @@ def test_printed_commands_name_the_store(url, cache, tmp_path, capsys, monkeypat
     assert len(lines) == 3 and all(f"--workdir={url} --launch=" in line for line in lines)
 
 
-def test_a_store_that_does_not_answer_is_asked_again_and_then_named(monkeypatch, caplog):
+def test_an_unreachable_store_is_retried_and_then_named(monkeypatch, caplog):
     monkeypatch.setattr(workdir_url, "WAITS", (0.0, 0.0))
     tries = []
 
@@ -253,8 +255,8 @@ def test_a_store_that_does_not_answer_is_asked_again_and_then_named(monkeypatch,
 
 
 @pytest.mark.slow  # halving: test_halving.py; two machines: above
-def test_two_machines_halve_a_search_as_one_does(url, small_sweep, cache, tmp_path, monkeypatch):
-    """Losses at a rung come from both machines, and so may the one that stops a run."""
+def test_two_machines_halve_a_search_like_one(url, small_sweep, cache, tmp_path, monkeypatch):
+    """Both machines contribute losses at a rung, and either may stop a run."""
     search = config_lib.with_values(
         small_sweep,
         {

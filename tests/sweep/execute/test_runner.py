@@ -1,4 +1,4 @@
-"""The local runner: idempotent, survives failing runs, refuses foreign workdirs, loses nothing."""
+"""Test the runner: idempotent, robust to failing runs, safe from other sweeps and from kills."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_failing_run_leaves_its_reason_and_its_siblings_finish(grid, tmp_path,
     assert {r.status for r in healed.results} == {"done"} and not healed.problems
 
 
-def test_what_failed_by_one_hand_is_tried_again_by_another_and_said_by_the_same_launch(
+def test_another_worker_by_hand_tries_a_failure_again_and_the_same_launch_reports_it(
     grid, tmp_path, monkeypatch
 ):
     runs = planner.plan(grid)
@@ -85,8 +85,8 @@ def test_what_failed_by_one_hand_is_tried_again_by_another_and_said_by_the_same_
         patch.setattr("scaling.training.loop.train_runs", broken)
         assert len(runner.work(tmp_path, launch)) == len(runs)
         assert len(runner.work(tmp_path, "by-hand")) == len(runs)
-    said = runner.work(tmp_path, launch)
-    assert said == [], "the hands' failures are of another launch, so it trains"
+    problems = runner.work(tmp_path, launch)
+    assert problems == [], "the hands' failures are of another launch, so it trains"
     assert {r.status for r in runner.write_table(tmp_path, [])} == {"done"}
     with pytest.raises(UserError, match="--launch=typo: no such launch"):
         runner.work(tmp_path, "typo")
@@ -113,7 +113,7 @@ def test_workdir_of_another_sweep_is_refused_and_left_alone(grid, tmp_path):
     sweep_json.create_or_check(same, tmp_path)
 
 
-def test_of_two_sweeps_that_begin_at_once_one_is_refused(grid, tmp_path, monkeypatch):
+def test_one_of_two_sweeps_that_start_at_once_is_refused(grid, tmp_path, monkeypatch):
     other = config_lib.with_values(grid, {"optim.weight_decay": 0.3})
     as_bytes = files.json_bytes
 
@@ -158,7 +158,7 @@ def test_damaged_table_rows_are_named_and_others_kept(mini, tmp_path):
     path.write_text("\n".join([lines[0], lines[1], ",".join(cells), *lines[3:]]) + "\n")
     rows, damaged = results.read_table(path)
     assert len(rows) == len(lines) - 2
-    assert damaged == [f"{path}: row 3: column n_params='many' is no int; skipped"]
+    assert damaged == [f"{path}: row 3: column n_params='many' is not int; skipped"]
 
 
 def test_table_round_trip_in_csv_and_parquet(mini):
@@ -175,7 +175,7 @@ def test_table_round_trip_in_csv_and_parquet(mini):
 
 
 def test_every_row_can_be_traced(mini):
-    """To its config, data, code and packages."""
+    """A row identifies its config, data, code and packages."""
     rows = table(mini)
     assert Counter(row.role for row in rows) == {"sweep": 18, "holdout": 1}
     assert len({row.config_hash for row in rows}) == len(rows)
@@ -189,7 +189,7 @@ def test_every_row_can_be_traced(mini):
 
 
 def test_killed_curves_end_with_the_same_numbers(mini, tmp_path):
-    """kill -9 at three seeded moments, then the same command: every loss equal to the bit."""
+    """After SIGKILL at three seeded moments, the same command gives bit-identical losses."""
     rng, workdir = random.Random(7), tmp_path / "killed"
     command = [sys.executable, "-m", "scaling", "curves", "--config=configs/mini.py"]
     command.append(f"--workdir={workdir}")

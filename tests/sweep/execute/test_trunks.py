@@ -1,4 +1,4 @@
-"""A sweep with shared trunks against the same sweep of separate runs: equal losses, fewer FLOPs."""
+"""Test that shared trunks give the losses of separate runs for fewer FLOPs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_shared_trunks_give_the_losses_of_separate_runs_to_the_bit(horizons, tmp
             for w in ("shared", "apart")
         )
         assert ours == theirs
-    # what a run cost here stands in the table, and is what the plan said
+    # the table has the cost of each run, which equals the plan's
     planned = jobs.runs_by_id(runs)
     for row in shared.results:
         assert row.flops_spent == pytest.approx(planned[row.run_id].flops)
@@ -70,8 +70,8 @@ def test_shared_trunks_give_the_losses_of_separate_runs_to_the_bit(horizons, tmp
     assert all(r.flops_spent == pytest.approx(r.flops_exact) for r in separate.results)
 
 
-def test_forks_of_a_trunk_that_diverges_diverge_themselves_and_short_ones_live(horizons, tmp_path):
-    """The rate rises so slowly that only the longest runs meet the step where it is too much."""
+def test_forks_of_a_diverging_trunk_diverge_and_short_runs_end(horizons, tmp_path):
+    """The rate rises so slowly that only the longest runs reach a diverging rate."""
     wild = config_lib.with_values(
         horizons, {"optim.lr": 1e24, "optim.warmup_tokens": STEP * 60, "optim.weight_decay": 0.0,
                    "sweep.tokens": (STEP * 96, STEP * 136)},

@@ -1,4 +1,4 @@
-"""The local launcher: the same bits as in one process, whoever is killed, and nobody left behind."""
+"""Test the local launcher: the bits of one process after any kill, and no process left."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.sweep import launched
 
 
 def workers_of(workdir) -> list[int]:
-    """Process ids of the workers on this workdir."""
-    found = []
+    """Return the process ids of the workers on this workdir."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().decode().split("\0")
         except OSError:
             continue
         if "work" in words and f"--workdir={workdir}" in words and "--parent" not in words[2]:
-            found.append(int(path.parent.name))
-    return sorted(found)
+            pids.append(int(path.parent.name))
+    return sorted(pids)
 
 
 def metrics(workdir) -> int:
@@ -54,7 +54,7 @@ def test_two_workers_on_their_own_cores_give_the_table_of_one_process(
     ]
 
 
-def test_killed_worker_is_replaced_and_a_stopped_launcher_lets_its_workers_save(
+def test_a_killed_worker_is_replaced_and_a_stopped_launcher_lets_its_workers_save(
     small_sweep, small_table, tmp_path
 ):
     workdir = launched.begin(small_sweep, tmp_path / "w")
@@ -113,7 +113,7 @@ def test_shares():
     assert local.shares([], 2) == [[], []]
 
 
-def test_gpus_are_split_and_where_there_are_too_few_shared(monkeypatch):
+def test_gpus_are_split_or_shared_if_too_few(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-77")
     gpus = local.visible_gpus()
     assert local.gpu_env(gpus, 1, 3) == {"CUDA_VISIBLE_DEVICES": "5"}

@@ -1,4 +1,4 @@
-"""The Ray launcher on a real local cluster: equal bits, workers that save when it is stopped."""
+"""Test the Ray launcher on a real local cluster: equal bits, and workers that save when stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Slurm launcher on a real Slurm of one node: equal bits, requeued jobs, launchers that come back."""
+"""Test the Slurm launcher on a real Slurm of one node: equal bits, requeued jobs, new launchers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.sweep import launched
 
 
 def jobs() -> list[str]:
-    """Ids of the jobs in the queue."""
+    """Return the ids of the jobs in the queue."""
     done = subprocess.run(
         ["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=True
     )
@@ -23,9 +23,10 @@ def jobs() -> list[str]:
 
 
 def start_now(job: str) -> None:
-    """Slurm lets a requeued job wait two minutes; the tests wait two seconds.
+    """Start a requeued job after two seconds, where Slurm by itself waits two minutes.
 
-    For a node refuses a job ("credential revoked") that comes back in the second in which it was stopped.
+    The wait is needed: a node refuses a job ("credential revoked") that returns within the second
+    of its stop.
     """
     shown = ["squeue", "-h", "-j", job, "-o", "%T %r"]
 
@@ -55,7 +56,7 @@ def test_an_array_gives_the_table_of_one_process_and_waits_for_no_job_without_wo
     assert ticks and not jobs()
 
 
-def test_a_requeued_job_goes_on_where_it_stopped_and_its_launcher_may_come_and_go(
+def test_a_requeued_job_resumes_and_its_launcher_may_stop_and_restart(
     slurm, small_sweep, small_table, tmp_path, capfd
 ):
     config = config_lib.with_values(small_sweep, {"launch.kind": "slurm", "launch.minutes": 5})
@@ -113,7 +114,7 @@ def test_a_cancelled_job_is_reported(slurm, small_sweep, tmp_path):
         ({"nodes": 9}, "Slurm can never start the jobs .PartitionConfig."),
     ],
 )
-def test_what_slurm_cannot_do_is_one_line(slurm, small_sweep, tmp_path, values, message):
+def test_impossible_jobs_are_one_line(slurm, small_sweep, tmp_path, values, message):
     keys = {f"launch.{key}": value for key, value in {"kind": "slurm", **values}.items()}
     with pytest.raises(UserError, match=message) as caught:
         launchers.launch(config_lib.with_values(small_sweep, keys), tmp_path / "w", "launch", 1)

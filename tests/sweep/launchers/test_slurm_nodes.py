@@ -1,4 +1,4 @@
-"""Runs over two nodes of a real Slurm (two slurmd on this machine), joined by its variables alone."""
+"""Test runs over two nodes of a real Slurm (two slurmd on one machine), joined by its variables."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def test_two_nodes_train_each_run_together_and_outlive_a_death(
     launcher = launched.start(workdir, 1)
 
     def second() -> list[str]:
-        """Ids of the worker processes of the second node."""
+        """Return the ids of the worker processes of the second node."""
         (log,) = workdir.glob("logs/*-node1.log")
         command = f"scaling work --workdir={workdir}"
-        found = subprocess.run(["pgrep", "-f", command], capture_output=True, text=True).stdout
-        return [pid for pid in found.split() if _log_of(pid) == str(log)]
+        pids = subprocess.run(["pgrep", "-f", command], capture_output=True, text=True).stdout
+        return [pid for pid in pids.split() if _log_of(pid) == str(log)]
 
     launched.await_(lambda: list(workdir.glob("runs/*/checkpoints/[0-9]*")), "a checkpoint")
     (pid,) = second()
@@ -38,7 +38,7 @@ def test_two_nodes_train_each_run_together_and_outlive_a_death(
     assert launcher.returncode == 0, error
     assert (
         "another process of this run has ended" in output
-    )  # process 0 was started again, and says why
+    )  # process 0 was restarted, and reports why
     rows = sorted(results.collect(workdir)[0], key=lambda row: row.run_id)
     assert [row.status for row in rows] == ["done"] * 4
     expected = {row[0]: row[launched.COLUMNS.index("loss")] for row in small_table}
@@ -53,7 +53,7 @@ def _log_of(pid: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["local", "ray"])
-def test_other_launchers_have_no_runs_over_nodes(small_sweep, tmp_path, kind):
+def test_other_launchers_refuse_runs_over_nodes(small_sweep, tmp_path, kind):
     config = config_lib.with_values(small_sweep, {"launch.kind": kind, "launch.nodes": 2})
     with pytest.raises(
         UserError, match=f"launch.nodes=2: config.launch.kind={kind} cannot start"

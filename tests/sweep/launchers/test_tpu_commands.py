@@ -1,4 +1,4 @@
-"""The printed command lines mean, to a shell, what they say."""
+"""Test that a shell parses and runs the printed commands as intended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_every_line_is_a_command_that_a_shell_reads_back():
     for words, worker in ((one, "0"), (all_hosts, "all")):
         assert words[:6] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "$TPU_NAME"]
         assert f"--worker={worker}" in words and "--zone=$ZONE" in words
-    # what ssh hands to the host's shell
+    # the command that ssh passes to the host's shell
     assert shlex.split(one[-1].removeprefix("--command=")) == here
     remote = shlex.split(all_hosts[-1].removeprefix("--command="))
     assert remote[0] == "env" and "TPU_PROCESS_BOUNDS=1,1,1" in remote
@@ -25,7 +25,7 @@ def test_every_line_is_a_command_that_a_shell_reads_back():
 
 
 def test_sweep_prints_commands_that_a_shell_can_run(tmp_path, cache, capsys):
-    """The line for any machine does the sweep; the same command afterwards finds it done."""
+    """The line for any machine runs the sweep; the same command again finds it done."""
     flags = [
         f"--config={ROOT}/configs/mini.py",
         "--config.sweep.kind=data",

@@ -1,4 +1,4 @@
-"""Sweeps that cannot be: each says in one line which key is wrong, and how."""
+"""Test impossible sweeps: each error names the key and the reason in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WSD = {"sweep__kind": "data", "optim__schedule": "wsd", "optim__warmup_tokens": 
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         # empty
         ({"sweep__kind": "ladder", "sweep__tokens": ()}, "the plan has no runs"),
@@ -57,7 +57,8 @@ WSD = {"sweep__kind": "data", "optim__schedule": "wsd", "optim__warmup_tokens": 
         # a zip of unequal length
         ({**GRID, "sweep__grid_keys": (("optim.lr", "seed"),),
           "sweep__grid_values": (((1e-3, 0), (2e-3,)),)},
-         "config.sweep.grid_values[0][1]=(0.002,) has 1 values for the 2 zipped keys optim.lr, seed"),
+         "config.sweep.grid_values[0][1]=(0.002,) has 1 values for the 2 zipped keys optim.lr, "
+         "seed"),
         # horizons and budgets
         ({**WSD, "sweep__tokens": (90 * 1024, 500 * 1024)},
          "the run with train.tokens=92160, seed=0: config.optim: warm-up (80 steps) and decay (18) "
@@ -79,7 +80,7 @@ WSD = {"sweep__kind": "data", "optim__schedule": "wsd", "optim__warmup_tokens": 
           "sweep__random_count": 5}, "gave only 3 different runs"),
     ],
 )  # fmt: skip
-def test_impossible_sweeps_say_in_one_line_what_is_wrong(changes, said):
+def test_an_impossible_sweep_is_one_line(changes, message):
     with pytest.raises(UserError) as caught:
         planner.plan(quickstart(**changes))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Successive halving: who goes on, what the others leave, and that kills and other workers change nothing."""
+"""Test successive halving: the runs that continue, the rows of stopped ones, kills and workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 1e30)
 
 @pytest.fixture(scope="module")
 def search(small_sweep):
-    """Six rates, the last of which diverges; 3 of 6 go on from 40 steps, 1 of 3 from 80, to 160."""
+    """Six rates, the last diverges; 3 of 6 continue after 40 steps, 1 of 3 after 80, up to 160."""
     return config_lib.with_values(
         small_sweep,
         {
@@ -39,14 +39,14 @@ def search(small_sweep):
 
 @pytest.fixture(scope="module")
 def undisturbed(search, cache, tmp_path_factory):
-    """(workdir, outcome) of the search in one process."""
+    """Return (workdir, outcome) of the search in one process."""
     workdir = tmp_path_factory.mktemp("halving") / "w"
     sweep_json.create_or_check(search, workdir)
     return workdir, runner.sweep(planner.plan(search), workdir, config=search)
 
 
 def numbers(rows) -> list:
-    """All that must not depend on kills and workers."""
+    """Return the parts of a row that do not depend on kills and workers."""
     columns = (*launched.COLUMNS, "reason", "flops_spent")
     return sorted(([getattr(r, c) for c in columns] for r in rows), key=str)
 
@@ -56,7 +56,7 @@ def held_out_at(workdir, row, step) -> float | None:
     return next((r["loss"] for r in rows if r["step"] == step), None)
 
 
-def test_the_best_go_on_and_the_others_say_why_not(undisturbed):
+def test_the_best_runs_continue_and_the_others_state_the_reason(undisturbed):
     workdir, outcome = undisturbed
     by_status: dict[str, list] = {}
     for row in outcome.results:
@@ -75,7 +75,8 @@ def test_the_best_go_on_and_the_others_say_why_not(undisturbed):
     for rank, (loss, name) in enumerate(first[3:], 4):
         row = next(r for r in stopped if r.run_id == name)
         assert row.reason == (
-            f"successive halving: rank {rank} of 6 at 5.1e+03 tokens (loss {loss:.4f}, best {first[0][0]:.4f})"
+            f"successive halving: rank {rank} of 6 at 5.1e+03 tokens "
+            f"(loss {loss:.4f}, best {first[0][0]:.4f})"
         )
         assert row.loss is None and row.train_loss is not None and row.wall_time > 0
         assert row.flops_spent == pytest.approx(row.flops_exact * 40 / 160)
@@ -101,14 +102,14 @@ def test_the_winner_has_the_numbers_of_a_run_that_was_never_paused(undisturbed, 
 
 
 def test_stopped_runs_count_as_ended_and_are_not_fitted(undisturbed, search):
-    from scaling.analysis import compute
+    from scaling.analysis import run_table
     from scaling.sweep.execute import jobs, progress
 
     workdir, outcome = undisturbed
     planned = jobs.runs_by_id(planner.plan(search))
     now = progress.Progress(planned, workdir, 60.0).look()
     assert now.ended and now.left == 0 and now.counts == {"diverged": 1, "done": 1, "stopped": 4}
-    used, left_out = compute.usable(outcome.results)
+    used, left_out = run_table.usable(outcome.results)
     assert [r.status for r in used] == ["done"]
     assert sum("successive halving: rank" in row.text for row in left_out) == 4
     again = runner.sweep(planner.plan(search), workdir, config=search)
@@ -118,7 +119,7 @@ def test_stopped_runs_count_as_ended_and_are_not_fitted(undisturbed, search):
 def test_killed_again_and_again_it_ends_with_the_same_table(
     search, undisturbed, tmp_path, monkeypatch
 ):
-    """Every ninth dispatch is lost with its process, and with what was not saved yet."""
+    """Every ninth dispatch is lost with its process and all unsaved state."""
     from scaling.training.run import ActiveRun
 
     sweep_json.create_or_check(search, tmp_path)
@@ -141,8 +142,8 @@ def test_killed_again_and_again_it_ends_with_the_same_table(
     assert kills[0] > 3 and numbers(outcome.results) == numbers(undisturbed[1].results)
 
 
-def test_two_workers_decide_alike(search, undisturbed, tmp_path):
-    """Two workers of one launch: each run once, each rung decided once."""
+def test_two_workers_make_the_same_decisions(search, undisturbed, tmp_path):
+    """Two workers of one launch train each run once and decide each rung once."""
     workdir = launched.begin(search, tmp_path / "w")
     assert launchers.launch(search, workdir, "launch", 2) == []
     assert numbers(runner.write_table(workdir, [])) == numbers(undisturbed[1].results)
@@ -184,34 +185,35 @@ def test_runs_are_compared_with_those_of_their_size_length_and_seed(small_sweep)
         "sweep.halving_tokens": STEP * 40,
     }
     runs = planner.plan(config_lib.with_values(small_sweep, values))
-    found = halving.groups(runs)
-    assert len(found) == 8 and all(len(g.runs) == 4 for g in found)
-    for group in found:
+    groups = halving.groups(runs)
+    assert len(groups) == 8 and all(len(g.runs) == 4 for g in groups)
+    for group in groups:
         of = {(r.n_params, r.values["train.tokens"], r.values["seed"]) for r in group.runs}
         assert len(of) == 1 and group.rungs == (STEP * 40, STEP * 80)
         for run in group.runs:  # batches of 8 are half as many steps
             assert group.step(run, 0) * run.tokens / run.steps == STEP * 40
     trained, whole = halving.saving(runs)
-    per_group = {g.name: g.runs[0].tokens / STEP for g in found}
-    flops = {g.name: g.runs[0].flops / g.runs[0].tokens * STEP for g in found}
+    per_group = {g.name: g.runs[0].tokens / STEP for g in groups}
+    flops = {g.name: g.runs[0].flops / g.runs[0].tokens * STEP for g in groups}
     assert trained == pytest.approx(sum(flops[g] * (2 * 40 + 80 + t) for g, t in per_group.items()))
     assert whole == sum(r.flops for r in runs)
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"sweep.kind": "ladder"}, "a sweep of kind 'ladder' needs all of its runs"),
         ({"sweep.kind": "compute"}, "halving is for grid, random and hyper"),
         ({"sweep.halving": 1}, "config.sweep.halving=1 should be above 1, or None"),
         ({"sweep.halving": -2}, "config.sweep.halving=-2 should be above 1, or None"),
         ({"sweep.halving_tokens": 0}, "config.sweep.halving_tokens is not set"),
-        ({"sweep.halving_tokens": STEP * 160}, "no two runs of equal size, length and seed are longer"),
+        ({"sweep.halving_tokens": STEP * 160},
+         "no two runs of equal size, length and seed are longer"),
         ({"sweep.grid_values": ((1e-3,),)}, "no two runs of equal size"),
         ({"sweep.halving_tokens": STEP}, "the rung at 128 tokens is not near a logged step"),
     ],
 )  # fmt: skip
-def test_halving_that_cannot_be_is_refused_in_one_line(search, values, said):
+def test_impossible_halving_is_one_line(search, values, message):
     with pytest.raises(UserError) as error:
         planner.plan(config_lib.with_values(search, values))
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Every kind of sweep: which runs it plans, and what it says of input that plans none."""
+"""Test every kind of sweep: the runs that it plans, and its errors."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def test_hyper_searches_rates_and_batches_around_the_rule_at_equal_lengths():
     for rung in ladder.ladder(config):
         of_rung = [r for r in runs if r.n_params == rung.n_params]
         rule = 0.876 * rung.n_params**-0.4
-        found = {(r.values["train.batch_size"], round(r.values["optim.lr"] / rule, 4))
+        points = {(r.values["train.batch_size"], round(r.values["optim.lr"] / rule, 4))
                  for r in of_rung}  # fmt: skip
-        assert found == set(itertools.product((4, 8, 16), (0.5, 1.0, 2.0)))
+        assert points == set(itertools.product((4, 8, 16), (0.5, 1.0, 2.0)))
         (tokens,) = {r.tokens for r in of_rung}
         assert abs(tokens / 300_000 - 1) < 0.01
     absolute = planner.plan(
@@ -101,7 +101,8 @@ KEYS = ("optim.lr", "optim.weight_decay", "model.depth", "train.batch_size", "op
 
 def drawn(**changes):
     config = quickstart(**{
-        "sweep__kind": "random", "sweep__random_ranges": RANGES, "sweep__random_count": 200, **changes
+        "sweep__kind": "random", "sweep__random_ranges": RANGES, "sweep__random_count": 200,
+        **changes,
     })  # fmt: skip
     return set(values(planner.plan(config), *KEYS))
 
@@ -139,18 +140,18 @@ def test_random_sweep_skips_repeated_draws():
 
 @pytest.fixture
 def design(tmp_path):
-    """A planner of rows (n_params, tokens) through a design.csv."""
+    """Return a planner of rows (n_params, tokens) through a design.csv."""
 
-    def planned(rows, **changes):
+    def plan_rows(rows, **changes):
         path = tmp_path / "design.csv"
         lines = ["n_params,tokens,flops", *(f"{n},{d},{6 * n * d}" for n, d in rows)]
         path.write_text("\n".join(lines) + "\n")
         return quickstart(sweep__kind="design", sweep__design_file=str(path), **changes)
 
-    return planned
+    return plan_rows
 
 
-def test_design_plans_each_row_at_the_nearest_size_and_says_how_near(design):
+def test_design_plans_each_row_at_the_nearest_size_and_notes_the_difference(design):
     rows = [(5_000.0, 200_000.0), (30_000.0, 200_000.0), (61_000.0, 900_000.0)]
     config = design(rows)
     runs = planner.plan(config)
@@ -171,8 +172,8 @@ def test_design_repeats_a_row_with_further_seeds(design):
 
 def test_a_proposal_of_the_design_command_is_a_sweep(tmp_path):
     out = tmp_path / "round"
-    asked = ["--max_flops=1e12", "--total_flops=3e12", "--max_runs=6", "--at=1e13", "--careful"]
-    assert cli.main(["design", *asked, f"--out={out}"]) == 0
+    flags = ["--max_flops=1e12", "--total_flops=3e12", "--max_runs=6", "--at=1e13", "--careful"]
+    assert cli.main(["design", *flags, f"--out={out}"]) == 0
     runs = planner.plan(
         quickstart(sweep__kind="design", sweep__design_file=str(out / "design.csv"))
     )
@@ -181,7 +182,7 @@ def test_a_proposal_of_the_design_command_is_a_sweep(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "no such file; write one with `scaling design --out`"),
         ("n_params,tokens\n", "the plan has no runs"),
@@ -191,14 +192,14 @@ def test_a_proposal_of_the_design_command_is_a_sweep(tmp_path):
         ("n_params,tokens\n30000,2\n", "row 2: tokens=2 is less than one step of 1024 tokens"),
     ],
 )
-def test_bad_design_files_name_file_and_row(tmp_path, text, said):
+def test_bad_design_files_name_file_and_row(tmp_path, text, message):
     path = tmp_path / "design.csv"
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError) as caught:
         planner.plan(quickstart(sweep__kind="design", sweep__design_file=str(path)))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
-    assert "no runs" in said or str(path) in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert "no runs" in message or str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Plans are pure: printed, counted and checked without training."""
+"""Test plans, which are pure functions of a config, without training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def quickstart(**values):
     return config_lib.with_values(config_lib.load("configs/quickstart.py"), changes)
 
 
-def test_quickstart_is_the_sweep_that_was_promised():
+def test_quickstart_is_the_documented_sweep():
     runs = planner.plan(quickstart())
     budgets = sorted({r.budget for r in runs})
     assert len(runs) >= 24 and len(budgets) >= 4
@@ -33,7 +33,7 @@ def test_runs_spend_their_budget_to_within_a_step():
 
 
 def test_a_plan_is_the_same_in_every_process():
-    """Whatever the order of Python's sets, which differs between processes."""
+    """The order of Python's sets differs between processes and must not matter."""
     done = run_python(
         "from scaling.config import load as config\nfrom scaling.sweep.plan import planner\n"
         "print(*[r.run_id for r in planner.plan(config.load('configs/quickstart.py'))])",
@@ -85,7 +85,7 @@ def test_grid_is_the_product_of_its_values():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"sweep__budgets": (1e5,)}, "do not pay for one step"),
         ({"sweep__budgets": (-1.0,)}, "should be positive"),
@@ -102,10 +102,10 @@ def test_grid_is_the_product_of_its_values():
           "sweep__grid_values": ((1.0,),)}, "did you mean config.optim.lr"),
     ],
 )  # fmt: skip
-def test_impossible_plans_name_the_key(values, said):
-    if said is None:
+def test_impossible_plans_name_the_key(values, message):
+    if message is None:
         assert planner.plan(quickstart(**values))
         return
     with pytest.raises(UserError) as caught:
         planner.plan(quickstart(**values))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

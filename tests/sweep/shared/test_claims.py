@@ -1,4 +1,4 @@
-"""Claims with real processes: one winner per name, take-over of the dead and of the stopped, bad files."""
+"""Test claims with real processes: one winner per name, takeovers of dead and suspended owners."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def ask(process: subprocess.Popen) -> str:
 
 @pytest.fixture(autouse=True)
 def all_released(monkeypatch):
-    """No thread goes on renewing a claim when its test is over."""
+    """Stop all renewals at the end of a test."""
     taken, take = [], Claims.take
     monkeypatch.setattr(Claims, "take", lambda *args: taken.append(take(*args)) or taken[-1])
     yield
@@ -74,7 +74,7 @@ def all_released(monkeypatch):
 
 @pytest.fixture
 def owner(tmp_path):
-    """A process that holds the claim "run" and answers each line with `lost()`."""
+    """Start a process that holds the claim "run" and answers each line with `lost()`."""
     process = start(OWNER, tmp_path)
     assert process.stdout.readline() == "True\n"
     yield process
@@ -83,7 +83,7 @@ def owner(tmp_path):
 
 
 def take_within(c: Claims, seconds: float, launch: str = "L"):
-    """(claim, seconds it took): asks as a worker does that has nothing else left."""
+    """Poll for a claim as an idle worker does; return (claim, seconds that it took)."""
     begin = time.monotonic()
     while time.monotonic() - begin < seconds:
         if claim := c.take("run", launch):
@@ -98,12 +98,12 @@ def write(folder, number: int, content: bytes, kind: str = "json") -> None:
 
 
 def files(folder) -> list[str]:
-    """Files of the claim "run", without a renewal that is just being written."""
+    """Return the files of the claim "run", without the temporary file of a renewal."""
     return sorted(p.name for p in (folder / "run").iterdir() if not p.name.startswith("."))
 
 
 def change(folder, number: int, **fields) -> bytes:
-    """Overwrite some fields of a claim's file, as another machine would have written them."""
+    """Overwrite some fields of a claim's file, as another machine might write them."""
     path = folder / "run" / f"{number}.json"
     content = json.dumps({**json.loads(path.read_bytes()), **fields}).encode()
     path.write_bytes(content)
@@ -145,7 +145,7 @@ def test_threads_taking_and_releasing_never_hold_the_same_job(tmp_path):
     for thread in threads:
         thread.join()
     assert len(seen) >= 200 and set(seen) == {(1, 0)}
-    # old generations do not pile up
+    # old generations are deleted
     assert len(list((tmp_path / "a").iterdir())) <= 4
 
 
@@ -159,14 +159,14 @@ def test_a_claim_is_released_by_its_block_and_by_an_exception(tmp_path):
         1 / 0  # noqa: B018
     again = c.take("run", "L")
     assert again.attempts == 0
-    first.release()  # long over: must not free the new one
+    first.release()  # released before: must not free the new claim
     assert c.take("run", "L") is None and not again.lost()
 
 
-def test_a_killed_owner_is_followed_at_once_on_its_machine(tmp_path, owner):
+def test_a_killed_owner_is_replaced_at_once_on_its_machine(tmp_path, owner):
     c = Claims(tmp_path, heartbeat=5, stale_after=60)
     assert c.take("run", "L") is None and c.holders()["run"].alive
-    owner.kill()  # not waited for: a zombie counts as dead
+    owner.kill()  # without wait(): a zombie counts as dead
     while c.holders()["run"].alive:
         time.sleep(0.01)
     claim, seconds = take_within(c, 5)
@@ -178,7 +178,7 @@ def test_attempts_count_dead_workers_of_this_launch_only(tmp_path):
         c = claims(tmp_path)
         claim, _ = take_within(c, 5, launch)
         assert claim.attempts == expected
-        claim.ended = True  # as if this process had died: no renewals, no release
+        claim.ended = True  # as if this process had died: no renewal and no release
         number = max(int(p.stem) for p in (tmp_path / "run").glob("*.json"))
         change(tmp_path, number, pid=2**22 + 1)  # above the largest pid of Linux
     claim = c.take("run", "B")
@@ -196,14 +196,14 @@ def test_deaths_before_progress_are_forgiven(tmp_path, owner):
     assert claim.attempts == 0 and claims(tmp_path).holders()["run"].attempts == 0
 
 
-def test_a_pid_given_out_again_is_not_its_owner(tmp_path, owner):
+def test_a_reused_pid_is_not_the_owner(tmp_path, owner):
     content = json.loads((tmp_path / "run" / "1.json").read_bytes())
-    owner.send_signal(signal.SIGSTOP)  # or it would write the right number again
+    owner.send_signal(signal.SIGSTOP)  # else it would write the right number again
     change(tmp_path, 1, started=content["started"] + 1)
     assert claims(tmp_path, stale=60).take("run", "L").attempts == 1
 
 
-def test_a_stopped_owner_is_followed_and_knows_it_lost(tmp_path, owner):
+def test_a_suspended_owner_is_replaced_and_notices(tmp_path, owner):
     c = claims(tmp_path)
     assert ask(owner) == "False" and c.take("run", "L") is None
     owner.send_signal(signal.SIGSTOP)
@@ -224,7 +224,7 @@ def test_an_owner_sees_its_successor_at_its_next_renewal(tmp_path):
     assert not (tmp_path / "run" / "1.free").exists()
 
 
-def test_a_stopped_owner_whom_nobody_followed_goes_on(tmp_path, owner):
+def test_a_suspended_owner_without_successor_continues(tmp_path, owner):
     owner.send_signal(signal.SIGSTOP)
     time.sleep(1.5 * STALE)
     owner.send_signal(signal.SIGCONT)
@@ -255,7 +255,7 @@ def test_a_stale_owner_that_renews_during_the_take_over_keeps_its_job(tmp_path, 
 
     def slow_create(key, content):
         made = create(key, content)
-        change(tmp_path, 1, beat=99)  # the owner comes back to life at the worst moment
+        change(tmp_path, 1, beat=99)  # the owner resumes at the worst moment
         return made
 
     monkeypatch.setattr(c.generations.storage, "create", slow_create)
@@ -269,7 +269,7 @@ def test_a_slow_observer_of_an_old_generation_takes_nothing(tmp_path, monkeypatc
     create = slow.generations.storage.create
 
     def late_create(key, content):
-        for _ in (2, 3):  # generation 2 is cleaned away by 4, all before `slow` creates it
+        for _ in (2, 3):  # generation 4 deletes 2 before `slow` creates it
             fast.take("run", "L").release()
         holder = fast.take("run", "L")
         assert files(tmp_path) == ["3.free", "4.json"]
@@ -298,7 +298,7 @@ def test_a_damaged_claim_is_waited_for_then_replaced(tmp_path, content):
     assert files(tmp_path) == ["7.json", "8.json"]
 
 
-def test_unreadable_claims_and_foreign_files_hold_nobody_up(tmp_path):
+def test_unreadable_claims_and_foreign_files_block_no_worker(tmp_path):
     (tmp_path / "run" / "2.json").mkdir(parents=True)  # unreadable for root too
     (tmp_path / "note.txt").write_text("not a job")
     write(tmp_path, 0, b"{}")
@@ -309,7 +309,7 @@ def test_unreadable_claims_and_foreign_files_hold_nobody_up(tmp_path):
     assert claim and set(c.holders()) == {"run"} and c.holders()["run"].alive
 
 
-def test_unknown_fields_of_a_newer_version_are_passed_over(tmp_path, owner):
+def test_unknown_fields_of_a_newer_version_are_ignored(tmp_path, owner):
     owner.send_signal(signal.SIGSTOP)
     change(tmp_path, 1, colour="blue", host="elsewhere")
     assert claims(tmp_path).holders()["run"].host == "elsewhere"
@@ -322,7 +322,9 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
     assert "\n" not in str(error.value) and str(tmp_path / "claims") in str(error.value)
 
 
-def test_no_more_writes_end_in_lost_not_before_stale_after(tmp_path, monkeypatch, caplog):
+def test_an_owner_that_cannot_write_loses_the_claim_after_stale_after(
+    tmp_path, monkeypatch, caplog
+):
     begin = time.monotonic()
     claim = claims(tmp_path).take("run", "L")
 
@@ -335,10 +337,10 @@ def test_no_more_writes_end_in_lost_not_before_stale_after(tmp_path, monkeypatch
     assert time.monotonic() - begin >= STALE - 2 * BEAT
     assert "No space left" in caplog.text
     monkeypatch.undo()
-    assert claim.lost()  # once told so, it stays so
+    assert claim.lost()  # lost stays lost
 
 
-def test_writes_that_fail_for_a_moment_are_tried_again(tmp_path, monkeypatch):
+def test_writes_that_fail_briefly_are_retried(tmp_path, monkeypatch):
     claim, c = claims(tmp_path, stale=20).take("run", "L"), claims(tmp_path, stale=20)
     replace, failures = claim._claims.generations.storage.replace, iter(range(4))
 
@@ -355,7 +357,7 @@ def test_writes_that_fail_for_a_moment_are_tried_again(tmp_path, monkeypatch):
     assert next(failures, None) is None
 
 
-def test_no_hard_links_no_difference(tmp_path, monkeypatch):
+def test_claims_work_without_hard_links(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(1, "Operation not permitted")
 
@@ -367,7 +369,7 @@ def test_no_hard_links_no_difference(tmp_path, monkeypatch):
     assert c.take("run", "L")
 
 
-def test_an_answer_lost_on_its_way_is_still_a_win(tmp_path, monkeypatch):
+def test_a_lost_answer_is_still_a_win(tmp_path, monkeypatch):
     c = claims(tmp_path)
     create = c.generations.storage.create
     monkeypatch.setattr(
@@ -376,7 +378,7 @@ def test_an_answer_lost_on_its_way_is_still_a_win(tmp_path, monkeypatch):
     assert c.take("run", "L")
 
 
-def test_of_released_claims_the_listing_alone_is_read(tmp_path, monkeypatch):
+def test_released_claims_cost_only_the_listing(tmp_path, monkeypatch):
     live = claims(tmp_path)
     held = [live.take(f"live-{i}", "L") for i in range(3)]
     for i in range(1000):
@@ -390,7 +392,7 @@ def test_of_released_claims_the_listing_alone_is_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("heartbeat,stale", [(0, 1), (1, 2), (-1, -5)])
-def test_intervals_that_cannot_work_are_named(tmp_path, heartbeat, stale):
+def test_impossible_intervals_are_named(tmp_path, heartbeat, stale):
     with pytest.raises(UserError, match=r"launch\.stale_seconds"):
         Claims(tmp_path, heartbeat=heartbeat, stale_after=stale)
 

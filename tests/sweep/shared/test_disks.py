@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written: one line, no hang, nothing harmed, and the same command goes on."""
+"""Test full and read-only disks: a one-line error, no hang, no damage, a command that resumes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIG = (
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Makes a file system of some KiB, below a folder of `tmp_path`, or makes it larger."""
+    """Return a function that creates a file system of some KiB below `tmp_path`, or enlarges it."""
     disk = tmp_path / "disk"
     disk.mkdir()
 
@@ -47,7 +47,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_full_disk_is_one_line_and_harms_nothing(small_disk, tmp_path, workers):
     config = config_lib.load(CONFIG[0].removeprefix("--config="), CONFIG[1:])
-    workdir = small_disk(400) / "w"  # room for two runs or so
+    workdir = small_disk(400) / "w"  # room for about two runs
     args = (*CONFIG, f"--config.launch.workers={workers}", f"--workdir={workdir}")
     done = run_cli("sweep", *args, timeout=120)
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""Workdirs of older and of newer versions: the former are read, the latter refused in one line."""
+"""Test that workdirs of older versions are read, and those of newer versions refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def one_result(workdir):
 
 
 def set_schema(path, number):
-    """Store the number, or with None take it away, as files of the first version have none."""
+    """Store the schema number; None removes it, as in files of the first version."""
     values = json.loads(path.read_text())
     assert values.pop("schema") == SCHEMA
     files.write_json(path, values if number is None else {**values, "schema": number})
@@ -37,7 +37,7 @@ def set_schema(path, number):
 def test_a_newer_workdir_is_refused_and_left_alone(copy, command, capsys):
     path = copy / "sweep.json"
     set_schema(path, SCHEMA + 1)
-    # a newer version has keys that are unknown here; the schema is what must be named
+    # a newer version has unknown keys, but the error must name the schema
     files.write_json(path, {**files.read_json(path), "later": {"key": 1}})
     before = {p: p.stat().st_mtime_ns for p in copy.rglob("*")}
     code = cli.main([command, f"--config={ROOT}/configs/mini.py", f"--workdir={copy}"])

@@ -1,4 +1,4 @@
-"""Workdirs on an object store, against a real S3 server of this machine: claims, mirrors, take-overs."""
+"""Test workdirs on an object store against a local S3 server: claims, mirrors, takeovers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_storage_creates_once_and_lists_one_folder_only(url):
     assert store.list() == ["run1/1.free"]
 
 
-def test_stores_that_refuse_in_other_words_are_understood(url, monkeypatch):
+def test_other_answers_of_conditional_writes_are_understood(url, monkeypatch):
     """MinIO and others answer 412 without the condition's name, and S3 itself sometimes 409."""
     import errno
 
@@ -69,7 +69,7 @@ def test_processes_on_s3_take_each_name_once(url):
             racer.communicate()
 
 
-def test_owners_on_s3_are_followed_when_stopped_and_when_killed(url):
+def test_owners_on_s3_are_replaced_when_suspended_or_killed(url):
     owner = start(OWNER, url)
     try:
         assert owner.stdout.readline() == "True\n"
@@ -119,14 +119,14 @@ def test_a_run_stopped_on_one_machine_ends_on_another_with_the_same_bits(
 
     (second / "metrics.jsonl").unlink()
     result = loop.train_run(config, second)
-    assert rows(second)[0]["tokens"] > 0.3 * config.train.tokens  # it went on, not anew
+    assert rows(second)[0]["tokens"] > 0.3 * config.train.tokens  # it resumed
     assert (result.loss, result.train_loss) == (alone.loss, alone.train_loss)
     there.push(second)
     there.pull_results()
     results.write_table(there.path, results.collect(there.path)[0])
     there.push_table()
 
-    # the first machine, back again, learns it from the store, and a third reads the table
+    # the first machine, restarted, reads it from the store, and a third reads the table
     here.pull(run_dir)
     assert results.read(run_dir / "result.json") == result
     third = mirror(url, tmp_path / "c", monkeypatch)
@@ -142,7 +142,7 @@ def rows(run_dir) -> list[dict]:
 
 @pytest.fixture
 def run_dir(url, tmp_path, monkeypatch):
-    """(workdir, run directory) with two checkpoints of two files each, pushed."""
+    """Return (workdir, run directory) with two uploaded checkpoints of two files each."""
     workdir = mirror(url, tmp_path / "a", monkeypatch)
     run_dir = workdir.path / "runs" / "run"
     for step in (10, 20):
@@ -159,7 +159,7 @@ def write_checkpoint(run_dir, step: int) -> None:
     (folder / "_METADATA").write_text("{}")
 
 
-def test_checkpoints_dropped_here_are_dropped_there(url, run_dir):
+def test_checkpoints_deleted_here_are_deleted_on_the_store(url, run_dir):
     workdir, run_dir = run_dir
     (run_dir / "checkpoints" / "30.orbax-checkpoint-tmp").mkdir()  # unfinished: stays here
     assert {k.split("/")[3] for k in keys(url, "runs/run/checkpoints")} == {"10", "20"}
@@ -173,9 +173,7 @@ def test_checkpoints_dropped_here_are_dropped_there(url, run_dir):
 
 
 @pytest.mark.parametrize("harm", ["missing", "truncated", "marker"])
-def test_a_checkpoint_that_is_not_all_there_is_passed_over(
-    url, run_dir, tmp_path, monkeypatch, harm, caplog
-):
+def test_an_incomplete_checkpoint_is_skipped(url, run_dir, tmp_path, monkeypatch, harm, caplog):
     store = storage.storage(url)
     if harm == "missing":
         store.delete("runs/run/checkpoints/20/state/d/array")
@@ -190,9 +188,7 @@ def test_a_checkpoint_that_is_not_all_there_is_passed_over(
     assert not list((other.path / "runs" / "run").glob(".pull-*"))
 
 
-def test_pull_takes_the_newest_or_the_one_asked_for_and_nothing_older(
-    url, run_dir, tmp_path, monkeypatch
-):
+def test_pull_takes_the_newest_or_the_requested_checkpoint(url, run_dir, tmp_path, monkeypatch):
     other = mirror(url, tmp_path / "b", monkeypatch)
     second = other.path / "runs" / "run"
     other.pull(second)
@@ -202,11 +198,11 @@ def test_pull_takes_the_newest_or_the_one_asked_for_and_nothing_older(
     assert local_steps(second) == {10, 20}
     write_checkpoint(second, 30)
     (second / "metrics.jsonl").write_text('{"step": 30}\n')
-    other.pull(second)  # what is there is older now
+    other.pull(second)  # the store's state is older now
     assert (second / "metrics.jsonl").read_text() == '{"step": 30}\n'
 
 
-def test_a_push_of_nothing_new_asks_the_store_nothing(run_dir, monkeypatch):
+def test_a_push_without_news_sends_no_request(run_dir, monkeypatch):
     workdir, run_dir = run_dir
     monkeypatch.setattr(workdir, "_store", None)
     monkeypatch.setattr(workdir, "_fs", None)
@@ -230,7 +226,7 @@ def test_a_result_is_created_once_and_ends_a_failure(url, run_dir, tmp_path, mon
     assert storage.storage(url).read("runs/run/result.json") == b"1"
 
 
-def test_a_workdir_deleted_on_the_store_begins_with_an_empty_scratch(
+def test_a_workdir_deleted_on_the_store_starts_with_an_empty_scratch(
     url, run_dir, tmp_path, monkeypatch
 ):
     old = run_dir[0]
@@ -241,7 +237,7 @@ def test_a_workdir_deleted_on_the_store_begins_with_an_empty_scratch(
     assert new.path != old.path and not (new.path / "runs").exists()
 
 
-def test_a_sweep_begun_elsewhere_meanwhile_is_not_overwritten(url, tmp_path, monkeypatch):
+def test_a_sweep_started_elsewhere_meanwhile_is_not_overwritten(url, tmp_path, monkeypatch):
     first, second = (mirror(url, tmp_path / name, monkeypatch) for name in "ab")
     (first.path / "sweep.json").write_text('{"name": "first"}')
     first.push_table()
