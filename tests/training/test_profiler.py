@@ -29,7 +29,7 @@ def test_a_trace_holds_the_steps_it_was_asked_for_and_changes_no_number(tmp_path
     )
     assert profiler.traces(tmp_path / "a") == [] and plain.loss == traced.loss
     (path,) = profiler.traces(tmp_path / "b")
-    assert str(path) in profiler.found(tmp_path / "b")
+    assert str(path) in profiler.summary(tmp_path / "b")
     data = jax.profiler.ProfileData.from_file(str(path))
     events = [event for plane in data.planes for line in plane.lines for event in line.events]
     steps = [dict(e.stats)["step_num"] for e in events if e.name == "train"]
@@ -50,8 +50,8 @@ def test_a_run_that_ends_within_the_trace_ends_it(tmp_path, short):
 @pytest.mark.parametrize(
     ("values", "asked", "said"),
     [
-        ({}, "--profile=few", "must be a whole number of dispatches"),
-        ({}, "--profile=0", "must be a whole number of dispatches"),
+        ({}, "--profile=few", "'few' is not a whole number"),
+        ({}, "--profile=0", "'0' is below 1"),
         ({}, "--profile", "a run of 40 steps has 3; lower config.train.steps_per_dispatch=16 to 9"),
         ({"train.tokens": 512}, "--profile", "a run of 4 steps has 1; raise config.train.tokens"),
     ],
