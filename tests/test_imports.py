@@ -165,7 +165,8 @@ def test_help_and_laws_stay_light():
 def test_a_look_at_a_sweep_needs_nothing_that_trains_fits_or_draws():
     done = run_python(
         "import sys\n"
-        "import scaling.commands.status, scaling.report.saved_summary\n"
+        "import scaling.commands.status_view, scaling.commands.study_output, scaling.commands.run_table\n"
+        "import scaling.study.single_run, scaling.report.saved_summary\n"
         "print(*sorted({m.split('.')[0] for m in sys.modules} & {'jax', 'flax', 'scipy', 'matplotlib'}))\n"
     )
     assert done.returncode == 0, done.stderr

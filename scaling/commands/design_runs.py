@@ -28,7 +28,7 @@ SYMBOLS = {"loss": "L*", "n_opt": "N*"}
 class Start:
     """What is known before the new runs."""
 
-    beliefs: list[laws.Prior]
+    priors: list[laws.Prior]
     done: Table | None
     notes: list[str]
     warnings: list[Notice]
@@ -44,7 +44,7 @@ def run(args) -> int:
     start = _of_table(args, names) if args.table else _published(limits["max_flops"])
     try:
         proposal = laws.propose(
-            start.beliefs, targets, done=start.done, flops_per_n_d=start.flops_per_n_d, **limits
+            start.priors, targets, done=start.done, flops_per_n_d=start.flops_per_n_d, **limits
         )
     except UserError as error:  # the library speaks of keywords, the command of flags
         text = str(error).removeprefix("propose: ")
@@ -65,7 +65,7 @@ def run(args) -> int:
     ]
     content: dict[str, Any] = {
         "start": start.notes,
-        "forms": [b.form.name for b in start.beliefs],
+        "forms": [b.form.name for b in start.priors],
         "limits": limits,
         "flops_per_n_d": start.flops_per_n_d,
         "noise_of_a_run": start.noise,
@@ -95,7 +95,7 @@ def _near(targets, dearest: float) -> list[Notice]:
 def _off(start: Start, limits: dict) -> list[Notice]:
     """Return a warning if the allowed ratios leave out the expected optimum of the dearest run."""
     k, (low, high) = start.flops_per_n_d, limits["tokens_per_param"]
-    size = laws.expected_optimum(start.beliefs, limits["max_flops"], k)[0, 0]
+    size = laws.expected_optimum(start.priors, limits["max_flops"], k)[0, 0]
     ratio, half = limits["max_flops"] / k / size**2, math.sqrt(high / low)
     if low <= ratio <= high:
         return []
@@ -121,27 +121,27 @@ def beaten(expected: list[dict]) -> list[Notice]:
 
 def _published(dearest: float) -> Start:
     """Start from published laws, as wide as papers disagree near the dearest runs."""
-    said = (
+    note = (
         "no table: starts from published laws of language models, exponents .25 to .5, floor 1.4 "
         "to 2.1 nats, optimum at 5 to 80 tokens per parameter; FLOPs are 6 N D"
     )
-    return Start([laws.Prior.published(flops=dearest / 3)], None, [said], [])
+    return Start([laws.Prior.published(flops=dearest / 3)], None, [note], [])
 
 
 def _of_table(args, names: list[str]) -> Start:
     """Start from the rows of earlier rounds, fitted by each form. All forms weigh the same."""
     table = fit_csv.read(args.table, args, ("n_params", "loss"))
-    beliefs, said, warnings = [], [], list(table.warnings)
+    priors, notes, warnings = [], [], list(table.warnings)
     if args.careful:
         near = laws.inside(table, args.max_flops)
-        said.append(
+        notes.append(
             f"--careful: {int((~near).sum())} of {len(table)} rows lie outside, left out of the fit"
         )
         table = table.rows(near)
     fits = [fit_csv.fit_form(args, table, forms.form(name)) for name in names]
     for law in fits:
-        beliefs.append(laws.Prior.of(law, 1 / len(fits)))
-        said.append(
+        priors.append(laws.Prior.of(law, 1 / len(fits)))
+        notes.append(
             f"{law.form.name}: fitted to {len(table)} rows costing {table.flops.sum():.3g} FLOPs, "
             f"runs scatter by {law.spread:.2%}, {law.verdict}"
         )
@@ -157,14 +157,14 @@ def _of_table(args, names: list[str]) -> Start:
         )
         warnings.append(Notice(notices.VARYING_COST, text))
     noise = float(np.sqrt(np.mean([law.spread**2 for law in fits])))
-    return Start(beliefs, table, said, warnings, fit_csv.flops_per_n_d(table), noise)
+    return Start(priors, table, notes, warnings, fit_csv.flops_per_n_d(table), noise)
 
 
 def _expected(start: Start, targets, runs: Table, dearest: float) -> list[dict]:
     """Return the standard error of each target's log for each plan, in units of one run's noise."""
     k = start.flops_per_n_d
     grid = laws.isoflop_grid(
-        start.beliefs,
+        start.priors,
         runs=len(runs),
         total_flops=float(runs.flops.sum()),
         max_flops=dearest,
@@ -172,11 +172,11 @@ def _expected(start: Start, targets, runs: Table, dearest: float) -> list[dict]:
     )
     plans = {"before": start.done, "after": _joint(start.done, runs)}
     plans["after_isoflop_grid"] = _joint(start.done, grid) if grid else None
-    found = {
-        name: laws.mean_se(start.beliefs, targets, plan, k) for name, plan in plans.items() if plan
+    errors = {
+        name: laws.mean_se(start.priors, targets, plan, k) for name, plan in plans.items() if plan
     }
     return [
-        {"flops": t.flops, "quantity": t.quantity, **{name: se[t] for name, se in found.items()}}
+        {"flops": t.flops, "quantity": t.quantity, **{name: se[t] for name, se in errors.items()}}
         for t in targets
     ]
 
@@ -229,10 +229,10 @@ def lines(content: dict) -> list[str]:
         "after_isoflop_grid": "with an IsoFLOP grid of equal cost",
     }
     for row in content["expected"]:
-        said = [f"{what} {row[plan]:.3g}" for plan, what in plans.items() if plan in row]
+        parts = [f"{label} {row[plan]:.3g}" for plan, label in plans.items() if plan in row]
         ends = f" ({noise * row['after']:.2%} at the runs' scatter)" if noise else ""
-        said[-2 if "after_isoflop_grid" in row else -1] += ends
-        out.append(f"  {SYMBOLS[row['quantity']]} at {row['flops']:.3g}: {', '.join(said)}")
+        parts[-2 if "after_isoflop_grid" in row else -1] += ends
+        out.append(f"  {SYMBOLS[row['quantity']]} at {row['flops']:.3g}: {', '.join(parts)}")
     out += [f"warning: {w}" for w in content["warnings"]]
     return out
 
@@ -248,7 +248,7 @@ def _write(out: Path, content: dict, runs: Table, start: Start, targets, limits:
     )
     picture = report.picture(
         content["runs"],
-        start.beliefs,
+        start.priors,
         targets,
         limits,
         done=start.done,

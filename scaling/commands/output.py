@@ -38,7 +38,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Output:
-    """What a command found out, in the shapes that the formats need."""
+    """The results of a command, in the shapes that the formats need."""
 
     content: Any  # as JSON
     tables: Sequence[Table] = ()  # CSV holds the first

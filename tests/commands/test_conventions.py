@@ -34,8 +34,8 @@ def test_conventions_of_a_study(capsys, mini, tmp_path):
     shutil.copytree(mini, workdir)
     code, out, err = call(capsys, "conventions", f"--workdir={workdir}")
     assert code == 0, err
-    found = json.loads((workdir / "curves" / "conventions.json").read_text())
-    rows = {(r["n_params"], r["flops"]): r for r in found["rows"]}
+    content = json.loads((workdir / "curves" / "conventions.json").read_text())
+    rows = {(r["n_params"], r["flops"]): r for r in content["rows"]}
     sizes = ("n_params", "n_params_with_head", "n_params_total")
     prices = ("exact", "appendix_f", "kaplan", "porian", "chinchilla", "k N D")
     assert list(rows) == [(n, c) for n in sizes for c in prices]

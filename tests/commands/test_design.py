@@ -81,9 +81,9 @@ def test_design_in_rounds_and_its_plan_reads_back(capsys, tmp_path):
     )  # fmt: skip
     assert code == 0 and "chinchilla_tied: fitted to 10 rows" in out, err
     assert "warning: --at=1e+20 is not beyond --max_flops=1e+20" in out
-    found = json.loads((tmp_path / "design.json").read_text())
-    assert found["forms"] == ["chinchilla", "chinchilla_tied"] and found["noise_of_a_run"] > 0
-    for row in found["expected"]:
+    content = json.loads((tmp_path / "design.json").read_text())
+    assert content["forms"] == ["chinchilla", "chinchilla_tied"] and content["noise_of_a_run"] > 0
+    for row in content["expected"]:
         assert row["after"] < row["after_isoflop_grid"] < row["before"]
     lines = (tmp_path / "design_runs.csv").read_text().splitlines()
     assert sum("done" in line.split(",") for line in lines) == 10
@@ -91,7 +91,7 @@ def test_design_in_rounds_and_its_plan_reads_back(capsys, tmp_path):
         assert (tmp_path / f"design_runs{suffix}").stat().st_size > 1000
 
 
-def test_limits_that_miss_the_expected_optimum_are_said(capsys, tmp_path):
+def test_limits_that_miss_the_expected_optimum_are_warned_of(capsys, tmp_path):
     from tests.laws.test_gain import family
 
     table = family()
@@ -105,7 +105,7 @@ def test_limits_that_miss_the_expected_optimum_are_said(capsys, tmp_path):
     assert code == 0 and "tokens per parameter, outside 2000 to 9000" in out, err
 
 
-def test_a_grid_that_beats_the_proposal_is_said():
+def test_a_grid_that_beats_the_proposal_is_a_warning():
     from scaling.commands.design_runs import beaten
 
     rows = [{"after": 1.17, "after_isoflop_grid": 0.89}, {"after": 1.0, "after_isoflop_grid": 2.0}]

@@ -57,7 +57,7 @@ def test_all_forms_are_named_in_the_help_the_error_and_the_page(capsys):
         assert re.search(rf"\b{name}\b", text.replace("\n", " ")), name
 
 
-def test_fit_on_a_csv_with_damaged_rows_fits_the_rest_and_says_so(capsys, mini, tmp_path):
+def test_fit_on_a_csv_with_damaged_rows_fits_the_rest_and_names_them(capsys, mini, tmp_path):
     lines = (mini / "runs.csv").read_text().splitlines()
     header = lines[0].replace('"', "").split(",")
     cells = lines[3].split(",")
@@ -105,11 +105,11 @@ def test_combined_forecast_of_a_csv(capsys, tmp_path):
         "--bootstrap=100", f"--out={tmp_path}",
     )  # fmt: skip
     assert code == 0, err
-    found = json.loads((tmp_path / "combined.json").read_text())
+    forecast = json.loads((tmp_path / "combined.json").read_text())
     truth = 1.7 + 400 * 7e9**-0.35 + 900 * 1.4e11**-0.37
-    (predicted,) = found["predictions"]
+    (predicted,) = forecast["predictions"]
     assert predicted["loss"]["low"] < truth < predicted["loss"]["high"]
-    assert sum(found["weights"].values()) == pytest.approx(1)
+    assert sum(forecast["weights"].values()) == pytest.approx(1)
     assert "for a new run" in out
     for picture in ("combined_backtest", "combined_forecast"):
         assert f"{picture}.png" in out
@@ -125,9 +125,11 @@ def test_combined_forecast_of_a_curve(capsys, tmp_path):
     flags = ("--x=steps", "--loss=val", "--form=combined", "--bootstrap=20", f"--out={tmp_path}")
     code, out, err = call(capsys, "fit", str(path), *flags, "--at=4e6,8e6")
     assert code == 0, err
-    found = json.loads((tmp_path / "combined.json").read_text())
-    assert [p["x"] for p in found["predictions"]] == [4e6, 8e6]
-    assert found["predictions"][1]["loss"]["value"] == pytest.approx(1.5 + 30 * 8e6**-0.3, rel=0.01)
+    forecast = json.loads((tmp_path / "combined.json").read_text())
+    assert [p["x"] for p in forecast["predictions"]] == [4e6, 8e6]
+    assert forecast["predictions"][1]["loss"]["value"] == pytest.approx(
+        1.5 + 30 * 8e6**-0.3, rel=0.01
+    )
     assert (tmp_path / "combined_forecast.svg").is_file() and "x 4e+06: loss" in out
     code, _, err = call(capsys, "fit", str(path), *flags, "--at=4e6:8e6")
     assert code == EXIT_BAD_INPUT and "--form=combined takes x" in err
@@ -222,8 +224,8 @@ def test_laws_of_tuned_hyperparameters_of_a_csv(capsys, tmp_path):
         capsys, "fit", path, "--form=batch_optimum", "--batch=bs", "--of=tokens", *flags
     )
     law = json.loads((tmp_path / "batch_optimum.json").read_text())
-    found = law["predictions"][0]["batch"]["value"]
-    assert code == 0 and found == pytest.approx(batch_opt(1e12), rel=0.05), err
+    batch = law["predictions"][0]["batch"]["value"]
+    assert code == 0 and batch == pytest.approx(batch_opt(1e12), rel=0.05), err
 
 
 def test_the_law_of_a_table_of_optima(capsys, tmp_path):

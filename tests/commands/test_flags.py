@@ -7,9 +7,15 @@ import pytest
 import scaling
 from scaling import cli
 from scaling.commands import command_line, flag_parser, output
-from scaling.utils.errors import UserError
+from scaling.utils.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INCOMPLETE,
+    EXIT_LOST_PEER,
+    EXIT_PREEMPTED,
+    UserError,
+)
 from tests.commands.common import assert_refused
-from tests.common import run_python
+from tests.common import ROOT, run_python
 
 FLAGS = [
     (name, flag)
@@ -128,6 +134,14 @@ def test_help_names_commands_and_exit_codes(capsys):
     assert all(f"    {name}" in out for name in command_line.COMMANDS)
     codes = [line.split()[0] for line in out[out.index("exit codes:") :].splitlines()[1:6]]
     assert codes == ["0", "2", "3", "69", "75"]
+
+
+def test_the_page_of_commands_names_commands_codes_and_public_names():
+    page = (ROOT / "docs" / "commands.md").read_text()
+    for name in (*command_line.COMMANDS, *output.FORMATS, *scaling.__all__):
+        assert name in page, name
+    for code in (EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_LOST_PEER, EXIT_PREEMPTED):
+        assert f"\n| {code} |" in page, code
 
 
 def test_version(capsys):

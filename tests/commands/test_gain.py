@@ -33,10 +33,10 @@ def test_gain_of_two_csvs_and_of_one_with_families(capsys, tmp_path):
     flags = ("--tokens=tokens", "--at=1e19,1e21", "--bootstrap=20", f"--out={tmp_path}")
     code, out, err = call(capsys, "gain", *paths, *flags)
     assert code == 0 and "no dependence of the gain on compute" in out, err
-    found = json.loads((tmp_path / "gain.json").read_text())
-    assert found["params"]["slope"]["value"] == pytest.approx(0, abs=1e-4)
-    assert found["n_rows"] == 72 and found["verdict"] == "good"
-    assert any("extrapolated to 10 times its dearest run" in w for w in found["warnings"])
+    content = json.loads((tmp_path / "gain.json").read_text())
+    assert content["params"]["slope"]["value"] == pytest.approx(0, abs=1e-4)
+    assert content["n_rows"] == 72 and content["verdict"] == "good"
+    assert any("extrapolated to 10 times its dearest run" in w for w in content["warnings"])
     lines = (tmp_path / "gain.csv").read_text().splitlines()
     assert lines[0] == "flops,new_loss,gain,low,high,never_in_share" and len(lines) == 3
     for line in lines[1:]:

@@ -65,23 +65,23 @@ def names(config) -> list[str]:
 
 
 def test_a_measured_size_is_that_of_the_real_programs(config):
-    found = benchmark.measure(config)
-    assert found.tokens_per_second == pytest.approx(128 / found.step_seconds)
+    measured = benchmark.measure(config)
+    assert measured.tokens_per_second == pytest.approx(128 / measured.step_seconds)
     shape = accounting.shape_of(config)
-    assert found.n_params == accounting.param_counts(shape)["n_params"]
-    assert 0 < found.mfu < 1 and 0 < found.step_seconds < found.setup_seconds
-    assert found.evaluation_seconds > 0 and found.checkpoint_seconds > 0
+    assert measured.n_params == accounting.param_counts(shape)["n_params"]
+    assert 0 < measured.mfu < 1 and 0 < measured.step_seconds < measured.setup_seconds
+    assert measured.evaluation_seconds > 0 and measured.checkpoint_seconds > 0
     # fp32 parameters and two moments; the files hold that and what describes it
     state = 4 * 3 * accounting.param_counts(shape)["n_params_total"]
-    assert state < found.checkpoint_bytes < state + 200_000
+    assert state < measured.checkpoint_bytes < state + 200_000
 
 
 def test_a_run_leaves_as_much_on_disk_as_forecast(config, tmp_path):
     train_lib.train_run(config, tmp_path)
 
     def n_bytes(*patterns) -> int:
-        found = (p for pattern in patterns for p in tmp_path.glob(pattern) if p.is_file())
-        return sum(p.stat().st_size for p in found)
+        paths = (p for pattern in patterns for p in tmp_path.glob(pattern) if p.is_file())
+        return sum(p.stat().st_size for p in paths)
 
     each = benchmark.measure(config).checkpoint_bytes
     assert n_bytes("checkpoints/[0-9]*/**/*") == pytest.approx(2 * each, rel=0.1)
@@ -90,17 +90,17 @@ def test_a_run_leaves_as_much_on_disk_as_forecast(config, tmp_path):
 
 def test_every_size_is_measured_once_and_the_sums_are_right(sweep, forecast):
     runs = planner.plan(sweep)
-    found = cost.forecast(sweep, runs, cost.look(sweep, runs, None))
-    assert sorted(forecast) == [1, 2] and len(found.sizes) == 2
-    assert found.runs == found.left == 4
-    assert found.flops == found.flops_all == sum(r.flops for r in runs)
+    estimate = cost.forecast(sweep, runs, cost.look(sweep, runs, None))
+    assert sorted(forecast) == [1, 2] and len(estimate.sizes) == 2
+    assert estimate.runs == estimate.left == 4
+    assert estimate.flops == estimate.flops_all == sum(r.flops for r in runs)
     # 5,120 tokens, one evaluation and 3 checkpoints (after 16, 32 and 40 steps) per run
-    assert found.compile_seconds == 14
-    assert found.seconds == pytest.approx(14 + 4 * (5.12 + 0.25 + 3 * 0.5))
-    assert found.checkpoint_bytes == 4 * 2 * 1000
-    assert found.log_bytes == 4 * 10 * cost.ROW_BYTES
-    assert found.device_hours == pytest.approx(found.seconds / 3600)
-    assert found.price == pytest.approx(found.seconds / 100)
+    assert estimate.compile_seconds == 14
+    assert estimate.seconds == pytest.approx(14 + 4 * (5.12 + 0.25 + 3 * 0.5))
+    assert estimate.checkpoint_bytes == 4 * 2 * 1000
+    assert estimate.log_bytes == 4 * 10 * cost.ROW_BYTES
+    assert estimate.device_hours == pytest.approx(estimate.seconds / 3600)
+    assert estimate.price == pytest.approx(estimate.seconds / 100)
 
 
 def test_only_what_is_left_counts(sweep, forecast, tmp_path):
@@ -110,18 +110,18 @@ def test_only_what_is_left_counts(sweep, forecast, tmp_path):
         finish(tmp_path, name)
     half = next(n for n, d in zip(ids, depths, strict=True) if d == 2)
     train(tmp_path, half, 2000)
-    found = cost.forecast(sweep, runs, cost.look(sweep, runs, tmp_path))
+    estimate = cost.forecast(sweep, runs, cost.look(sweep, runs, tmp_path))
     assert forecast == [2], "a size whose runs are all done is not measured"
-    assert found.left == 2 and found.runs == 4
-    assert found.flops == pytest.approx(runs[-1].flops * (2 - 2000 / 5120))
-    assert found.run_seconds[half] == pytest.approx((5.12 + 1.5) * (1 - 2000 / 5120) + 0.25)
+    assert estimate.left == 2 and estimate.runs == 4
+    assert estimate.flops == pytest.approx(runs[-1].flops * (2 - 2000 / 5120))
+    assert estimate.run_seconds[half] == pytest.approx((5.12 + 1.5) * (1 - 2000 / 5120) + 0.25)
 
 
 def test_evaluations_during_training_are_counted(sweep, forecast):
     often = config_lib.with_values(sweep, {"eval.every_tokens": 1024})
     runs = planner.plan(often)
-    found = cost.forecast(often, runs, cost.look(often, runs, None))
-    assert found.run_seconds[names(often)[0]] == pytest.approx(5.12 + 6 * 0.25 + 3 * 0.5)
+    estimate = cost.forecast(often, runs, cost.look(often, runs, None))
+    assert estimate.run_seconds[names(often)[0]] == pytest.approx(5.12 + 6 * 0.25 + 3 * 0.5)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_evaluations_during_training_are_counted(sweep, forecast):
     ],
 )  # fmt: skip
 def test_amounts(text, kind, value):
-    found = budget.parse(text)
-    assert (found.kind, found.value) == (kind, value)
+    limit = budget.parse(text)
+    assert (limit.kind, limit.value) == (kind, value)
 
 
 @pytest.mark.parametrize(
