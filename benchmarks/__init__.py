@@ -1,1 +1,1 @@
-"""Speed and memory, as ratios measured in one run on one machine."""
+"""Measure speed and memory as ratios within one run on one machine."""

@@ -1,11 +1,13 @@
-"""The PyPI package `chinchilla` on rows and starts of ours, in a process of its own: it forks, which JAX does not bear.
+"""Fit rows with the PyPI package `chinchilla`, in a process of its own because the package forks.
 
     python -m benchmarks.chinchilla_package < ROWS.json
 
-Reads {"n_params", "tokens", "loss", "grid": {name: [levels]}, "delta"}, prints one line of JSON: seconds of its
-`fit`, the starts tried, and the law found. The package writes a database and a picture of residuals to its project
-folder; the folder is temporary, and the picture, which is no part of fitting, is skipped. All else is its own: BFGS with
-numerical slopes in extended precision, one start per process and as many processes as cores.
+JAX does not survive a fork. The script reads {"n_params", "tokens", "loss", "grid": {name:
+[levels]}, "delta"} and prints one line of JSON: seconds of the package's `fit`, the starts tried,
+and the law. The package writes a database and a picture of residuals to its project folder. The
+folder is temporary, and the picture, which is no part of fitting, is skipped. All else is the
+package's own: BFGS with numerical slopes in extended precision, one start per process and as many
+processes as cores.
 """
 
 from __future__ import annotations
@@ -32,13 +34,13 @@ MISSING = (
 
 
 def require() -> None:
-    """Raises UserError, saying how to get the package, where it is not there."""
+    """Raise UserError with the install command if the package is missing."""
     if importlib.util.find_spec(NAME) is None:
         raise UserError(MISSING)
 
 
 def fit(rows: dict) -> dict:
-    """What the package finds, run in a process of its own. Raises UserError where it fails."""
+    """Run the package in a process of its own and return its figures. Raises UserError."""
     require()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.chinchilla_package"],
@@ -71,14 +73,14 @@ def main() -> int:
         begun = time.perf_counter()
         package.fit(parallel=True)
         seconds = time.perf_counter() - begun
-    found = {
+    figures = {
         "version": importlib.metadata.version(NAME),
         "seconds": seconds,
         "starts": math.prod(len(levels) for levels in grid.values()),
         "processes": os.cpu_count(),
         "law": {key: float(value) for key, value in package.params.items()},
     }
-    print(json.dumps(found))
+    print(json.dumps(figures))
     return 0
 
 

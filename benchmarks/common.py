@@ -1,4 +1,4 @@
-"""What every benchmark's file of figures says besides its figures."""
+"""Write and print the figures of a benchmark, with their origin."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scaling.utils import files, huge_pages, machine
 
 
 def write_report(path: str, report: dict[str, Any], table: Sequence[str] = ()) -> None:
-    """The report as JSON, with the machine, the packages and the commit that made it.
+    """Write the report as JSON, with the machine, the packages and the commit that made it.
 
-    With a `table`, its lines and the same origin stand in a `.txt` beside it.
+    Write the lines of `table`, if given, and the same origin to a `.txt` beside it.
     """
     origin = {
         "device": machine.device_name(),
@@ -21,7 +21,7 @@ def write_report(path: str, report: dict[str, Any], table: Sequence[str] = ()) -
         "huge pages": huge_pages.KERNEL.read_text().strip()
         if huge_pages.KERNEL.exists()
         else "none",
-        "load": os.getloadavg()[0],  # jobs of others that ran meanwhile, with the benchmark's own
+        "load": os.getloadavg()[0],  # jobs that ran at the same time, the benchmark included
         "versions": machine.versions(),
         "commit": machine.commit(),
     }
@@ -32,14 +32,14 @@ def write_report(path: str, report: dict[str, Any], table: Sequence[str] = ()) -
 
 
 def show_and_write(path: str, report: dict[str, Any]) -> None:
-    """One line per figure, and the files."""
+    """Print one line per figure and write the files."""
     lines = [f"{name:26} {value}" for name, value in report.items()]
     print(*lines, sep="\n")
     write_report(path, report, lines)
 
 
 def processor() -> str:
-    """The CPU's name, as Linux has it; "unknown" elsewhere."""
+    """Return the CPU's name on Linux, "unknown" elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""One training program of `cost_scaling`: what it takes to compile, to hold, and to train a step."""
+"""Compile one training program of `cost_scaling` and measure its compilation, memory and steps."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ TURN = 0.4  # seconds of one, at least
 
 @dataclass
 class Program:
-    """A compiled training program, its state, and what it has cost so far."""
+    """A compiled training program, its state and its cost so far."""
 
     row: dict[str, float]
-    call: Callable[[int], None]  # train so many steps
+    call: Callable[[int], None]  # train this number of steps
     steps: int = 1  # of one turn
     walls: list[float] = field(default_factory=list)  # seconds per step of each turn
     cpus: list[float] = field(default_factory=list)
@@ -38,11 +38,11 @@ class Program:
         self.cpus.append(cpu / self.steps)
 
     def finished(self) -> dict[str, float]:
-        found = {
+        medians = {
             "step_wall": statistics.median(self.walls),
             "step_cpu": statistics.median(self.cpus),
         }
-        return self.row | found
+        return self.row | medians
 
 
 def build(config) -> Program:

@@ -1,13 +1,14 @@
-"""How does cost grow? Compile time, step time and memory against width, depth, context and batch.
+"""Measure how compile time, step time and memory grow with width, depth, context and batch.
 
     python -m benchmarks.cost_scaling [--rounds=3] [--quick] [--out=docs/speed/cost]
 
-From the size S one of them is varied at a time, depth also with scanned layers. Per program: seconds to
-compile (no cache), seconds of a step in rounds that take turns (of the clock, and of CPU), bytes of its
-arguments and temporaries as compiled. Fitted is the slope of log cost on log size with its standard error;
-beside it stands the slope that counting alone gives over the same points: operations of the program for
-compile time, FLOPs for the step, bytes by shapes (scaling/programs/memory.py) for memory. The trade of
-remat at S follows. Writes the points (.csv, .svg, .png) and results/bench/cost_scaling.json and .txt.
+varies one size of S at a time, depth also with scanned layers. It measures each program: seconds to
+compile without a cache, seconds of a step (wall time and CPU, in rounds that take turns), bytes of
+its arguments and temporaries as compiled. It fits the slope of log cost on log size with its
+standard error. Beside it is the slope that counting alone gives over the same points: operations of
+the program for compile time, FLOPs for the step, bytes by shapes (scaling/programs/memory.py) for
+memory. The trade of remat at S follows. The script writes the points (.csv, .svg, .png) and
+results/bench/cost_scaling.json and .txt.
 """
 
 from __future__ import annotations
@@ -44,35 +45,35 @@ SERIES: dict[str, tuple[tuple[float, ...], Callable[[float], dict[str, Any]]]] =
 }
 UNITS = {"width": BASE.width, "depth": BASE.depth, "depth, scanned": BASE.depth}
 UNITS |= {"context": BASE.seq_len, "batch": BASE.batch}
-COSTS = {  # column -> what counting alone says, title, unit
+COSTS = {  # column -> its counted column, title, unit
     "compile_cpu": ("operations", "compilation", "CPU seconds"),
     "step_cpu": ("flops", "training step", "CPU seconds"),
     "memory": ("shapes", "memory of the program", "MiB per device"),
 }
 EXPONENTS = {"compile_wall": "operations", "step_wall": "flops"}
 EXPONENTS |= {column: counted for column, (counted, *_) in COSTS.items()}
-FAR = 0.15  # of an exponent from its counted one; also more than two standard errors
+FAR = 0.15  # marked distance of an exponent from the counted one, if above two errors
 REMAT = ("none", "dots", "block")
 
 
 Key = tuple[str, Any]  # (series, multiple of S), or ("remat...", policy)
 
 
-def wanted(quick: bool) -> dict[Key, dict[str, Any]]:
-    """The config values of every program, besides those of S."""
-    found: dict[Key, dict[str, Any]] = {}
-    for name, (multiples, of) in SERIES.items():
-        found |= {(name, m): of(m) for m in multiples if m <= 2 or not quick}
+def program_values(quick: bool) -> dict[Key, dict[str, Any]]:
+    """Return the config values of every program that differ from S."""
+    programs: dict[Key, dict[str, Any]] = {}
+    for name, (multiples, values) in SERIES.items():
+        programs |= {(name, m): values(m) for m in multiples if m <= 2 or not quick}
     for name, scan in (("remat", False), ("remat, scanned", True)):
-        found |= {(name, p): {"model.remat": p, "model.scan_layers": scan} for p in REMAT}
-    return found
+        programs |= {(name, p): {"model.remat": p, "model.scan_layers": scan} for p in REMAT}
+    return programs
 
 
-def measured(wanted: dict[Key, dict[str, Any]], rounds: int) -> dict[Key, dict[str, float]]:
-    """What each program costs. Equal ones, as S itself in all series, are measured once."""
+def measured(values_of: dict[Key, dict[str, Any]], rounds: int) -> dict[Key, dict[str, float]]:
+    """Return the cost of each program. Equal programs are measured once."""
     programs: dict[str, Program] = {}
     key_of = {}
-    for key, values in wanted.items():
+    for key, values in values_of.items():
         config = config_of("S", **values, **{"train.steps_per_dispatch": STEPS})
         key_of[key] = train_step.program_key(config)
         if key_of[key] not in programs:
@@ -86,38 +87,40 @@ def measured(wanted: dict[Key, dict[str, Any]], rounds: int) -> dict[Key, dict[s
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """(slope of log y on log x, its standard error), by least squares."""
+    """Return the slope of log y on log x and its standard error, by least squares."""
     x, y = np.log(x), np.log(y)
     dx = x - x.mean()
-    found = float(dx @ y / (dx @ dx))
-    rest = y - y.mean() - found * dx
-    return found, float(np.sqrt(rest @ rest / (len(x) - 2) / (dx @ dx)))
+    fitted = float(dx @ y / (dx @ dx))
+    rest = y - y.mean() - fitted * dx
+    return fitted, float(np.sqrt(rest @ rest / (len(x) - 2) / (dx @ dx)))
 
 
 def exponents(columns: Columns) -> dict[str, dict[str, dict[str, Any]]]:
-    """Series -> cost -> fitted slope, standard error, the counted slope, and whether they are far apart."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    """Return by series and cost the fitted slope, the counted one, and whether they differ."""
+    slopes: dict[str, dict[str, dict[str, Any]]] = {}
     for name in SERIES:
         at = part(columns, name)
-        found[name] = {}
+        slopes[name] = {}
         for cost, counted in EXPONENTS.items():
             fitted, error = slope(at["size"], at[cost])
             expected = slope(at["size"], at[counted])[0]
             far = abs(fitted - expected) > max(FAR, 2 * error)
-            found[name][cost] = {"fitted": fitted, "se": error, "counted": expected, "far": far}
-    return found
+            slopes[name][cost] = {"fitted": fitted, "se": error, "counted": expected, "far": far}
+    return slopes
 
 
 def draw(columns: Columns):
-    """One panel per cost, one line per varied size, its exponent in the legend."""
+    """Draw one panel per cost and one line per varied size, with its exponent in the legend."""
     figure, axes = style.panels(len(COSTS), width=10.0, height=3.6)
     fitted = exponents(columns)
     for one, (cost, (_, title, unit)) in zip(axes, COSTS.items(), strict=True):
         for name, colour in zip(SERIES, style.KINDS, strict=False):
-            at, found = part(columns, name), fitted[name][cost]
-            says = f"{name}: {found['fitted']:.2f} ± {found['se']:.2f} (counted {found['counted']:.2f})"
+            at, fit = part(columns, name), fitted[name][cost]
+            label = f"{name}: {fit['fitted']:.2f} ± {fit['se']:.2f} (counted {fit['counted']:.2f})"
             dashed = "--" if "scanned" in name else "-"
-            one.plot(at["multiple"], at[cost], dashed, marker="o", ms=3.5, color=colour, label=says)
+            one.plot(
+                at["multiple"], at[cost], dashed, marker="o", ms=3.5, color=colour, label=label
+            )
         one.set(title=title, xlabel="multiple of S", ylabel=unit, xscale="log", yscale="log")
         one.set_xticks(MULTIPLES, [f"{m:g}" for m in MULTIPLES])
         one.minorticks_off()
@@ -129,11 +132,12 @@ def draw(columns: Columns):
 
 
 def table(rows: dict[Key, dict[str, float]], fitted: dict[str, dict[str, Any]]) -> list[str]:
-    """The exponents, then what each program costs, those with remat last."""
+    """Return the lines of the exponents and of each program's cost, those with remat last."""
     lines = [f"{'exponent of':16}" + "".join(f"{cost:>32}" for cost in EXPONENTS)]
     for name, by_cost in fitted.items():
         cells = [
-            f"{f['fitted']:.2f} ± {f['se']:.2f}, counted {f['counted']:.2f}{' !' if f['far'] else '  '}"
+            f"{f['fitted']:.2f} ± {f['se']:.2f}, counted {f['counted']:.2f}"
+            f"{' !' if f['far'] else '  '}"
             for f in by_cost.values()
         ]
         lines.append(f"{name:16}" + "".join(f"{cell:>32}" for cell in cells))
@@ -143,8 +147,9 @@ def table(rows: dict[Key, dict[str, float]], fitted: dict[str, dict[str, Any]]) 
     for (name, at), row in rows.items():
         label = f"{name} {at}" if name.startswith("remat") else f"{name} {at * UNITS[name]:g}"
         lines.append(
-            f"{label:24}{row['compile_wall']:12.2f}{row['compile_cpu']:12.2f}{1e3 * row['step_wall']:12.1f}"
-            f"{1e3 * row['step_cpu']:12.1f}{row['memory']:12.1f}{row['temporary']:12.1f}"
+            f"{label:24}{row['compile_wall']:12.2f}{row['compile_cpu']:12.2f}"
+            f"{1e3 * row['step_wall']:12.1f}{1e3 * row['step_cpu']:12.1f}"
+            f"{row['memory']:12.1f}{row['temporary']:12.1f}"
         )
     return lines
 
@@ -165,7 +170,7 @@ def main(argv: list[str]) -> int:
 
     jax.config.update("jax_enable_compilation_cache", False)
     rounds = 1 if args.quick else args.rounds
-    rows = measured(wanted(args.quick), rounds)
+    rows = measured(program_values(args.quick), rounds)
     points = {
         name: [
             {"multiple": m, "size": m * UNITS[name], **rows[name, m]}
@@ -180,9 +185,10 @@ def main(argv: list[str]) -> int:
     print(*lines, sep="\n")
     remat = [{"layers": n, "policy": p, **row} for (n, p), row in rows.items() if n[:5] == "remat"]
     caption = (
-        f"From S (width {BASE.width}, depth {BASE.depth}, context {BASE.seq_len}, batch {BASE.batch}) one size is "
-        "varied at a time; float32, two host devices. Exponents: slope of log on log, with its standard error; "
-        "counted: of operations, FLOPs, and bytes by shapes over the same points. "
+        f"From S (width {BASE.width}, depth {BASE.depth}, context {BASE.seq_len}, "
+        f"batch {BASE.batch}) one size is varied at a time; float32, two host devices. "
+        "Exponents: slope of log on log, with its standard error; counted: of operations, FLOPs, "
+        "and bytes by shapes over the same points. "
         f"{machine.versions()}; commit {machine.commit()}."
     )
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,12 @@
-"""How often 90% intervals hold the truth: synthetic IsoFLOP sweeps of a known law, fitted by default.
+"""Measure how often 90% intervals hold the truth, on synthetic IsoFLOP sweeps of a known law.
 
-    python -m benchmarks.coverage [--sweeps=500] [--noise=0.003] [--sizes=7] [--budgets=5] [--out=FILE]
+    python -m benchmarks.coverage [--sweeps=500] [--noise=0.003] [--sizes=7] [--budgets=5]
+        [--out=FILE]
 
-Of both estimators: L(N, D), and the IsoFLOP minima with their power laws ("isoflop"). Resamples draw single runs and intervals are bias-corrected percentiles, those of `scaling.laws.fit`. "law" is the interval of the law at
-the optimum of 10 times the largest budget, "run" that of a new run there.
+fits both estimators by default settings: L(N, D), and the IsoFLOP minima with their power laws
+("isoflop"). Resamples draw single runs, and intervals are the bias-corrected percentiles of
+`scaling.laws.fit`. "law" is the interval of the law at the optimum of 10 times the largest budget,
+"run" that of a new run there.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ A, B, E, ALPHA, BETA = 478.0, 2143.0, 1.82, 0.347, 0.367
 
 
 def sweep(noise: float, sizes: int, budgets: int, rng):
-    """One noisy IsoFLOP sweep around the optimum."""
+    """Return one noisy IsoFLOP sweep around the optimum."""
     a = BETA / (ALPHA + BETA)
     scale = (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA))
     flops = np.repeat(np.geomspace(1e17, 1e19, budgets), sizes)
@@ -53,14 +56,14 @@ def main(argv: list[str]) -> int:
         d = 1e20 / (6 * n)
         expected = E + A * n**-ALPHA + B * d**-BETA
         measured = expected * np.exp(args.noise * rng.standard_normal())
-        found = {name: law.intervals[name] for name in truth}
-        found |= {"N*": law.optimum(1e20)[0], "law": law.mean_interval(n, d)}
-        found["run"] = law.prediction_interval(n, d)
-        found |= {"isoflop a": minima.n_opt.exponent, "isoflop b": minima.tokens_opt.exponent}
+        intervals = {name: law.intervals[name] for name in truth}
+        intervals |= {"N*": law.optimum(1e20)[0], "law": law.mean_interval(n, d)}
+        intervals["run"] = law.prediction_interval(n, d)
+        intervals |= {"isoflop a": minima.n_opt.exponent, "isoflop b": minima.tokens_opt.exponent}
         known = truth | {"N*": n, "law": expected, "run": measured}
         known |= {"isoflop a": truth["a"], "isoflop b": 1 - truth["a"]}
         for name in names:
-            inside[name] += found[name].low <= known[name] <= found[name].high
+            inside[name] += intervals[name].low <= known[name] <= intervals[name].high
     report = {name: count / args.sweeps for name, count in inside.items()}
     report |= {"sweeps": args.sweeps, "rows": args.sizes * args.budgets, "noise": args.noise}
     common.show_and_write(args.out, report)

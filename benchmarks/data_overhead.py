@@ -1,11 +1,12 @@
-"""What does reading cost? Steps on real batches beside steps on one constant batch, and the way back to a step.
+"""Measure the cost of reading: steps on real batches against steps on one constant batch.
 
-    python -m benchmarks.data_overhead [--sizes=XS,S,M] [--rounds=6] [--out=results/bench/data_overhead.json]
+    python -m benchmarks.data_overhead [--sizes=XS,S,M] [--rounds=6]
+        [--out=results/bench/data_overhead.json]
 
-Both train the same program in turns of several dispatches; real batches are read ahead and placed on the
-mesh as in a run, the constant one lies there already. Medians over rounds of milliseconds per step, of the
-clock and of CPU in all threads, and of the ratio within a round; the bar is 1.02 on S. Resuming is the
-time from a fresh iterator at a step to its first batch.
+Both train the same program in turns of several dispatches. Real batches are read ahead and placed
+on the mesh as in a run; the constant batch is there already. The results are medians over rounds of
+milliseconds per step (wall time, and CPU in all threads) and of the ratio within a round. The bar
+is 1.02 on S. Resuming is the time from a fresh iterator at a step to its first batch.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def source_of(config) -> pipeline.Dispatches:
 
 
 def measure(config, rounds: int) -> dict[str, float]:
-    """Milliseconds per step by kind of batch, and real over constant."""
+    """Return milliseconds per step by kind of batch, and real over constant."""
     programs, source = train_step.programs(config), source_of(config)
     K = config.train.steps_per_dispatch
     stream = pipeline.iterate(source, 0, config.data.prefetch)
@@ -50,7 +51,7 @@ def measure(config, rounds: int) -> dict[str, float]:
     def turn(kind: str, dispatches: int) -> tuple[float, float]:
         nonlocal state
         start, cpu = time.perf_counter(), time.process_time()
-        flight = []  # as in a run: the next dispatch begins before the metrics of the last are read
+        flight = []  # as in a run: the next dispatch begins before the last one's metrics are read
         for _ in range(dispatches):
             batch = constant if kind == "constant" else programs.batch(next(stream)[None])
             state, metrics = programs.jitted(
@@ -64,21 +65,21 @@ def measure(config, rounds: int) -> dict[str, float]:
 
     turn("real", 1)  # compiles
     dispatches = max(2, round(TURN / (turn("real", 1)[0] * K / 1e3)))
-    found: dict[str, list[tuple[float, float]]] = {"constant": [], "real": []}
+    timings: dict[str, list[tuple[float, float]]] = {"constant": [], "real": []}
     for i in range(rounds):
-        for kind in sorted(found, reverse=i % 2 == 0):  # whichever comes first has no advantage
-            found[kind].append(turn(kind, dispatches))
-    pairs = list(zip(found["real"], found["constant"], strict=True))
+        for kind in sorted(timings, reverse=i % 2 == 0):  # neither kind is always first
+            timings[kind].append(turn(kind, dispatches))
+    pairs = list(zip(timings["real"], timings["constant"], strict=True))
     row = {}
     for which, name in enumerate(("", "cpu_")):
-        for kind, turns in found.items():
+        for kind, turns in timings.items():
             row[f"{kind}_{name}ms"] = statistics.median(t[which] for t in turns)
         row[f"{name}ratio"] = statistics.median(real[which] / same[which] for real, same in pairs)
     return row
 
 
 def resume(config) -> dict[int, float]:
-    """Step -> median milliseconds to the first batch after it; the steps take turns."""
+    """Return the median milliseconds to the first batch after each step; the steps take turns."""
     source, K = source_of(config), config.train.steps_per_dispatch
     times: dict[int, list[float]] = {at: [] for at in RESUMED}
     for _ in range(SEEKS):
@@ -93,7 +94,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--sizes", default=",".join(SIZES), help="of " + ", ".join(SIZES))
+    parser.add_argument("--sizes", default=",".join(SIZES), help="any of " + ", ".join(SIZES))
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--out", default="results/bench/data_overhead.json")
     args = parser.parse_args(argv)
@@ -103,17 +104,17 @@ def main(argv: list[str]) -> int:
     lines = [f"{'ms per step':12} {'constant':>9} {'real':>9} {'ratio':>7} {'of CPU':>7}"]
     lines[0] += "".join(f"{f'resume at {at:,}':>20}" for at in RESUMED)
     print(lines[0])
-    found = {}
+    by_size = {}
     for size in args.sizes.split(","):
         config = config_of(size)
         row, seek = measure(config, args.rounds), resume(config)
-        found[size] = {**row, "resume_ms": seek}
+        by_size[size] = {**row, "resume_ms": seek}
         lines.append(
             f"{size:12} {row['constant_ms']:9.3f} {row['real_ms']:9.3f} {row['ratio']:7.3f} "
             f"{row['cpu_ratio']:7.3f}" + "".join(f"{ms:17.2f} ms" for ms in seek.values())
         )
         print(lines[-1], flush=True)
-    common.write_report(args.out, {"rounds": args.rounds, "sizes": found}, lines)
+    common.write_report(args.out, {"rounds": args.rounds, "sizes": by_size}, lines)
     return 0
 
 

@@ -1,18 +1,21 @@
-"""Runs proposed by `scaling.laws.design` against an IsoFLOP grid of the same cost, on synthetic surfaces.
+"""Compare runs proposed by `scaling.laws.design` with an IsoFLOP grid on synthetic surfaces.
 
-    python -m benchmarks.design [--surfaces=200] [--noise=0.003] [--budgets=6] [--sizes=8] [--rounds=1]
-        [--wrong=30] [--careful] [--out=FILE]
+    python -m benchmarks.design [--surfaces=200] [--noise=0.003] [--budgets=6] [--sizes=8]
+        [--rounds=1] [--wrong=30] [--careful] [--out=FILE]
 
-The grid stands on the surface's true optimum at budgets half a decade apart, sizes spread over one decade: the best
-that a grid can hope for. The designer knows only `Belief.published` (and, with --rounds=2, the fit of a first
-round of 40% of the runs for 25% of the FLOPs). Equal number of runs, equal total, none dearer. Both are
-fitted by `laws.fit` with its defaults; reported are medians over surfaces of the ratio of the widths of the 90%
-intervals of the law at 10 and 100 times the dearest budget. "coverage" is how often the designer's interval holds the truth.
+The grid costs the same as the proposed runs. It is centred on the surface's true optimum at budgets
+half a decade apart, with sizes over one decade: the best possible grid. The designer knows only
+`Prior.published`. With --rounds=2 it also knows the fit of a first round, which takes 40% of the
+runs for 25% of the FLOPs. Both have equal numbers of runs and equal totals, and no run is dearer
+than the grid's dearest. Both are fitted by `laws.fit` with its defaults. The results are medians
+over surfaces of the ratio of the widths of the 90% intervals of the law, at 10 and 100 times the
+dearest budget. "coverage" is how often the designer's interval holds the truth.
 
-Where the form is wrong the surfaces follow another law (see WORLDS) and both are still fitted by
-chinchilla: reported are the root mean square errors of log loss. --careful keeps the proposed runs to 5..100
-tokens per parameter and to a three-hundredth of the dearest: less narrow, and less wrong where the form is.
-With --rounds=2 the designer starts wide and becomes careful where the first round shows lack of fit.
+For wrong forms the surfaces follow another law (see WORLDS), and both are still fitted by
+chinchilla. The results are the root mean square errors of log loss. --careful keeps the proposed
+runs to 5..100 tokens per parameter and to a three-hundredth of the dearest. That predicts less
+narrowly, and less wrongly if the form is wrong. With --rounds=2 the designer starts wide and
+becomes careful if the first round shows lack of fit.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from scaling.utils import machine, notices
 
 DEAREST = 3e20
 TARGETS = (10, 100)
-FIRST = (0.4, 0.25)  # share of the runs and of the FLOPs that the first of two rounds takes
+FIRST = (0.4, 0.25)  # the first round's share of the runs and of the FLOPs
 
 
 def chinchilla(p, n, d):
@@ -39,14 +42,17 @@ def chinchilla(p, n, d):
 
 
 def kaplan(p, n, d):
-    """Without a floor; a tenth of the exponents, as Kaplan's stand to Chinchilla's."""
+    """Return a loss without a floor and with a quarter of the exponents, near Kaplan's."""
     _, _, _, alpha, beta = p
     x_n, x_d = (n / 1e9) ** -(alpha / 4), (d / 2e10) ** -(beta / 4)
     return 2.4 * (0.5 * x_n ** (4 / beta) + 0.5 * x_d ** (4 / beta)) ** (beta / 4)
 
 
 def joined(q):
-    """E + ((A N^-alpha)^q + (B D^-beta)^q)^(1/q): chinchilla for q = 1 (Rosenfeld et al. 2020 discuss such joins)."""
+    """Return the law E + ((A N^-alpha)^q + (B D^-beta)^q)^(1/q); q = 1 is chinchilla.
+
+    Reference: Rosenfeld et al. 2020.
+    """
 
     def law(p, n, d):
         a, b, e, alpha, beta = p
@@ -57,7 +63,10 @@ def joined(q):
 
 
 def bent(p, n, d):
-    """Both exponents fall by a fifth around 1e8 parameters and 2e9 tokens (Caballero et al. 2023)."""
+    """Return a loss whose exponents fall by a fifth around 1e8 parameters and 2e9 tokens.
+
+    Reference: Caballero et al. 2023.
+    """
     a, b, e, alpha, beta = p
     size = np.exp(a) * n**-alpha * (1 + (n / 1e8) ** 2) ** (0.1 * alpha)
     data = np.exp(b) * d**-beta * (1 + (d / 2e9) ** 2) ** (0.1 * beta)
@@ -65,12 +74,15 @@ def bent(p, n, d):
 
 
 def cold_start(p, n, d):
-    """Small runs are worse than the law: 3% at 1e17 FLOPs, falling with the root of compute."""
+    """Return a loss with small runs worse than the law: 3% at 1e17 FLOPs, falling as C^-1/2."""
     return chinchilla(p, n, d) * (1 + 0.03 * (1e17 / (6 * n * d)) ** 0.5)
 
 
 def lopsided(p, n, d):
-    """Runs far from 20 tokens per parameter are worse than the law: 0.5% at a factor of 10, 4% at 100."""
+    """Return a loss with runs far from 20 tokens per parameter worse than the law.
+
+    They are 0.5% worse at a factor of 10 and 4% at 100.
+    """
     return chinchilla(p, n, d) * (1 + 0.005 * np.abs(np.log10(d / n / 20)) ** 3)
 
 
@@ -85,7 +97,7 @@ WORLDS = {
 
 
 def optimum(law, p, flops) -> tuple[float, float]:
-    """(N*, D*) on a fine grid."""
+    """Return N* and D* on a fine grid."""
     n = np.geomspace(1e5, 1e13, 20_000)
     best = n[np.argmin(law(p, n, flops / (6 * n)))]
     return best, flops / (6 * best)
@@ -113,20 +125,20 @@ def joint(first, second):
 
 
 def designed(law, p, total: float, runs: int, rounds: int, careful: bool, noise: float, rng, seed):
-    """The table that the designer's runs give."""
+    """Return the table of the designer's runs."""
     targets = [design.Target(DEAREST * t) for t in TARGETS]
-    belief = design.Prior.published(flops=DEAREST / 3, seed=seed)
+    prior = design.Prior.published(flops=DEAREST / 3, seed=seed)
     shares = [(1.0, 1.0)] if rounds == 1 else [FIRST, (1.0, 1.0)]
     table, made = None, []
-    for of_runs, of_flops in shares:
+    for runs_share, flops_share in shares:
         spent, used = spent_on(made), sum(len(t) for t in made)
         share, ratios = design.CAREFUL if careful else design.WIDE
         plan = design.propose(
-            belief,
+            prior,
             targets,
-            total_flops=of_flops * total - spent,
-            max_runs=round(of_runs * runs) - used,
-            max_flops=min(DEAREST, of_flops * total / 4),
+            total_flops=flops_share * total - spent,
+            max_runs=round(runs_share * runs) - used,
+            max_flops=min(DEAREST, flops_share * total / 4),
             min_flops=DEAREST / share,
             tokens_per_param=ratios,
             done=table,
@@ -134,13 +146,13 @@ def designed(law, p, total: float, runs: int, rounds: int, careful: bool, noise:
         new = measured(law, p, plan.n_params, plan.tokens, noise, rng)
         made.append(new)
         table = joint(table, new) if table else new
-        if of_runs < 1:
+        if runs_share < 1:
             first = laws.fit(table, bootstrap=100)
             if any(w.kind == notices.LACK_OF_FIT for w in first.warnings):
-                careful = True  # the form is wrong over so wide a range: go on in a narrow one
+                careful = True  # the form is wrong over so wide a range: continue in a narrow one
                 table = table.rows(design.inside(table, DEAREST))
             else:
-                belief = design.Prior.of(first)
+                prior = design.Prior.of(first)
     assert spent_on(made) <= total * (1 + 1e-9) and sum(len(t) for t in made) <= runs
     return table.rows(design.inside(table, DEAREST)) if careful else table
 
@@ -165,7 +177,7 @@ def main(argv: list[str]) -> int:
     truths = np.concatenate([design.Prior.published(seed=1000 + s).params_SP for s in range(20)])
 
     def compare(law, p, seed):
-        """Widths `[2, T]` (grid, design), log errors alike, whether the design's interval holds the truth."""
+        """Return interval widths and log errors `[2, T]` (grid, design), and the design's hits."""
         n, d = grid(law, p, args.budgets, args.sizes)
         total = float((6 * n * d).sum())
         tables = (
@@ -177,14 +189,15 @@ def main(argv: list[str]) -> int:
             fit = laws.fit(table, bootstrap=200)
             for j, times in enumerate(TARGETS):
                 n_opt, tokens_opt = optimum(law, p, DEAREST * times)
-                expected, found = law(p, n_opt, tokens_opt), fit.mean_interval(n_opt, tokens_opt)
-                widths[i, j] = np.log(found.high / found.low)
-                errors[i, j] = np.log(found.value / expected)
-                inside[j] = found.low <= expected <= found.high
+                expected = law(p, n_opt, tokens_opt)
+                interval = fit.mean_interval(n_opt, tokens_opt)
+                widths[i, j] = np.log(interval.high / interval.low)
+                errors[i, j] = np.log(interval.value / expected)
+                inside[j] = interval.low <= expected <= interval.high
         return widths, errors, inside
 
-    found = [compare(chinchilla, p, s) for s, p in enumerate(truths[: args.surfaces])]
-    widths, errors, inside = (np.stack(x) for x in zip(*found, strict=True))
+    outcomes = [compare(chinchilla, p, s) for s, p in enumerate(truths[: args.surfaces])]
+    widths, errors, inside = (np.stack(x) for x in zip(*outcomes, strict=True))
     report = {"surfaces": args.surfaces, "runs": args.budgets * args.sizes, "noise": args.noise}
     report |= {"rounds": args.rounds, "careful": args.careful}
     for j, times in enumerate(TARGETS):
@@ -193,8 +206,8 @@ def main(argv: list[str]) -> int:
         report[f"rms error, grid, design at {times}x"] = rms.round(5).tolist()
         report[f"coverage at {times}x"] = float(inside[:, j].mean())
     for name, law in WORLDS.items() if args.wrong else ():
-        found = [compare(law, p, s)[1] for s, p in enumerate(truths[: args.wrong])]
-        rms = np.sqrt(np.mean(np.square(found), axis=0))  # [2, T]
+        wrong = [compare(law, p, s)[1] for s, p in enumerate(truths[: args.wrong])]
+        rms = np.sqrt(np.mean(np.square(wrong), axis=0))  # [2, T]
         report[f"wrong form {name}"] = {
             f"{t}x": {"grid": round(float(rms[0, j]), 5), "design": round(float(rms[1, j]), 5)}
             for j, t in enumerate(TARGETS)

@@ -1,13 +1,15 @@
-"""Fitting against scipy's L-BFGS-B: 4,500 starts and 4,000 bootstrap refits of Chinchilla's law.
+"""Time fits against scipy's L-BFGS-B: 4,500 starts and 4,000 bootstrap refits of Chinchilla's law.
 
     python -m benchmarks.fit_speed [--scipy_starts=100] [--peer] [--peer_levels=3] [--out=FILE]
 
-On a synthetic sweep of 240 runs, so that it needs no download. The starts are the grid of Hoffmann et al. 2022.
-scipy runs `--scipy_starts` of them, spread over the grid, and its time is scaled up to 4,500; ours includes compilation.
+The table is a synthetic sweep of 240 runs, so nothing is downloaded. The starts are the grid of
+Hoffmann et al. 2022. scipy runs `--scipy_starts` of them, spread over the grid, and its time is
+scaled up to 4,500. Our time includes compilation.
 
---peer also runs the fit of the PyPI package `chinchilla` (not a dependency: `pip install chinchilla`) on the same rows with
-its `log_huber` at our threshold, the mean over rows where ours is the sum. Its grid takes `--peer_levels` evenly spread levels
-of each parameter, all with 0; its time is scaled up to 4,500 starts too. Its best law is then valued by our objective.
+--peer also runs the fit of the PyPI package `chinchilla` on the same rows (`pip install
+chinchilla`; it is no dependency). It runs with its `log_huber` at our threshold, the mean over rows
+where ours is the sum. Its grid takes `--peer_levels` evenly spread levels of each parameter; 0
+takes all. Its time is scaled up to 4,500 starts, too. Its best law is then valued by our objective.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ GRID = (range(0, 26, 5), range(0, 26, 5), (-1, -0.5, 0, 0.5, 1), *((0, 0.5, 1, 1
 
 
 def sweep(rows: int, seed: int = 0):
-    """(logs of N and D, log loss) of a noisy law."""
+    """Return the logs of N and D, and the log loss, of a noisy law."""
     rng = np.random.default_rng(seed)
     log_n = rng.uniform(np.log(4e7), np.log(1.6e10), rows)
     log_d = log_n + rng.uniform(np.log(2), np.log(200), rows)
@@ -42,7 +44,7 @@ def sweep(rows: int, seed: int = 0):
 
 
 def objective(params, logs, target):
-    """Huber objective in numpy and its gradient."""
+    """Return the Huber objective in numpy and its gradient."""
     a, b, e, alpha, beta = params
     terms = np.stack([a - alpha * logs[:, 0], b - beta * logs[:, 1], np.full(len(logs), e)])
     top = terms.max(axis=0)
@@ -59,15 +61,15 @@ def objective(params, logs, target):
 
 
 def spread(levels, count: int) -> list[float]:
-    """At most `count` of the levels, evenly spread from first to last."""
+    """Return at most `count` of the levels, evenly spread from first to last; all for 0."""
     picked = np.unique(np.linspace(0, len(levels) - 1, count).round().astype(int))
     return [float(levels[i]) for i in picked] if count else [float(v) for v in levels]
 
 
 def against_package(logs, target, levels: int, ours: float, seconds_per_start: float) -> dict:
-    """Figures of the package `chinchilla`; `ours` is our lowest objective."""
+    """Return the figures of the package `chinchilla`; `ours` is our lowest objective."""
     a, b, e, alpha, beta = (spread(axis, levels) for axis in GRID)
-    found = chinchilla_package.fit(
+    peer = chinchilla_package.fit(
         {
             "n_params": np.exp(logs[:, 0]).tolist(),
             "tokens": np.exp(logs[:, 1]).tolist(),
@@ -76,13 +78,13 @@ def against_package(logs, target, levels: int, ours: float, seconds_per_start: f
             "delta": DELTA,
         }
     )
-    law = found["law"]
+    law = peer["law"]
     best = [np.log(law["A"]), np.log(law["B"]), np.log(law["E"]), law["alpha"], law["beta"]]
-    per_start = found["seconds"] / found["starts"]
+    per_start = peer["seconds"] / peer["starts"]
     return {
-        "package": f"chinchilla {found['version']}, {found['processes']} processes",
-        "package_starts_run": found["starts"],
-        "package_s": found["seconds"],
+        "package": f"chinchilla {peer['version']}, {peer['processes']} processes",
+        "package_starts_run": peer["starts"],
+        "package_s": peer["seconds"],
         "package_s_for_the_starts": per_start * math.prod(len(axis) for axis in GRID),
         "ratio_to_package_per_start": per_start / seconds_per_start,
         "package_best_above_ours": float(objective(best, logs, target)[0] / ours - 1),
@@ -110,10 +112,10 @@ def main(argv: list[str]) -> int:
     centre = np.median(CHINCHILLA.starts(logs, target), axis=0)
 
     begun = time.perf_counter()
-    found = minimise(
+    solved = minimise(
         CHINCHILLA.log_predict, logs, target, np.ones((1, 240)), grid, delta=DELTA, centre_P=centre
     )
-    best = found.params_RP[np.nanargmin(found.objective_R)]
+    best = solved.params_RP[np.nanargmin(solved.objective_R)]
     starts_s = time.perf_counter() - begun
     counts = resample_counts(240, 4000)
     minimise(
@@ -134,13 +136,13 @@ def main(argv: list[str]) -> int:
         for start in picked
     ]
     scipy_s = (time.perf_counter() - begun) / len(picked) * len(grid)
-    lowest = min(float(np.nanmin(found.objective_R)), *peers)
+    lowest = min(float(np.nanmin(solved.objective_R)), *peers)
 
     per_rows = {}
     for rows in (10, 100, 1000, 10_000):
-        some_logs, some_target = sweep(rows)
-        starts = CHINCHILLA.starts(some_logs, some_target)
-        run = (CHINCHILLA.log_predict, some_logs, some_target, np.ones((1, rows)), starts)
+        row_logs, row_target = sweep(rows)
+        starts = CHINCHILLA.starts(row_logs, row_target)
+        run = (CHINCHILLA.log_predict, row_logs, row_target, np.ones((1, rows)), starts)
         minimise(*run, delta=DELTA)  # compiles
         begun = time.perf_counter()
         minimise(*run, delta=DELTA)
@@ -153,13 +155,13 @@ def main(argv: list[str]) -> int:
         "scipy_s_for_the_starts": scipy_s,
         "scipy_starts_run": len(picked),
         "ratio_on_the_starts": scipy_s / starts_s,
-        "reached_ours": float(np.mean(found.objective_R <= lowest * (1 + 1e-6))),
+        "reached_ours": float(np.mean(solved.objective_R <= lowest * (1 + 1e-6))),
         "reached_scipy": float(np.mean(np.array(peers) <= lowest * (1 + 1e-6))),
-        "lowest_ours_over_scipy": float(np.nanmin(found.objective_R) / min(peers)),
+        "lowest_ours_over_scipy": float(np.nanmin(solved.objective_R) / min(peers)),
         "seconds_by_rows": per_rows,
     }
     if args.peer:
-        ours = float(np.nanmin(found.objective_R))
+        ours = float(np.nanmin(solved.objective_R))
         report |= against_package(logs, target, args.peer_levels, ours, starts_s / len(grid))
     common.show_and_write(args.out, report)
     return 0

@@ -1,10 +1,11 @@
-"""Extrapolation of published learning curves (Alabdulmohsin et al. 2022): RMSLE per group of curves.
+"""Extrapolate published learning curves (Alabdulmohsin et al. 2022) and print RMSLE per group.
 
     python -m benchmarks.learning_curves FOLDER [--out=FILE]
 
-FOLDER holds CSVs `benchmark.*.csv` with columns Domain, Task, Model, Seen Examples, Loss and Training (1: to
-fit on, 0: to extrapolate to), and may hold `reference_rmsle.csv` with the authors' estimators M1 to M4. Every curve is
-forecast by `laws.forecast` with its defaults from its training rows alone; exact duplicate rows count once.
+FOLDER holds CSVs `benchmark.*.csv` with columns Domain, Task, Model, Seen Examples, Loss and
+Training (1: to fit on, 0: to extrapolate to). It may hold `reference_rmsle.csv` with the authors'
+estimators M1 to M4. Every curve is forecast by `laws.forecast` with its defaults from its training
+rows alone. Exact duplicate rows count once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Name = tuple[str, str, str]
 
 
 def curves(folder: Path) -> dict[Name, tuple[Table, Table]]:
-    """(rows to fit on, rows to extrapolate to) per curve."""
+    """Return per curve the rows to fit on and the rows to extrapolate to."""
     rows: dict[Name, dict[tuple, None]] = defaultdict(dict)
     for path in sorted(folder.glob("benchmark.*.csv")):
         with open(path, newline="") as handle:
@@ -55,9 +56,9 @@ def reference(folder: Path) -> dict[Name, dict[str, float]]:
 
 
 def rmsle(table: Table, ahead: Table, **options) -> tuple[float, laws.Combined]:
-    """Root mean square of log predicted - log measured beyond the table, and the forecast."""
-    found = laws.forecast(table, ahead["x"], **options)
-    return float(np.sqrt(np.mean(np.log(found.values / ahead.loss) ** 2))), found
+    """Return the root mean square of log predicted - log measured, and the forecast."""
+    forecast = laws.forecast(table, ahead["x"], **options)
+    return float(np.sqrt(np.mean(np.log(forecast.values / ahead.loss) ** 2))), forecast
 
 
 def main(argv: list[str]) -> int:
@@ -73,15 +74,15 @@ def main(argv: list[str]) -> int:
     groups: dict[str, list[dict[str, float]]] = defaultdict(list)
     begun = time.perf_counter()
     for key, (table, ahead) in curves(args.folder).items():
-        missed, found = rmsle(table, ahead, bootstrap=args.bootstrap)
+        missed, forecast = rmsle(table, ahead, bootstrap=args.bootstrap)
         row = {"scaling": missed, **known.get(key, {})}
         if args.bootstrap:
             inside = [
-                i.low <= x <= i.high for i, x in zip(found.intervals, ahead.loss, strict=True)
+                i.low <= x <= i.high for i, x in zip(forecast.intervals, ahead.loss, strict=True)
             ]
             row["coverage of 90% intervals"] = float(np.mean(inside))
         groups[key[0]].append(row)
-        weights = " ".join(f"{n} {w:.2f}" for n, w in found.weights.items())
+        weights = " ".join(f"{n} {w:.2f}" for n, w in forecast.weights.items())
         print(f"{' '.join(key):40} {missed:.5f}  {weights}", flush=True)
     report = {
         group: {

@@ -1,9 +1,9 @@
-"""What a sweep of many runs costs beside its training: seconds of each step that touches all runs.
+"""Measure the CPU seconds of each step of a sweep that touches all runs, without training.
 
     python -m benchmarks.many_runs [--runs=1000,10000] [--out=FILE]
 
-Plans a grid of that many runs of configs/mini.py, half of which fork from trunks, writes a result for each as a
-worker would have left it, and times what the commands do with them. Nothing is trained.
+plans a grid of that many runs of configs/mini.py; half of them fork from trunks. It writes a result
+for each as a worker would have left it, and times the commands on them. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LENGTHS = tuple(128 * (96 + 8 * i) for i in range(10))
 
 
 def flags(runs: int) -> list[str]:
-    """A config's flags for a grid of that many runs, a multiple of 20."""
+    """Return a config's flags for a grid of that many runs, a multiple of 20."""
     rates = tuple(1e-4 * 1.01**i for i in range(runs // (2 * len(LENGTHS))))
     return [
         f"--config={MINI}",
@@ -51,18 +51,18 @@ def flags(runs: int) -> list[str]:
 
 
 def steps(runs: int, workdir: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(what is done, call that does it); each is to be called before the next is asked for."""
+    """Yield each step's name and call. Call it before you take the next one."""
     config = config_lib.load(MINI, flags(runs)[1:])
     planned = planner.plan(config)
     command = [*flags(runs), f"--workdir={workdir}"]
     yield "plan", lambda: planner.plan(config)
     yield "make jobs", lambda: jobs.jobs(jobs.job_runs(planned, True), 1)
 
-    found = jobs.jobs(jobs.job_runs(planned, True), 1)
+    job_list = jobs.jobs(jobs.job_runs(planned, True), 1)
     sweep_json.create_or_check(config, workdir)
-    _finish(planned, found[0][0].spec(workdir, "sweep"), workdir)
+    _finish(planned, job_list[0][0].spec(workdir, "sweep"), workdir)
     claims = Claims(workdir / "claims", heartbeat=5, stale_after=60)
-    yield "a worker's first pass", lambda: Worker(workdir, launch="x", claims=claims).work(found)
+    yield "a worker's first pass", lambda: Worker(workdir, launch="x", claims=claims).work(job_list)
     yield "write the table", lambda: runner.write_table(workdir, [])
     yield "read the table", lambda: results.read_table(workdir / "runs.csv")
     looker = progress.Progress(jobs.runs_by_id(planned), workdir, stale_seconds=60)
@@ -78,7 +78,7 @@ def steps(runs: int, workdir: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def _finish(planned: list[planner.PlannedRun], spec: run_spec.RunSpec, workdir: Path) -> None:
-    """A result for every run, like that of the first."""
+    """Write a result for every run, like that of the first."""
     row = run_spec.describe(spec, fields.of("language").prepare(spec.config))
     row = dataclasses.replace(row, status="done", loss=2.0, train_loss=2.0)
     for run in planned:
@@ -89,15 +89,15 @@ def _finish(planned: list[planner.PlannedRun], spec: run_spec.RunSpec, workdir: 
 
 
 def timed(runs: int) -> dict[str, float]:
-    """CPU seconds by what is done."""
-    found = {}
+    """Return the CPU seconds of each step."""
+    seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, step in steps(runs, Path(folder)):
             with contextlib.redirect_stdout(io.StringIO()):
                 begun = time.process_time()
                 step()
-                found[name] = time.process_time() - begun
-    return found
+                seconds[name] = time.process_time() - begun
+    return seconds
 
 
 def main(argv: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The sizes that the benchmarks share. Imports nothing, so that peers of other environments can read it."""
+"""Sizes that the benchmarks share. Peers of other environments read it: it imports nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """A GPT of byte tokens and its batch. `dispatch` is how many steps of it take one to seven seconds."""
+    """A GPT of byte tokens and its batch. `dispatch` steps of it take one to seven seconds."""
 
     width: int
     depth: int
@@ -27,7 +27,7 @@ class Size:
         return self.batch * self.seq_len
 
     def overrides(self) -> dict[str, int]:
-        """The config values of this size."""
+        """Return the config values of this size."""
         return {
             "model.width": self.width,
             "model.depth": self.depth,

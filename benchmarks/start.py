@@ -1,10 +1,10 @@
-"""How long until something happens? `scaling --help`, and from process start to the first optimizer step.
+"""Time `scaling --help`, and the start of a process up to its first optimizer step.
 
     python -m benchmarks.start [--repeats=5] [--size=S] [--out=results/bench/start.json]
 
-The first step has happened when its row is in metrics.jsonl; each repeat is a fresh process of `scaling
-train`, with the compilation cache filled ("warm") or empty ("cold"), in turn; the data is tokenised
-before. Imports are measured by `-X importtime`: seconds of each package's own modules.
+The first step has ended when its row is in metrics.jsonl. Each repeat is a fresh process of
+`scaling train`, with the compilation cache filled ("warm") or empty ("cold"), in turn. The data are
+tokenised before. Imports are measured by `-X importtime`: seconds of each package's own modules.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ from pathlib import Path
 from benchmarks.common import write_report
 from benchmarks.sizes import SIZES
 
-PACKAGES = 12  # shown, of those that took the longest to import
+PACKAGES = 12  # printed, the slowest to import
 TIMEOUT = 300.0  # seconds
 
 
 def command(size: str, workdir: Path) -> list[str]:
-    """`scaling train` for one optimizer step."""
+    """Return the arguments of `scaling train` for one optimizer step."""
     values = {
         **SIZES[size].overrides(),
         "sweep.kind": "none",
         "train.tokens": SIZES[size].tokens_per_step,
     }
     flags = [f"--config.{key}={value}" for key, value in values.items()]
-    return ["-m", "scaling", "train", "--config=configs/quickstart.py", *flags, f"--workdir={workdir}"]  # fmt: skip
+    flags += ["--config=configs/quickstart.py", f"--workdir={workdir}"]
+    return ["-m", "scaling", "train", *flags]
 
 
 def until_first_step(size: str, cache: Path) -> dict[str, float]:
-    """Seconds from process start to the first row of metrics and to the process's end."""
+    """Return the seconds from process start to the first row of metrics and to the end."""
     with tempfile.TemporaryDirectory(prefix="scaling-start-") as workdir:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -66,7 +67,7 @@ def until_help() -> float:
 
 
 def imports(size: str, cache: Path) -> dict[str, float]:
-    """Package -> seconds that its own modules took to import, the slowest first."""
+    """Return each package's seconds to import its own modules, the slowest first."""
     with tempfile.TemporaryDirectory(prefix="scaling-start-") as workdir:
         done = subprocess.run(
             [sys.executable, "-X", "importtime", *command(size, Path(workdir))],
@@ -89,24 +90,24 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--size", choices=SIZES, default="S")
     parser.add_argument("--out", default="results/bench/start.json")
     args = parser.parse_args(argv)
-    found: dict[str, list[float]] = collections.defaultdict(list)
+    timings: dict[str, list[float]] = collections.defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="scaling-start-") as folder:
         warm, cold = Path(folder) / "warm", Path(folder) / "cold"
         until_first_step(args.size, warm)  # fills it, and tokenises the data
         for _ in range(args.repeats):
-            found["help"].append(until_help())
+            timings["help"].append(until_help())
             for name, cache in (("warm", warm), ("cold", cold)):
-                for what, seconds in until_first_step(args.size, cache).items():
-                    found[f"{name} {what.replace('_', ' ')}"].append(seconds)
+                for event, seconds in until_first_step(args.size, cache).items():
+                    timings[f"{name} {event.replace('_', ' ')}"].append(seconds)
             shutil.rmtree(cold)
         packages = imports(args.size, warm)
     lines = [f"{'seconds':18} {'median':>7} {'lowest':>7}"]
-    for name, values in found.items():
+    for name, values in timings.items():
         lines.append(f"{name:18} {statistics.median(values):7.2f} {min(values):7.2f}")
     lines += ["", f"{'imports':18} {sum(packages.values()):7.2f}"]
     lines += [f"  {name:16} {own:7.2f}" for name, own in list(packages.items())[:PACKAGES]]
     print(*lines, sep="\n")
-    write_report(args.out, {"size": args.size, "seconds": found, "imports": packages}, lines)
+    write_report(args.out, {"size": args.size, "seconds": timings, "imports": packages}, lines)
     return 0
 
 

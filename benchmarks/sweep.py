@@ -1,14 +1,14 @@
-"""What a sweep saves: eight runs that differ in learning rate, as one sweep and as eight processes.
+"""Compare eight runs that differ in learning rate as one sweep and as eight processes.
 
     python -m benchmarks.sweep [--repeats=3] [--steps=200] [--size=XS] [--ways=all]
         [--filled] [--torch_python=PYTHON] [--torch_mode=MODE] [--out=results/bench/sweep_XS.json]
 
-All ways train the same eight runs in fresh processes, in turn. Eight processes come one after another, each
-with both cores, and compile as their own program has it: `scaling train` from its filled compilation cache,
-torch from its own, plain JAX anew. Ours evaluate and save at the end, which the peers leave out. torch
-is nanoGPT's block (benchmarks/peers) in the mode whose process of these steps ends first: each is tried, or
-`--torch_mode` names it. Medians of wall time, ratios within a round, and how busy the machine was kept
-(CPU seconds of all processes over wall time times cores).
+All ways train the same eight runs in fresh processes, in turn. Eight processes run one after
+another, each with both cores. Each compiles as its own program does: `scaling train` from its
+filled compilation cache, torch from its own, plain JAX anew. Ours evaluate and save at the end; the
+peers do not. torch is nanoGPT's block (benchmarks/peers) in the fastest mode for these steps: each
+mode is tried, or `--torch_mode` names one. The results are medians of wall time, ratios within a
+round, and the use of the machine: CPU seconds of all processes over wall time times cores.
 """
 
 from __future__ import annotations
@@ -56,21 +56,21 @@ def flags(size: str, steps: int) -> Command:
 
 
 def peer(module: str, python: str, args, tokens: Path, lr: float, *more: str) -> Command:
-    """A process of `benchmarks.peers` that trains one run and ends."""
-    what = [f"--size={args.size}", f"--steps={args.steps}", f"--tokens={tokens}", f"--lr={lr}"]
-    return [python, "-m", f"benchmarks.peers.{module}", *what, *more]
+    """Return the command of a peer that trains one run and ends."""
+    values = [f"--size={args.size}", f"--steps={args.steps}", f"--tokens={tokens}", f"--lr={lr}"]
+    return [python, "-m", f"benchmarks.peers.{module}", *values, *more]
 
 
 def commands(way: str, args, tokens: Path, workdir: Path) -> list[Command]:
-    """What is run, one after another."""
+    """Return the commands of a way, to be run one after another."""
     scaling, common = [sys.executable, "-m", "scaling"], flags(args.size, args.steps)
-    place = f"--workdir={workdir}"
+    folder = f"--workdir={workdir}"
     if way in SWEEPS:
         grid = ["--config.sweep.kind=grid", "--config.sweep.grid_keys=('optim.lr',)"]
         grid.append(f"--config.sweep.grid_values=({RATES},)")
-        return [[*scaling, "sweep", *common, *grid, place, *SWEEPS[way]]]
+        return [[*scaling, "sweep", *common, *grid, folder, *SWEEPS[way]]]
     if way == "8 x scaling train":
-        alone = [*scaling, "train", *common, "--config.sweep.kind=none", place]
+        alone = [*scaling, "train", *common, "--config.sweep.kind=none", folder]
         return [[*alone, f"--config.optim.lr={lr}"] for lr in RATES]
     if way == "8 x plain JAX":
         return [peer("plain_jax", sys.executable, args, tokens, lr) for lr in RATES]
@@ -79,7 +79,7 @@ def commands(way: str, args, tokens: Path, workdir: Path) -> list[Command]:
 
 
 def timed(commands: list[Command]) -> tuple[float, float]:
-    """(wall seconds, share of all cores that was busy)."""
+    """Run the commands and return wall seconds and the busy share of all cores."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     for command in commands:
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -90,7 +90,7 @@ def timed(commands: list[Command]) -> tuple[float, float]:
 
 
 def tried(args, tokens: Path) -> dict[str, float]:
-    """Wall seconds of one process in each of torch's modes, the second time that it is run."""
+    """Return the wall seconds of one process in each of torch's modes, run for the second time."""
     seconds = {}
     for mode in MODES:
         one = [peer("torch_gpt", args.torch_python, args, tokens, RATES[0], f"--mode={mode}")]
@@ -101,8 +101,8 @@ def tried(args, tokens: Path) -> dict[str, float]:
 
 
 def measure(args, ways: list[str], tokens: Path) -> dict[str, Any]:
-    """Rows: way -> wall seconds, how busy the cores were, and its time over that of our sweep."""
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    """Return by way the wall seconds, the busy share of cores, and the time over our sweep's."""
+    outcomes: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     # the first round of ours fills the compilation cache
     for repeat in range(1 if args.filled else 0, args.repeats + 1):
         for way in ways:
@@ -114,9 +114,9 @@ def measure(args, ways: list[str], tokens: Path) -> dict[str, Any]:
             finally:
                 shutil.rmtree(folder)
             if repeat:
-                found[way].append(result)
+                outcomes[way].append(result)
                 print(f"round {repeat}: {way:26} {result[0]:6.1f} s", flush=True)
-    ours = [wall for wall, _ in found[OURS]]
+    ours = [wall for wall, _ in outcomes[OURS]]
     return {
         way: {
             "seconds": statistics.median(wall for wall, _ in results),
@@ -127,7 +127,7 @@ def measure(args, ways: list[str], tokens: Path) -> dict[str, Any]:
             ),
             "busy": statistics.median(busy for _, busy in results),
         }
-        for way, results in found.items()
+        for way, results in outcomes.items()
     }
 
 
@@ -146,10 +146,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--torch_mode", choices=MODES, default="", help="the fastest, if not named")
     parser.add_argument("--out", default="", help="default results/bench/sweep_<size>.json")
     args = parser.parse_args(argv)
-    asked = {"all": WAYS, "quick": QUICK}.get(args.ways) or args.ways.split(";")
-    if unknown := [way for way in asked if way not in WAYS]:
+    names = {"all": WAYS, "quick": QUICK}.get(args.ways) or args.ways.split(";")
+    if unknown := [way for way in names if way not in WAYS]:
         parser.error(f"--ways={args.ways}: {unknown[0]!r} is none of {'; '.join(WAYS)}")
-    ways = [way for way in WAYS if way in asked or way == OURS]
+    ways = [way for way in WAYS if way in names or way == OURS]
     why = missing(args.torch_python) if "8 x torch" in ways else ""
     ways = [way for way in ways if not (why and "torch" in way)]
     left = [way for way in WAYS if way not in ways]

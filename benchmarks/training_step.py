@@ -1,13 +1,14 @@
-"""How fast is a training step against that of others? Tokens per second, same block, same batch, fp32.
+"""Compare tokens per second of a training step with other programs: same block, same batch, fp32.
 
     python -m benchmarks.training_step [--sizes=XS,S,M] [--ways=all] [--rounds=5] [--seconds=4]
         [--torch_python=PYTHON] [--out=results/bench/training_step.json]
 
-Ours is the run that `scaling train` makes: NNX model, optax, metrics, data pipeline. The others are in
-benchmarks/peers. Every way has a process of its own; they take turns of a few seconds, round by round,
-while the others wait; medians over rounds, ratios of ours to theirs, and each one's share of this
-machine's matrix peak, measured in every round, too. torch's rows have the optimizer that nanoGPT takes on
-CPUs, or the fused one. torch may live in another environment (`pip install torch` there): name its python.
+Ours is the run of `scaling train`: NNX model, optax, metrics, data pipeline. The others are in
+benchmarks/peers. Every way has a process of its own. They take turns of a few seconds, round by
+round, while the others wait. The results are medians over rounds, ratios of ours to theirs, and
+each one's share of this machine's matrix peak, which is measured in every round, too. torch's rows
+have nanoGPT's optimizer for CPUs, or the fused one. torch may be in another environment (`pip
+install torch` there): name its python.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Worker:
-    """A process of benchmarks.peers that is waiting for its turn."""
+    """A process of benchmarks.peers that waits for its turn."""
 
     def __init__(self, way: str, size: str, tokens: Path, python: str):
         module, mode = WAYS[way]
@@ -67,15 +68,15 @@ class Worker:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         self.step_seconds = 0.0
-        self.said = self._answer()
+        self.reply = self._answer()
 
     def turn(self, steps: int) -> float:
-        """Train `steps`; returns seconds per step."""
+        """Train `steps` and return the seconds per step."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
-        self.said = self._answer()
-        self.step_seconds = self.said["seconds"] / self.said["steps"]
+        self.reply = self._answer()
+        self.step_seconds = self.reply["seconds"] / self.reply["steps"]
         return self.step_seconds
 
     def _answer(self) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Worker:
 
 
 def missing(python: str) -> str:
-    """Why `python` cannot run torch's rows, in one line; "" where it can."""
+    """Return why `python` cannot run torch's rows, in one line, or "" if it can."""
     try:
         code = subprocess.run([python, "-c", "import torch, numpy"], capture_output=True).returncode
     except OSError as error:
@@ -109,48 +110,51 @@ def missing(python: str) -> str:
 
 
 def chosen(ways: str, python: str) -> tuple[list[str], list[str]]:
-    """(the ways to measure, one line per reason why others are left out). Raises UserError on others."""
-    asked = {"all": list(WAYS), "quick": QUICK}.get(ways) or ways.split(",")
-    if unknown := [way for way in asked if way not in WAYS]:
+    """Return the ways to measure, and one line per reason for those left out.
+
+    Raises UserError at an unknown way.
+    """
+    selected = {"all": list(WAYS), "quick": QUICK}.get(ways) or ways.split(",")
+    if unknown := [way for way in selected if way not in WAYS]:
         raise UserError(f"--ways: {unknown[0]!r} is none of all, quick, {', '.join(WAYS)}")
-    if "scaling" not in asked:
+    if "scaling" not in selected:
         raise UserError(f"--ways={ways}: add scaling, which the others are compared with")
     lines = []
-    if rest := [way for way in WAYS if way not in asked]:
+    if rest := [way for way in WAYS if way not in selected]:
         lines.append(f"left out by --ways={ways}: {', '.join(rest)}")
-    torch = [way for way in asked if way.startswith("torch")]
+    torch = [way for way in selected if way.startswith("torch")]
     if torch and (why := missing(python)):
         lines.append(f"{why}; rows left out: {', '.join(torch)}")
-        asked = [way for way in asked if way not in torch]
-    return asked, lines
+        selected = [way for way in selected if way not in torch]
+    return selected, lines
 
 
 def floor(runtime: str, python: str) -> tuple[float, str]:
-    """(peak resident MiB of a process that imports `runtime` and does next to nothing, its version)."""
+    """Return the peak resident MiB of a process that only imports `runtime`, and its version."""
     done = subprocess.run(
         [python, "-m", "benchmarks.peers.floor", f"--runtime={runtime}"],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
-    said = json.loads(done.stdout)
-    return said["peak_rss"] / 2**20, said["version"]
+    reply = json.loads(done.stdout)
+    return reply["peak_rss"] / 2**20, reply["version"]
 
 
-def memory(found: dict[str, Any], floors: dict[str, float]) -> list[str]:
-    """Our peak resident memory beside the bar: torch's plus what the JAX runtime takes alone."""
-    rows = {way: row["peak_rss_mib"] for way, row in found["rows"].items()}
+def memory(figures: dict[str, Any], floors: dict[str, float]) -> list[str]:
+    """Compare our peak resident memory with the bar: torch's plus that of the JAX runtime alone."""
+    rows = {way: row["peak_rss_mib"] for way, row in figures["rows"].items()}
     torch = [mib for way, mib in rows.items() if way.startswith("torch")]
     if not torch:
         return []
     bar = min(torch) + floors["jax"]
     return [
-        f"  memory: scaling {rows['scaling']:,.0f} MiB; bar {bar:,.0f} MiB, the least of torch's ways "
-        f"({min(torch):,.0f}) and the JAX runtime ({floors['jax']:,.0f})"
+        f"  memory: scaling {rows['scaling']:,.0f} MiB; bar {bar:,.0f} MiB, the least of "
+        f"torch's ways ({min(torch):,.0f}) and the JAX runtime ({floors['jax']:,.0f})"
     ]
 
 
 @contextlib.contextmanager
 def corpus() -> Iterator[Path]:
-    """The embedded corpus's training bytes as a .npy."""
+    """Yield the path of a .npy with the embedded corpus's training bytes."""
     from benchmarks.peers.ours import config_of
     from scaling.data import prepare
 
@@ -161,7 +165,7 @@ def corpus() -> Iterator[Path]:
 
 
 def measure(size: str, ways: list[str], args, tokens: Path) -> dict[str, Any]:
-    """Rows of one size: way -> tokens per second, our ratio to it, share of the peak, memory."""
+    """Return the rows of one size by way: tokens per second, our ratio, share of peak, memory."""
     from benchmarks.peers.ours import config_of
     from scaling import accounting
     from scaling.utils import machine
@@ -175,13 +179,13 @@ def measure(size: str, ways: list[str], args, tokens: Path) -> dict[str, Any]:
             workers[way] = stack.enter_context(
                 contextlib.closing(Worker(way, size, tokens, python[way]))
             )
-            workers[way].turn(SIZES[size].dispatch)  # how long its steps take
+            workers[way].turn(SIZES[size].dispatch)  # to time its steps
         for _ in range(args.rounds):
             peaks.append(machine.peak_flops.__wrapped__())
             for way, worker in workers.items():
                 steps = max(1, round(args.seconds / worker.step_seconds))
                 speeds[way].append(SIZES[size].tokens_per_step / worker.turn(steps))
-        said = {way: worker.said for way, worker in workers.items()}
+        replies = {way: worker.reply for way, worker in workers.items()}
     per_token = accounting.flops_per_token(accounting.shape_of(config_of(size)), "exact")
     peak, median = max(peaks), {way: statistics.median(s) for way, s in speeds.items()}
     rows = {
@@ -193,20 +197,20 @@ def measure(size: str, ways: list[str], args, tokens: Path) -> dict[str, Any]:
                 ours / other for ours, other in zip(speeds["scaling"], speeds[way], strict=True)
             ),
             "share_of_peak": median[way] * per_token / peak,
-            "peak_rss_mib": said[way]["peak_rss"] / 2**20,
-            "last_loss": said[way]["loss"],
+            "peak_rss_mib": replies[way]["peak_rss"] / 2**20,
+            "last_loss": replies[way]["loss"],
         }
         for way in ways
     }
     return {"peak_gflops": peak / 1e9, "flops_per_token": per_token, "rows": rows}
 
 
-def table(size: str, found: dict[str, Any]) -> list[str]:
+def table(size: str, figures: dict[str, Any]) -> list[str]:
     lines = [
-        f"{size}: matrix peak {found['peak_gflops']:.0f} GFLOP/s",
+        f"{size}: matrix peak {figures['peak_gflops']:.0f} GFLOP/s",
         f"  {'':20} {'tokens/s':>9} {'scaling is':>10} {'of peak':>8} {'memory':>9} {'loss':>6}",
     ]
-    for way, row in found["rows"].items():
+    for way, row in figures["rows"].items():
         lines.append(
             f"  {way:20} {row['tokens_per_second']:9,.0f} {row['scaling_over_this']:9.2f}x "
             f"{row['share_of_peak']:8.0%} {row['peak_rss_mib']:5,.0f} MiB {row['last_loss']:6.2f}"
@@ -218,8 +222,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--sizes", default="XS,S,M", help="of " + ", ".join(SIZES))
-    parser.add_argument("--ways", default="all", help="all, quick, or some of " + ", ".join(WAYS))
+    parser.add_argument("--sizes", default="XS,S,M", help="any of " + ", ".join(SIZES))
+    parser.add_argument("--ways", default="all", help="all, quick, or any of " + ", ".join(WAYS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one turn")
     parser.add_argument("--torch_python", default=sys.executable, help="a python that has torch")
@@ -236,18 +240,18 @@ def main(argv: list[str]) -> int:
     taken = ", ".join(
         f"{name} {version} {mib:,.0f} MiB" for name, (mib, version) in runtimes.items()
     )
-    found, lines = {}, [*without, OPTIMIZER, f"a runtime alone takes: {taken}"]
+    by_size, lines = {}, [*without, OPTIMIZER, f"a runtime alone takes: {taken}"]
     print(*lines, sep="\n", flush=True)
     with corpus() as tokens:
         for size in sizes:
-            found[size] = measure(size, ways, args, tokens)
-            rows = [*table(size, found[size]), *memory(found[size], floors)]
+            by_size[size] = measure(size, ways, args, tokens)
+            rows = [*table(size, by_size[size]), *memory(by_size[size], floors)]
             print(*rows, sep="\n", flush=True)
             lines += rows
     settings = {"rounds": args.rounds, "seconds": args.seconds, "left_out": without}
     settings |= {"optimizer": OPTIMIZER, "floor_mib": floors}
     settings["runtimes"] = {runtime: version for runtime, (_, version) in runtimes.items()}
-    write_report(args.out, {**settings, "sizes": found}, lines)
+    write_report(args.out, {**settings, "sizes": by_size}, lines)
     return 0
 
 

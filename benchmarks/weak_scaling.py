@@ -1,11 +1,11 @@
-"""Weak scaling, compiled and not run: what one device computes, sends and holds as devices are added.
+"""Compile training programs for 1 to 256 devices and compare the work of one device.
 
     python -m benchmarks.weak_scaling
 
-Every device keeps its two sequences per step, whatever their number. For each number of devices a process
-of its own simulates them on this host's CPU and compiles the training program of one small model per
-strategy; the FLOPs, the collectives and the memory are read from the compiled programs. Takes two minutes.
-Writes docs/parallelism/weak_scaling.csv, .svg and .png.
+Every device keeps its two sequences per step, whatever the number of devices. For each number a
+process of its own simulates the devices on this host's CPU and compiles the training program of one
+small model per strategy. Nothing is run: FLOPs, collectives and memory are read from the compiled
+programs. It takes two minutes and writes docs/parallelism/weak_scaling.csv, .svg and .png.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ HELD = {  # column -> title, label of its axis
 
 
 def rows(devices: int) -> list[dict[str, float | str]]:
-    """One row per strategy, of a process that has so many devices."""
+    """Return one row per strategy, in a process with this number of devices."""
     from scaling.programs import ahead_of_time, memory, train_step
 
-    found = []
+    made = []
     for name, sizes in STRATEGIES.items():
         batch = {"train.batch_size": PER_DEVICE * devices, "eval.batch_size": PER_DEVICE * devices}
         config = config_lib.with_values(
@@ -72,12 +72,12 @@ def rows(devices: int) -> list[dict[str, float | str]]:
         for kind in collectives.KINDS:
             total = program.totals.get(kind, collectives.Total(0, 0, 0))
             row |= {f"{kind}_count": total.count, f"{kind}_sent": total.sent}
-        found.append(row | {"sent": program.sent, "compile_seconds": program.seconds})
-    return found
+        made.append(row | {"sent": program.sent, "compile_seconds": program.seconds})
+    return made
 
 
 def draw(columns: Columns):
-    """A panel of bytes sent per strategy, then one for each of what a device computes and holds."""
+    """Draw a panel of bytes sent per strategy, then one per column of HELD."""
     figure, axes = style.panels(len(STRATEGIES) + len(HELD), width=7.6)
     all_sent = np.concatenate([columns[f"{kind}_sent"] for kind in collectives.KINDS])
     limits = (all_sent[all_sent > 0].min() / 2, all_sent.max() * 2)
@@ -91,15 +91,15 @@ def draw(columns: Columns):
         one.set(
             title=f"{name}: sent per device", ylabel="bytes per step", yscale="log", ylim=limits
         )
-    for one, (what, (title, unit)) in zip(axes[len(STRATEGIES) :], HELD.items(), strict=True):
+    for one, (column, (title, unit)) in zip(axes[len(STRATEGIES) :], HELD.items(), strict=True):
         for (name, line), colour in zip(LINES.items(), style.KINDS, strict=False):
             at = part(columns, name)
-            one.plot(at["devices"], at[what], line, marker="o", ms=3.5, color=colour, label=name)
+            one.plot(at["devices"], at[column], line, marker="o", ms=3.5, color=colour, label=name)
         one.set(title=title, ylabel=unit)
-        if what == "state_bytes":
+        if column == "state_bytes":
             one.set_yscale("log")
         else:
-            one.set_ylim(0, 1.3 * columns[what].max())
+            one.set_ylim(0, 1.3 * columns[column].max())
     for one in axes:
         one.set_xscale("log", base=2)
         one.set(xlabel="devices", xticks=COUNTS)
@@ -120,21 +120,24 @@ def main(argv: list[str]) -> int:
         plan_compile.simulate(args.devices)
         print(json.dumps(rows(args.devices)))
         return 0
-    found = []
+    measured = []
     for count in map(int, args.counts.split(",")):
         command = [sys.executable, "-m", "benchmarks.weak_scaling", f"--devices={count}"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found += json.loads(done.stdout)
-        for row in found[-len(STRATEGIES) :]:
+        measured += json.loads(done.stdout)
+        for row in measured[-len(STRATEGIES) :]:
             print(
-                f"{row['series']:16} {row['devices']:4} devices  {row['flops_compiled']:.3e} FLOPs  "
-                f"{row['sent']:12,.0f} B sent  {row['state_bytes']:12,.0f} B of state"
+                f"{row['series']:16} {row['devices']:4} devices  "
+                f"{row['flops_compiled']:.3e} FLOPs  {row['sent']:12,.0f} B sent  "
+                f"{row['state_bytes']:12,.0f} B of state"
             )
-    columns = {name: np.array([row[name] for row in found]) for name in found[0]}
+    columns = {name: np.array([row[name] for row in measured]) for name in measured[0]}
     caption = (
-        f"{PER_DEVICE} sequences of {MODEL['data.seq_len']} tokens per device, width {MODEL['model.width']}, "
-        f"depth {MODEL['model.depth']}, float32; compiled by the CPU backend for simulated devices, not run; bytes "
-        f"by the ring model of scaling/parallel/collectives.py. {machine.versions()}; commit {machine.commit()}."
+        f"{PER_DEVICE} sequences of {MODEL['data.seq_len']} tokens per device, "
+        f"width {MODEL['model.width']}, depth {MODEL['model.depth']}, float32; "
+        "compiled by the CPU backend for simulated devices, not run; "
+        "bytes by the ring model of scaling/parallel/collectives.py. "
+        f"{machine.versions()}; commit {machine.commit()}."
     )
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     print(f"written to {Picture(columns, draw).write(Path(args.out), caption)}")

@@ -1,1 +1,1 @@
-"""Training steps of others, written by us after their architecture, as processes that take turns."""
+"""Training steps of other programs, written by us after their architecture."""

@@ -1,8 +1,9 @@
-"""A process that does next to nothing: the memory of a runtime before there is a model.
+"""Import a runtime and do next to nothing, to measure its memory without a model.
 
     python -m benchmarks.peers.floor --runtime=jax
 
-jax runs one trivial program on two host devices, torch adds two numbers. Says the version, too.
+jax runs one trivial program on two host devices, torch adds two numbers. The version is printed,
+too.
 """
 
 from __future__ import annotations

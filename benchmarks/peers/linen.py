@@ -1,9 +1,11 @@
-"""A Flax Linen step in the style of NanoDO: modules, a TrainState, optax, one jitted step per call.
-
-Separate query, key and value projections, attention written as two einsums and a masked softmax, the
-metrics of a step read while the next one runs. Otherwise the block of torch_gpt.py.
+"""Train with a Flax Linen step in the style of NanoDO, one jitted step per call.
 
     python -m benchmarks.peers.linen --size=S --tokens=tokens.npy
+
+The step has modules, a TrainState and optax.
+
+Query, key and value projections are separate. Attention is two einsums and a masked softmax. The
+metrics of a step are read while the next one runs. Otherwise it is the block of torch_gpt.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""`scaling` itself, taking turns with its peers: the run that `scaling train` makes, nothing left out.
-
-The model is the peers' block as our config says it. Rows of metrics, TensorBoard and the data pipeline
-are on; there is no checkpoint and no evaluation within the steps that are timed, as with the peers.
+"""Run `scaling` in turn with its peers: the run of `scaling train`, nothing left out.
 
     python -m benchmarks.peers.ours --size=S --tokens=-
+
+The model is the peers' block in our config. Rows of metrics, TensorBoard and the data pipeline are
+on. The timed steps have no checkpoint and no evaluation, as with the peers.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ IDLE = 0.01  # seconds of CPU time in a tenth of a second, at most
 
 
 class Ended(Exception):
-    """The parent has closed the input."""
+    """The parent closed the input."""
 
 
 def config_of(size_name: str, **values):
-    """The config of a peer's block and batch."""
+    """Return the config of a peer's block and batch."""
     size = SIZES[size_name]
     base = config_lib.load("configs/base.py")
     return config_lib.with_values(
@@ -58,26 +58,26 @@ def main(argv: list[str]) -> int:
     from scaling.training.loop import run_id, train_runs
     from scaling.training.spec import RunSpec
 
-    size, requests = SIZES[args.size], turns.asked()
+    size, requests = SIZES[args.size], turns.requested_steps()
     folder = Path(tempfile.mkdtemp(prefix="scaling-peer-")) / run_id(config)
-    wanted = 0  # dispatches of this turn
+    target = 0  # dispatches of this turn
     ends: list[float] = []  # of its dispatches
 
     def turn(tokens: int) -> None:
-        """Called after the rows of each dispatch, while the next one runs."""
-        nonlocal wanted
-        # The first call of a turn comes at once, with the dispatch that ran while this process waited;
-        # the second ends the warm-up.
+        """End or begin a turn. Called after the rows of each dispatch, while the next one runs."""
+        nonlocal target
+        # The first call of a turn comes at once, with the dispatch that ran while this process
+        # waited. The second ends the warm-up.
         ends.append(time.perf_counter())
-        if wanted and len(ends) < 2 + wanted:
+        if target and len(ends) < 2 + target:
             return
         _until_idle()  # the dispatch in flight ends in our own time
-        timed = {"steps": wanted * size.dispatch, "seconds": ends[-1] - ends[1]} if wanted else {}
+        timed = {"steps": target * size.dispatch, "seconds": ends[-1] - ends[1]} if target else {}
         turns.say(loss=_last_loss(folder), **timed)
         steps = next(requests, None)
         if steps is None:
             raise Ended
-        wanted = max(1, round(steps / size.dispatch))
+        target = max(1, round(steps / size.dispatch))
         ends.clear()
 
     try:
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
 
 
 def _until_idle() -> None:
-    """Returns when no thread of this process has computed for a tenth of a second."""
+    """Wait until no thread of this process has computed for a tenth of a second."""
     used, last = time.process_time(), -1.0
     while used - last > IDLE:
         time.sleep(0.1)

@@ -1,8 +1,8 @@
-"""The step that one writes first in JAX: a dict of arrays, `x @ w`, optax, one jitted step per call.
-
-The same block as in torch_gpt.py; attention by `jax.nn.dot_product_attention`.
+"""Train with the simplest step in JAX: a dict of arrays, `x @ w`, optax, one jitted step per call.
 
     python -m benchmarks.peers.plain_jax --size=S --tokens=tokens.npy
+
+It is the block of torch_gpt.py, with attention by `jax.nn.dot_product_attention`.
 """
 
 from __future__ import annotations

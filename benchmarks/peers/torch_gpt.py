@@ -1,10 +1,10 @@
-"""nanoGPT's architecture and training step on torch, eager or compiled, on the CPU.
-
-Pre-norm blocks with LayerNorm, learned positions, GELU, a tied head, no biases and no dropout; attention
-is torch's fused one. AdamW is nanoGPT's own choice on CPUs, torch's default; the modes that end in "fused"
-take the fused form, which nanoGPT takes on CUDA only and which is the fastest on CPUs, too.
+"""Train nanoGPT's architecture with its training step on torch, eager or compiled, on the CPU.
 
     python -m benchmarks.peers.torch_gpt --size=S --mode=compiled --tokens=tokens.npy
+
+Blocks are pre-norm with LayerNorm, learned positions, GELU, a tied head, no biases and no dropout.
+Attention is torch's fused one. AdamW is nanoGPT's choice on CPUs, torch's default. Modes that end
+in "fused" take the fused form. nanoGPT takes it on CUDA only; it is the fastest on CPUs, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MODES = ("eager", "compiled", "eager fused", "compiled fused")
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """Compute x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, size: Size):
         super().__init__()
@@ -45,7 +45,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Mean cross-entropy of `target_BT` given `tokens_BT`."""
+    """Compute the mean cross-entropy of `target_BT` given `tokens_BT`."""
 
     def __init__(self, size: Size):
         super().__init__()
@@ -75,7 +75,10 @@ def main(argv: list[str]) -> int:
     decayed = [p for p in model.parameters() if p.dim() == 2]
     other = [p for p in model.parameters() if p.dim() < 2]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": turns.WEIGHT_DECAY}, {"params": other, "weight_decay": 0.0}],
+        [
+            {"params": decayed, "weight_decay": turns.WEIGHT_DECAY},
+            {"params": other, "weight_decay": 0.0},
+        ],
         lr=args.lr, betas=turns.BETAS, eps=turns.EPS, fused=True if "fused" in args.mode else None,
     )  # fmt: skip
     loss_of = torch.compile(model) if "compiled" in args.mode else model
