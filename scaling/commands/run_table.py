@@ -38,9 +38,10 @@ def in_words(result: results.RunResult) -> str:
 
 
 def of_run(result: results.RunResult, notes: Sequence[str] = ()) -> Output:
-    """Return one finished run."""
+    """Return one run that has ended. As text it is a line if it has a loss, else its columns."""
     table = Table("Run", [row(result)], OPTIONAL, FORMATS)
-    return Output(results.to_json(result), [table], notes, [in_words(result), *notes])
+    text = [in_words(result), *notes] if result.status == "done" else None
+    return Output(results.to_json(result), [table], notes, text)
 
 
 def of_runs(runs: Sequence[results.RunResult], text: Sequence[str] | None = None) -> Output:

@@ -49,6 +49,6 @@ def run(args: argparse.Namespace) -> int:
         trace = profiler.summary(single_run.folder_of(config, workdir)) if args.profile else ""
         if not done:
             print(f"error: {result.run_id} {result.status}: {result.reason}", file=sys.stderr)
-            return EXIT_INCOMPLETE
-        output.show(args, run_table.of_run(result, [trace] if trace else []))
-    return 0
+        if done or output.format_of(args) != "text":
+            output.show(args, run_table.of_run(result, [trace] if trace else []))
+    return 0 if done else EXIT_INCOMPLETE

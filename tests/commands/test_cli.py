@@ -27,6 +27,7 @@ def raising(error: BaseException):
     ("error", "code", "line"),
     [
         (UserError("config.seed is odd"), EXIT_BAD_INPUT, "error: config.seed is odd"),
+        (UserError("first\nsecond"), EXIT_BAD_INPUT, "error: first second"),
         (Preempted("SIGTERM"), EXIT_PREEMPTED, "stopped by SIGTERM; the same command continues"),
         (KeyboardInterrupt(), EXIT_PREEMPTED, "stopped; the same command continues"),
     ],

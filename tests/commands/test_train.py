@@ -15,7 +15,7 @@ import termios
 
 import pytest
 
-from scaling.utils.errors import EXIT_BAD_INPUT
+from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
 from tests.commands.common import assert_refused, call
 from tests.common import ROOT, STEP, TINY
 
@@ -95,6 +95,15 @@ def test_a_single_run_has_a_status_and_a_report(capsys, trained):
     assert code == 0 and "1 done" in out
     for command in ("fit", "holdout", "curves", "conventions"):
         assert_refused(capsys, f"{command} --workdir={workdir}", "holds no sweep")
+
+
+def test_a_diverged_run_is_incomplete_and_has_its_row(capsys, tmp_path):
+    flags = (*TRAIN, "--config.optim.lr=1e30", f"--workdir={tmp_path}")
+    code, out, err = call(capsys, *flags)
+    assert code == EXIT_INCOMPLETE and out == ""
+    assert re.fullmatch(r"error: d16-\S+ diverged: .*", err.splitlines()[-1])
+    code, out, _ = call(capsys, *flags, "--json")
+    assert code == EXIT_INCOMPLETE and json.loads(out)["status"] == "diverged"
 
 
 def test_an_unfinished_run_has_a_status_and_a_report(capsys, trained, tmp_path):
