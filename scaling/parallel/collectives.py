@@ -1,15 +1,15 @@
-"""The collectives of a compiled program, read from its text (`compiled.as_text()`): how many, how large.
+"""Read the number and sizes of collectives from a compiled program's text (`compiled.as_text()`).
 
-Two sizes are given for each, in bytes per device. With n devices in a group:
+Each has two sizes in bytes per device. With n devices in a group:
 
-  `bytes`  the array that the collective is about: what a device holds after an all-gather, before a
-           reduce-scatter, and before as after an all-reduce, an all-to-all or a collective-permute.
-  `sent`   what each device sends over its link where the group forms a ring, the form that needs the
+  `bytes`  the collective's array: the device's after an all-gather, before a reduce-scatter, and
+           before as after an all-reduce, an all-to-all or a collective-permute.
+  `sent`   the bytes that each device sends over its link if the group forms a ring, which needs the
            least (Patarasuk & Yuan 2009): bytes (n - 1) / n, twice that for an all-reduce (a
            reduce-scatter, then an all-gather), all of them for a collective-permute.
 
-Both count one optimizer step. What lies in a loop counts as often as the loop turns; a loop whose turns
-the compiler does not know is the loop over the steps of a dispatch, and its body is one step.
+Both count one optimizer step. The body of a loop counts once per iteration. A loop of unknown
+length is the one over the steps of a dispatch, and its body is one step.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Collective:
 
     kind: str  # one of KINDS
     name: str  # in the text
-    source: str  # the operation of the model that it comes from, "" where the text names none
+    source: str  # the operation of the model that it comes from, "" if the text names none
     bytes: float  # of one of its calls, per device; see above
     group: int  # n
     times: float  # calls per optimizer step
@@ -59,10 +59,10 @@ class Total:
     sent: float
 
 
-def totals(found: Iterable[Collective]) -> dict[str, Total]:
-    """kind -> its total, in the order of `KINDS`; kinds that do not occur are left out."""
+def totals(collectives: Iterable[Collective]) -> dict[str, Total]:
+    """kind -> its total, in the order of `KINDS`, without kinds that do not occur."""
     sums: dict[str, list[float]] = {}
-    for c in found:
+    for c in collectives:
         row = sums.setdefault(c.kind, [0.0, 0.0, 0.0])
         for i, value in enumerate((1.0, c.bytes, c.sent)):
             row[i] += c.times * value
@@ -70,57 +70,59 @@ def totals(found: Iterable[Collective]) -> dict[str, Total]:
 
 
 def read(text: str, steps: int = 1) -> list[Collective]:
-    """The collectives of a program whose loop, if it has one, runs over `steps` optimizer steps.
+    """Return the collectives of a program whose loop, if any, runs over `steps` optimizer steps.
 
-    What stands outside of that loop counts 1 / steps. Groups of one device are left out. Raises
-    ValueError where a collective turns in a loop of unknown length within a step.
+    Collectives outside of that loop count 1 / steps. Groups of one device are left out. Raises
+    ValueError if a collective lies in a loop of unknown length within a step.
     """
     computations, entry = _computations(text)
     devices = _header(text, "replica_count") * _header(text, "num_partitions")
-    found: list[Collective] = []
+    collectives: list[Collective] = []
 
     def visit(name: str, times: float, in_step: bool) -> None:
         for line in computations[name]:
             one = _collective(line, devices)
             if one is not None and one.group > 1:
-                found.append(replace(one, times=times))
-            turns, called = _called(line)
+                collectives.append(replace(one, times=times))
+            iterations, called = _called(line)
             for inner in called:
-                if turns is not None:
-                    visit(inner, times * turns, in_step)
+                if iterations is not None:
+                    visit(inner, times * iterations, in_step)
                 elif not in_step:
                     visit(inner, times * steps, True)
                 elif _holds_collectives(inner, computations):
                     raise ValueError(f"a loop of unknown length within a step: {line[:200]}")
 
     visit(entry, 1 / steps, False)
-    return found
+    return collectives
 
 
 def inner_loops(text: str) -> int:
-    """The longest of the loops of known length; 1 where there is none. The compiler's own count of
-    FLOPs takes each of their bodies for one turn."""
+    """The length of the longest loop of known length, 1 without loops.
+
+    The compiler's own count of FLOPs takes each of their bodies once.
+    """
     return max(map(int, _TRIPS.findall(text)), default=1)
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     """(name -> its lines, name of the entry)."""
-    found: dict[str, list[str]] = {}
+    computations: dict[str, list[str]] = {}
     entry, lines = "", []
     for line in text.splitlines():
         if match := _COMPUTATION.match(line):
-            lines = found[match[2]] = []
+            lines = computations[match[2]] = []
             entry = match[2] if match[1] else entry
         elif " = " in line:
             lines.append(line)
     if not entry:
         raise ValueError("the program's text has no entry")
-    return found, entry
+    return computations, entry
 
 
 def _called(line: str) -> tuple[int | None, list[str]]:
-    """(turns, computations that the instruction runs); turns is None where a loop's are not known."""
-    if re.search(r"-(done|update)\(", line):  # what their start has named already
+    """(iterations, computations that the instruction runs); None for a loop of unknown length."""
+    if re.search(r"-(done|update)\(", line):  # their start has named the computations already
         return 1, []
     names = [
         name.strip().lstrip("%")
@@ -155,7 +157,7 @@ def _collective(line: str, devices: int) -> Collective | None:
 
 
 def _result(types: str, kind: str, started: bool) -> str:
-    """The part of an instruction's type that is its result; two kinds start with (operands, results, ...)."""
+    """The result's part of an instruction's type; two kinds start with (operands, results, ...)."""
     if not started or kind not in ("all-gather", "collective-permute"):
         return types
     parts, depth, begin = [], 0, 1
@@ -168,7 +170,7 @@ def _result(types: str, kind: str, started: bool) -> str:
 
 
 def _sizes(types: str) -> Iterator[float]:
-    """Bytes of each array of a type: "f32[8,32]{1,0}", or a tuple of such."""
+    """Bytes of each array of a type: "f32[8,32]{1,0}", or a tuple of them."""
     for letters, bits, shape in _TYPE.findall(types):
         size = 1 if letters == "pred" else int(bits or 0) / 8  # tokens have none
         for length in filter(None, shape.split(",")):
@@ -177,8 +179,11 @@ def _sizes(types: str) -> Iterator[float]:
 
 
 def _group(line: str, devices: int) -> int:
-    """Devices of a group. Texts write groups in three ways: {{0,1},{2,3}}, [2,2]<=[4], and by the axes of
-    a mesh, mesh['a'=2,'b'=2] {'b'} or {'b':(1)2} for a part of an axis."""
+    """The number of devices of a group.
+
+    Texts write groups in three ways: {{0,1},{2,3}}, [2,2]<=[4], and by the axes of a mesh,
+    mesh['a'=2,'b'=2] {'b'} or {'b':(1)2} for a part of an axis.
+    """
     _, _, groups = line.partition("replica_groups=")
     if match := re.match(r"\{\{([\d,]*)\}", groups):
         return len(match[1].split(","))

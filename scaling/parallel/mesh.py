@@ -1,9 +1,9 @@
-"""The device mesh of the config's `parallel` section.
+"""Make the device mesh of the config's `parallel` section.
 
-Axes, the slowest links first: "replica" repeats all that is inside it, for groups of hosts or pods that a slower
-network joins; "data" and "fsdp" split the batch, and "fsdp" the state too; "sequence" splits positions, "tensor"
-heads, MLP and vocabulary. Neighbours of the last axis are neighbours in `jax.devices()`, which orders a host's
-devices together.
+Axes, the slowest links first: "replica" repeats the axes inside it, for groups of hosts or pods
+that a slower network joins; "data" and "fsdp" split the batch, and "fsdp" the state too; "sequence"
+splits positions, "tensor" heads, MLP and vocabulary. Neighbours of the last axis are neighbours in
+`jax.devices()`, which orders a host's devices together.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ BATCH_AXES = ("replica", "data", "fsdp")
 
 
 def make_mesh(parallel, devices=None) -> Mesh:
-    """The mesh of the config's `parallel` section over `devices` (default: all).
+    """Return the mesh of the config's `parallel` section over `devices` (default: all).
 
-    Raises UserError where the sizes do not multiply to the number of devices.
+    Raises UserError if the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = axis_sizes(parallel, len(devices))
@@ -32,9 +32,9 @@ def make_mesh(parallel, devices=None) -> Mesh:
 
 
 def axis_sizes(parallel, n_devices: int) -> dict[str, int]:
-    """The size of each axis, -1 replaced by what is left of the devices.
+    """Return the size of each axis, -1 replaced by the remaining devices.
 
-    Raises UserError where there are several -1, or where the sizes do not multiply to `n_devices`.
+    Raises UserError if several are -1, or if the sizes do not multiply to `n_devices`.
     """
     sizes = {axis: parallel[axis] for axis in AXES}
     named = " x ".join(f"{axis}={size}" for axis, size in sizes.items() if size != 1) or "data=1"
@@ -42,26 +42,28 @@ def axis_sizes(parallel, n_devices: int) -> dict[str, int]:
     bad = [axis for axis, size in sizes.items() if size < 1 and size != -1]
     if bad:
         raise UserError(
-            f"config.parallel.{bad[0]}={sizes[bad[0]]} should be 1 or more, or -1 for all remaining devices"
+            f"config.parallel.{bad[0]}={sizes[bad[0]]} should be 1 or more, or -1 for all "
+            "remaining devices"
         )
     if len(open_axes) > 1:
         raise UserError(
-            f"config.parallel: {' and '.join(open_axes)} are all -1; one axis can take the remaining "
-            f"devices, set {open_axes[0]}=1"
+            f"config.parallel: {' and '.join(open_axes)} are all -1; one axis can take the "
+            f"remaining devices, set {open_axes[0]}=1"
         )
     fixed = math.prod(size for size in sizes.values() if size != -1)
     if open_axes and n_devices % fixed == 0:
         return {**sizes, open_axes[0]: n_devices // fixed}
     if fixed != n_devices or open_axes:
         raise UserError(
-            f"config.parallel: {named} does not make the {n_devices} devices there are{_mend(sizes, n_devices)}"
+            f"config.parallel: {named} does not make the {n_devices} devices of this machine"
+            f"{_fix(sizes, n_devices)}"
         )
     return sizes
 
 
-def _mend(sizes: dict[str, int], n_devices: int) -> str:
-    """The change of one axis that makes the sizes fit, the smallest one; "" where none does."""
-    found = []
+def _fix(sizes: dict[str, int], n_devices: int) -> str:
+    """Name the smallest change of one axis that makes the sizes fit; "" if none does."""
+    changes = []
     for axis, size in sizes.items():
         rest = math.prod(s for a, s in sizes.items() if a != axis and s != -1)
         has_rest = any(s == -1 for a, s in sizes.items() if a != axis)
@@ -70,11 +72,11 @@ def _mend(sizes: dict[str, int], n_devices: int) -> str:
         left = n_devices // rest
         fits = divisors(left) if has_rest else [left]
         best = min(fits, key=lambda fit: abs(math.log(fit / size)))
-        found.append((abs(math.log(best / size)), axis, best))
-    moved = [f for f in found if f[0] > 0]
-    if not moved:
+        if best != size:
+            changes.append((abs(math.log(best / size)), axis, best))
+    if not changes:
         return ""
-    _, axis, best = min(moved, key=lambda f: f[0])
+    _, axis, best = min(changes, key=lambda change: change[0])
     return f"; {axis}={best} would"
 
 

@@ -1,9 +1,10 @@
-"""Collective operations of several processes that train one run together, joined by jax.distributed.
+"""Collective operations of several processes that train one run together, joined by
+jax.distributed.
 
 Process 0 is the writer: it alone writes rows, results, tables and claims. If one process finds out
-something alone (a signal, a lost claim, bad input), the others must learn it at the same point of the
-program, since a process that waits for another in a collective would wait for ever. With one process
-every operation here returns at once.
+something alone (a signal, a lost claim, bad input), the others must learn it at the same point of
+the program, since a process that waits for another in a collective would wait for ever. With one
+process every operation here returns at once.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def find_rank(
 
 
 def _slurm_rank(env: Mapping[str, str]) -> ProcessRank | None:
-    """The rank of a task of an `srun` of several; the port follows from the job, as in JAX's detection."""
+    """The rank of a task of an `srun` of several; its port follows from the job, as in JAX."""
     tasks = int(env.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks == 1:
         return None
@@ -206,10 +207,11 @@ def broadcast_from_writer(value: int) -> int:
 
 
 class Agreement:
-    """Decide with all processes, after every dispatch, whether to write its results and whether to stop.
+    """Decide with all processes, after every dispatch, whether to write its results and whether to
+    stop.
 
-    `check` may raise LostClaim. With several processes every call is a vote of all of them. Its outcome
-    is awaited one call later, so that no device idles meanwhile, or at once with `now`.
+    `check` may raise LostClaim. With several processes every call is a vote of all of them. Its
+    outcome is awaited one call later, so that no device idles meanwhile, or at once with `now`.
     """
 
     def __init__(self, check: Callable[[], None] | None):

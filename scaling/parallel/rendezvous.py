@@ -37,8 +37,8 @@ class ProcessRank:
 def meet(rank: ProcessRank, facts: dict[str, Any], seconds: float) -> None:
     """Return once all processes have connected with equal `facts` (flat, of JSON values).
 
-    Raises UserError, the same on every connected process, if one is missing after `seconds`, connects
-    twice or differs in a fact.
+    Raises UserError, the same on every connected process, if one is missing after `seconds`,
+    connects twice or differs in a fact.
     """
     facts = json.loads(json.dumps(facts, default=list))  # tuples become lists, as for the others
     deadline = time.monotonic() + seconds
@@ -60,9 +60,9 @@ def _gather(rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: 
             except TimeoutError:
                 missing = sorted({*range(1, rank.processes)} - set(connected))
                 verdict = (
-                    f"{rank.coordinator}: of {rank.processes} processes {_names(missing)} did not come "
-                    f"within {seconds:.0f} s; start every process with the same coordinator and number "
-                    "of processes"
+                    f"{rank.coordinator}: of {rank.processes} processes {_names(missing)} did not "
+                    f"come within {seconds:.0f} s; start every process with the same coordinator "
+                    "and number of processes"
                 )
                 break
             peer.settimeout(GREETING_SECONDS)
@@ -100,13 +100,13 @@ def _report(rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: 
             reason = error.strerror or str(error)
         time.sleep(RETRY_SECONDS)
     raise UserError(
-        f"coordinator {rank.coordinator} cannot be reached within {seconds:.0f} s ({reason}); process 0 "
-        "must run there, and its port must be open to the others"
+        f"coordinator {rank.coordinator} cannot be reached within {seconds:.0f} s ({reason}); "
+        "process 0 must run there, and its port must be open to the others"
     )
 
 
 def _listen(rank: ProcessRank, deadline: float) -> socket.socket:
-    """Listen on all interfaces, as JAX's service will; an earlier process there gets time to end."""
+    """Listen on all interfaces, as JAX's service will; wait for an earlier process to end."""
     dual = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual else socket.AF_INET
     while True:
@@ -153,7 +153,8 @@ def _difference(
         if greeting["processes"] != rank.processes or not 0 < k < rank.processes:
             return (
                 f"process 0 expects {rank.processes} processes, process {k} expects "
-                f"{greeting['processes']}; give all of them the same number, and each its own below it"
+                f"{greeting['processes']}; give all of them the same number, and each its own "
+                "below it"
             )
         theirs = greeting["facts"]
         keys = [key for key in {**facts, **theirs} if facts.get(key) != theirs.get(key)]

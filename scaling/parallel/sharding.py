@@ -1,7 +1,8 @@
 """Map logical axes to mesh axes, and arrays with named axes to their shardings.
 
-Models only name the axes of their parameters and activations. A strategy is the sizes of the mesh axes
-(`config.parallel`, see `mesh.py`) under these rules; `config.parallel.rules` replaces single ones.
+Models only name the axes of their parameters and activations. A strategy is the sizes of the mesh
+axes (`config.parallel`, see `mesh.py`) under these rules; `config.parallel.rules` replaces single
+ones.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def spec(axes, rules: Rules, mesh: Mesh | AbstractMesh, rows=BATCH_AXES) -> Part
 
 
 def check_divides(config, rules: Rules, mesh: Mesh) -> None:
-    """Raise UserError if a size does not divide over its part of the mesh, with the nearest that does."""
+    """Raise UserError if a size does not divide over its part of the mesh."""
     m, micro = config.model, config.train.accumulate
     rows = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     named = _sizes(mesh, [axis for axis in BATCH_AXES if mesh.shape[axis] > 1] or ["data"])
@@ -145,8 +146,8 @@ def check_divides(config, rules: Rules, mesh: Mesh) -> None:
             continue
         if name not in sizes:  # such as query, key, value; gate and input
             raise UserError(
-                f"config.parallel.rules: {(name, axis)}: {axis}={mesh.shape[axis]} cannot split the few "
-                f"of {name!r}; leave it whole, {(name, '')}"
+                f"config.parallel.rules: {(name, axis)}: {axis}={mesh.shape[axis]} cannot split "
+                f"the few of {name!r}; leave it whole, {(name, '')}"
             )
         key, value = sizes[name]
         multiple = m.head_dim if key == "model.width" and m.kind == "transformer" else 1
@@ -169,7 +170,7 @@ def _divides(key: str, value: int, parts: int, over: str, multiple: int = 1) -> 
 
 
 def named_sharding(axes, rules: Rules, mesh: Mesh) -> NamedSharding:
-    """The sharding of an activation whose axes have these logical names, also within `defer_allreduce`."""
+    """The sharding of an activation with these logical axes, also within `defer_allreduce`."""
     traced = jax.sharding.get_abstract_mesh()
     if not traced.manual_axes:
         return NamedSharding(mesh, spec(axes, rules, mesh))
@@ -178,11 +179,12 @@ def named_sharding(axes, rules: Rules, mesh: Mesh) -> NamedSharding:
 
 
 def defer_allreduce(means: Callable, mesh: Mesh) -> Callable:
-    """Wrap `means(params, batch_B)`, a tree of means over rows, so that devices add up once at its end.
+    """Wrap `means(params, batch_B)`, a tree of means over rows, so that devices add up once at its
+    end.
 
-    Otherwise the compiler adds up the gradients of every micro-batch over all devices. It is left to do
-    so if "fsdp" or "sequence" also split the tokens: within such a group it would gather activations for
-    the gradient of the embedding (jax 0.10).
+    Otherwise the compiler adds up the gradients of every micro-batch over all devices. It is left
+    to do so if "fsdp" or "sequence" also split the tokens: within such a group it would gather
+    activations for the gradient of the embedding (jax 0.10).
     """
     outer = tuple(axis for axis in ("replica", "data") if mesh.shape[axis] > 1)
     if not outer or mesh.shape["fsdp"] * mesh.shape["sequence"] > 1:
@@ -236,16 +238,16 @@ def needs_layout(mesh: Mesh) -> bool:
 def batch_share(mesh: Mesh) -> tuple[int, int]:
     """(k, n): this process holds the k-th of n equal parts of a batch's rows.
 
-    Processes that "sequence" or "tensor" span hold the same rows. Raises UserError if a process's rows
-    are not contiguous.
+    Processes that "sequence" or "tensor" span hold the same rows. Raises UserError if a process's
+    rows are not contiguous.
     """
     shards = math.prod(mesh.shape[a] for a in BATCH_AXES)
     spans = batch_sharding(mesh).addressable_devices_indices_map((shards,)).values()
     rows = sorted({range(shards)[span[0]].start for span in spans if span})
     if rows != list(range(rows[0], rows[0] + len(rows))) or rows[0] % len(rows):
         raise UserError(
-            f"config.parallel: {_sizes(mesh, AXES)} scatters the rows of one process; let sequence x "
-            "tensor divide its devices"
+            f"config.parallel: {_sizes(mesh, AXES)} scatters the rows of one process; let sequence "
+            "x tensor divide its devices"
         )
     return rows[0] // len(rows), shards // len(rows)
 

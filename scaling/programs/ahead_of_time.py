@@ -1,6 +1,7 @@
-"""A run's training program, compiled ahead of time: what a device will hold, compute and send per step.
+"""Compile a run's training program ahead of time: bytes, FLOPs and traffic of a device per step.
 
-No data are read and nothing is allocated. One step is one optimizer step; all numbers are per device.
+No data are read and nothing is allocated. One step is one optimizer step; all numbers are per
+device.
 """
 
 from __future__ import annotations
@@ -23,14 +24,12 @@ from scaling.config import load as config_lib
 from scaling.fields import registry as fields
 from scaling.parallel import collectives, sharding
 from scaling.parallel.collectives import Collective, Total
-from scaling.programs import backend as accelerator
-from scaling.programs import memory as footprint
-from scaling.programs import optim, train_step
+from scaling.programs import backend, memory, optim, train_step
 from scaling.programs.interface import Programs
 from scaling.utils import units
 from scaling.utils.errors import UserError
 
-# A program whose memory by shapes is below this part of a device's is not compiled to be checked.
+# A program whose memory by shapes is below this part of a device's fits without a compilation.
 SURE = 0.25
 
 
@@ -42,12 +41,12 @@ class Compiled:
     mesh: dict[str, int]
     n_params: int  # without embeddings, positions and head
     n_params_total: int
-    parts: dict[str, float]  # bytes by footprint.PARTS, from shapes
+    parts: dict[str, float]  # bytes by memory.PARTS, from shapes
     arguments: float  # bytes of state and tokens, as compiled
-    temporary: float  # bytes, at most, of all that lives within a dispatch, as compiled
-    total: float  # bytes: arguments, results that do not take their place, temporary
+    temporary: float  # bytes, at most, that live within a dispatch, as compiled
+    total: float  # bytes: arguments, results that do not reuse their memory, temporary
     flops: float  # per step by accounting's "exact" convention, spread evenly over the devices
-    flops_compiled: float | None  # per step as the compiler counts; None where loops lie in a step
+    flops_compiled: float | None  # per step as the compiler counts; None if a step has loops
     traffic: float | None  # bytes per step that it reads and writes in memory, likewise
     collectives: tuple[Collective, ...]  # see scaling/parallel/collectives.py
     seconds: float  # that compiling took
@@ -63,28 +62,29 @@ class Compiled:
 
     @property
     def sent(self) -> float:
-        """Bytes per step that a device sends, by the ring model of scaling/parallel/collectives.py."""
+        """Bytes per step that a device sends, by the ring model of parallel/collectives.py."""
         return sum(total.sent for total in self.totals.values())
 
 
-_done: dict[tuple[str, int], Compiled] = {}
+_compiled: dict[tuple[str, int], Compiled] = {}
 
 
 def compiled(config: ConfigDict, runs: int = 1) -> Compiled:
-    """The program of `config`, or of `runs` packed ones, on the devices there are; once per process.
+    """Compile the program of `config`, or of `runs` packed ones, on all devices, once per process.
 
-    Raises UserError where the mesh fits neither the devices nor the model.
+    Raises UserError if the mesh fits neither the devices nor the model.
     """
     key = train_step.program_key(config), runs
-    if key not in _done:
-        _done[key] = _compile(config, train_step.programs(config, runs))
-    return _done[key]
+    if key not in _compiled:
+        _compiled[key] = _compile(config, train_step.programs(config, runs))
+    return _compiled[key]
 
 
 def arguments(config: ConfigDict, programs: Programs) -> tuple[Any, ...]:
-    """What `programs.jitted` takes, as shapes; of packed runs with their axis in front.
+    """Return the arguments of `programs.jitted` as shapes; packed runs have their axis in front.
 
-    What a run hands over lies on the mesh in the same way, so that its first call finds the program of these.
+    A run's own arguments lie on the mesh in the same way, so that its first call finds the program
+    compiled from these.
     """
     c, runs = config, programs.runs
     if runs == 1:
@@ -102,19 +102,19 @@ def arguments(config: ConfigDict, programs: Programs) -> tuple[Any, ...]:
     if runs == 1:
         return alone
 
-    def packed(x):  # numbers come from the host and lie nowhere yet
-        place = on_mesh if x.sharding else None
-        return jax.ShapeDtypeStruct((runs, *x.shape), x.dtype, sharding=place)
+    def packed(x):  # numbers come from the host and have no sharding yet
+        sharding = on_mesh if x.sharding else None
+        return jax.ShapeDtypeStruct((runs, *x.shape), x.dtype, sharding=sharding)
 
     return jax.tree.map(packed, alone)
 
 
 @contextlib.contextmanager
 def compile_in_background(config: ConfigDict, programs: Programs) -> Iterator[None]:
-    """The training program is compiled in a thread while the body runs; done where the body is left.
+    """Compile the training program in a thread while the body runs, and wait for it at the end.
 
-    The first call of `programs.train` finds it compiled. Only the compiler runs beside the body, for as
-    long as it holds no lock of Python's; tracing is done before.
+    The first call of `programs.train` then finds it compiled. Only the compiler runs beside the
+    body, since it does not hold Python's lock; tracing is done before.
     """
     lowered = programs.jitted.lower(*arguments(config, programs))
     with ThreadPoolExecutor(1) as pool:
@@ -126,24 +126,24 @@ def compile_in_background(config: ConfigDict, programs: Programs) -> Iterator[No
 def _compile(config: ConfigDict, programs: Programs) -> Compiled:
     started = time.perf_counter()
     lowered = programs.jitted.lower(*arguments(config, programs))
-    program = lowered.compile(compiler_options=accelerator.quick())  # it is not run
+    program = lowered.compile(compiler_options=backend.quick())  # it is not run
     seconds = time.perf_counter() - started
-    memory, text = program.memory_analysis(), program.as_text()
+    analysis, text = program.memory_analysis(), program.as_text()
     cost = program.cost_analysis() or {}
     loops = collectives.inner_loops(text) > 1
     shape = accounting.shape_of(config)
     counts = accounting.param_counts(shape)
     flops = accounting.flops_per_token(shape, "exact") * config_lib.tokens_per_step(config)
-    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return Compiled(
         backend=jax.default_backend(),
         mesh=dict(programs.mesh.shape),
         n_params=counts["n_params"],
         n_params_total=counts["n_params_total"],
-        parts=footprint.parts(config, programs),
-        arguments=float(memory.argument_size_in_bytes),
-        temporary=float(memory.temp_size_in_bytes),
-        total=float(kept + memory.temp_size_in_bytes),
+        parts=memory.parts(config, programs),
+        arguments=float(analysis.argument_size_in_bytes),
+        temporary=float(analysis.temp_size_in_bytes),
+        total=float(analysis.argument_size_in_bytes + outputs + analysis.temp_size_in_bytes),
         flops=programs.runs * flops / programs.mesh.size,
         flops_compiled=None if loops else cost.get("flops"),
         traffic=None if loops else cost.get("bytes accessed"),
@@ -153,7 +153,7 @@ def _compile(config: ConfigDict, programs: Programs) -> Compiled:
 
 
 def memory_limit(config: ConfigDict) -> tuple[float, str]:
-    """(bytes that a device may hold, who says so); (0, "") where nobody does."""
+    """(bytes that a device may hold, the source of that number); (0, "") if none is known."""
     if config.parallel.device_memory_gb != "auto":
         stated = config.parallel.device_memory_gb
         return stated * 1e9, f"config.parallel.device_memory_gb={stated:g}"
@@ -163,38 +163,39 @@ def memory_limit(config: ConfigDict) -> tuple[float, str]:
 
 
 def check_fits_memory(config: ConfigDict, runs: int = 1) -> None:
-    """Raises UserError where the run, or the pack of `runs`, needs more memory than a device has.
+    """Raise UserError if the run, or the pack of `runs`, needs more memory than a device has.
 
-    Compiles only where the shapes alone leave it open; does nothing where no limit is known or stated.
+    Compiles only if the shapes do not decide it. Does nothing if no limit is known or stated.
     """
     if line := refusal(config, runs):
         raise UserError(line)
 
 
-def insist_all_fit(configs: Iterable[Mapping[str, Any]]) -> None:
-    """`insist_fits` for flat configs, once per program."""
+def check_all_fit_memory(configs: Iterable[Mapping[str, Any]]) -> None:
+    """`check_fits_memory` for flat configs, once per program."""
     for values in {train_step.program_key(values): values for values in configs}.values():
         check_fits_memory(config_lib.from_flat(values))
 
 
 def refusal(config: ConfigDict, runs: int = 1) -> str:
-    """Why it does not fit, in one line; "" where it does or no limit is known."""
+    """Why the program does not fit, in one line; "" if it does or no limit is known."""
     allowed, source = memory_limit(config)
     if not allowed:
         return ""
     programs = train_step.programs(config, runs)
-    parts = footprint.parts(config, programs)
+    parts = memory.parts(config, programs)
     state = parts["params"] + parts["optimizer"] + parts["gradients"]
     if sum(parts.values()) < SURE * allowed:
         return ""
-    total = state if state > allowed else compiled(config, runs).total
+    state_is_enough = state > allowed  # to refuse: then nothing is compiled
+    total = state if state_is_enough else compiled(config, runs).total
     if total <= allowed:
         return ""
     largest = sorted(parts, key=lambda name: -parts[name])[:3]
     named = ", ".join(f"{name} {units.size(parts[name])}" for name in largest)
-    m, at_least = config.model, "at least " if total == state else ""
+    m, at_least = config.model, "at least " if state_is_enough else ""
     return (
-        f"{source}: width {m.width}, depth {m.depth} at batch {config.train.batch_size} needs {at_least}"
-        f"{units.size(total)} on each of {programs.mesh.size} devices; the largest by shapes: {named}; "
-        f"{footprint.mends(config, programs, parts)}"
+        f"{source}: width {m.width}, depth {m.depth} at batch {config.train.batch_size} needs "
+        f"{at_least}{units.size(total)} on each of {programs.mesh.size} devices; the largest by "
+        f"shapes: {named}; {memory.remedies(config, programs, parts)}"
     )

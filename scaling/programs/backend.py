@@ -1,6 +1,7 @@
-"""What "auto" stands for on the backend at hand: attention, matrix products, overlap of network and compute.
+"""Resolve "auto" on this process's backend: attention, matrix products, overlap of network and
+compute.
 
-docs/accelerators.md says what each choice does, and which were only lowered and never run.
+docs/accelerators.md describes each choice, and names those that were only lowered and never run.
 """
 
 from __future__ import annotations
@@ -19,49 +20,51 @@ from scaling import accounting
 from scaling.config import field_traits
 from scaling.models import fused, ops
 
-# Options of the compiler that let collectives run beside computation, by backend, where "auto" differs from XLA's
-# own default. They belong to one program and no other, unlike XLA_FLAGS.
+# Options of the compiler that let collectives run beside computation, by backend, if "auto" differs
+# from XLA's own default. They belong to one program alone, unlike XLA_FLAGS.
 OVERLAP: dict[str, dict[str, bool]] = {
-    # schedules collectives early and their use late; off by default since it takes memory and time to compile.
-    # NVIDIA's JAX images turn it on (docs.nvidia.com/jax-toolbox/environment-variables), XLA does so at its
-    # optimisation level O1 (openxla.org/xla/gpu_optimization_levels)
+    # Schedules collectives early and their use late. It is off by default since it takes memory and
+    # time to compile. NVIDIA's JAX images turn it on
+    # (docs.nvidia.com/jax-toolbox/environment-variables), XLA does so at its optimisation level O1
+    # (openxla.org/xla/gpu_optimization_levels).
     "gpu": {"xla_gpu_enable_latency_hiding_scheduler": True},
-    # nothing: libtpu's scheduler hides latency by default, and of its flags for asynchronous collectives
-    # openxla.org/xla/flags_guidance suggests the defaults
+    # None: libtpu's scheduler hides latency by default, and openxla.org/xla/flags_guidance suggests
+    # the defaults of its flags for asynchronous collectives.
     "tpu": {},
 }
 
 
-# How the runs of a packed program share a device: "vmap" batches their products, "map" trains them
+# Packed runs share a device by "vmap", which batches their products, or by "map", which trains them
 # one after another inside one program. On two CPU cores batched products (docs/running_sweeps.md)
-# are slower than what they save, on accelerators small products leave most of the chip idle.
+# cost more than they save, on accelerators small products leave most of the chip idle.
 RUN_AXIS = {"cpu": "map"}
 
-# Evaluation steps that may be queued, elsewhere 2. On CPUs steps do not wait for each other, and a collective of one may
-# hold the thread that its other half needs while that of the next step runs (a deadlock of jax 0.10 on two busy cores).
+# Evaluation steps that may be queued, elsewhere 2. On CPUs steps do not wait for each other. A
+# collective of one step may then hold the thread that its other half needs while the next step's
+# runs (a deadlock of jax 0.10 on two busy cores).
 EVALUATIONS_IN_FLIGHT = {"cpu": 1}
 
-# Options for programs whose machine code matters little, since it runs once or never: compiled in a quarter of the time.
+# Options for programs that run once or never: they compile in a quarter of the time.
 QUICK = {"cpu": {"xla_backend_optimization_level": 0}}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a program of one config is made of."""
+    """The resolved choices of a program."""
 
     attention: str
     matmul: str
     options: dict[str, bool]  # of its compiler
 
     def __str__(self) -> str:
-        hidden = "latency hiding on" if self.options else "latency hiding as XLA has it"
-        return f"attention {self.attention}, matrix products {self.matmul}, {hidden}"
+        latency = "latency hiding on" if self.options else "latency hiding as XLA has it"
+        return f"attention {self.attention}, matrix products {self.matmul}, {latency}"
 
 
 def choose(c: ConfigDict, mesh: Mapping[str, int]) -> Choice:
-    """The choice for `c` on this process's backend, `mesh` the sizes of its mesh's axes.
+    """Return the choice for `c` on this process's backend; `mesh` holds the sizes of its axes.
 
-    Raises UserError where the config asks for what the backend or the mesh cannot do.
+    Raises UserError if the config asks for a form that the backend or the mesh cannot run.
     """
     backend, m = jax.default_backend(), c.model
     pick = functools.partial(
@@ -96,26 +99,26 @@ def evaluations_in_flight() -> int:
 
 
 def quick() -> dict[str, int] | None:
-    """Compiler options of a program that runs once, as initialisation does, or is only looked at."""
+    """Compiler options of a program that runs once, as initialisation does, or never."""
     return QUICK.get(jax.default_backend())
 
 
 def overlap(choice: str, backend: str, n_devices: int) -> dict[str, bool]:
-    """Resolve config.parallel.latency_hiding; one device has nothing to hide.
+    """Resolve config.parallel.latency_hiding to compiler options; one device has nothing to hide.
 
-    What $XLA_FLAGS or $LIBTPU_INIT_ARGS name is left to them.
+    Options that $XLA_FLAGS or $LIBTPU_INIT_ARGS name are left out.
     """
     if choice == "none" or n_devices == 1:
         return {}
-    said = f"{os.environ.get('XLA_FLAGS', '')} {os.environ.get('LIBTPU_INIT_ARGS', '')}"
-    named = set(re.findall(r"--(\w+)", said))
-    return {k: v for k, v in OVERLAP.get(backend, {}).items() if k not in named}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {os.environ.get('LIBTPU_INIT_ARGS', '')}"
+    flag_names = set(re.findall(r"--(\w+)", flags))
+    return {k: v for k, v in OVERLAP.get(backend, {}).items() if k not in flag_names}
 
 
 def cudnn_head_dim() -> int:
-    """The largest head that cuDNN's flash attention takes on this GPU; 0 where it has none."""
+    """The largest head that cuDNN's flash attention takes on this GPU; 0 without cuDNN."""
     device = jax.local_devices()[0]
-    if "cuda" not in device.client.platform_version:  # ROCm calls itself "gpu", too
+    if "cuda" not in device.client.platform_version:  # ROCm's backend is named "gpu", too
         return 0
     generation = int(device.compute_capability.split(".")[0])
     return 0 if generation < 8 else 128 if generation < 9 else 256

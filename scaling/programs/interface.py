@@ -21,11 +21,10 @@ class Programs:
     state_like: Any  # the state of one run as jax.ShapeDtypeStruct with shardings
     init: Any  # seed -> state of one run
     train: Any  # (state, hyper_R, batch_RKB, first_R, begin_R, end_R) -> (state, metrics_RK)
-    readings: (
-        Any  # (params, batch_B) -> {"loss": summed over each row's targets, ...}, each [R, B, ...]
-    )
+    # (params, batch_B) -> {"loss": summed over each row's targets, ...}, each [R, B, ...]
+    readings: Any
     join: Callable[[Sequence[Any]], Any]  # states of R runs -> the state that `train` takes
     split: Callable[[Any], list[Any]]  # its inverse
     batch: Callable[[Any], Any]  # this process's batch_RKB onto the mesh
-    share: tuple[int, int]  # (k, n): they are the k-th of n parts of the batch
+    share: tuple[int, int]  # (k, n): this process holds the k-th of n parts of the batch
     jitted: Any  # the jitted function behind `train`

@@ -1,4 +1,5 @@
-"""The optimizers and their schedules. Hyperparameters are traced values: one compiled step serves all.
+"""The optimizers and their schedules. Hyperparameters are traced values: one compiled step serves
+all.
 
 Each optimizer is the step u of a parameter p <- p - lr (u + weight_decay p), after the gradient's
 global norm is clipped. m and v are moments of the gradient g:
@@ -15,8 +16,8 @@ global norm is clipped. m and v are moments of the gradient g:
 Schedules are functions of the step s of a run of S steps with warm-up W and decay E (all traced):
   constant  lr min(1, (s + 1) / W)
   cosine    the same, times f + (1 - f) (1 + cos(pi (s - W) / (S - W))) / 2 after the warm-up
-  wsd       the same, times a line from 1 to f over the last E steps (Hagele et al. 2024); none of it
-            where checkpoints are merged instead (scaling/training/merge.py)
+  wsd       the same, times a line from 1 to f over the last E steps (Hagele et al. 2024); without
+            that line if checkpoints are merged instead (scaling/training/merge.py)
 with f the final fraction. The last step of cosine and wsd ends at f, not one step before it.
 """
 
@@ -79,7 +80,8 @@ def learning_rate(schedule: str, step: jax.Array, hyper: Hyper) -> jax.Array:
 def optimizer(optim, hyper: Hyper, infos: Infos) -> optax.GradientTransformation:
     """The step of `optim.name` with clipping and weight decay, before the learning rate.
 
-    `optim` is the config's section; `hyper` may hold tracers. Clipping is of the gradient's global norm.
+    `optim` is the config's section; `hyper` may hold tracers. Clipping is of the gradient's global
+    norm.
     """
     return optax.chain(
         optax.clip_by_global_norm(optim.clip),

@@ -15,7 +15,10 @@ from scaling.programs.step_functions import StepFunctions
 
 
 def make_mesh(runs: int) -> Mesh:
-    """The mesh of all devices along the axis "run". Raises ValueError if `runs` is no multiple of them."""
+    """The mesh of all devices along the axis "run".
+
+    Raises ValueError if `runs` is no multiple of their number.
+    """
     devices = jax.local_devices()
     if runs % len(devices):
         raise ValueError(f"{runs} runs do not spread evenly over {len(devices)} devices")

@@ -1,9 +1,9 @@
-"""The least time of a step on devices of stated speed (Williams et al. 2009).
+"""Bound the time of a step from below on devices of stated speed (Williams et al. 2009).
 
     seconds = max(FLOPs / peak, bytes read and written / memory bandwidth, bytes sent / bandwidth)
 
-all per device: a lower bound, since it takes for granted that computing, memory and network overlap in
-full. Where one of the three is not known it is left out, and the bound is lower still.
+all per device. It assumes that computing, memory and network overlap in full. An unknown one of the
+three is left out, and the bound is lower still.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import jax
 from scaling.programs.ahead_of_time import Compiled
 from scaling.utils import machine
 
-# bytes/s per chip: of its memory, and sent to its neighbours in a ring (all NVLinks in one direction;
-# of TPUs both directions of one axis of the torus). Data sheets, and https://jax-ml.github.io/scaling-book
+# bytes/s per chip: of its memory, and sent to its neighbours in a ring (all NVLinks in one
+# direction; of TPUs both directions of one axis of the torus). Data sheets, and
+# https://jax-ml.github.io/scaling-book
 BANDWIDTHS = {
     "NVIDIA A100": (2.04e12, 3.0e11),
     "NVIDIA H100": (3.35e12, 4.5e11),
@@ -30,7 +31,7 @@ BANDWIDTHS = {
 
 @dataclass(frozen=True)
 class Speeds:
-    """Of one device; 0 where it is not known."""
+    """Speeds of one device; 0 for an unknown one."""
 
     peak_flops: float  # FLOP/s
     memory_bandwidth: float  # bytes/s
@@ -39,7 +40,7 @@ class Speeds:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The least time of one step, and what bounds it: "compute", "memory" or "network"."""
+    """The least time of one step, and its bound: "compute", "memory" or "network"."""
 
     seconds: float
     bound: str
@@ -48,7 +49,7 @@ class Estimate:
 def speeds(
     peak_flops: float = 0.0, memory_bandwidth: float = 0.0, bandwidth: float = 0.0
 ) -> Speeds:
-    """What is given, and for the rest what is known of this machine's devices."""
+    """Return the given speeds, and this machine's for those that are 0."""
     kind = jax.devices()[0].device_kind
     names = [name for name in BANDWIDTHS if name in kind]
     # the longest, since "TPU v5" is part of "TPU v5 lite"
@@ -59,7 +60,7 @@ def speeds(
 
 
 def estimate(program: Compiled, at: Speeds) -> Estimate | None:
-    """None where the peak is not known."""
+    """Return the bound of a program; None if the peak is not known."""
     if not at.peak_flops:
         return None
     times = {"compute": program.flops / at.peak_flops}

@@ -1,6 +1,7 @@
 """The training step of one run as pure functions of its state and its batches, not yet compiled.
 
-Shapes: K steps of one dispatch, B rows per step, A micro-batches of a step. A batch is a tree of arrays.
+Shapes: K steps of one dispatch, B rows per step, A micro-batches of a step. A batch is a tree of
+arrays.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class StepFunctions:
         return self.defer_allreduce(self.micro_batch_means)(params, batch_B)
 
     def micro_batch_means(self, params, batch_B):
-        """Mean loss and gradient over A micro-batches, one after another; each has rows of all devices."""
+        """Mean loss and gradient over A micro-batches in turn; each has rows of all devices."""
         A = self.config.train.accumulate
         batch_AB = jax.tree.map(
             lambda x: jnp.moveaxis(x.reshape(-1, A, *x.shape[1:]), 1, 0), batch_B

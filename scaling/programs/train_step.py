@@ -3,9 +3,9 @@
 Shapes: R runs of one program, K steps of one dispatch, B rows per step. A batch is a tree of arrays
 [K, B, ...], for language the one array `tokens_KBT1`; scaling/fields/ says what a row is.
 
-Programs depend on shapes and static choices alone. Learning rate, weight decay, warm-up, horizon and
-seed are traced values, so that one compiled program serves every run of one size, and several runs of
-one size can train in it side by side (R > 1), each at its own step.
+Programs depend on shapes and static choices alone. Learning rate, weight decay, warm-up, horizon
+and seed are traced values, so that one compiled program serves every run of one size, and several
+runs of one size can train in it side by side (R > 1), each at its own step.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def _one_run(key: str) -> Programs:
     rules = sharding.rules(c.parallel)
     sharding.check_divides(c, rules, mesh)
 
-    # The splash kernel and experts need to know where rows lie; the rest the compiler splits by rows itself.
+    # The splash kernel and experts need to know where rows lie; the rest the compiler splits by
+    # rows itself.
     by_rows = choice.attention == "splash" or c.model.experts
     constrained = sharding.needs_layout(mesh) or (by_rows and mesh.size > 1)
     layout = functools.partial(sharding.named_sharding, rules=rules, mesh=mesh)
@@ -142,7 +143,7 @@ def _one_run(key: str) -> Programs:
 
 
 def _state_shardings(functions: StepFunctions, shapes, rules: sharding.Rules, mesh: Mesh):
-    """Moments of the optimizer lie where their parameters lie; all else of its state is replicated."""
+    """Shard moments of the optimizer as their parameters; replicate the rest of its state."""
     params = sharding.param_shardings(functions.infos, mesh, rules)
     opt = sharding.optimizer_state_shardings(
         shapes["opt"], shapes["params"], params, sharding.replicated(mesh)

@@ -1,7 +1,7 @@
-"""What one size costs on this machine: a few real steps of its real programs, on random tokens.
+"""Measure the cost of one size on this machine: a few steps of its real programs, on random tokens.
 
-Measured are building and compiling (once per worker and size; less where the compilation cache on disk
-has the programs already), training steps, one held-out evaluation and one checkpoint. Not measured are
+It measures building and compiling (once per worker and size; less if the compilation cache on disk
+has the programs already), training steps, one held-out evaluation and one checkpoint. It leaves out
 reading the data, which a thread does ahead, and starting the process.
 """
 
@@ -27,13 +27,13 @@ from scaling.programs import optim, train_step
 from scaling.training.checkpoint import Checkpoints
 from scaling.utils import machine
 
-SECONDS = 0.5  # a timed dispatch is as many steps as take about this long, at most a whole one
+SECONDS = 0.5  # a timed dispatch has as many steps as take about this long, at most a whole one
 REPEATS = 3  # timed dispatches; their median counts
 
 
 @dataclass(frozen=True)
 class Size:
-    """One size of model on this machine, all runs of which share their compiled programs."""
+    """One size of model on this machine; all its runs share their compiled programs."""
 
     width: int
     depth: int
@@ -41,16 +41,16 @@ class Size:
     setup_seconds: float  # building and compiling: start, training, evaluation
     step_seconds: float
     tokens_per_second: float
-    mfu: float  # "exact" FLOPs over the machine's matrix peak; nan where that is not known
+    mfu: float  # "exact" FLOPs over the machine's matrix peak; nan if that is not known
     evaluation_seconds: float  # of all config.eval.tokens
     checkpoint_seconds: float  # until it is on disk; in a run, part of it overlaps with training
     checkpoint_bytes: int
 
 
 def measure(config: ConfigDict, runs: int = 1) -> Size:
-    """What one run costs, alone or as one of `runs` that are packed in a program (its share of it).
+    """Measure the cost of one run, alone or as its share of a program with `runs` packed ones.
 
-    Raises UserError where the mesh does not fit the machine or the config.
+    Raises UserError if the mesh does not fit the machine or the config.
     """
     held_out_B = _random(config, (config.eval.batch_size,))
     started = time.perf_counter()
@@ -84,7 +84,7 @@ def measure(config: ConfigDict, runs: int = 1) -> Size:
 
 
 def training(config: ConfigDict, runs: int = 1) -> tuple[float, float]:
-    """(seconds until the training program has run once, tokens per second), as in `measure` and less dear."""
+    """(seconds until the training program ran once, tokens per second); cheaper than `measure`."""
     started = time.perf_counter()
     steps = _Steps(config, runs)
     steps.train(1)
@@ -110,19 +110,19 @@ class _Steps:
         self.state, metrics = self.programs.train(
             self.state, self.hyper_R, self.batch, zeros_R, zeros_R, zeros_R + np.int32(count)
         )
-        np.asarray(metrics["loss"])  # what a run waits for, too
+        np.asarray(metrics["loss"])  # a run waits for it, too
 
     def seconds(self) -> float:
-        """Of one step of one run, after the first."""
+        """Seconds of one step of one run, after the first."""
         count = max(1, min(self.most, round(SECONDS / _timed(lambda: self.train(1)))))
         whole = statistics.median(_timed(lambda: self.train(count)) for _ in range(REPEATS))
         return whole / (count * self.runs)
 
 
 def _timed(call: Callable[[], None]) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     call()
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def _random(config: ConfigDict, lead: tuple[int, ...]) -> Any:
@@ -140,30 +140,30 @@ def _random(config: ConfigDict, lead: tuple[int, ...]) -> Any:
 
 
 def _checkpoint(state: Any) -> tuple[float, int]:
-    """(seconds, bytes) of a checkpoint of `state`; the second one, since the first sets orbax up."""
+    """(seconds, bytes) of a second checkpoint of `state`; the first also sets orbax up."""
     with tempfile.TemporaryDirectory() as folder, Checkpoints(Path(folder), keep=2) as checkpoints:
         seconds = 0.0
         for number in (1, 2):
-            began = time.perf_counter()
+            started = time.perf_counter()
             checkpoints.save(number, state, {"next_index": number, "elapsed": 0.0})
             checkpoints.wait()
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - started
         files = (p for p in (Path(folder) / "2").rglob("*") if p.is_file())
         return seconds, sum(p.stat().st_size for p in files)
 
 
 def sizes(configs: list[ConfigDict], on_size=lambda size: None) -> dict[str, Size]:
     """program key -> its measurement, one per distinct program; `on_size` is called after each."""
-    found: dict[str, Size] = {}
+    by_key: dict[str, Size] = {}
     for config in configs:
         key = train_step.program_key(config)
-        if key not in found:
-            found[key] = measure(config)
-            on_size(found[key])
-    return found
+        if key not in by_key:
+            by_key[key] = measure(config)
+            on_size(by_key[key])
+    return by_key
 
 
 def tokens_between_checkpoints(config: ConfigDict) -> int:
-    """As `scaling.training.loop` rounds them: whole dispatches."""
+    """Return the tokens between checkpoints, rounded to whole dispatches as in `ActiveRun`."""
     per_dispatch = config.train.steps_per_dispatch * config_lib.tokens_per_step(config)
     return max(1, round(config.checkpoint.every_tokens / per_dispatch)) * per_dispatch

@@ -1,7 +1,7 @@
-"""Checkpoints of one run through orbax: asynchronous, atomic, keep-last-n, state and data position.
+"""Save and restore checkpoints of one run through orbax: asynchronous, atomic, keep-last-n.
 
-Each step holds two items: `state` (parameters and optimizer state, restored straight into the
-shardings asked for) and `position` (steps done, seconds so far, the step it was forked at).
+Each step holds two items: `state` (parameters and optimizer state, restored into the requested
+shardings) and `position` (steps done, seconds so far, the step at which the run was forked).
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ from scaling.utils.errors import UserError, one_line
 
 log = logging.getLogger("scaling")
 
-# Errors of reading that say nothing of what is read: here, and in words of tensorstore and XLA.
+# Errors of the machine, which say nothing about the checkpoint. Tensorstore and XLA raise one type
+# for every cause, with the name of their status code in its text.
 MACHINE = (
-    errno.EACCES, errno.EPERM, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ETIMEDOUT,
+    errno.EACCES, errno.EPERM, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO,
+    errno.ETIMEDOUT,
 )  # fmt: skip
-MACHINE_SAYS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+MACHINE_STATUS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 class Checkpoints:
     """The checkpoints below one folder. Use as a context manager: leaving waits for pending saves.
 
     The newest `keep` stay, and those of `keep_steps`; with `keep` None nothing is ever deleted.
-    `asynchronous` saves are written by threads of their own.
+    Threads write `asynchronous` saves.
     """
 
     def __init__(
@@ -50,14 +52,11 @@ class Checkpoints:
 
     @functools.cached_property
     def _manager(self):
-        """Made by the first save or restore: a new run trains its first steps without orbax."""
+        """orbax's manager, made by the first save or restore: a new run first trains without it."""
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as preservation
 
-        for name in (
-            "absl",
-            "asyncio",
-        ):  # orbax logs each phase of a save, and errors it also raises
+        for name in ("absl", "asyncio"):  # orbax logs each phase of a save, and errors it raises
             logging.getLogger(name).setLevel(logging.CRITICAL)
         policies = [preservation.LatestN(self._keep), preservation.CustomSteps(self._keep_steps)]
         options = ocp.CheckpointManagerOptions(
@@ -73,7 +72,7 @@ class Checkpoints:
 
     @property
     def _empty(self) -> bool:
-        """Whether this process alone can tell that nothing was saved here."""
+        """Whether this process alone knows that nothing was saved here."""
         if multiprocess.count() > 1:
             return False
         return not (self.folder.is_dir() and any(p.is_dir() for p in self.folder.iterdir()))
@@ -85,7 +84,7 @@ class Checkpoints:
         self.close()
 
     def close(self) -> None:
-        """Waits for pending saves. Raises UserError where one of them failed."""
+        """Wait for pending saves. Raises UserError if one of them failed."""
         if self._untouched:
             return
         try:
@@ -94,10 +93,10 @@ class Checkpoints:
             self._manager.close()
 
     def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
-        """Start saving; once this returns the buffers of `state` may be donated: on accelerators they were
-        copied, on CPUs XLA gives away no buffer that a save still reads.
+        """Start saving. Once this returns the buffers of `state` may be donated.
 
-        Raises UserError where this save, or the one before, cannot be written.
+        On accelerators they were copied; on CPUs XLA does not donate a buffer that a save still
+        reads. Raises UserError if this save, or the one before, cannot be written.
         """
         import orbax.checkpoint as ocp
 
@@ -116,7 +115,7 @@ class Checkpoints:
         return list(self._manager.all_steps())
 
     def wait(self) -> None:
-        """Until all saves are on disk. Raises UserError where one of them failed."""
+        """Wait until all saves are on disk. Raises UserError if one of them failed."""
         if self._untouched:
             return
         with self._writing():
@@ -126,20 +125,17 @@ class Checkpoints:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # tensorstore has every error of a disk as ValueError
+        except (OSError, ValueError) as error:  # tensorstore raises ValueError for all disk errors
             reason = one_line(error).replace(f"{self.folder}/", "")
             raise UserError(
                 f"{self.folder} cannot be written ({reason[:200]}); make room or make it writable"
             ) from error
 
     def restore(self, like: Any, at_most: int | None = None) -> tuple[Any, dict[str, Any]] | None:
-        """The newest intact (state, position), of at most `at_most` steps; None where there is none.
+        """Return the newest intact (state, position), of at most `at_most` steps; None without one.
 
         `like` is a tree of `jax.ShapeDtypeStruct` with shardings. A damaged checkpoint is reported,
-        moved to `damaged/`, and the one before it is tried.
+        moved to `damaged/`, and the one before it is tried. Raises UserError if the machine fails.
         """
         if self._untouched and self._empty:
             return None
@@ -155,14 +151,14 @@ class Checkpoints:
             try:
                 restored = self._manager.restore(step, args=items)
                 state, position = restored["state"], restored["position"]
-                saved, found = position["state_sha256"], _digest(state)
-                if saved and found and saved != found:
+                saved, read = position["state_sha256"], _digest(state)
+                if saved and read and saved != read:
                     raise ValueError("its content differs from what was saved")
             except Exception as error:  # damage shows as almost any type, depending on the file
-                if _is_of_the_machine(error):
+                if _is_machine_error(error):
                     raise UserError(
-                        f"{self.folder / str(step)} cannot be read now ({one_line(error, 200)}); it is left as "
-                        "it is, the same command goes on with it"
+                        f"{self.folder / str(step)} cannot be read now ({one_line(error, 200)}); "
+                        "it is left unchanged, and the same command continues with it"
                     ) from error
                 reason = one_line(error, 200)
             if not multiprocess.any_process(bool(reason)):
@@ -177,22 +173,22 @@ class Checkpoints:
                 aside = self.folder.parent / "damaged" / f"{step}-{int(time.time())}"
                 aside.parent.mkdir(exist_ok=True)
                 (self.folder / str(step)).rename(aside)
-            multiprocess.any_process(False)  # the others wait for that
+            multiprocess.any_process(False)  # the others wait for the move
             self._manager.reload()
         return None
 
 
-def _is_of_the_machine(error: Exception) -> bool:
-    """Whether memory, rights or the network failed rather than what was read."""
+def _is_machine_error(error: Exception) -> bool:
+    """Whether memory, permissions or the network failed rather than the checkpoint."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in MACHINE:
         return True
-    return any(word in str(error) for word in MACHINE_SAYS)
+    return any(word in str(error) for word in MACHINE_STATUS)
 
 
 def _one_copy(leaf: jax.Array) -> jax.Array:
-    """A leaf that every device holds, as the first one holds it, where one process has them all.
+    """Return the first device's copy of a leaf that every device holds, with one process.
 
-    Orbax would save a slice from each device, which pays only where processes share the writing.
+    Orbax would save a slice from each device, which pays only if processes share the writing.
     """
     if multiprocess.count() > 1 or not leaf.is_fully_replicated:
         return leaf
@@ -200,9 +196,9 @@ def _one_copy(leaf: jax.Array) -> jax.Array:
 
 
 def _digest(state: Any) -> str:
-    """SHA-256 over all leaves in order; "" where not every byte is at hand.
+    """SHA-256 over all leaves in order; "" if several processes hold the state in shards.
 
-    So it is where several processes hold the state in shards: only orbax's own checks are left then.
+    Then only orbax's own checks remain.
     """
     leaves = jax.tree.leaves(state)
     if not all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):

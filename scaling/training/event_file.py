@@ -1,6 +1,6 @@
-"""Scalars as TensorBoard's event files, byte by byte: training then imports no TensorBoard package.
+"""Encode scalars as TensorBoard's event files, so that training imports no TensorBoard package.
 
-(tensorboardX imports torch and boto3 wherever they are installed, which takes seconds.)
+(tensorboardX imports torch and boto3 if they are installed, which takes seconds.)
 
 A file is records of [length, its CRC, an Event message, its CRC]. Messages are in protobuf's wire
 format: https://protobuf.dev/programming-guides/encoding, with the field numbers of TensorFlow's
@@ -28,7 +28,7 @@ CRC_TABLE = _crc_table()  # CRC-32C (Castagnoli), bits reversed
 
 
 def masked_crc(data: bytes) -> int:
-    """CRC-32C, rotated by 15 bits and offset, as records of TensorFlow have it."""
+    """CRC-32C, rotated by 15 bits and offset, as in TensorFlow's records."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
@@ -37,7 +37,7 @@ def masked_crc(data: bytes) -> int:
 
 
 def record(event: bytes) -> bytes:
-    """An Event message with its frame."""
+    """Frame an Event message."""
     length = struct.pack("<Q", len(event))
     return b"".join(
         (length, struct.pack("<I", masked_crc(length)), event, struct.pack("<I", masked_crc(event)))
@@ -45,12 +45,12 @@ def record(event: bytes) -> bytes:
 
 
 def first(time: float) -> bytes:
-    """The Event that a file begins with."""
+    """The first Event of a file."""
     return _double(1, time) + _bytes(3, VERSION.encode())
 
 
 def scalar(time: float, step: int, name: str, value: float) -> bytes:
-    """An Event of one named value, kept as float32."""
+    """An Event of one named value, stored as float32."""
     point = _bytes(1, name.encode()) + _key(2, FLOAT) + struct.pack("<f", value)
     return _double(1, time) + _key(2, 0) + _integer(step) + _bytes(5, _bytes(1, point))
 
@@ -60,12 +60,12 @@ def _key(field: int, wire_type: int) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; for what is not negative."""
-    found = bytearray()
+    """Encode an integer of at least 0: seven bits a byte, the lowest first."""
+    encoded = bytearray()
     while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])
 
 
 def _double(field: int, value: float) -> bytes:

@@ -4,9 +4,9 @@ With parameters p_n, p_1', ..., p_k' of k + 1 checkpoints and the updates g_i be
 
     sum_j c_j p_j' = p_n - sum_i w_i g_i,    w_i = c_i + ... + c_k,
 
-so that an average weighs the last updates as a falling learning rate would (Tian et al. 2025, "WSM",
-where the updates are those of the constant rate). Haegele et al. 2024 also measure averages of the
-last part of a run against its decay.
+so that an average weighs the last updates as a falling learning rate would (Tian et al. 2025,
+"WSM", where the updates are those of the constant rate). Haegele et al. 2024 also measure averages
+of the last part of a run against its decay.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from scaling.utils.errors import UserError
 def weights(kind: str, count: int, final: float) -> list[float]:
     """Return the weight of each of `count` checkpoints, the oldest first; they sum to 1.
 
-    "uniform": all equal. "decay": w_i is the factor of a linear decay to the fraction `final` in the
-    middle of the i-th interval: c_0 = 1 - w_1, c_i = w_i - w_(i+1), c_k = w_k.
+    "uniform": all equal. "decay": w_i is the factor of a linear decay to the fraction `final` in
+    the middle of the i-th interval: c_0 = 1 - w_1, c_i = w_i - w_(i+1), c_k = w_k.
     """
     if kind == "uniform":
         return [1 / count] * count
@@ -36,13 +36,13 @@ def weights(kind: str, count: int, final: float) -> list[float]:
 
 
 def read_parameters(sources: Mapping[int, Checkpoints], state_like: Any) -> Iterator[Any]:
-    """Yield the parameters of each step from its source. Raises UserError if a checkpoint is missing."""
+    """Yield the parameters of each step. Raises UserError if a checkpoint is missing."""
     for step, checkpoints in sources.items():
         restored = checkpoints.restore(state_like, at_most=step)
         if restored is None or restored[1]["step"] != step:
             raise UserError(
-                f"{checkpoints.folder} has no intact checkpoint of step {step}, one of those to merge; "
-                f"delete {checkpoints.folder.parent} to train that run again"
+                f"{checkpoints.folder} has no intact checkpoint of step {step}, one of those to "
+                f"merge; delete {checkpoints.folder.parent} to train that run again"
             )
         yield restored[0]["params"]
 

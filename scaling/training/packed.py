@@ -1,4 +1,5 @@
-"""Train runs of one program side by side, each in a slot of the program; one run alone has one slot.
+"""Train runs of one program side by side, each in a slot of the program; one run alone has one
+slot.
 
 Shapes: R slots, K steps of one dispatch, B rows per step.
 """
@@ -44,9 +45,10 @@ class Dispatch:
 class Pack:
     """The runs of `specs`, their program and its state.
 
-    Several runs are spread over the devices, whole on one device each, with their own schedule, data
-    order and end, so that each gets the numbers that it has alone on one device. Slots are a multiple
-    of the devices. Free slots, and those of ended runs, get a batch of another run and train no step.
+    Several runs are spread over the devices, whole on one device each, with their own schedule,
+    data order and end, so that each gets the numbers that it has alone on one device. Slots are a
+    multiple of the devices. Free slots, and those of ended runs, get a batch of another run and
+    train no step.
     """
 
     def __init__(self, specs: Sequence[RunSpec]):
@@ -71,8 +73,9 @@ class Pack:
         outcomes: list[Outcome],
         before_writing: Callable[[], None] | None,
     ) -> None:
-        """Open the folders of runs without an outcome. A run whose folder raises ends with that alone."""
-        # Of several processes all have to learn of a lost claim: `multiprocess.Agreement` sees to that.
+        """Open the folders of runs without an outcome; an exception ends its run alone."""
+        # Of several processes all have to learn of a lost claim: `multiprocess.Agreement` sees to
+        # that.
         if before_writing and multiprocess.count() == 1:
             self.still_mine = before_writing
         for i, spec in enumerate(self.specs):

@@ -1,6 +1,6 @@
-"""A trace of a few steady dispatches of a run, for XProf, TensorBoard's profile tab or Perfetto.
+"""Trace a few steady dispatches of a run, for XProf, TensorBoard's profile tab or Perfetto.
 
-It lies with the run's curves, in `<run>/tensorboard/plugins/profile/<time>/`.
+The trace lies with the run's curves, in `<run>/tensorboard/plugins/profile/<time>/`.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ def traces(folder: Path) -> list[Path]:
     return sorted((folder / "tensorboard" / "plugins" / "profile").glob("*/*.xplane.pb"))
 
 
-def found(folder: Path) -> str:
-    """One line: where the trace lies, or that there is none."""
+def summary(folder: Path) -> str:
+    """Return one line: the path of the newest trace, or that nothing was traced."""
     paths = traces(folder)
-    if not paths:  # it went on from a checkpoint near its end
+    if not paths:  # the run resumed from a checkpoint near its end
         return "--profile: nothing traced, the run had too few dispatches left"
     return f"trace: {paths[-1]} (xprof --logdir={folder / 'tensorboard'})"
 
 
 def check(config: ConfigDict, folder: Path, dispatches: int) -> None:
-    """Raises UserError where the run in `folder` has nothing left to trace, or is too short for it."""
+    """Raise UserError if the run in `folder` has nothing left to trace, or is too short for it."""
     if (folder / "result.json").exists() and not traces(folder):
         raise UserError(f"--profile: {folder.name} is done, untraced; choose another --workdir")
     steps, K = config_lib.schedule_steps(config)["total"], config.train.steps_per_dispatch
     needed = SKIPPED + dispatches
     if -(-steps // K) < needed:
         fitting = max(1, (steps - 1) // (needed - 1))
-        mend = (
+        fix = (
             f"lower config.train.steps_per_dispatch={K} to {fitting} or " if steps > needed else ""
         )
         raise UserError(
-            f"--profile={dispatches} traces dispatches {SKIPPED + 1} to {needed}, and a run of {steps} "
-            f"steps has {-(-steps // K)}; {mend}raise config.train.tokens"
+            f"--profile={dispatches} traces dispatches {SKIPPED + 1} to {needed}, and a run of "
+            f"{steps} steps has {-(-steps // K)}; {fix}raise config.train.tokens"
         )
 
 
 @contextlib.contextmanager
 def traced(programs, folder: Path, dispatches: int) -> Iterator:
-    """`programs` (step.Programs) that trace their training calls number SKIPPED to SKIPPED + dispatches.
+    """Yield `programs` that trace their training calls number SKIPPED to SKIPPED + dispatches.
 
-    The trace holds these dispatches whole and alone, and what the host does meanwhile: the device is
-    waited for before and after. Each one is a step named "train" of the trace.
+    The trace holds these dispatches whole and alone, with the host's work meanwhile: it waits for
+    the device before and after. Each dispatch is a step named "train" of the trace.
     """
     import jax
 
-    called, tracing = 0, False
+    calls, tracing = 0, False
 
     def train(state, hyper_R, tokens, first_R, begin_R, end_R):
-        nonlocal called, tracing
-        if called == SKIPPED:
+        nonlocal calls, tracing
+        if calls == SKIPPED:
             jax.block_until_ready(state)
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level = 0  # calls of Python would be most of the file
@@ -69,8 +69,8 @@ def traced(programs, folder: Path, dispatches: int) -> Iterator:
             tracing = True
         with jax.profiler.StepTraceAnnotation("train", step_num=int(first_R[0])):
             result = programs.train(state, hyper_R, tokens, first_R, begin_R, end_R)
-        called += 1
-        if called == SKIPPED + dispatches:
+        calls += 1
+        if calls == SKIPPED + dispatches:
             jax.block_until_ready(result)
             jax.profiler.stop_trace()
             tracing = False

@@ -29,11 +29,12 @@ from scaling.utils import files
 
 
 class ActiveRun:
-    """A run between its first and its last step. Use as a context manager: leaving closes its files.
+    """A run between its first and its last step. Use as a context manager: leaving closes its
+    files.
 
-    `packed` counts the runs of its program, `share` is this process's (k-th, of n) part of its rows.
-    `still_mine` raises if another worker took the run over. Raises UserError if the folder belongs to
-    another run or to other data.
+    `packed` counts the runs of its program, `share` is this process's (k-th, of n) part of its
+    rows. `still_mine` raises if another worker took the run over. Raises UserError if the folder
+    belongs to another run or to other data.
     """
 
     def __init__(
@@ -132,7 +133,8 @@ class ActiveRun:
     def _fork(self, programs: Programs) -> tuple[Any, dict[str, Any]] | None:
         """Return the trunk's state at the fork, and copy its rows of metrics.
 
-        The fork lies before the first checkpoint that this run will merge and the trunk does not have.
+        The fork lies before the first checkpoint that this run will merge and the trunk does not
+        have.
         """
         assert self.spec.trunk is not None
         with Checkpoints(self.spec.trunk / "checkpoints", keep=None) as trunk:
@@ -155,7 +157,8 @@ class ActiveRun:
         return bool(self.merge_steps) and self.status == "active" and self.done == self.total
 
     def merged(self, state: Any, state_like: Any) -> Any:
-        """Return the last state with the average of the run's and its trunk's checkpoints as parameters.
+        """Return the last state with the average of the run's and its trunk's checkpoints as
+        parameters.
 
         It is also saved, in the folder `merged`. Raises UserError if a checkpoint is missing.
         """
@@ -217,8 +220,8 @@ class ActiveRun:
     def log(self, window: Window, metrics_K: dict[str, np.ndarray], seconds: float) -> int:
         """Write a window's rows of metrics.jsonl; return the tokens that it trained.
 
-        `seconds` is the run's share of the time that the window took. A loss or gradient that is not
-        finite ends the run.
+        `seconds` is the run's share of the time that the window took. A loss or gradient that is
+        not finite ends the run.
         """
         if window.begin == window.end or self.status != "active":
             return 0

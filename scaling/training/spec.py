@@ -1,4 +1,4 @@
-"""A run's config, the columns known before training, and the files that mark the folder as its own."""
+"""A run's config, its columns known before training, and the files that mark its folder."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:  # fields bring JAX, and a look at a sweep needs none
 class RunSpec:
     """One run to train. Steps are optimizer steps.
 
-    With a `trunk` (another run's folder) a run without a checkpoint of its own begins from the trunk's
-    newest kept checkpoint of at most `fork_step` steps, which must lie before the two runs differ.
+    With a `trunk` (another run's folder) a run without a checkpoint of its own begins from the
+    trunk's newest kept checkpoint of at most `fork_step` steps, which must lie before the two runs
+    differ.
     """
 
     config: ConfigDict

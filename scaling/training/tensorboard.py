@@ -1,10 +1,11 @@
-"""TensorBoard over all runs of a workdir: `tensorboard --logdir WORKDIR`.
+"""Write TensorBoard's files for all runs of a workdir: `tensorboard --logdir WORKDIR`.
 
-Every run has its training curves, `Curves`, written while it trains. Added from the results alone are:
+Every run has its training curves, `Curves`, written while it trains. Results add:
 
 - in each run's folder its hyperparameters and final losses, for the HParams tab (table, parallel
   coordinates, scatter plots over all runs);
-- in `<workdir>/tensorboard/` the final losses against size and compute as curves, one per budget and
+- in `<workdir>/tensorboard/` the final losses against size and compute as curves, one per budget
+and
   seed. TensorBoard's axis is linear, so their steps are 1000 log10 of n_params and of FLOPs.
 """
 
@@ -24,15 +25,14 @@ HYPERPARAMETERS = (
     "warmup_tokens", "decay_tokens", "schedule", "epochs", "seed", "budget", "role", "status",
 )  # fmt: skip
 METRICS = ("loss", "bits_per_byte", "train_loss", "wall_time", "tokens_per_second", "mfu")
-NAME = (
-    "events.out.tfevents.{}.scaling"  # TensorBoard reads what holds "tfevents", in order of names
-)
+# TensorBoard reads files with "tfevents" in their names, in the order of names.
+NAME = "events.out.tfevents.{}.scaling"
 
 
 class Curves:
-    """The curves of one run, appended to a file of their own for each time that it is begun.
+    """The curves of one run, with one file for each time that the run starts or resumes.
 
-    tensorboardX's own writer is not used: its thread dies where a disk is full, and its callers wait
+    tensorboardX's own writer is not used: its thread dies if a disk is full, and its callers wait
     for it for ever.
     """
 
@@ -44,11 +44,11 @@ class Curves:
         self._added.append((time.time(), step, name, value))
 
     def write(self) -> None:
-        """Append what was added. Raises UserError where it cannot be written."""
-        added, self._added = self._added, []
-        new = added and not self._path.exists()
+        """Append the added values. Raises UserError if they cannot be written."""
+        values, self._added = self._added, []
+        new = values and not self._path.exists()
         rows = [event_file.first(time.time())] if new else []
-        rows += [event_file.scalar(*one) for one in added]
+        rows += [event_file.scalar(*value) for value in values]
         files.append_bytes(self._path, b"".join(event_file.record(row) for row in rows))
 
 
@@ -58,7 +58,7 @@ def write(workdir: Path, rows: Iterable[RunResult]) -> None:
     for row in rows:
         folder = workdir / "runs" / row.run_id / "tensorboard"
         folder.mkdir(parents=True, exist_ok=True)
-        # the last file by name, so that it follows the curves, which are named by their time
+        # The last file by name, so that it follows the curves, whose names hold their time.
         files.write_bytes(folder / NAME.format("9999999999"), _records(_session(row)))
     for number, (curve, points) in enumerate(sorted(_curves(rows).items())):
         folder = workdir / "tensorboard" / curve
@@ -68,7 +68,7 @@ def write(workdir: Path, rows: Iterable[RunResult]) -> None:
 
 
 def _session(row: RunResult):
-    """Summaries of one run for the HParams tab: an experiment of one session, and its metrics."""
+    """Yield (0, summary) of one run for the HParams tab: one session and its metrics."""
     from tensorboardX import summary
 
     hyper = {k: getattr(row, k) for k in HYPERPARAMETERS}
@@ -81,7 +81,7 @@ def _session(row: RunResult):
 
 
 def _curves(rows: list[RunResult]) -> dict[str, list[RunResult]]:
-    """Curve's name -> done runs; an IsoFLOP budget is a curve, and so is what has no budget."""
+    """Curve's name -> done runs; each IsoFLOP budget is a curve, runs without a budget are one."""
     curves: dict[str, list[RunResult]] = {}
     for row in rows:
         if row.status == "done" and row.loss is not None:

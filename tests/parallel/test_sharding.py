@@ -109,7 +109,7 @@ def sized(config, **parallel):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"fsdp": 3}, "fsdp=3 does not make the 8 devices there are; fsdp=4 would"),
+        ({"fsdp": 3}, "fsdp=3 does not make the 8 devices of this machine; fsdp=4 would"),
         ({"data": 2, "tensor": 2}, "data=2 x tensor=2 does not make the 8 .*; data=4 would"),
         ({"fsdp": -1}, "data and fsdp are all -1; .* set data=1"),
         ({"tensor": 0}, "config.parallel.tensor=0 should be 1 or more, or -1"),

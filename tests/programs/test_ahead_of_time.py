@@ -197,7 +197,7 @@ def test_nothing_is_compiled_where_no_limit_is_known_or_shapes_settle_it(config,
     with pytest.raises(UserError, match="at least"):
         ahead_of_time.check_fits_memory(with_memory(roomy, 1e-6))
     monkeypatch.setattr(train_step, "programs", never)
-    ahead_of_time.insist_all_fit([planner.plan_run(config).values])
+    ahead_of_time.check_all_fit_memory([planner.plan_run(config).values])
 
 
 # ---- scaling plan --compile
@@ -212,10 +212,10 @@ def fake(config, programs):
 
 def test_plan_compiles_each_program_once(capsys, monkeypatch):
     monkeypatch.setattr(ahead_of_time, "_compile", fake)
-    monkeypatch.setattr(ahead_of_time, "_done", {})
-    code = cli.main(["plan", "--config=configs/mini.py", "--compile", "--peak_flops=2e3"])
+    monkeypatch.setattr(ahead_of_time, "_compiled", {})
+    code = cli.main(["plan", "--config=configs/mini.py", "--compile", "--peak_flops=2e3", "--wide"])
     out = capsys.readouterr().out
-    table = out[out.index("  runs   ") :].splitlines()
+    table = out[out.index("n_params  runs  ") :].splitlines()
     assert code == 0 and "least time" in table[0]
     assert [row.split()[3:5] for row in table[1:7]] == [["1", "3"]] * 6  # n_params, runs
     assert "2 ms compute" in table[1] and "none (data 2)" in table[1]
@@ -225,17 +225,17 @@ def test_plan_compiles_each_program_once(capsys, monkeypatch):
     assert "0 GFLOP/s (2 devices as stated)" in out
     assert f"all runs one after another take at least {units.duration(2e-3 * steps)}." in out
     assert "The largest total, by shapes: params 0 B, optimizer" in out
-    assert len(ahead_of_time._done) == 6
+    assert len(ahead_of_time._compiled) == 6
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (["--devices=8"], "belongs to --compile"),
-        (["--compile", "--devices=0"], "must be a whole number from 1"),
+        (["--compile", "--devices=0"], "'0' is below 1"),
         (["--compile", "--devices=4", "--measure"], "give one of them"),
         (["--bandwidth=1e9"], "belongs to --compile"),
-        (["--compile", "--peak_flops=fast"], "must be a positive number of FLOP/s"),
+        (["--compile", "--peak_flops=fast"], "'fast' is not a number"),
     ],
 )
 def test_bad_flags_are_named(flags, said, capsys):
@@ -250,7 +250,7 @@ def test_a_larger_machine_is_planned_and_refused_where_it_is_too_small():
         f"--config.{key}"
         for key in (*small, "train.batch_size=16", "parallel.device_memory_gb=1e-4")
     ]
-    done = run_cli("plan", "--config=configs/base.py", "--compile", "--devices=8", *keys)
+    done = run_cli("plan", "--config=configs/base.py", "--compile", "--devices=8", "--wide", *keys)
     assert done.returncode == EXIT_BAD_INPUT, done.stderr
     assert "all-reduce" in done.stdout and "(data 2 x tensor 4)" in done.stdout
     assert "compiled by the CPU backend for 8 simulated devices" in done.stdout
