@@ -1,6 +1,9 @@
 """One run whose block is Llama's: RMSNorm, rotary positions, SwiGLU, untied head.
 
-scaling train --config=configs/llama.py --workdir=results/llama
+    scaling train --config=configs/llama.py --workdir=results/llama
+
+Time: `scaling plan` counts 1.59e14 FLOPs for a million tokens, hours on two CPU cores.
+Result: a loss of 25.3 million parameters after 488 steps. No reference value is published.
 """
 
 from configs import base

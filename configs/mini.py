@@ -1,6 +1,10 @@
-"""The quickstart in miniature: seconds on a CPU. For tests, CI and a first look; its laws mean little.
+"""The quickstart in miniature, for tests, CI and a first look. Its laws mean little.
 
-scaling curves --config=configs/mini.py --workdir=results/mini
+    scaling curves --config=configs/mini.py --workdir=results/mini
+
+Time: `scaling plan` counts 18 runs, 6.7e10 FLOPs, and a held-out run of 2.4e10: seconds of
+training on two CPU cores.
+Result: all curves and a forecast, of models of 792 to 12,384 parameters.
 """
 
 from configs import quickstart

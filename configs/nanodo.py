@@ -1,6 +1,9 @@
 """One run whose block is NanoDO's: learned positions, LayerNorm without bias, GELU, tied head.
 
-scaling train --config=configs/nanodo.py --workdir=results/nanodo
+    scaling train --config=configs/nanodo.py --workdir=results/nanodo
+
+Time: `scaling plan` counts 1.19e14 FLOPs for a million tokens, hours on two CPU cores.
+Result: a loss of 18.9 million parameters after 488 steps. No reference value is published.
 """
 
 from configs import base

@@ -1,14 +1,18 @@
-"""A compute sweep for one GPU: 3M to 167M parameters, 1e16 to 1e18 FLOPs, on English web text.
-
-Llama-style blocks in bfloat16 with float32 parameters, BPE of 32,768 tokens trained on the data, context
-1,024, 64 sequences (65,536 tokens) per step, WSD schedule. About 1.2e19 FLOPs in all, held-out run included: some 26 hours of an
-A100 at 40% of its peak. `data.name` may be any TFDS text data set; this one is c4, prepared by TFDS
-as array_record in `data.cache_dir`/tfds (docs/data.md). All of its split is tokenised: `data.train_split="train[:10%]"` is enough for the longest run.
-Not run by its authors for want of a GPU: `scaling plan` is checked in CI, the learning-rate rule is a
-starting point that experiments/lr_study.py should confirm.
+"""IsoFLOP sweep for one GPU: 3M to 167M parameters, 1e16 to 1e18 FLOPs, on English web text.
 
     scaling plan --config=configs/one_gpu.py
     scaling curves --config=configs/one_gpu.py --workdir=results/one_gpu
+
+Time: `scaling plan` counts 30 runs, 8.6e18 FLOPs, and a held-out run of 3e18: some 26 hours of an
+A100 at 40% of its peak.
+Result: none yet. Its authors had no GPU. CI plans it. The learning-rate rule is a starting point
+that experiments/lr_study.py should confirm.
+
+Blocks are Llama's, in bfloat16 with float32 parameters. BPE of 32,768 tokens is trained on the
+data. The context is 1,024, a step 64 sequences (65,536 tokens), the schedule WSD. The data are
+c4, which TFDS prepares as array_record in `data.cache_dir`/tfds (docs/data.md); `data.name` takes
+any TFDS text. All of the split is tokenised: `data.train_split="train[:10%]"` is enough for the
+longest run.
 """
 
 from configs import base

@@ -1,10 +1,15 @@
-"""A compute sweep of byte-level Transformers on real text, in minutes on two CPU cores.
-
-Four IsoFLOP budgets over 1.5 decades, six sizes each, on the Python sources of sympy and mpmath.
-Context 128 bytes, 8 sequences (1,024 tokens) per step; cosine decay to the end of each run, warm-up 5%
-of it; tied head. The learning rate is the rule that experiments/lr_study.py found on this corpus.
+"""IsoFLOP sweep of byte-level Transformers on real text, with a tested forecast.
 
     scaling curves --config=configs/quickstart.py --workdir=results/quickstart
+
+Time: 194 s on two CPU cores, for 24 runs and the held-out run.
+Result: N* ~ C^0.632 [0.581, 0.694] and L* ~ C^-0.130 [-0.144, -0.117]. At 3.2 times the largest
+budget the forecast is 1.336 [1.234, 1.455] nats, the measurement 1.330 (docs/quickstart.md).
+
+Four budgets over 1.5 decades, six sizes each, on the Python sources of sympy and mpmath. The
+context is 128 bytes, a step 8 sequences (1,024 tokens), the head tied. The learning rate warms up
+over 5% of each run and follows a cosine to 0. It is the rule that experiments/lr_study.py found
+on this corpus.
 """
 
 from configs import base

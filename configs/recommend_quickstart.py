@@ -1,13 +1,18 @@
-"""The next identifier of a source file: IsoFLOP sweeps of SASRec-like Transformers, in minutes on two CPU cores.
-
-2,210 Python files of installed packages are users, the 2,986 identifiers in them items, 148,184 uses in order of first
-appearance; a tenth of the files is held out whole, and what comes next in them is predicted. Context 64 items, 4
-windows (256 positions, padding among them) per step; item embeddings are the head; cosine decay to the end of each
-run, warm-up 5% of it. D counts positions. The rate rule is the best of four at 524,288
-positions and widths 8 to 32, and within a factor of two of it at 131,072 (docs/fields/lr_grids.csv). Other versions
-of the packages have other items: the run then says which config.data.vocab_size to set.
+"""IsoFLOP sweep of SASRec-like Transformers that predict the next identifier of a source file.
 
     scaling curves --config=configs/recommend_quickstart.py --workdir=results/recommend
+
+Time: 174 s on two CPU cores.
+Result: N* ~ C^0.93 [0.69, 1.72] and L* ~ C^-0.079 [-0.103, -0.048]. At 3 times the largest budget
+the forecast is 4.52 [4.06, 4.77] nats, the measurement 4.72 (docs/fields.md).
+
+The 2,210 Python files of installed packages are users, their 2,986 identifiers items, in 148,184
+uses by order of first appearance. A tenth of the files is held out whole. A window has 64 items,
+a step 4 windows (256 positions, padding included). The item embeddings are the head. The learning
+rate warms up over 5% of each run and follows a cosine to 0. Its rule is the best of four at
+524,288 positions and widths 8 to 32, and within a factor of two of the best at 131,072
+(docs/fields/lr_grids.csv). D counts positions. Other versions of the packages have other items:
+the run then names the right config.data.vocab_size.
 """
 
 from configs import base

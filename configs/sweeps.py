@@ -1,9 +1,24 @@
-"""A small study per kind of sweep, on the quickstart's text and recipe: minutes on two CPU cores each.
+"""A small study of each kind of sweep, on the text and recipe of the quickstart.
 
     scaling curves --config=configs/sweeps.py:params --workdir=results/params
 
-after the colon: params, data, epochs, ladder, grid, random, hyper, merge or design. `experiments/` has a script for each that
-also copies the curves to a folder of choice.
+The name after the colon is a kind below. `python -m experiments.publish params --out=DIR` also
+copies the curves to a folder; design and merge are scripts of their own, experiments/design.py
+and merge.py.
+
+Time: seconds on two CPU cores, of the whole command or, in brackets, of the training alone.
+Result: see docs/sweeps.md for intervals and conditions.
+
+    kind    runs  seconds  result
+    params  18    166      L(N) = 1.45 + 16.8 N^-0.396 [0.342, 0.616] at 1.0e6 tokens
+    data    12    (73)     L(D): exponent 0.27 [0.17, 0.49], weakly identified
+    epochs  24    129      4 epochs are worth 95% [94, 97] of fresh tokens, 16 epochs 74% [70, 83]
+    ladder  20    228      L(N, D): alpha 0.38 [0.15, 0.58], beta 0.49 [0.16, 0.89]
+    grid    45    80       best lr 0.0219 [0.0189, 0.0341] at weight decay 0.1
+    random  32    (269)    the best draw of lr, weight decay and beta2
+    hyper   120   386      no law: all optima inside the grid are of one length
+    merge   48    182      merged cooldowns are worse than decays
+    design  25    116      forecast at 3e12 FLOPs: 1.52 [1.44, 1.70] after two rounds, 9 runs first
 """
 
 from configs import quickstart
@@ -19,7 +34,7 @@ def params(c):
 
 
 def data(c):
-    """L(D) of one size, 24,736 parameters, from an eighth of a million tokens to four, each with two seeds."""
+    """L(D) of 24,736 parameters at 131,072 tokens and five doublings, each with two seeds."""
     _one_size(c, width=32, n_params=24_736)
     c.sweep.kind = "data"
     c.sweep.tokens = tuple(131_072 * 2**k for k in range(6))
@@ -27,7 +42,7 @@ def data(c):
 
 
 def epochs(c):
-    """What repeated data are worth: one size, four amounts of unique data, up to 64 epochs of the smallest."""
+    """L(D, U) of one size and four amounts of unique data, up to 64 epochs of the smallest."""
     _one_size(c, width=24, n_params=13_944)
     c.sweep.kind = "data"
     c.sweep.tokens = tuple(131_072 * 2**k for k in range(6))
@@ -35,7 +50,10 @@ def epochs(c):
 
 
 def ladder(c):
-    """L(N, D) of five sizes at four lengths; warm-up and constant rate are the same, so that lengths share trunks."""
+    """L(N, D) of five sizes at four lengths.
+
+    All lengths of a size have one warm-up and one constant rate, so they share a trunk.
+    """
     c.sweep.kind = "ladder"
     _coarse(c, rungs=6)
     c.sweep.tokens = (262_144, 524_288, 1_048_576, 2_097_152)
@@ -69,9 +87,10 @@ def random(c):
 def hyper(c):
     """The best learning rate and batch size of three sizes at two lengths.
 
-    With this weight decay the best batch grows from about a hundred tokens to several hundred between these lengths
-    (pilots with contexts of 128 and 64 had it at the edge of their grids). Contexts are short, for small batches; a
-    worker has one device, since a few sequences of 32 tokens are not worth splitting.
+    With this weight decay the best batch grows between these lengths from about a hundred tokens to
+    several hundred. Pilots with contexts of 128 and 64 had it at the edge of their grids, so
+    contexts are short here. A worker has one device: a few sequences of 32 tokens are not worth
+    splitting.
     """
     c.sweep.kind = "hyper"
     c.data.seq_len = 32
@@ -85,7 +104,10 @@ def hyper(c):
 
 
 def merge(c):
-    """Four lengths of one size, each ended by a decay and by merges of checkpoints, with three seeds; one trunk each."""
+    """Four lengths of one size, each ended by a decay and by merges, with three seeds.
+
+    All runs of a seed share a trunk.
+    """
     _one_size(c, width=24, n_params=13_944)
     c.sweep.kind = "grid"
     c.optim.schedule = "wsd"
@@ -107,7 +129,7 @@ def merge(c):
 
 
 def design(c):
-    """The coarse ladder that experiments/design.py begins with; its rounds are proposed from there."""
+    """The coarse ladder with which experiments/design.py begins its rounds."""
     c.sweep.kind = "ladder"
     _coarse(c, rungs=4)
     c.sweep.tokens = (196_608, 589_824, 1_769_472)
@@ -120,7 +142,10 @@ def _one_size(c, width: int, n_params: int):
 
 
 def _coarse(c, rungs: int):
-    """Widths about one and a half times the one below, in eights, those that fall together once: 8, 16, 24, 40, 64 of 6 rungs."""
+    """Widths about one and a half times the one below, rounded to eights, each once.
+
+    Six rungs are 8, 16, 24, 40 and 64.
+    """
     c.sweep.width_ratio = 1.5
     c.sweep.rungs = rungs
 

@@ -1,11 +1,16 @@
-"""Image classifiers on Fashion-MNIST: IsoFLOP sweeps of Vision Transformers, in minutes on two CPU cores.
-
-60,000 images to train on and 10,000 held out, of Debian's package dataset-fashion-mnist (MIT). 28 x 28 pixels in 49
-patches of 4 x 4, learned positions, attention to all patches, mean over patches; 8 images per step; cosine
-decay to the end of each run, warm-up 5% of it. The rate rule is a compromise: the best is
-twice as high at 7,680 images and lower at 61,440 (docs/algorithms/images/vit.csv). D counts images.
+"""IsoFLOP sweep of Vision Transformers that classify Fashion-MNIST.
 
     scaling curves --config=configs/vision_quickstart.py --workdir=results/vision
+
+Time: 399 s on two CPU cores.
+Result: N* ~ C^0.49 [0.37, 0.60] and L* ~ C^-0.159 [-0.210, -0.111]. At 3 times the largest budget
+the forecast is 0.415 [0.322, 0.456] nats, the measurement 0.406 (docs/fields.md).
+
+Debian's package dataset-fashion-mnist (MIT) has 60,000 images to train on and 10,000 held out. An
+image of 28 x 28 pixels has 49 patches of 4 x 4 with learned positions. Each patch attends to all;
+a label is read from their mean. A step has 8 images. The learning rate warms up over 5% of each
+run and follows a cosine to 0. Its rule is a compromise: the best rate is twice as high at 7,680
+images and lower at 61,440 (docs/algorithms/images/vit.csv). D counts images.
 """
 
 from configs import base

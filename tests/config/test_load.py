@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -50,6 +51,17 @@ def test_every_small_study_plans_and_is_affordable_on_two_cores(study):
     assert (
         sum(run.flops for run in planner.plan(config)) < 2e13
     )  # 14 minutes at the quickstart's speed
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_study_states_its_command_time_and_result(path):
+    doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+    if path.stem != "base":
+        assert re.search(
+            rf"^    (scaling \w+ --config=configs/{path.stem}.py|python -m)", doc, re.M
+        )
+        assert re.search(r"^Time: .*\d|^    \w+ .*\d", doc, re.M) and "\nTime: " in doc
+        assert "\nResult: " in doc
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
