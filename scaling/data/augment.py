@@ -81,10 +81,10 @@ SWITCHES = (*(name for name in Augment.__dataclass_fields__ if name != "fill"), 
 
 def fingerprint(prepared: str, data) -> str:
     """Return the fingerprint of prepared data with the augmentations that are on, if any is."""
-    on = [f"{key}={getattr(data, key)!r}" for key in SWITCHES if getattr(data, key)]
-    if not on:
+    switched_on = [f"{key}={getattr(data, key)!r}" for key in SWITCHES if getattr(data, key)]
+    if not switched_on:
         return prepared
-    return hashlib.sha256(" ".join([prepared, *on]).encode()).hexdigest()[:16]
+    return hashlib.sha256(" ".join([prepared, *switched_on]).encode()).hexdigest()[:16]
 
 
 def from_config(data, fill: float) -> Augment:

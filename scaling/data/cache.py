@@ -19,8 +19,8 @@ VERIFY_BELOW = 1 << 30  # bytes; larger files are checked by their size alone
 
 def root(data) -> Path:
     """Return the folder of prepared data, by the config's `data` section."""
-    chosen = data.cache_dir or os.environ.get("SCALING_CACHE") or "~/.cache/scaling"
-    return Path(chosen).expanduser()
+    folder = data.cache_dir or os.environ.get("SCALING_CACHE") or "~/.cache/scaling"
+    return Path(folder).expanduser()
 
 
 @contextlib.contextmanager

@@ -49,16 +49,16 @@ class ExampleDispatches:
             batch["y2"] = np.empty_like(batch["y"])
             batch["mix"] = np.empty(index_KB.shape, np.float32)
         for epoch in np.unique(epoch_KB):
-            here = epoch_KB == epoch
-            key, index_N = (self.order.seed, int(epoch)), index_KB[here]
+            in_epoch_KB = epoch_KB == epoch
+            key, index_N = (self.order.seed, int(epoch)), index_KB[in_epoch_KB]
             x_NHWC = self.augment(self.x_NHWC[index_N], index_N, key)
             if self.augment.mixup:
                 x_NHWC, partner_N, weight_N = self.augment.mix(
                     x_NHWC, index_N, key, len(self.y_N), self.x_NHWC.__getitem__
                 )
-                batch["y2"][here] = self.y_N[partner_N]
-                batch["mix"][here] = weight_N
-            batch["x"][here] = x_NHWC
+                batch["y2"][in_epoch_KB] = self.y_N[partner_N]
+                batch["mix"][in_epoch_KB] = weight_N
+            batch["x"][in_epoch_KB] = x_NHWC
         return batch
 
 

@@ -125,8 +125,8 @@ class Dispatches:
     def __getitem__(self, k: int) -> np.ndarray:
         _, window_KB = self.order[k]
         if self.windows < self.all_windows:
-            drawn = permute(window_KB.ravel().astype(np.uint64), self.all_windows, (0, 0))
-            window_KB = drawn.reshape(window_KB.shape)
+            window_N = permute(window_KB.ravel().astype(np.uint64), self.all_windows, (0, 0))
+            window_KB = window_N.reshape(window_KB.shape)
         return np.asarray(self.rows[window_KB])
 
 

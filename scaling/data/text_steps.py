@@ -31,8 +31,10 @@ class Steps:
 
     def settings(self) -> dict:
         """Return the steps that are on, as part of a cache key and a fingerprint."""
-        on = {key: getattr(self, key) for key in ("clean", "min_chars", "max_chars", "min_letters")}
-        settings = {key: value for key, value in on.items() if value}
+        values = {
+            key: getattr(self, key) for key in ("clean", "min_chars", "max_chars", "min_letters")
+        }
+        settings = {key: value for key, value in values.items() if value}
         if self.dedupe != "none":
             settings["dedupe"] = self.dedupe
         if self.dedupe in ("near", "split"):

@@ -51,7 +51,7 @@ def seconds(text: str) -> float:
 
 
 def _decimal(text: str) -> Decimal | None:
-    """The exact value of a number with an optional suffix; None where the text is none."""
+    """Return the exact value of a number with an optional suffix; None if the text is not one."""
     text = text.strip()
     factor = SUFFIXES.get(text[-1:], 1)
     digits = text[:-1] if text[-1:] in SUFFIXES else text

@@ -63,7 +63,7 @@ def choose(
         packs = {str(key): int(runs) for key, runs in stored["packs"].items()}
         workers = int(stored.get("workers", 1))  # older files have none
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} holds no schedule; delete it to have it measured again") from error
+        raise UserError(f"{path} holds no packing; delete it to measure again") from error
     fit = min(workers, len(visible_cores()))  # another machine may have written it
     if options.workers != "auto":
         return Packing(packs, options.workers)

@@ -19,7 +19,7 @@ from pathlib import Path
 from scaling.sweep.execute import jobs
 from scaling.sweep.execute.jobs import JobRun
 from scaling.sweep.launchers.local import shares
-from scaling.utils.errors import Preempted
+from scaling.utils.errors import Preempted, one_line
 
 # Only the groups of runs at these shares of all FLOPs, in order of size, are timed.
 TRIED_SHARES = (0.25, 0.75)
@@ -65,7 +65,8 @@ def workers(job_runs: Sequence[JobRun], packs: Mapping[str, int], cores: Sequenc
     except Preempted:
         raise
     except Exception as error:  # train without workers, and report the training's own errors
-        print(f"warning: workers were not tried: {' '.join(str(error).split())[:200]}", flush=True)
+        reason = one_line(error, 200)
+        print(f"warning: workers were not tried: {reason}", file=sys.stderr, flush=True)
         return 1
     if count < 2:
         return 1
@@ -76,7 +77,8 @@ def workers(job_runs: Sequence[JobRun], packs: Mapping[str, int], cores: Sequenc
     ratio = best_case(costs, count, largest / total)
     chosen = count if ratio < MAX_RATIO else 1
     runs = f"{chosen} workers, each on its share of the cores" if chosen > 1 else "one process"
-    print(f"schedule: {runs} ({count} workers would take {ratio:.2f} of its time)", flush=True)
+    line = f"packing: {runs} ({count} workers would take {ratio:.2f} of its time)"
+    print(line, file=sys.stderr, flush=True)
     return chosen
 
 

@@ -168,19 +168,19 @@ class _Speed:
         seconds = sum(s.seconds for s in running)
         self._fallback = sum(s.spent for s in running) / seconds if seconds > 0 else None
 
-    def seconds(self, n_params: int, flops: float, begun: bool) -> float | None:
+    def seconds(self, n_params: int, flops: float, started: bool) -> float | None:
         """Return the seconds of `flops` of a run of this size; None if no rate is known."""
         rate = self._fallback
         if self._rates:
             i = bisect.bisect_left(self._rates, (n_params, 0.0))
             near = self._rates[max(0, i - 1) : i + 1]
             rate = min(near, key=lambda r: abs(math.log(r[0] / n_params)))[1]
-        return flops / rate + (0.0 if begun else self._overhead) if rate else None
+        return flops / rate + (0.0 if started else self._overhead) if rate else None
 
 
 def _state(name: str, run: JobRun, view: _RunView, speed: _Speed) -> RunState:
-    left = run.flops * (1 - view.fraction)
-    seconds = speed.seconds(run.n_params, left, begun=view.fraction > 0)
+    flops_left = run.flops * (1 - view.fraction)
+    seconds = speed.seconds(run.n_params, flops_left, started=view.fraction > 0)
     return RunState(
         name, view.state, run.n_params, run.flops, view.fraction, view.loss, view.reason, seconds
     )

@@ -72,14 +72,15 @@ def sweep(
         if config is not None:
             config = _with_workers(runs, workdir, config)
         options = runs[0].config.launch if config is None else config.launch
-        here = config is None or (options.kind == "local" and packing.stated_workers(options) == 1)
-        if not here and multiprocess.count() > 1:
+        one_worker = options.kind == "local" and packing.stated_workers(options) == 1
+        in_process = config is None or one_worker
+        if not in_process and multiprocess.count() > 1:
             raise UserError(
                 f"config.launch.kind={options.kind} with config.launch.workers={options.workers}: "
                 f"{multiprocess.count()} processes that train each run together cannot start "
                 "workers; set local and auto, or start one process with config.launch.nodes"
             )
-        if here:
+        if in_process:
             worker = _work_here(runs, workdir, options, uuid.uuid4().hex[:12], role)
             problems, reported = worker.problems, worker.reported
         else:

@@ -63,7 +63,7 @@ class Snapshot:
 
     @property
     def ended(self) -> bool:
-        """Whether every run has its result; a failed run has none."""
+        """True if every run has its result; a failed run has none."""
         return all(r.state in ENDED for r in self.runs)
 
     @property

@@ -85,7 +85,7 @@ class Worker:
 
     def _lead(self, jobs: Sequence[Job]) -> None:
         number = {id(job): k for k, job in enumerate(jobs)}
-        left = list(jobs)
+        open_jobs = list(jobs)
         workdir_url.retry(self.store.push_ended)
         for job_run in (
             job_run for job in jobs for job_run in job if self._failed(self._folder(job_run))
@@ -94,16 +94,16 @@ class Worker:
                 job_run.run_id,
                 "failed in this launch before; another `scaling sweep` tries it again",
             )
-        while left:
-            taken = False
+        while open_jobs:
+            trained = False
             workdir_url.retry(self.store.pull_results)
-            for job in list(left):
+            for job in list(open_jobs):
                 if all(self._ended(job_run.run_id) for job_run in job):
-                    left.remove(job)
+                    open_jobs.remove(job)
                 elif self._ready(job) and self._try(job, number[id(job)]):
-                    taken = True
+                    trained = True
                     break  # look again from the earliest open job
-            if left and not taken:
+            if open_jobs and not trained:
                 multiprocess.broadcast_from_writer(WAIT)
                 time.sleep(max(POLL_SECONDS, self.store.poll_seconds))
 
@@ -174,9 +174,9 @@ class Worker:
             first_saved = {c.name: self._saved(c.name) for c in claims if c.attempts}
 
             def check() -> None:
-                lost = [claim.name for claim in claims if claim.lost()]
-                if lost:
-                    raise LostClaim(f"{lost[0]}: another worker took it over")
+                lost_claims = [claim.name for claim in claims if claim.lost()]
+                if lost_claims:
+                    raise LostClaim(f"{lost_claims[0]}: another worker took it over")
                 for claim in claims:
                     if claim.attempts and self._saved(claim.name) > first_saved[claim.name]:
                         with contextlib.suppress(OSError):  # the next checkpoint tries again

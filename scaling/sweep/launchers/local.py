@@ -73,9 +73,9 @@ def visible_gpus() -> list[str]:
 
     Raises UserError if the driver's tool is installed but fails.
     """
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [gpu for gpu in chosen.split(",") if gpu and gpu != "-1"]
+    listed_gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed_gpus is not None:
+        return [gpu for gpu in listed_gpus.split(",") if gpu and gpu != "-1"]
     if not shutil.which("nvidia-smi"):
         return []
     try:

@@ -49,16 +49,16 @@ def launch(
     """
     _require()
     folder, name = workdir / "slurm", f"scaling-{workdir.name}"
-    waiting = {job for job in _queue(name) if (folder / f"{job}{SUBMITTED}").exists()}
-    if waiting:
-        print(f"slurm: found {_ids(waiting)} in the queue", file=sys.stderr, flush=True)
+    jobs = {job for job in _queue(name) if (folder / f"{job}{SUBMITTED}").exists()}
+    if jobs:
+        print(f"slurm: found {_ids(jobs)} in the queue", file=sys.stderr, flush=True)
     with StopSignal().listening() as stop:
-        if len(waiting) < workers and not stop.caught:
+        if len(jobs) < workers and not stop.caught:
             task = Task(workdir_url.open_workdir(workdir).name, launch_id)
-            waiting.update(_submit(options, folder, name, task, workers - len(waiting)))
-        outcomes = _watch(folder, name, waiting, stop, on_wait)
+            jobs.update(_submit(options, folder, name, task, workers - len(jobs)))
+        outcomes = _watch(folder, name, jobs, stop, on_wait)
     if stop.caught:
-        ids = _ids(waiting)
+        ids = _ids(jobs)
         note = (
             f"; Slurm keeps {ids} running, `scancel {ids}` lets them save and stop" if ids else ""
         )
@@ -123,66 +123,64 @@ def _submit(options, folder: Path, name: str, task: Task, count: int) -> set[str
         raise UserError(f"Slurm refused the jobs ({lines[-1][:300]}); see config.launch") from error
 
 
-def _watch(folder, name, waiting: set[str], stop: StopSignal, on_wait) -> list[Outcome]:
-    """Wait until no job of `waiting` is in the queue, or a signal; remove ended jobs from it.
+def _watch(folder, name, jobs: set[str], stop: StopSignal, on_wait) -> list[Outcome]:
+    """Wait until no job of `jobs` is in the queue, or a signal; remove ended jobs from it.
 
     Once a worker found no work left, cancel the jobs that have not started.
     """
     outcomes: list[Outcome] = []
-    lost: list[str] = []
+    lost_jobs: list[str] = []
     shown, failures, finished = "", 0, False
     period, longest = QUEUE_SECONDS
-    while waiting and not stop.caught:
+    while jobs and not stop.caught:
         try:
             queue, failures = _queue(name), 0
         except UserError:
             failures += 1  # for example, Slurm's controller restarts
             if failures == MAX_FAILURES:
                 raise
-            queue = dict.fromkeys(waiting, "unknown, squeue does not answer")
-        states = _states([queue[job] for job in sorted(waiting) if job in queue])
+            queue = dict.fromkeys(jobs, "unknown, squeue does not answer")
+        states = _states([queue[job] for job in sorted(jobs) if job in queue])
         if states and states != shown:
             print(f"slurm: {states}", file=sys.stderr, flush=True)
             shown = states
-        _refuse_impossible(queue, waiting)
-        ended = sorted(waiting - set(queue))
-        waiting.difference_update(ended)
+        _refuse_impossible(queue, jobs)
+        ended = sorted(jobs - set(queue))
+        jobs.difference_update(ended)
         for job in ended:
             outcome = _outcome(folder, job)
             if outcome is not None:
                 outcomes.append(outcome)
             elif not finished:
-                lost.append(job)
+                lost_jobs.append(job)
         if not finished and any(outcome.done for outcome in outcomes):
             finished = True
-            if waiting:
-                subprocess.run(
-                    ["scancel", "--state=PENDING", *sorted(waiting)], capture_output=True
-                )
+            if jobs:
+                subprocess.run(["scancel", "--state=PENDING", *sorted(jobs)], capture_output=True)
         deadline = time.time() + period
-        while waiting and time.time() < deadline and not stop.caught:
+        while jobs and time.time() < deadline and not stop.caught:
             on_wait()
             time.sleep(POLL_SECONDS)
         period = min(longest, period * 1.3)
-    if lost and not finished:  # otherwise other workers have done their work
+    if lost_jobs and not finished:  # otherwise other workers have done their work
         outcomes += [
             Outcome(
                 [f"Slurm job {job} was cancelled or killed; the same command submits a new one"]
             )
-            for job in lost
+            for job in lost_jobs
         ]
     return outcomes
 
 
-def _refuse_impossible(queue: dict[str, str], waiting: set[str]) -> None:
+def _refuse_impossible(queue: dict[str, str], jobs: set[str]) -> None:
     """Cancel the jobs and raise UserError if they request what this cluster never grants.
 
     Slurm accepts such jobs and keeps them pending, since an administrator might change the cluster.
     """
-    for job in sorted(waiting & set(queue)):
+    for job in sorted(jobs & set(queue)):
         reason = queue[job].partition("(")[2].rstrip(")")
         if reason in IMPOSSIBLE:
-            subprocess.run(["scancel", *sorted(waiting & set(queue))], capture_output=True)
+            subprocess.run(["scancel", *sorted(jobs & set(queue))], capture_output=True)
             raise UserError(
                 f"Slurm can never start the jobs ({reason}); lower config.launch.nodes, cores, "
                 "gpus, memory_gb or minutes, or choose another config.launch.partition"

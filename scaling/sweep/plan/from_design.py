@@ -30,15 +30,15 @@ def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
     per_step, copies = config_lib.tokens_per_step(config), Counter[tuple[int, int]]()
     for number, n_params, tokens in _rows(path):
         rung = nearest_rung(config, n_params)
-        off = rung.n_params / n_params
-        if not 1 / MAX_SIZE_RATIO <= off <= MAX_SIZE_RATIO:
+        ratio = rung.n_params / n_params
+        if not 1 / MAX_SIZE_RATIO <= ratio <= MAX_SIZE_RATIO:
             raise UserError(
                 f"{path}: row {number}: n_params={n_params:g}, but the nearest size has "
                 f"{rung.n_params:,} parameters (width {rung.width}); write n_params in single "
                 "parameters, or limit the proposal (`scaling design --min_flops, "
                 "--tokens_per_param`)"
             )
-        steps = round(tokens / off / per_step)
+        steps = round(tokens / ratio / per_step)
         if steps < 1:
             raise UserError(
                 f"{path}: row {number}: tokens={tokens:g} is less than one step of {per_step} "
@@ -46,7 +46,7 @@ def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
             )
         yield RunRequest(
             {**size_values(config, rung), "train.tokens": steps * per_step},
-            note=f"asked {n_params:.4g} parameters ({off - 1:+.1%}), {tokens:.4g} tokens "
+            note=f"requested {n_params:.4g} parameters ({ratio - 1:+.1%}), {tokens:.4g} tokens "
             f"({steps * per_step / tokens - 1:+.1%})",
             copy=copies[rung.width, steps],
         )

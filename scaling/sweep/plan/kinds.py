@@ -101,7 +101,7 @@ def hyper(config: ConfigDict) -> Iterator[RunRequest]:
             points = axes.product(
                 axes.axis("train.batch_size", batches), axes.axis("optim.lr", rates)
             )
-            note = f"asked {tokens} tokens ({error:+.1%})" if abs(error) > 0.01 else ""
+            note = f"requested {tokens} tokens ({error:+.1%})" if abs(error) > 0.01 else ""
             for point in points:
                 yield RunRequest({**values, "train.tokens": rounded, **point}, note=note)
 

@@ -56,7 +56,7 @@ def plan(config: ConfigDict) -> list[PlannedRun]:
         raise UserError("config.sweep.seeds is empty; give at least one seed")
     flat = flatten(config)
     requests = list(_with_seeds(KINDS[config.sweep.kind](config), config.sweep.seeds))
-    runs = [_plan_of_sweep(flat, one) for one in requests]
+    runs = [_plan_of_sweep(flat, run_request) for run_request in requests]
     if not runs:
         raise UserError("config.sweep: the plan has no runs; give it budgets, tokens or values")
     duplicates.refuse(config, runs, requests)
@@ -77,25 +77,25 @@ def at_budget(config: ConfigDict, rung: Rung, budget: float) -> PlannedRun:
 def _with_seeds(requests: Iterable[RunRequest], seeds: tuple[int, ...]) -> Iterable[RunRequest]:
     """Yield each request with each seed; copies of a request take further seeds."""
     span = int(max(seeds) - min(seeds)) + 1
-    for one in requests:
-        if "seed" in one.values:
-            yield one
+    for run_request in requests:
+        if "seed" in run_request.values:
+            yield run_request
             continue
         for seed in seeds:
-            yield one.with_seed(int(seed) + one.copy * span)
+            yield run_request.with_seed(int(seed) + run_request.copy * span)
 
 
-def _plan_of_sweep(flat: Mapping[str, Any], one: RunRequest) -> PlannedRun:
+def _plan_of_sweep(flat: Mapping[str, Any], run_request: RunRequest) -> PlannedRun:
     """Plan a run; errors name it by the values that the sweep sets."""
     try:
-        return _plan_run(flat, one)
+        return _plan_run(flat, run_request)
     except UserError as error:
-        values = ", ".join(f"{key}={value!r}" for key, value in one.values.items())
+        values = ", ".join(f"{key}={value!r}" for key, value in run_request.values.items())
         raise UserError(f"config.sweep: the run with {values}: {error}") from error
 
 
-def _plan_run(flat: Mapping[str, Any], one: RunRequest) -> PlannedRun:
-    values = config_lib.replaced(flat, {**one.values, "sweep.kind": "none"})
+def _plan_run(flat: Mapping[str, Any], run_request: RunRequest) -> PlannedRun:
+    values = config_lib.replaced(flat, {**run_request.values, "sweep.kind": "none"})
     c = view(values)
     steps = config_lib.schedule_steps(c)["total"]
     tokens = steps * config_lib.tokens_per_step(c)
@@ -103,12 +103,12 @@ def _plan_run(flat: Mapping[str, Any], one: RunRequest) -> PlannedRun:
     return PlannedRun(
         values=values,
         run_id=hashing.run_id(values),
-        budget=float(one.budget),
+        budget=float(run_request.budget),
         n_params=n_params,
         tokens=tokens,
         steps=steps,
         flops=float(flops_per_token * tokens),
-        note=one.note,
+        note=run_request.note,
     )
 
 

@@ -73,25 +73,25 @@ class Mirror(Workdir):
 
     def push(self, run_dir: Path) -> None:
         """Upload the new files of a run if it has a new checkpoint or has ended."""
-        name, here = self._key(run_dir), local_steps(run_dir)
+        name, local = self._key(run_dir), local_steps(run_dir)
         if run_dir not in self._steps:
-            self._steps[run_dir] = pushed_steps(self._store.list(f"{name}/pushed")) & here
-        there = self._steps[run_dir]
+            self._steps[run_dir] = pushed_steps(self._store.list(f"{name}/pushed")) & local
+        remote = self._steps[run_dir]
         end = next((run_dir / end for end in ENDS if (run_dir / end).is_file()), None)
-        if here <= there and not (end and self._changed(end)):
+        if local <= remote and not (end and self._changed(end)):
             return
         # Metrics first, so that every checkpoint on the store has its rows there.
         plain = [p for p in run_dir.iterdir() if p.is_file() and p.name not in ENDS]
         self._upload([p for p in (*plain, *run_dir.glob("tensorboard/*")) if p.name[0] != "."])
-        for step in sorted(here - there):
+        for step in sorted(local - remote):
             try:
                 self._checkpoints.push(name, step)
             except FileNotFoundError:
                 continue  # deleted meanwhile in favour of a newer one
-            there.add(step)
-        for step in there - here:  # deleted here, so delete it on the store
+            remote.add(step)
+        for step in remote - local:  # deleted here, so delete it on the store
             self._checkpoints.drop(name, step)
-        there &= here
+        remote &= local
         if end:
             self._push_end(run_dir, end)
 
@@ -115,20 +115,20 @@ class Mirror(Workdir):
     def pull(self, run_dir: Path, step: int | None = None) -> None:
         """Download a run: its files, its result, and its newest checkpoint if that is new here."""
         name = self._key(run_dir)
-        there = set(self._store.list(name))
-        here, pushed = local_steps(run_dir), pushed_steps(there)
-        newest_here = max(here, default=-1)
+        keys = set(self._store.list(name))
+        local, pushed = local_steps(run_dir), pushed_steps(keys)
+        newest_local = max(local, default=-1)
         if step is not None:
-            best = max((s for s in here if s <= step), default=-1)
-            wanted = [s for s in pushed if best < s <= step]
-        elif f"{name}/result.json" in there:
-            wanted = []  # it has ended, so no worker resumes it
+            best = max((s for s in local if s <= step), default=-1)
+            steps = [s for s in pushed if best < s <= step]
+        elif f"{name}/result.json" in keys:
+            steps = []  # it has ended, so no worker resumes it
             self._mark("result.json", run_dir)  # its writer may have been killed before the marker
         else:
-            wanted = [s for s in pushed if s > newest_here]
-        any(self._checkpoints.pull(name, s, there) for s in sorted(wanted, reverse=True))
-        plain = [key for key in there if key.count("/") == 2 and not key.endswith("failure.json")]
-        if max(pushed, default=-1) <= newest_here:  # the local files are at least as far
+            steps = [s for s in pushed if s > newest_local]
+        any(self._checkpoints.pull(name, s, keys) for s in sorted(steps, reverse=True))
+        plain = [key for key in keys if key.count("/") == 2 and not key.endswith("failure.json")]
+        if max(pushed, default=-1) <= newest_local:  # the local files are at least as far
             plain = [key for key in plain if not (self.path / key).exists()]
         self._fetch(plain)
 
@@ -142,9 +142,9 @@ class Mirror(Workdir):
 
     def push_ended(self) -> None:
         """Upload the results that a killed worker left here."""
-        there = {key.rpartition("/")[2] for key in self._store.list("ended/result.json")}
+        ended = {key.rpartition("/")[2] for key in self._store.list("ended/result.json")}
         for result in self.path.glob("runs/*/result.json"):
-            if result.parent.name not in there:
+            if result.parent.name not in ended:
                 self.push(result.parent)
 
     def push_table(self, *names: str) -> None:

@@ -75,7 +75,7 @@ def test_a_trial_decides_once_and_gives_the_cores_back(
     monkeypatch.setattr("scaling.training.benchmark.measure", measured)
     chosen = packing.choose(parts_of(sizes), tmp_path, sizes.launch, starting=True)
     assert chosen.workers == workers
-    assert f"workers would take {50 / speed_of_one:.2f} of its time" in capsys.readouterr().out
+    assert f"workers would take {50 / speed_of_one:.2f} of its time" in capsys.readouterr().err
     (*_, (runs, mine, others)), whole = seen, [s for s in seen if len(s[1]) > 1]
     assert (runs, mine) == (1, {cores[0]}) and {cores[1]} in others
     assert whole and all(one[1] == before for one in whole)
@@ -96,7 +96,7 @@ def test_a_trial_measures_real_steps(sizes, capsys):
     before = os.sched_getaffinity(0)
     workers = packing_trial.workers(parts, packs, sorted(before)[:2])
     workers_text = "2 workers, each on its share" if workers == 2 else "one process"
-    assert capsys.readouterr().out.startswith(f"schedule: {workers_text} ")
+    assert capsys.readouterr().err.startswith(f"packing: {workers_text} ")
     assert os.sched_getaffinity(0) == before
 
 
@@ -108,7 +108,7 @@ def test_a_trial_that_fails_changes_nothing(sizes, monkeypatch, capsys):
     parts = parts_of(sizes)
     packs = {key: 1 for key, _ in jobs.groups(parts)}
     assert packing_trial.workers(parts, packs, [0, 1]) == 1
-    assert capsys.readouterr().out == "warning: workers were not tried: out of memory\n"
+    assert capsys.readouterr().err == "warning: workers were not tried: out of memory\n"
 
 
 def test_runs_that_share_a_program_need_no_trial(free, tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_an_older_schedule_has_no_workers(free, tmp_path):
 @pytest.mark.parametrize("content", ["[]", "{}", '{"packs": {"abc": "many"}}'])
 def test_a_damaged_schedule_is_one_line(free, tmp_path, content):
     (tmp_path / "schedule.json").write_text(content)
-    with pytest.raises(UserError, match="holds no schedule; delete it"):
+    with pytest.raises(UserError, match="holds no packing; delete it"):
         packing.choose(parts_of(free), tmp_path, free.launch)
 
 
