@@ -189,7 +189,8 @@ def test_columns_of_a_csv_are_crossed_and_rows_split_in_order_of_appearance(runs
     write_csv(tmp_path / "t.csv", runs)
     code = cli.main(
         ["conventions", str(tmp_path / "t.csv"), "--n_params=N,all", "--flops=C_all,C", "--tokens=D",
-         "--budget=plan", "--by=seed", "--method=akima", "--bootstrap=10", f"--out={tmp_path}"]
+         "--budget=plan", "--by=seed", "--method=akima", "--bootstrap=10", "--wide",
+         f"--out={tmp_path}"]
     )  # fmt: skip
     out = capsys.readouterr().out
     assert code == 0 and len(out.splitlines()) == 1 + 8 + 1
