@@ -7,8 +7,9 @@ same widths and lengths, each at three learning rates around one rule, a factor 
 The best counts, so that no family is judged by another's rate; the table says if it is at the
 edge. The plain network on images is cheaper, so it has wider sizes and a fourth rate.
 
-Time: seconds of all families of a question on two CPU cores. Result: how many times more compute
-the baseline needs for the same loss, in the middle of the compute both have (docs/algorithms.md).
+Time: seconds of all families of a question on two CPU cores.
+Result: how many times more compute the baseline needs for the same loss, in the middle of the
+compute both have (docs/algorithms.md).
 
     question   seconds    result
     text       294        lstm 3.1 [2.3, 4.9], mlp 2.7 [2, 3.9]

@@ -5,7 +5,8 @@
 The name after the colon is a field, a dot, and params or data. Sizes span 1.8 decades, lengths
 1.5. configs/sweeps.py has the same two of language.
 
-Time: seconds of the whole command on two CPU cores. Result: the fitted law (docs/fields.md).
+Time: seconds of the whole command on two CPU cores.
+Result: the fitted law (docs/fields.md).
 
     name              seconds  result
     vision.params     93       0.545 + 13 N^-0.60 [0.48, 0.73] at 60,000 images
