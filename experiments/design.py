@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from experiments import common
 from scaling import results
-from scaling.analysis import compute, registry
+from scaling.analysis import registry, run_table
 from scaling.analysis.saved_curve import Analysis, SavedCurve
 from scaling.config import load as config_lib
 from scaling.laws import api as laws
@@ -86,7 +86,7 @@ def _run(args, config: ConfigDict, command: str) -> int:
         rows += [r for r in new if r.run_id not in {known.run_id for known in rows}]
         history.append(_forecast(rows, config, args.at, number))
         print(_line(history[-1], args.at))
-    analysis = registry.KINDS["design"](rows, workdir, config)
+    analysis = registry.analyse(rows, workdir, config)
     registry.write(_with_rounds(analysis, history, args.at, config), workdir, config)
     lines = [*analysis.lines, *(_line(h, args.at) for h in history)]
     files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
@@ -98,7 +98,7 @@ def _run(args, config: ConfigDict, command: str) -> int:
 
 def _fit(rows: list[RunResult], config: ConfigDict) -> laws.Fit:
     return laws.fit_chinchilla(
-        compute.sweep_table(rows, config, config.laws.min_steps),
+        run_table.sweep_table(rows, config, config.laws.min_steps),
         delta=config.laws.huber_delta,
         bootstrap=config.laws.bootstrap,
         confidence=config.laws.confidence,
@@ -107,7 +107,7 @@ def _fit(rows: list[RunResult], config: ConfigDict) -> laws.Fit:
 
 def _propose(rows: list[RunResult], config: ConfigDict, args, path: Path) -> None:
     """Write the next round as a CSV of n_params, tokens and FLOPs, like `scaling design`."""
-    table = compute.sweep_table(rows, config, config.laws.min_steps)
+    table = run_table.sweep_table(rows, config, config.laws.min_steps)
     proposal = laws.propose(
         [laws.Prior.of(_fit(rows, config))],
         [laws.Target(args.at)],
@@ -130,7 +130,7 @@ def _propose(rows: list[RunResult], config: ConfigDict, args, path: Path) -> Non
 
 def _forecast(rows: list[RunResult], config: ConfigDict, at: float, number: int) -> dict[str, Any]:
     """Return the law's loss at the target after this round, and the cost of all rounds."""
-    table = compute.sweep_table(rows, config, config.laws.min_steps)
+    table = run_table.sweep_table(rows, config, config.laws.min_steps)
     (best,) = frontier(_fit(rows, config), table, [at])
     return {
         "round": number,

@@ -7,17 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling.analysis import compute
+from scaling.analysis import run_table
+from scaling.config import field_traits
 from scaling.laws.table import CannotFit
 from scaling.results import RunResult
 from scaling.utils.notices import Notice
 
+SIZES = {  # what the axes call N, by config.laws.n_params
+    "n_params": "size N, parameters without embeddings",
+    "n_params_active": "size N, parameters that a token uses, without embeddings",
+    "n_params_with_head": "size N, parameters with the head",
+    "n_params_total": "size N, all parameters",
+}
 LETTERS = {"n_params": "N", "tokens": "D", "unique_tokens": "U"}
 
 
 def require_runs(rows: list[RunResult]) -> tuple[list[RunResult], list[Notice]]:
     """Return the finished runs, and a notice for each other row. Raises CannotFit without any."""
-    used, left_out = compute.usable(rows)
+    used, left_out = run_table.usable(rows)
     if not used:
         reasons = map(str, left_out[:3])
         raise CannotFit(
@@ -50,3 +57,20 @@ def ranges(rows: Sequence[RunResult], names: Sequence[str], config: ConfigDict) 
     """Smallest and largest value of each column."""
     found = {name: numbers(rows, name, config) for name in names}
     return {name: [float(v.min()), float(v.max())] for name, v in found.items()}
+
+
+def labels(config: ConfigDict) -> dict[str, str]:
+    """Return the names of the axes, with the unit that D counts in the config's field."""
+    units = field_traits.UNITS[config.data.field]
+    nats = f"nats/{units[:-1]}"
+    return {
+        "n_params": SIZES[config.laws.n_params],
+        "tokens": f"training data D, {units}",
+        "unique_tokens": f"unique data U, {units}",
+        "tokens_per_param": f"M = D / N, {units} per parameter",
+        "loss": f"held-out loss, {nats}",
+        "training_loss": f"training loss, {nats}",
+        "batch": f"batch size, {units} per step",
+        "E": f"$E$, {nats}",
+        "L0": f"$L_0$, {nats}",
+    }

@@ -65,6 +65,18 @@ def _swept(config: ConfigDict) -> set[str]:
     return {key for axis in axes for key in ((axis,) if isinstance(axis, str) else axis)}
 
 
+def two_prices(config: ConfigDict) -> str:
+    """Return why budgets and laws do not match if they count FLOPs differently; "" if they do."""
+    planned = f"flops_{config.sweep.flops}"
+    if planned == config.laws.flops:
+        return ""
+    return (
+        f"budgets are in config.sweep.flops={config.sweep.flops!r} and laws in "
+        f"config.laws.flops={config.laws.flops!r}; set both alike, or compare them by "
+        "`scaling conventions`"
+    )
+
+
 def in_words(recipe: dict[str, Any]) -> str:
     """The recipe as the line under a picture."""
     seeds = recipe["seeds"]

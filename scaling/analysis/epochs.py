@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling.analysis import columns, compute, one_variable
+from scaling.analysis import columns, one_variable
 from scaling.analysis.saved_curve import Analysis, SavedCurve, fitted, parameter_lines, refused
 from scaling.laws import api as laws
 from scaling.laws.bootstrap import interval
@@ -70,7 +70,7 @@ def analyse(rows: list[RunResult], config: ConfigDict) -> Analysis:
         by="unique_tokens",
         panels="n_params" if len(set(sizes)) > 1 else "",
         confidence=config.laws.confidence,
-        labels=compute.labels(config),
+        labels=columns.labels(config),
     )
     found = {"epochs": SavedCurve(content, picture)}
     if len(fits) == len(parts):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling.analysis import columns, compute, swept_keys
+from scaling.analysis import columns, swept_keys
 from scaling.analysis.saved_curve import Analysis, SavedCurve
 from scaling.analysis.swept_keys import Axis
 from scaling.laws.lr_batch_law import NEAR
@@ -67,7 +67,7 @@ def grid(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
         {a.name: {"label": ", ".join(a.keys), "texts": _texts(a)} for a in axes},
         {name: _stars(found) for name, found in optima.items()},
         _lost(rows, axes, workdir),
-        compute.labels(config),
+        columns.labels(config),
     )
     return Analysis(
         curves={"swept": SavedCurve(law, picture)},

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling.analysis import columns, compute
+from scaling.analysis import columns
 from scaling.analysis.saved_curve import Analysis, SavedCurve, refused
 from scaling.laws import api as laws
 from scaling.laws import checks, to_text
@@ -64,7 +64,7 @@ def hyper(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
     lines: list[str] = []
     for name in names:
         search = _search(table, name, config)
-        labels = compute.labels(config)
+        labels = columns.labels(config)
         picture = valleys.picture(table, search.groups, name, loss_se, labels)
         found[f"{name}_valleys"] = SavedCurve(search.content, picture)
         found[f"{name}_optimum"] = SavedCurve(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling.analysis import columns, compute, conditions
+from scaling.analysis import columns, compute, conditions, run_table
 from scaling.analysis.saved_curve import Analysis, SavedCurve, parameter_lines, refused
 from scaling.laws import api as laws
 from scaling.laws.forms.registry import FORMS
@@ -28,7 +28,7 @@ def ladder(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis
     """
     used, left_out = columns.require_runs(rows)
     fits = _fits(rows, used, config)
-    labels = compute.labels(config)
+    labels = columns.labels(config)
     found = {n: SavedCurve(*entry) for n, entry in sweep.parametric(fits, labels).items()}
     for name, (law, picture) in sweep.optima(fits, None, None, labels).items():
         found[name] = SavedCurve({**law, "estimator": OPTIMA}, picture)
@@ -47,8 +47,8 @@ def ladder(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis
 
 def _fits(rows, used: list[RunResult], config: ConfigDict) -> compute.Fits:
     """The parametric law alone: a ladder has no budgets, and its training curves are of many lengths."""
-    table = compute.sweep_table(rows, config)
-    long_runs = compute.sweep_table(rows, config, config.laws.min_steps)
+    table = run_table.sweep_table(rows, config)
+    long_runs = run_table.sweep_table(rows, config, config.laws.min_steps)
     law, reasons = None, {}
     try:
         law = laws.fit_chinchilla(
@@ -94,7 +94,7 @@ def _measured(used: list[RunResult], fits: compute.Fits, config: ConfigDict):
         by="n_params",
         title=law.equation if law else "",
         confidence=config.laws.confidence,
-        labels=compute.labels(config),
+        labels=columns.labels(config),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from scaling.analysis import columns, compute
+from scaling.analysis import columns, run_table
 from scaling.analysis.saved_curve import (
     Analysis,
     SavedCurve,
@@ -64,7 +64,7 @@ def analyse(rows: list[RunResult], config: ConfigDict, *, x: str, fixed: str) ->
         _part([r for r, v in zip(used, values, strict=True) if v == value], x, fixed, config)
         for value in sorted(set(values))
     ]
-    letters, labels = {"x": columns.LETTERS[x]}, compute.labels(config)
+    letters, labels = {"x": columns.LETTERS[x]}, columns.labels(config)
     lines = []
     for part in parts:
         if part.law:
@@ -117,7 +117,7 @@ def _part(rows: list[RunResult], x: str, fixed: str, config: ConfigDict) -> Part
         content["predictions"] = [{x: v, "loss": law.prediction_interval(v).as_dict()} for v in at]
     except CannotFit as error:
         content = refused(str(error), FORM.equation, letters)
-    for key, items in notices.as_json("warnings", compute.repeated(rows)).items():
+    for key, items in notices.as_json("warnings", run_table.repeated(rows)).items():
         content["diagnostics"][key] += items
     value = columns.number(rows[0], fixed, config)
     return Part(value, table, law, {**content, fixed: value})

@@ -1,4 +1,4 @@
-"""The kinds of sweep by name, and their curves on disk."""
+"""The kinds of sweep by name: the one path from the table of runs to curves on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from scaling.analysis import conditions, epochs, grid, hyper, ladder, one_variable
+from scaling.analysis import compute, conditions, epochs, grid, hyper, ladder, one_variable
 from scaling.analysis.saved_curve import Analysis
 from scaling.laws.table import make_table
 from scaling.results import RunResult
@@ -15,6 +15,7 @@ from scaling.utils import files, notices
 
 Analyser = Callable[[list[RunResult], Path, ConfigDict], Analysis]
 KINDS: dict[str, Analyser] = {
+    "compute": compute.compute,
     "params": one_variable.params,
     "data": epochs.data,
     "ladder": ladder.ladder,
@@ -25,16 +26,28 @@ KINDS: dict[str, Analyser] = {
 }
 
 
+def analyse(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
+    """Fit the laws of the sweep's kind and draw its curves. Raises CannotFit without any law."""
+    return KINDS[config.sweep.kind](rows, workdir, config)
+
+
 def write(analysis: Analysis, workdir: Path, config: ConfigDict) -> list[Path]:
-    """Write every curve as JSON, CSV, SVG and PNG below `<workdir>/curves`; returns the pictures."""
-    how = conditions.stated(analysis.used, config)
-    table = make_table(
-        names=[r.run_id for r in analysis.used], loss=[r.loss for r in analysis.used]
-    )
+    """Write every curve as JSON, CSV, SVG and PNG below `<workdir>/curves`; return the pictures.
+
+    The JSON states the equation, the estimator, the parameters with intervals, the runs used and
+    those left out with the reason, diagnostics, the range of validity, predictions, and what was
+    measured. The CSV holds every number in the picture.
+    """
+    recipe = conditions.stated(analysis.used, config)
+    table = analysis.table
+    if table is None:
+        table = make_table(
+            names=[r.run_id for r in analysis.used], loss=[r.loss for r in analysis.used]
+        )
     common = {
         "study": config.name,
         "kind": config.sweep.kind,
-        "recipe": how,
+        "recipe": recipe,
         "n_params_convention": config.laws.n_params,
         "flops_convention": config.laws.flops,
         "confidence": config.laws.confidence,
@@ -43,9 +56,9 @@ def write(analysis: Analysis, workdir: Path, config: ConfigDict) -> list[Path]:
         **notices.as_json("runs_left_out", analysis.left_out),
         "range_of_validity": analysis.ranges,
     }
-    pictures = []
+    folder, caption, pictures = workdir / "curves", conditions.in_words(recipe), []
     for name, curve in analysis.curves.items():
-        content = {"name": name, **common, **curve.law, "held_out": None}
-        files.write_json(workdir / "curves" / f"{name}.json", content)
-        pictures.append(curve.picture.write(workdir / "curves" / name, conditions.in_words(how)))
+        content = {"name": name, **common, **curve.law, "held_out": analysis.held_out}
+        files.write_json(folder / f"{name}.json", content)
+        pictures.append(curve.picture.write(folder / name, caption))
     return pictures

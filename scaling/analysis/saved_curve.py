@@ -1,4 +1,4 @@
-"""What the analysis of a sweep hands over: its curves by name, and the summary."""
+"""The result of analysing a sweep: its curves by name, and the summary."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from scaling.laws import to_text
 from scaling.laws.fit import Fit
+from scaling.laws.table import Table
 from scaling.report.picture import Picture
 from scaling.results import RunResult
 from scaling.utils import notices
@@ -30,6 +31,8 @@ class Analysis:
     used: list[RunResult]
     left_out: list[Notice]
     ranges: dict[str, list[float]] = field(default_factory=dict)  # of validity, by column
+    table: Table | None = None  # what the curves are fitted to; None: the losses of `used`
+    held_out: dict[str, Any] | None = None  # the forecast beside what was measured
 
 
 def fitted(law: Fit, names: dict[str, str] | None = None) -> dict[str, Any]:

@@ -84,9 +84,9 @@ def minimise(
     free_P = np.ones(P) if free_P is None else np.asarray(free_P, np.float64)
     # fits of one problem, which may join: rows are copies of the first, so equal to the bit
     joinable = all(np.array_equal(x_RN, x_RN[:1].repeat(R, 0)) for x_RN in (weights_RN, target_RN))
-    batches = _Batches(
-        compiled(predict, linear), *_padded(features_NF, target_RN, weights_RN), free_P, quantile
-    )
+    features_NF, target_RN, weights_RN = _padded(features_NF, target_RN, weights_RN)
+    steps = compiled(predict, linear)
+    batches = _Batches(steps, features_NF, target_RN, weights_RN, free_P, quantile)
     params_RP = starts_RP
     for stage in _stages(delta, near, P, centre_P):
         groups, first = _joined(params_RP) if joinable else (np.arange(R), np.arange(R))
