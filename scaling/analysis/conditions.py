@@ -1,7 +1,7 @@
 """What a curve has to state besides its law: how its runs were trained and what was counted.
 
-Curves of other learning rates, warm-ups, decays or batch sizes are other curves, and N with or without embeddings
-is another N (Porian et al. 2024; Pearce & Song 2024), so every curve says which.
+Curves of other learning rates, warm-ups, decays or batch sizes are other curves, and N with or
+without embeddings is another N (Porian et al. 2024; Pearce & Song 2024), so every curve says which.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside 
 SWEPT = "swept"  # in place of the one value that the runs do not share
 COUNTED = {
     "n_params": "N counts neither embeddings nor head",
-    "n_params_active": "N counts neither embeddings nor head, and of experts those that a token uses",
+    "n_params_active": "N counts neither embeddings nor head, and of experts those that a token "
+    "uses",
     "n_params_with_head": "N counts the head, not the embedding",
     "n_params_total": "N counts all parameters",
 }
@@ -83,9 +84,11 @@ def in_words(recipe: dict[str, Any]) -> str:
     terms = [f", {key.replace('_', ' ')} {value:g}" for key, value in recipe["objective"].items()]
     parts = [
         f"{recipe['optimizer']}, lr {_short(recipe['lr'])}{''.join(terms)}",
-        f"warm-up {_percent(recipe['warmup_fraction'])}, {' and '.join(recipe['schedule'])} decay over "
+        f"warm-up {_percent(recipe['warmup_fraction'])}, {' and '.join(recipe['schedule'])} decay "
+        "over "
         f"{_percent(recipe['decay_fraction'])} of a run",
-        f"{_short(recipe['batch_tokens'])} {recipe['unit']} per step, context {_short(recipe['seq_len'])}, "
+        f"{_short(recipe['batch_tokens'])} {recipe['unit']} per step, context "
+        f"{_short(recipe['seq_len'])}, "
         f"weight decay {_short(recipe['weight_decay'])}",
         f"{recipe['embedding']}; head {recipe['head']}",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(s) for s in seeds[:6])}"

@@ -1,9 +1,10 @@
-"""What repeated data are worth: loss against tokens for each amount of unique data (Muennighoff et al. 2023).
+"""What repeated data are worth: loss against tokens for each amount of unique data (Muennighoff et
+al. 2023).
 
     D' = U_D + U_D R_D* (1 - exp(-R_D / R_D*)),   R_D = D / U_D - 1 repeats
 
-With three sizes or more the law is their L(N, D, U), form `data_constrained`; with fewer it is fitted size by size,
-form `data_constrained_one_size`.
+With three sizes or more the law is their L(N, D, U), form `data_constrained`; with fewer it is
+fitted size by size, form `data_constrained_one_size`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Part:
 
 
 def data(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
-    """The curves of a sweep of lengths: L(D), or `epochs` where amounts of unique data differ too."""
+    """Return the curves of a sweep of lengths: L(D), or `epochs` if unique data differ too."""
     used, _ = columns.require_runs(rows)
     if len({r.unique_tokens for r in used}) == 1:
         return one_variable.data(rows, workdir, config)
@@ -104,7 +105,7 @@ def _part(rows: list[RunResult], form: laws.Form, config: ConfigDict) -> Part:
 
 
 def _worth(law: laws.Fit, epochs: float) -> dict[str, float]:
-    """D' / D after `epochs`: what share of as many fresh tokens they are worth, with its interval."""
+    """Return D' / D after `epochs`, the worth of a token against a fresh one, with its interval."""
 
     def share(decay):
         return (1 - decay * np.expm1(-(epochs - 1) / decay)) / epochs
@@ -159,7 +160,7 @@ def _without_repeats(part: Part) -> list[dict]:
 
 
 def _excess(parts: list[Part]) -> tuple[dict, dict]:
-    """(runs, lines): how much higher losses are, measured and by the law, than with fresh tokens."""
+    """Return (runs, lines): the excess of losses over fresh tokens, measured and by the law."""
     runs: dict[str, list] = {
         "run_id": [],
         "n_params": [],
@@ -200,7 +201,8 @@ def _summary(part: Part) -> list[str]:
         return [heading, f"  refused: {part.content['diagnostics']['refused']}"]
     worth = [
         f"  {w['epochs']:.0f} epochs are worth {w['fresh_tokens_per_token']['value']:.0%} "
-        f"[{w['fresh_tokens_per_token']['low']:.0%}, {w['fresh_tokens_per_token']['high']:.0%}] of as many fresh tokens"
+        f"[{w['fresh_tokens_per_token']['low']:.0%}, {w['fresh_tokens_per_token']['high']:.0%}] of "
+        "as many fresh tokens"
         for w in part.content["worth"]
     ]
     return [heading, *parameter_lines(part.law), *worth]

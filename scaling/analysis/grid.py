@@ -1,7 +1,8 @@
-"""Grids and random searches: loss against every swept key, the best setting, and how sure seeds make it.
+"""Grids and random searches: loss against every swept key, the best setting, and how sure seeds
+make it.
 
-Where the key is the learning rate or the batch size, a parabola through log loss near the lowest gives its optimum
-(`laws/tuned.py`) in each group of runs alike in all else.
+Where the key is the learning rate or the batch size, a parabola through log loss near the lowest
+gives its optimum (`laws/tuned.py`) in each group of runs alike in all else.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def grid(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
     points = repeats([a.positions() for a in axes] or [np.zeros(len(used))], [r.loss for r in used])
     optima = {axis.name: _optima(axis, axes, used, config) for axis in axes if _tunable(axis)}
     law = {
-        "estimator": "mean over seeds per setting; lr and batch: a parabola in log loss near the lowest",
+        "estimator": "mean over seeds per setting; lr and batch: a parabola in log loss near the "
+        "lowest",
         "equation": "log L = c0 + c1 x + c2 x^2, x = log lr or log batch",
         "parameters": {
             axis.name: {"keys": list(axis.keys), "best": _best(axis, points)} for axis in axes
@@ -84,7 +86,8 @@ def _tunable(axis: Axis) -> bool:
 
 
 def _optima(axis: Axis, axes: list[Axis], used: list[RunResult], config: ConfigDict) -> list[Group]:
-    """The optimum of one hyperparameter in every group of runs alike in the axes that are not tuned.
+    """The optimum of one hyperparameter in every group of runs alike in the axes that are not
+    tuned.
 
     Groups with one value of it have none; random draws of several keys are all of that sort.
     """
@@ -183,7 +186,9 @@ def _json(setting: dict[str, Any], t: Tuned) -> dict[str, Any]:
 
 
 def _runs(axes: list[Axis], used: list[RunResult], points: Repeats) -> dict[str, Any]:
-    """Every setting as a row: where it stands on each axis, mean loss, deviation and number of seeds."""
+    """Every setting as a row: where it stands on each axis, mean loss, deviation and number of
+    seeds.
+    """
     first = points.first_P
     return {
         "run_id": np.array([used[i].run_id for i in first]),

@@ -1,7 +1,9 @@
-"""The best learning rate and batch size of every size and length, and their power laws: lr* = k N^p D^q.
+"""The best learning rate and batch size of every size and length, and their power laws: lr* = k N^p
+D^q.
 
-Runs of equal size and length are a group; a quadratic in log lr and log batch near its lowest loss gives the optimum,
-and a weighted fit through the optima the law (`laws/hyper.py`). A hyperparameter that does not vary has no curve.
+Runs of equal size and length are a group; a quadratic in log lr and log batch near its lowest loss
+gives the optimum, and a weighted fit through the optima the law (`laws/hyper.py`). A hyperparameter
+that does not vary has no curve.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ VARIES = (
 
 @dataclass(frozen=True)
 class Search:
-    """One hyperparameter: the optimum of every group, and the law through them or why there is none."""
+    """One hyperparameter: the optimum of every group, and the law through them or why there is
+    none.
+    """
 
     name: str
     groups: tuple[Tuned, ...]
@@ -94,7 +98,8 @@ def _search(table: Table, name: str, config: ConfigDict) -> Search:
     try:
         if not of:
             raise CannotFit(
-                f"{name}_law: size and length are the same in every group; vary one for a law of the optimum"
+                f"{name}_law: size and length are the same in every group; vary one for a law of "
+                "the optimum"
             )
         law = laws.fit_optimum_of(table, name, of=of, **options)
     except CannotFit as error:
@@ -113,7 +118,9 @@ def _search(table: Table, name: str, config: ConfigDict) -> Search:
 
 
 def inputs_of(groups: tuple[Tuned, ...]) -> tuple[str, ...]:
-    """What the optimum is a law of: size and tokens where both vary by themselves, else the one that varies."""
+    """What the optimum is a law of: size and tokens where both vary by themselves, else the one
+    that varies.
+    """
     logs = {name: np.log([g.inputs[name] for g in groups]) for name in INPUTS}
     varying = tuple(name for name in INPUTS if np.ptp(logs[name]) > VARIES)
     if len(varying) < 2:

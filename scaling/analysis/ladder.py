@@ -1,4 +1,6 @@
-"""Ladders and designed runs: L(N, D) over a grid of sizes and lengths, its pictures and its frontier."""
+"""Ladders and designed runs: L(N, D) over a grid of sizes and lengths, its pictures and its
+frontier.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,16 @@ from scaling.report import groups, sweep
 from scaling.results import RunResult
 
 SHOWN_SIZES = 9  # in one picture of loss against tokens; of more, this many evenly spaced ones
-OPTIMA = "minimum of L(N, D) over N at equal compute (approach 3), a token costing what it costs the runs"
+OPTIMA = (
+    "minimum of L(N, D) over N at equal compute (approach 3), a token costing what it costs the "
+    "runs"
+)
 NAMES = ("n_params", "tokens", "flops")
 
 
 def ladder(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
-    """Curves `ladder` (measured losses against tokens, the law's lines through them), those of L(N, D) and its optima.
+    """Curves `ladder` (measured losses against tokens, the law's lines through them), those of L(N,
+    D) and its optima.
 
     Runs of fewer than config.laws.min_steps steps are left out of the law, and listed.
     """
@@ -46,7 +52,9 @@ def ladder(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis
 
 
 def _fits(rows, used: list[RunResult], config: ConfigDict) -> compute.Fits:
-    """The parametric law alone: a ladder has no budgets, and its training curves are of many lengths."""
+    """The parametric law alone: a ladder has no budgets, and its training curves are of many
+    lengths.
+    """
     table = run_table.sweep_table(rows, config)
     long_runs = run_table.sweep_table(rows, config, config.laws.min_steps)
     law, reasons = None, {}
@@ -101,7 +109,8 @@ def _measured(used: list[RunResult], fits: compute.Fits, config: ConfigDict):
 def _summary(fits: compute.Fits, used: list[RunResult], config: ConfigDict) -> list[str]:
     best = min(used, key=lambda r: (r.loss, r.run_id))
     lines = [
-        f"{len(used)} runs; lowest loss {best.loss:.4f} at N = {columns.number(best, 'n_params', config):,.0f}, "
+        f"{len(used)} runs; lowest loss {best.loss:.4f} at N = "
+        f"{columns.number(best, 'n_params', config):,.0f}, "
         f"D = {best.tokens:,}",
         FORMS["chinchilla"].equation,
     ]
@@ -110,7 +119,8 @@ def _summary(fits: compute.Fits, used: list[RunResult], config: ConfigDict) -> l
     out = [*lines, *parameter_lines(fits.chinchilla), "Compute-optimal run of the law"]
     shown: list[Any] = fits.frontier[:: max(1, len(fits.frontier) // 5)]
     return out + [
-        f"  {o.flops:9.2e} FLOPs: N* {o.n_params.value:.3g} [{o.n_params.low:.3g}, {o.n_params.high:.3g}]  "
+        f"  {o.flops:9.2e} FLOPs: N* {o.n_params.value:.3g} [{o.n_params.low:.3g}, "
+        f"{o.n_params.high:.3g}]  "
         f"D* {o.tokens.value:.3g}  loss {o.loss.value:.4f} [{o.loss.low:.4f}, {o.loss.high:.4f}]"
         for o in shown
     ]

@@ -1,8 +1,10 @@
-"""L(N) at one length of training, or L(D) of one size: measured losses, and the power law towards a floor.
+"""L(N) at one length of training, or L(D) of one size: measured losses, and the power law towards a
+floor.
 
     L(x) = E + k x^-a     (Hestness et al. 2017; Henighan et al. 2020), least squares on log loss
 
-Repeated seeds enter the fit as rows of equal x; the picture shows their mean and standard deviation.
+Repeated seeds enter the fit as rows of equal x; the picture shows their mean and standard
+deviation.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ def data(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
 def analyse(rows: list[RunResult], config: ConfigDict, *, x: str, fixed: str) -> Analysis:
     """Curves named `loss_of_<x>`; `x` and `fixed` are n_params and tokens, or the reverse.
 
-    Raises CannotFit where no run of the sweep has finished; a law that is refused leaves its points.
+    Raises CannotFit where no run of the sweep has finished; a law that is refused leaves its
+    points.
     """
     used, left_out = columns.require_runs(rows)
     values = columns.numbers(used, fixed, config)

@@ -1,6 +1,8 @@
-"""Which keys differ between the runs of a sweep: read from each run's config.json, so for any key and any planner.
+"""Which keys differ between the runs of a sweep: read from each run's config.json, so for any key
+and any planner.
 
-Keys that change together (a width and its MLP, zipped keys, a rule's learning rate and its size) are one axis.
+Keys that change together (a width and its MLP, zipped keys, a rule's learning rate and its size)
+are one axis.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class Axis:
 
     @property
     def name(self) -> str:
-        """The last part of the first key, lr of optim.lr, or all of it where another axis ends alike."""
+        """The last part of the first key, lr of optim.lr, or all of it where another axis ends
+        alike.
+        """
         return self.keys[0] if self.whole else self.keys[0].rpartition(".")[2]
 
     @property
@@ -62,7 +66,8 @@ def configs(rows: Sequence[RunResult], workdir: Path) -> tuple[list[dict], list[
 
 
 def axes(flat: Sequence[Mapping[str, Any]]) -> list[Axis]:
-    """The axes along which these configs differ, without the seed; keys that cannot change numbers left out.
+    """The axes along which these configs differ, without the seed; keys that cannot change numbers
+    left out.
 
     Keys that change together stand in alphabetical order, but the width before all.
     """
@@ -84,8 +89,9 @@ def axes(flat: Sequence[Mapping[str, Any]]) -> list[Axis]:
 
 
 def _together(one: Axis, other: Axis) -> bool:
-    """Whether each value of one goes with one value of the other; numbers also rise or fall together, since
-    random draws, all different, would otherwise be one axis."""
+    """Whether each value of one goes with one value of the other; numbers also rise or fall
+    together, since random draws, all different, would otherwise be one axis.
+    """
     pairs = set(zip(one.values, other.values, strict=True))
     if not len(pairs) == len(set(one.values)) == len(set(other.values)):
         return False

@@ -1,7 +1,9 @@
-"""Backtests: every law is fitted to the cheaper rows and asked for the dearer ones, at several cuts.
+"""Backtests: every law is fitted to the cheaper rows and asked for the dearer ones, at several
+cuts.
 
-Only rows of the given table are looked at. Cuts of runs hold back a share of the rows, dearest first; cuts of a
-curve (one input) lie at fractions of the largest x, and each is asked for the rows up to twice as far.
+Only rows of the given table are looked at. Cuts of runs hold back a share of the rows, dearest
+first; cuts of a curve (one input) lie at fractions of the largest x, and each is asked for the rows
+up to twice as far.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ STARTS = 32  # of a grid, the nearest; a fold needs no census of minima
 
 @dataclass(frozen=True)
 class Member:
-    """A form in a forecast. Rows weigh (scale / largest scale)^late, the scale being compute or x."""
+    """A form in a forecast. Rows weigh (scale / largest scale)^late; the scale is compute or x."""
 
     form: Form
     late: float = 0.0
@@ -77,8 +79,8 @@ def backtest(
 ) -> tuple[dict[str, list[float]], list[Fold], list[Notice]]:
     """(root mean square log errors per member and fold, the folds that count, notices).
 
-    A fold counts where at least half of the members can be fitted to it; a member that cannot be fitted to
-    a fold that counts has no errors.
+    A fold counts where at least half of the members can be fitted to it; a member that cannot be
+    fitted to a fold that counts has no errors.
     """
     scores = [{m.name: _score(table, m, fold, objective) for m in members} for fold in folds]
     enough = [2 * np.isfinite(list(score.values())).sum() >= len(members) for score in scores]

@@ -1,4 +1,6 @@
-"""Resampling: one refit per resample, percentile intervals for whatever is computed from the refits."""
+"""Resampling: one refit per resample, percentile intervals for whatever is computed from the
+refits.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,14 @@ def interval(
 ) -> Interval:
     """Percentile interval of the draws; NaN ends where fewer than half are finite.
 
-    With `freedom`, the degrees of freedom of the fit that was drawn again, percentiles are taken at the quantiles
-    of Student's t instead of the normal distribution, since those of few rows are too narrow (Hesterberg 2015),
-    and shifted by how far `value` is from the median of the draws (Efron 1981), unless the interval is wider
-    than the value: there is no bias to speak of in what is not identified. `benchmarks/coverage.py` measures it.
+    With `freedom`, the degrees of freedom of the fit that was drawn again, percentiles are taken at
+    the quantiles of Student's t instead of the normal distribution, since those of few rows are too
+    narrow (Hesterberg 2015), and shifted by how far `value` is from the median of the draws (Efron
+    1981), unless the interval is wider than the value: there is no bias to speak of in what is not
+    identified. `benchmarks/coverage.py` measures it.
 
-    Draws at infinity count in the percentiles, not in the standard error: a parameter that runs off to
-    infinity in a twentieth of the resamples has an interval that does.
+    Draws at infinity count in the percentiles, not in the standard error: a parameter that runs off
+    to infinity in a twentieth of the resamples has an interval that does.
     """
     draws = np.asarray(draws, float)
     known = draws[~np.isnan(draws)]
@@ -71,8 +74,8 @@ def resample_counts(
 ) -> np.ndarray:
     """How often each of `n` rows is drawn in each resample, `[count, n]`.
 
-    With `groups`, whole groups are drawn (a block bootstrap): rows of one seed or one size share what
-    is odd about it, and single rows would look more independent than they are.
+    With `groups`, whole groups are drawn (a block bootstrap): rows of one seed or one size share
+    what is odd about it, and single rows would look more independent than they are.
     """
     rng = np.random.default_rng(seed)
     if groups is None:

@@ -1,4 +1,4 @@
-"""What is wrong with a table before anything is fitted: refusals and warnings, each with its mend."""
+"""Check a table before it is fitted: refusals and warnings, each with its fix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OFF = np.log(8.0)  # C / (6 N D) further from its median than this looks like an
 
 
 def odd_rows(table: Table) -> list[Notice]:
-    """Warnings on rows that are kept: duplicates, mixed units, tokens that do not fit the compute."""
+    """Return notices on kept rows: duplicates, mixed units, tokens that do not fit the compute."""
     return [*_duplicates(table), *_mixed_units(table), *_inconsistent_compute(table)]
 
 
@@ -85,7 +85,8 @@ def _inconsistent_compute(table: Table) -> list[Notice]:
         found.append(
             Notice(
                 notices.UNUSUAL_UNITS,
-                f"flops / (6 n_params tokens) is {np.exp(middle):.3g}: the columns are in different "
+                f"flops / (6 n_params tokens) is {np.exp(middle):.3g}: the columns are in "
+                "different "
                 "units (e.g. tokens in billions); exponents stand, coefficients and N*, D* are in "
                 "these units",
             )
@@ -98,7 +99,8 @@ def require_blocks(table: Table, column: str) -> int:
     blocks = len(np.unique(table[column]))
     if blocks < MIN_BLOCKS:
         raise CannotFit(
-            f"blocks: column {column} has {blocks} distinct value(s), whose resamples tell no scatter; needs at "
+            f"blocks: column {column} has {blocks} distinct value(s), whose resamples tell no "
+            "scatter; needs at "
             f"least {MIN_BLOCKS}, or leave --blocks out"
         )
     return blocks
@@ -114,14 +116,16 @@ def require_spread(table: Table, form: Form, n_free: int) -> None:
     points = distinct_points(table, form)
     if points < n_free:
         raise CannotFit(
-            f"{form.name}: {points} different combinations of {' and '.join(form.inputs)} for {n_free} "
+            f"{form.name}: {points} different combinations of {' and '.join(form.inputs)} for "
+            f"{n_free} "
             "parameters; seeds of the same runs do not add any, add other runs"
         )
     for name in form.inputs:
         distinct = _distinct(np.log(table[name]))
         if distinct < form.distinct:
             raise CannotFit(
-                f"{form.name}: column {name} has {distinct} distinct value(s); vary it over at least "
+                f"{form.name}: column {name} has {distinct} distinct value(s); vary it over at "
+                "least "
                 f"{form.distinct}"
             )
     if form.product:
@@ -130,7 +134,8 @@ def require_spread(table: Table, form: Form, n_free: int) -> None:
         product = np.log(table.n_params * table.tokens)
         if np.ptp(product) < 0.1:
             raise CannotFit(
-                f"{form.name}: every row has the same compute (n_params times tokens within 10%); add "
+                f"{form.name}: every row has the same compute (n_params times tokens within 10%); "
+                "add "
                 "runs at another budget"
             )
 
@@ -151,15 +156,19 @@ def lateness(table: Table, form: Form, late: float) -> np.ndarray:
 
 
 def require_apart(columns: Mapping[str, np.ndarray], what: str) -> None:
-    """Raises CannotFit where two inputs of a power product move together, so that only one exponent shows."""
+    """Raises CannotFit where two inputs of a power product move together, so that only one exponent
+    shows.
+    """
     if len(columns) < 2:
         return
     (first, x), (second, y) = ((name, np.log(values)) for name, values in columns.items())
     slope, offset = np.polyfit(x, y, 1)
     if np.std(y - slope * x - offset) < APART:
         raise CannotFit(
-            f"{what}: {second} goes as {first}^{slope:.2g} in every row, so the two exponents cannot be "
-            f"told apart; add runs of another ratio, or ask for a law of one: --of={first}, {second} or "
+            f"{what}: {second} goes as {first}^{slope:.2g} in every row, so the two exponents "
+            "cannot be "
+            f"told apart; add runs of another ratio, or ask for a law of one: --of={first}, "
+            f"{second} or "
             "flops"
         )
 

@@ -1,4 +1,6 @@
-"""N*, D* and L* in closed form where cost is k N D: Hoffmann et al. 2022, equation 4, and Kaplan's alike."""
+"""N*, D* and L* in closed form where cost is k N D: Hoffmann et al. 2022, equation 4, and Kaplan's
+alike.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from scaling.laws.table import CannotFit
 
 
 def closed_form(form_name: str, natural_RP: np.ndarray, product: float):
-    """(N*, D*) of each law where N D = `product`. Raises CannotFit for forms without a closed form."""
+    """Return (N*, D*) of each law at N D = `product`. Raises CannotFit without a closed form."""
     columns = np.asarray(natural_RP, float).T
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         if form_name in ("chinchilla", "chinchilla_tied"):
@@ -33,9 +35,9 @@ def closed_form(form_name: str, natural_RP: np.ndarray, product: float):
 def floor_and_power(form_name: str, natural_RP: np.ndarray, flops_per_n_d: float) -> np.ndarray:
     """`[R, 3]` (E, log K, gamma) of each law's compute-optimal loss L*(C) = E + K C^-gamma.
 
-    Both terms of Chinchilla's law fall with one exponent along its optimum, alpha beta / (alpha + beta); Kaplan's
-    with alpha_N alpha_D / (alpha_N + alpha_D), without a floor. Laws of one quantity are taken for laws of C.
-    Raises CannotFit for forms without such a law.
+    Both terms of Chinchilla's law fall with one exponent along its optimum, alpha beta / (alpha +
+    beta); Kaplan's with alpha_N alpha_D / (alpha_N + alpha_D), without a floor. Laws of one
+    quantity are taken for laws of C. Raises CannotFit for forms without such a law.
     """
     columns = np.asarray(natural_RP, float).T
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -1,26 +1,28 @@
-"""One set of runs under several conventions of N and of FLOPs: how far the exponents of the optimum move.
+"""One set of runs under several conventions of N and of FLOPs: how far the exponents of the optimum
+move.
 
     N* ~ C^a,  D* ~ C^b
 
-Kaplan et al. 2020 count neither embeddings nor the head, Hoffmann et al. 2022 every parameter; much of
-0.73 against 0.50 comes of it (Pearce & Song 2024; Porian et al. 2024). A convention prices sizes, so it
-asks a question of its own: the best size *at equal compute of this convention*. Runs planned under one
-convention have unequal compute under another. Before a profile is fitted, each run of a group is therefore
-moved along its data, at its own size, to the mean log compute C0 of its group:
+Kaplan et al. 2020 count neither embeddings nor the head, Hoffmann et al. 2022 every parameter; much
+of 0.73 against 0.50 comes of it (Pearce & Song 2024; Porian et al. 2024). A convention prices
+sizes, so it asks a question of its own: the best size *at equal compute of this convention*. Runs
+planned under one convention have unequal compute under another. Before a profile is fitted, each
+run of a group is therefore moved along its data, at its own size, to the mean log compute C0 of its
+group:
 
     D' = D C0 / C,    L' = L + B (D'^-beta - D^-beta)
 
-with B and beta of L(N, D) = E + A / N^alpha + B / D^beta, refitted in the convention's N. The term of size
-cancels, so how loss depends on N is left to the measured profile; the intervals carry the uncertainty of B
-and beta along. Where all groups agree in compute nothing is moved: under its own convention a plan is
-fitted as ever.
+with B and beta of L(N, D) = E + A / N^alpha + B / D^beta, refitted in the convention's N. The term
+of size cancels, so how loss depends on N is left to the measured profile; the intervals carry the
+uncertainty of B and beta along. Where all groups agree in compute nothing is moved: under its own
+convention a plan is fitted as ever.
 
-To keep the planned groups' minima and only read their N and C in other units would keep the optimum of the
-old prices: on Pearce & Song's law that gives 0.65 where minimising at equal non-embedding compute gives
-0.78 (`tests/laws/test_conventions.py` derives both).
+To keep the planned groups' minima and only read their N and C in other units would keep the optimum
+of the old prices: on Pearce & Song's law that gives 0.65 where minimising at equal non-embedding
+compute gives 0.78 (`tests/laws/test_conventions.py` derives both).
 
-L(N, D) itself knows no FLOPs: only the cost of its optimum does. Its a = beta / (alpha + beta) holds where
-cost is k N D in the same N, so it has one line per convention of N.
+L(N, D) itself knows no FLOPs: only the cost of its optimum does. Its a = beta / (alpha + beta)
+holds where cost is k N D in the same N, so it has one line per convention of N.
 
 Shapes: N rows.
 """
@@ -81,11 +83,12 @@ def compare(
     confidence: float,
     parametric: bool,
 ) -> list[Exponents]:
-    """Exponents of every case by IsoFLOP profiles; `parametric`: also of L(N, D), per set of runs and N.
+    """Exponents of every case by IsoFLOP profiles; `parametric`: also of L(N, D), per set of runs
+    and N.
 
-    `method` is that of `fit_isoflop`, `delta` the Huber threshold of L(N, D) (0: scaled to the residuals).
-    A case that cannot be fitted keeps its line, with the reason. Raises CannotFit, with the first reason,
-    where none can.
+    `method` is that of `fit_isoflop`, `delta` the Huber threshold of L(N, D) (0: scaled to the
+    residuals). A case that cannot be fitted keeps its line, with the reason. Raises CannotFit, with
+    the first reason, where none can.
     """
     laws: dict[tuple[str, str], Fit | CannotFit] = {}
 
@@ -144,7 +147,8 @@ def _profiles(case: Case, law_of, method: str, bootstrap: int, confidence: float
             law = law_of(case)
         except CannotFit as error:
             raise CannotFit(
-                f"isoflop: runs of a group differ in {case.flops} compute, and the law that would move "
+                f"isoflop: runs of a group differ in {case.flops} compute, and the law that would "
+                "move "
                 f"them to equal compute cannot be fitted ({error})"
             ) from None
         factor = np.exp(np.abs(np.log(compute_N / grouped.flops)).max())
@@ -166,7 +170,9 @@ def _profiles(case: Case, law_of, method: str, bootstrap: int, confidence: float
 
 
 def group_compute(table: Table) -> tuple[np.ndarray, bool]:
-    """(`[N]` geometric mean of the FLOPs of every row's group, whether all groups agree in compute)."""
+    """(`[N]` geometric mean of the FLOPs of every row's group, whether all groups agree in
+    compute).
+    """
     log_N = np.log(table.flops)
     mean_N, equal = np.zeros(len(table)), True
     for budget in np.unique(table.budget):
@@ -211,7 +217,9 @@ def _law_shifts(fit: IsoflopFit, planned: Table, law: Fit, method: str) -> np.nd
 
 
 def _with_shifts(power: PowerFit, shifts: np.ndarray, confidence: float) -> Interval:
-    """The exponent with the scatter of its profiles and, independent of it, of the law that moved them."""
+    """The exponent with the scatter of its profiles and, independent of it, of the law that moved
+    them.
+    """
     draws = power.draws[:, 1]
     if len(shifts):
         draws = draws + np.resize(shifts, len(draws))

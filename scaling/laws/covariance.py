@@ -1,4 +1,6 @@
-"""Standard errors from the curvature at the optimum: a cross-check of the bootstrap that costs nothing."""
+"""Standard errors from the curvature at the optimum: a cross-check of the bootstrap that costs
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def jacobian(form: Form, params_P, logs_NF) -> np.ndarray:
 
 
 def sandwich(jacobian_NP, residuals_N, weights_N, delta: float) -> np.ndarray:
-    """Covariance of an M-estimate, H^-1 (sum psi^2 g g') H^-1 with n / (n - p) (Huber 1967; White 1980).
+    """Covariance of an M-estimate, H^-1 (sum psi^2 g g') H^-1 with n / (n - p) (Huber 1967; White
+    1980).
 
     H counts rows below the threshold; where hardly any is (L1 in effect), their number is too noisy
     and the density of residuals at zero is estimated from the central half instead.
@@ -50,10 +53,11 @@ def sandwich(jacobian_NP, residuals_N, weights_N, delta: float) -> np.ndarray:
 
 
 def unevenness(x_N, residuals_N) -> float:
-    """Standard deviation of the noise about any smooth curve of x (Gasser, Sroka & Jennen-Steinmetz 1986).
+    """Standard deviation of the noise about any smooth curve of x (Gasser, Sroka & Jennen-Steinmetz
+    1986).
 
-    Each row is compared with the straight line between its neighbours, so that a law which is smoothly
-    wrong does not count as noise. Rows at equal x are averaged over by their order.
+    Each row is compared with the straight line between its neighbours, so that a law which is
+    smoothly wrong does not count as noise. Rows at equal x are averaged over by their order.
     """
     order = np.argsort(x_N, kind="stable")
     x, r = np.asarray(x_N, float)[order], np.asarray(residuals_N, float)[order]
@@ -68,8 +72,8 @@ def unevenness(x_N, residuals_N) -> float:
 def noise_variance(fit, table, inputs) -> np.ndarray:
     """`[K]` variance of a law's log predictions at `inputs` that the noise of its rows causes.
 
-    Delta method for weighted least squares, s^2 g' (J' W J)^-1 J' W^2 J (J' W J)^-1 g. The noise s is the
-    spread of runs about a law of several inputs, and the unevenness of a curve.
+    Delta method for weighted least squares, s^2 g' (J' W J)^-1 J' W^2 J (J' W J)^-1 g. The noise s
+    is the spread of runs about a law of several inputs, and the unevenness of a curve.
     """
     logs_NF = np.log(np.stack([table[name] for name in fit.form.inputs], axis=1))
     slopes_NP = np.nan_to_num(jacobian(fit.form, fit.params_P, logs_NF))

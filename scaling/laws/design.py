@@ -1,11 +1,12 @@
 """Design of experiments: which runs narrow a prediction the most for the FLOPs they cost.
 
-The variance of a predicted quantity g(theta) after runs x_1..x_R with equal noise in log loss is, to
-first order, sigma^2 c' M^-1 c, with c = dg/dtheta, M = sum_r j_r j_r' and j_r = dlog L(x_r)/dtheta (Chernoff 1953;
-Atkinson, Donev & Tobias 2007, ch. 10). `propose` picks runs on a grid of compute and tokens per parameter so that
-the logarithm of that variance, averaged over draws of theta, over forms and over targets, is as small as a
-total of FLOPs and a number of runs allow: a multiplicative algorithm (Titterington 1976; Yu 2010) for
-fractional numbers of runs, then rounding, then exchanges of single runs (Fedorov 1972).
+The variance of a predicted quantity g(theta) after runs x_1..x_R with equal noise in log loss is,
+to first order, sigma^2 c' M^-1 c, with c = dg/dtheta, M = sum_r j_r j_r' and j_r = dlog
+L(x_r)/dtheta (Chernoff 1953; Atkinson, Donev & Tobias 2007, ch. 10). `propose` picks runs on a grid
+of compute and tokens per parameter so that the logarithm of that variance, averaged over draws of
+theta, over forms and over targets, is as small as a total of FLOPs and a number of runs allow: a
+multiplicative algorithm (Titterington 1976; Yu 2010) for fractional numbers of runs, then rounding,
+then exchanges of single runs (Fedorov 1972).
 
 Shapes: S draws, P parameters, K candidate runs, T targets, R runs.
 """
@@ -31,7 +32,8 @@ ITERATIONS = 400  # of the multiplicative algorithm
 PASSES = 4  # of exchanges
 STEP = 1e-5  # of central differences in the solver's parameters
 QUANTITIES = ("loss", "n_opt")
-# (dearest over cheapest run, range of tokens per parameter): all that a right form may use, and what a form
+# (dearest over cheapest run, range of tokens per parameter): all that a right form may use, and
+# what a form
 # that is only nearly right bears
 WIDE = (3000.0, (0.5, 2000.0))
 CAREFUL = (300.0, (5.0, 100.0))
@@ -56,9 +58,9 @@ class Prior:
     def published(cls, *, flops: float = 1e20, seed: int = 0) -> Prior:
         """Chinchilla's law as wide as papers disagree on it, for a first round without any run.
 
-        Exponents .25 to .5, floor 1.4 to 2.1 nats, .4 to 1.2 nats above it at the optimum of `flops`,
-        which has 5 to 80 tokens per parameter (Hoffmann et al. 2022; Besiroglu et al. 2024; Gadre et al. 2024;
-        Porian et al. 2024).
+        Exponents .25 to .5, floor 1.4 to 2.1 nats, .4 to 1.2 nats above it at the optimum of
+        `flops`, which has 5 to 80 tokens per parameter (Hoffmann et al. 2022; Besiroglu et al.
+        2024; Gadre et al. 2024; Porian et al. 2024).
         """
         rng = np.random.default_rng(seed)
         alpha, beta = rng.uniform(0.25, 0.5, (2, DRAWS))
@@ -89,7 +91,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Runs, dearest last, and the relative standard error each target is expected to have after them."""
+    """Runs, dearest last, and the relative standard error each target is expected to have after
+    them.
+    """
 
     n_params: np.ndarray
     tokens: np.ndarray
@@ -99,7 +103,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class _Problem:
-    """One belief, linearised: slopes of the candidates, of the targets, information already there."""
+    """One prior, linearised: slopes of the candidates and targets, and the known information."""
 
     slopes_SKP: np.ndarray
     targets_STP: np.ndarray
@@ -120,7 +124,7 @@ class _Problem:
         return np.linalg.solve(information_SPP, self.targets_STP.transpose(0, 2, 1))
 
     def gains(self, count_K) -> np.ndarray:
-        """`[K]` derivative of minus the mean log variance with respect to the number of each run."""
+        """Return `[K]`, the derivative of minus the mean log variance by the number of each run."""
         solved_SPT = self._solved(self.information(count_K))
         variance_ST = np.einsum("stp,spt->st", self.targets_STP, solved_SPT)
         reach_SKT = self.slopes_SKP @ solved_SPT
@@ -153,11 +157,13 @@ def propose(
 ) -> Proposal:
     """At most `max_runs` runs of at most `total_flops` in all that narrow `targets` the most.
 
-    No run is dearer than `max_flops` or cheaper than `min_flops` (0: a three-thousandth of max_flops), and all have
-    tokens per parameter within the given range. Optimal runs lie at the ends of what is allowed, where a wrong
-    form misleads the most: spend a part first, and where the fit to it shows lack of fit, keep `CAREFUL`
-    limits and only the rows `inside` them (benchmarks/design.py measures that rule). `done` are the runs of earlier rounds; fit them and pass the fit as the belief. Several beliefs, of other
-    forms too, are averaged by their weights. Raises UserError where the runs asked for are too few or too dear.
+    No run is dearer than `max_flops` or cheaper than `min_flops` (0: a three-thousandth of
+    max_flops), and all have tokens per parameter within the given range. Optimal runs lie at the
+    ends of what is allowed, where a wrong form misleads the most: spend a part first, and where the
+    fit to it shows lack of fit, keep `CAREFUL` limits and only the rows `inside` them
+    (benchmarks/design.py measures that rule). `done` are the runs of earlier rounds; fit them and
+    pass the fit as the belief. Several beliefs, of other forms too, are averaged by their weights.
+    Raises UserError where the runs asked for are too few or too dear.
     """
     given = [beliefs] if isinstance(beliefs, Prior | Fit) else beliefs
     held = [Prior.of(b) if isinstance(b, Fit) else b for b in given]
@@ -194,7 +200,9 @@ def propose(
 
 
 def inside(table: Table, max_flops: float, limits=CAREFUL) -> np.ndarray:
-    """`[N]` whether each row lies within the limits of a design whose dearest run costs `max_flops`."""
+    """`[N]` whether each row lies within the limits of a design whose dearest run costs
+    `max_flops`.
+    """
     share, (low, high) = limits
     ratio = table.tokens / table.n_params
     near = (ratio > 0.99 * low) & (ratio < 1.01 * high)
@@ -204,7 +212,9 @@ def inside(table: Table, max_flops: float, limits=CAREFUL) -> np.ndarray:
 def expected_se(
     belief: Prior | Fit, targets: Sequence[Target], runs: Table, flops_per_n_d: float = 6.0
 ) -> dict[Target, float]:
-    """Standard error of each target's log after `runs`, in units of one run's noise: to compare plans."""
+    """Standard error of each target's log after `runs`, in units of one run's noise: to compare
+    plans.
+    """
     belief = Prior.of(belief) if isinstance(belief, Fit) else belief
     logs_R2 = np.log(np.stack([runs.n_params, runs.tokens], axis=1))
     problem = _linearised(belief, targets, logs_R2, None, flops_per_n_d)

@@ -1,4 +1,5 @@
-"""What a proposal is held against: the optimum that beliefs expect, and an IsoFLOP grid laid along it.
+"""What a proposal is held against: the optimum that beliefs expect, and an IsoFLOP grid laid along
+it.
 
 Shapes: S draws of all beliefs, C computes.
 """
@@ -21,9 +22,11 @@ GRID_DECADES = 1.0  # of size that each budget covers, the expected optimum in t
 def expected_optimum(
     beliefs: Sequence[Prior], flops, flops_per_n_d: float = 6.0, coverage: float = 0.8
 ) -> np.ndarray:
-    """`[3, C]` size N* that the beliefs expect at each compute: mean of its log, low and high end of `coverage`.
+    """`[3, C]` size N* that the beliefs expect at each compute: mean of its log, low and high end
+    of `coverage`.
 
-    Tokens are flops / (flops_per_n_d N*). Raises CannotFit for forms without an optimum in closed form.
+    Tokens are flops / (flops_per_n_d N*). Raises CannotFit for forms without an optimum in closed
+    form.
     """
     products_C = np.atleast_1d(np.asarray(flops, float)) / flops_per_n_d
     logs, weights = [], []
@@ -49,9 +52,11 @@ def isoflop_grid(
     max_flops: float,
     flops_per_n_d: float = 6.0,
 ) -> Table | None:
-    """Budgets half a decade apart, sizes over a decade about the expected optimum (Hoffmann et al. 2022, approach 2).
+    """Budgets half a decade apart, sizes over a decade about the expected optimum (Hoffmann et al.
+    2022, approach 2).
 
-    At most `runs` runs, `total_flops` in all and `max_flops` each; None where that is too few runs for a grid.
+    At most `runs` runs, `total_flops` in all and `max_flops` each; None where that is too few runs
+    for a grid.
     """
     budgets = int(np.clip(round(runs / SIZES), 2, MOST_BUDGETS))
     sizes = runs // budgets

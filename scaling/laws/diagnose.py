@@ -91,8 +91,8 @@ def warnings(
 def lack_of_fit(table: Table, form: Form, residuals_N: np.ndarray, form_size: int) -> float:
     """Chance of the residuals if the form were right, by the scatter within rows of equal inputs.
 
-    F test of the groups' mean residuals against the scatter about them (Fisher 1922; Draper & Smith 1998,
-    section 2.1). 1 where no inputs repeat or there are fewer groups than parameters.
+    F test of the groups' mean residuals against the scatter about them (Fisher 1922; Draper & Smith
+    1998, section 2.1). 1 where no inputs repeat or there are fewer groups than parameters.
     """
     from scipy import stats
 
@@ -149,7 +149,8 @@ def _parabola(z_N: np.ndarray) -> np.ndarray:
 def trend(x_N: np.ndarray, residuals_N: np.ndarray) -> Trend | None:
     """The parabola by least squares, residuals clipped at three robust standard deviations; F test.
 
-    None where it says nothing: fewer than 12 rows or 5 different inputs, or no residuals to speak of.
+    None where it says nothing: fewer than 12 rows or 5 different inputs, or no residuals to speak
+    of.
     """
     from scipy import stats
 
@@ -172,7 +173,9 @@ def trend(x_N: np.ndarray, residuals_N: np.ndarray) -> Trend | None:
 
 
 def scales(table: Table, form: Form) -> tuple[str, ...]:
-    """Columns that residuals are looked at against: the form's inputs, and compute where it is known."""
+    """Columns that residuals are looked at against: the form's inputs, and compute where it is
+    known.
+    """
     return tuple(dict.fromkeys((*form.inputs, *(["flops"] if "flops" in table else []))))
 
 

@@ -1,9 +1,9 @@
 """Approach 1 of Hoffmann et al. 2022: the lower envelope of training curves over compute.
 
 Each run's logged loss is averaged over a window in log compute, then at each compute the run of the
-lowest smoothed loss gives N and D there. Points inside a run see a learning rate that has not decayed
-to its end, so with cosine schedules the envelope sits above the IsoFLOP minima; its exponents are
-a cross-check, not the prediction.
+lowest smoothed loss gives N and D there. Points inside a run see a learning rate that has not
+decayed to its end, so with cosine schedules the envelope sits above the IsoFLOP minima; its
+exponents are a cross-check, not the prediction.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class EnvelopeFit:
 
 
 def smooth(curve: Curve, grid: np.ndarray, half_width: float) -> np.ndarray:
-    """Mean loss within `half_width` decades of each point of `grid` (log10 FLOPs); NaN outside the run."""
+    """Mean loss within `half_width` decades of each point of `grid` (log10 FLOPs); NaN outside the
+    run.
+    """
     x = np.log10(curve.flops)
     first = np.searchsorted(x, grid - half_width, "left")
     last = np.searchsorted(x, grid + half_width, "right")
@@ -101,7 +103,8 @@ def fit_envelope(
     winners = {curves[i].n_params for i in best[seen]}
     if len(winners) < 3:
         raise CannotFit(
-            f"envelope: {len(winners)} size(s) lie on it, needs 3; widen the range of sizes or budgets"
+            f"envelope: {len(winners)} size(s) lie on it, needs 3; widen the range of sizes or "
+            "budgets"
         )
     rng = np.random.default_rng(0)
     draws = np.full((bootstrap, 3, len(grid)), np.nan)

@@ -58,8 +58,9 @@ class Fit:
 
     @property
     def freedom(self) -> int:
-        """Rows beyond the parameters fitted, rows counting by what they weigh, or the blocks but one where
-        these are fewer; at least 1."""
+        """Rows beyond the parameters fitted, rows counting by what they weigh, or the blocks but
+        one where these are fewer; at least 1.
+        """
         effective = self.share_N.sum() ** 2 / np.sum(self.share_N**2)
         return max(min(round(effective - self.n_free), self.n_blocks - 1), 1)
 
@@ -139,11 +140,11 @@ def fit(
 ) -> Fit:
     """Fit a form to a table.
 
-    `blocks` names a column whose rows are resampled together ("seed", "n_params"), of at least three values; ""
-    resamples single runs.
-    `fixed` holds parameters at given values. A column loss_se, if the table has it, weighs the rows; so does
-    `late`, by (compute / largest compute)^late (x without compute), for a law of the end of a curve.
-    Raises CannotFit where rows are too few or too alike, or no start ends at a law of the form's domain.
+    `blocks` names a column whose rows are resampled together ("seed", "n_params"), of at least
+    three values; "" resamples single runs. `fixed` holds parameters at given values. A column
+    loss_se, if the table has it, weighs the rows; so does `late`, by (compute / largest
+    compute)^late (x without compute), for a law of the end of a curve. Raises CannotFit where rows
+    are too few or too alike, or no start ends at a law of the form's domain.
     """
     form = FORMS[form] if isinstance(form, str) else form
     objective = objective or Objective()
@@ -187,7 +188,8 @@ def fit(
     reached = float((value_R <= lowest * (1 + REACHED) + 1e-15).mean())
     seen = share_N >= 0.05 * share_N.max()  # a late law is meant to miss the early rows
     found = diagnose.warnings(
-        table.rows(seen), form, values, intervals, residuals[seen], reached, delta, objective, close,
+        table.rows(seen), form, values, intervals, residuals[seen], reached, delta, objective,
+        close,
         fixed or {},
     )  # fmt: skip
     found = [*checks.input_warnings(table, form), *found]
@@ -257,8 +259,8 @@ def _hold(form: Form, grid_RP, fixed: Mapping[str, float], free_P) -> np.ndarray
 def _weights(table: Table, solver: Solver, grid_RP) -> np.ndarray:
     """Inverse variances from loss_se, with the scatter beyond it estimated; ones without it.
 
-    A run's variance is that of its evaluation plus what runs differ by; the second is what is left of
-    the residuals' variance in an unweighted fit (DerSimonian & Laird 1986).
+    A run's variance is that of its evaluation plus what runs differ by; the second is what is left
+    of the residuals' variance in an unweighted fit (DerSimonian & Laird 1986).
     """
     if "loss_se" not in table or solver.form.target != "loss":
         return solver.weights_N

@@ -1,16 +1,18 @@
-"""What does the next run reach? Several laws, weighed by how well each foretold the rows it had not seen.
+"""What does the next run reach? Several laws, weighed by how well each foretold the rows it had not
+seen.
 
-A member's expected squared error is the mean square of its errors in the backtest (`folds.py`) plus the
-variance that the noise of the rows gives its prediction. The forecast is the geometric mean of the members'
-predictions, weighted by a power of the inverse of that; its interval is that of the mixture of the members'
-refits, widened by the error that the backtest measured.
+A member's expected squared error is the mean square of its errors in the backtest (`folds.py`) plus
+the variance that the noise of the rows gives its prediction. The forecast is the geometric mean of
+the members' predictions, weighted by a power of the inverse of that; its interval is that of the
+mixture of the members' refits, widened by the error that the backtest measured.
 
-Bates & Granger 1969 take the first power. Gaussian errors of unknown variance, n of them independent, have
-the likelihood (mean square)^(-n/2): the folds of a curve look along one path and count as one error,
-which keeps weights near equal; the folds of runs, four at most, count two each. The members: runs of size and data are
-forecast by Chinchilla's law with free and with tied exponents; curves of one quantity by four forms with a
-floor, by the two simplest of them fitted to the late part, and by the level of the last rows, since that
-nothing changes any more is the forecast which all others have to beat.
+Bates & Granger 1969 take the first power. Gaussian errors of unknown variance, n of them
+independent, have the likelihood (mean square)^(-n/2): the folds of a curve look along one path and
+count as one error, which keeps weights near equal; the folds of runs, four at most, count two each.
+The members: runs of size and data are forecast by Chinchilla's law with free and with tied
+exponents; curves of one quantity by four forms with a floor, by the two simplest of them fitted to
+the late part, and by the level of the last rows, since that nothing changes any more is the
+forecast which all others have to beat.
 """
 
 from __future__ import annotations
@@ -68,10 +70,11 @@ def forecast(
 ) -> Combined:
     """Losses of new runs by the backtest-weighted combination of several laws.
 
-    `inputs` are n_params and tokens of the new runs, or one x for a table with a column x, in the order of the
-    forms' inputs. `forms` replaces the default members. Without an objective runs are fitted by the Huber loss
-    scaled to their residuals, curves by least squares: with the early rows of a late fit in them, residuals
-    set no scale. Raises CannotFit where no form can be fitted or the forms take other inputs.
+    `inputs` are n_params and tokens of the new runs, or one x for a table with a column x, in the
+    order of the forms' inputs. `forms` replaces the default members. Without an objective runs are
+    fitted by the Huber loss scaled to their residuals, curves by least squares: with the early rows
+    of a late fit in them, residuals set no scale. Raises CannotFit where no form can be fitted or
+    the forms take other inputs.
     """
     points = [np.atleast_1d(x) for x in np.broadcast_arrays(*inputs)]
     curve = len(points) == 1
@@ -82,7 +85,8 @@ def forecast(
     for member in members:
         if member.form.inputs != INPUTS[len(points)] or member.form.target != "loss":
             raise CannotFit(
-                f"forecast: {member.form.name} is a law of {', '.join(member.form.inputs)}, not a loss "
+                f"forecast: {member.form.name} is a law of {', '.join(member.form.inputs)}, not a "
+                "loss "
                 f"of {', '.join(INPUTS[len(points)])}"
             )
     fits, warnings = _fitted(table, members, objective, bootstrap, confidence)
@@ -107,7 +111,9 @@ def forecast(
     for name, alone in predicted.items():
         gap = float(np.max(np.abs(np.log(alone / values))))
         if gap > DISAGREE:
-            text = f"{name} differs by up to {gap:.1%} from the forecast (weight {weights[name]:.2f})"
+            text = (
+                f"{name} differs by up to {gap:.1%} from the forecast (weight {weights[name]:.2f})"
+            )
             warnings.append(Notice(notices.MEMBERS_DISAGREE, text))
     return Combined(
         values=values,
@@ -123,7 +129,9 @@ def forecast(
     )
 
 
-def _fitted(table, members, objective, bootstrap, confidence) -> tuple[dict[str, Fit], list[Notice]]:
+def _fitted(
+    table, members, objective, bootstrap, confidence
+) -> tuple[dict[str, Fit], list[Notice]]:
     fits, refusals = {}, []
     for member in members:
         try:
@@ -161,7 +169,8 @@ def _draws(fits: dict[str, Fit], weights, missed, points, bootstrap: int) -> np.
     draws = np.concatenate(mixture)
     if not missed:
         return draws
-    # members that all miss in the same way do so again: their error in the backtest widens the interval
+    # members that all miss in the same way do so again: their error in the backtest widens the
+    # interval
     error = sum(w * missed[n] for n, w in weights.items())
     scatter = min(f.spread for f in fits.values())
     beyond = np.sqrt(max(error - scatter**2, 0.0))

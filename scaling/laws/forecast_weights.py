@@ -1,4 +1,4 @@
-"""Several forecasts as one: weights from expected squared errors, and the weighted geometric mean."""
+"""Combine forecasts: weights from expected squared errors, and the weighted geometric mean."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Compute-optimal frontier of a law of size and data, where a token's cost is any function of size.
 
-With exact FLOPs (heads, attention) there is no closed form as in `optimum.py`, so L(N, C / c(N)) is minimised
-over N on a fine grid, c(N) being the training FLOPs per token.
+With exact FLOPs (heads, attention) there is no closed form as in `optimum.py`, so L(N, C / c(N)) is
+minimised over N on a fine grid, c(N) being the training FLOPs per token.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     gain(C) = C_A(L_B(C)) / C,   L(C) = E + K C^-gamma along each family's compute optimum
 
-A is the baseline, B the new family, C_A the inverse of A's law. The effective compute of Ho et al. 2024 and the
-compute-equivalent gain of Davidson et al. 2023. It is one number only where both laws have the same E and gamma;
-most gains known depend on scale (Gundlach et al. 2025), so it is a curve here, with its slope.
+A is the baseline, B the new family, C_A the inverse of A's law. The effective compute of Ho et al.
+2024 and the compute-equivalent gain of Davidson et al. 2023. It is one number only where both laws
+have the same E and gamma; most gains known depend on scale (Gundlach et al. 2025), so it is a curve
+here, with its slope.
 
 Shapes: R laws (the fit itself first, then its refits), C computes.
 """
@@ -61,10 +62,10 @@ def compute_equivalent_gain(
 ) -> Gain:
     """The gain of `new` over `baseline` at computes `flops`.
 
-    Each is a fit of n_params and tokens, of one x that is compute, or the power law through IsoFLOP minima or an
-    envelope. `flops_per_n_d` is k in C = k N D of either family. Refits of the two are paired at random, since
-    tables of one length were resampled alike. Raises CannotFit for forms without a law in C, and where a law does
-    not fall with compute.
+    Each is a fit of n_params and tokens, of one x that is compute, or the power law through IsoFLOP
+    minima or an envelope. `flops_per_n_d` is k in C = k N D of either family. Refits of the two are
+    paired at random, since tables of one length were resampled alike. Raises CannotFit for forms
+    without a law in C, and where a law does not fall with compute.
     """
     compute = np.atleast_1d(np.asarray(flops, float))
     if not len(compute) or not (np.isfinite(compute) & (compute > 0)).all():
@@ -183,7 +184,7 @@ def _slope(old_R3, new_R3, log_c: float) -> np.ndarray:
 
 
 def _of_inverse(i: Interval) -> Interval:
-    """The interval of a gain from that of its inverse, which is finite (0) where the gain is not."""
+    """Return the interval of a gain from that of its inverse, 0 where the gain is infinite."""
     with np.errstate(divide="ignore"):
         value, low, high = (float(v) for v in 1 / np.array([i.value, i.high, i.low]))
     return Interval(value, float(i.se * value**2), low, high)  # the error by the delta method
@@ -219,7 +220,10 @@ def _infinite(flops, log_gain_C, never_C, loss_C, floor: float) -> list[Notice]:
 
 def _scale(slope: Interval) -> str:
     if np.isinf(slope.value):
-        return "the gain is infinite within these computes: the baseline's floor lies above the new losses"
+        return (
+            "the gain is infinite within these computes: the baseline's floor lies above the new "
+            "losses"
+        )
     if np.isnan(slope.low):
         return "whether the gain depends on compute is unknown: no interval of its slope"
     if slope.low > FLAT:

@@ -1,14 +1,14 @@
 """The loss of the next compute-optimal run of a sweep: two laws, weighed on the budgets held back.
 
-Two laws forecast the loss of a compute-optimal run: the parametric L(N, D), which bends towards its E,
-and the straight power law through the IsoFLOP minima. Each is refitted without the largest budgets in
-turn (rolling, as long as three budgets remain) and asked for the minimum measured there; nothing of the
-run to be forecast is looked at.
+Two laws forecast the loss of a compute-optimal run: the parametric L(N, D), which bends towards its
+E, and the straight power law through the IsoFLOP minima. Each is refitted without the largest
+budgets in turn (rolling, as long as three budgets remain) and asked for the minimum measured there;
+nothing of the run to be forecast is looked at.
 
-The forecast is the weighted geometric mean of both. Weights are inverse squares of the log errors, once there are
-three held-back budgets to judge by; before that they are equal, since weights estimated from one or two
-forecasts do worse than none (the forecast combination puzzle, Stock & Watson 2004). The errors are
-reported either way.
+The forecast is the weighted geometric mean of both. Weights are inverse squares of the log errors,
+once there are three held-back budgets to judge by; before that they are equal, since weights
+estimated from one or two forecasts do worse than none (the forecast combination puzzle, Stock &
+Watson 2004). The errors are reported either way.
 """
 
 from __future__ import annotations
@@ -89,10 +89,12 @@ def combine(
     delta: float,
     confidence: float,
 ) -> Forecast:
-    """Forecast the loss of a run of `n_params`, `tokens` and `flops`, which should be near the optimum.
+    """Forecast the loss of a run of `n_params`, `tokens` and `flops`, which should be near the
+    optimum.
 
-    Its interval is that of the mixture of the laws' refits, widened by the scatter of single runs about
-    the parametric law, so that laws that disagree make it wide. Raises CannotFit where neither law could be fitted.
+    Its interval is that of the mixture of the laws' refits, widened by the scatter of single runs
+    about the parametric law, so that laws that disagree make it wide. Raises CannotFit where
+    neither law could be fitted.
     """
     errors, notes = backtest(table, long_runs, delta=delta)
     rng = np.random.default_rng(0)

@@ -1,9 +1,10 @@
-"""Approach 2 of Hoffmann et al. 2022: a parabola in log N per budget, power laws through the minima.
+"""Approach 2 of Hoffmann et al. 2022: a parabola in log N per budget, power laws through the
+minima.
 
     log L = c0 + c1 (log N - log N0) + c2 (log N - log N0)^2,   N* = N0 exp(-c1 / 2 c2)
 
-With `method="akima"` the profile is Akima's spline through the points instead (Akima 1970; Porian et al. 2024),
-which follows profiles that are no parabola: wide grids, uneven exponents.
+With `method="akima"` the profile is Akima's spline through the points instead (Akima 1970; Porian
+et al. 2024), which follows profiles that are no parabola: wide grids, uneven exponents.
 
 A minimum counts only where the parabola opens upward and N* lies inside the range of sizes measured
 at that budget with at least one size on each side of it.
@@ -67,7 +68,8 @@ def fit_isoflop(
 ) -> IsoflopFit:
     """Fit every budget of `table.budget`, then the laws of the optimum.
 
-    `method` is "parabola" or "akima". Raises CannotFit where fewer than two budgets have an interior minimum, saying why for each.
+    `method` is "parabola" or "akima". Raises CannotFit where fewer than two budgets have an
+    interior minimum, saying why for each.
     """
     if method not in METHODS:
         raise CannotFit(f"isoflop: method {method!r} is unknown; choose from {', '.join(METHODS)}")
@@ -135,7 +137,8 @@ def _profile(
         width = log_n[-1] - log_n[0]
         near = np.clip(log_best, log_n[0] - width, log_n[-1] + width)
         log_lowest += curvature * (near - log_best) ** 2 / 2
-        # tokens are not exactly C / N: heads, attention and whole steps come in, so D(N) is interpolated;
+        # tokens are not exactly C / N: heads, attention and whole steps come in, so D(N) is
+        # interpolated;
         # beyond the sizes it goes on as 1 / N
         beyond = near - np.clip(near, log_n[0], log_n[-1])
         return tuple(np.exp([near, np.interp(near, log_n, log_d) - beyond, log_lowest]))
@@ -148,8 +151,10 @@ def _profile(
     elif min(log_best - log_n[0], log_n[-1] - log_best) <= AT_EDGE * (log_n[-1] - log_n[0]):
         text = "the minimum is at the edge of the sizes measured"
         problem = Notice(notices.EDGE_MINIMUM, text)
-    # Residual bootstrap (Efron 1979), since resampled sizes often leave no profile. Residuals are those of
-    # the parabola, or of a cubic under a spline, of single runs and widened for the fitted coefficients;
+    # Residual bootstrap (Efron 1979), since resampled sizes often leave no profile. Residuals are
+    # those of
+    # the parabola, or of a cubic under a spline, of single runs and widened for the fitted
+    # coefficients;
     # each budget draws by itself, since its noise has nothing to do with another's.
     degree = 2 if method == "parabola" else min(3, len(log_n) - 2)
     smooth = np.polyval(
@@ -164,7 +169,8 @@ def _profile(
     for i in range(bootstrap):
         draws[i] = optimum(*located(around + rng.choice(widened, len(log_n)) / np.sqrt(runs)))
     if method == "akima" and bootstrap:
-        # the lowest point of a spline through noisy points is too low on average (here by this much)
+        # the lowest point of a spline through noisy points is too low on average (here by this
+        # much)
         draws[:, 2] *= np.exp(log_lowest - np.mean(np.log(draws[:, 2])))
     n_opt, tokens_opt, loss_opt = (
         interval(v, draws[:, i], confidence) for i, v in enumerate(values)

@@ -1,12 +1,14 @@
 """Laws of tuned hyperparameters: lr* = k N^p D^q, batch* = k D^q, lr* = k C^p.
 
-The optimum of each group of runs (`tuned.py`), then weighted least squares in logs through the optima. An optimum's
-variance is that of its profile plus what optima scatter about the law (DerSimonian & Laird 1986, for a regression).
+The optimum of each group of runs (`tuned.py`), then weighted least squares in logs through the
+optima. An optimum's variance is that of its profile plus what optima scatter about the law
+(DerSimonian & Laird 1986, for a regression).
 
-Published: lr ~ N^-.71 D^.31 and batch ~ D^.57 (Step Law, Li et al. 2025; their raw table gives -.77, .20 and .61),
-lr = .3118 C^-.125 and batch = .292 C^.327 (DeepSeek-AI 2024), lr against N in Kaplan et al. 2020; Bergsma et al. 2025
-(Power Lines) hold AdamW's time scale B / (lr wd D) to be what scales. They disagree because weight decay, schedule
-and parametrisation move the optimum: a law is one recipe's.
+Published: lr ~ N^-.71 D^.31 and batch ~ D^.57 (Step Law, Li et al. 2025; their raw table gives
+-.77, .20 and .61), lr = .3118 C^-.125 and batch = .292 C^.327 (DeepSeek-AI 2024), lr against N in
+Kaplan et al. 2020; Bergsma et al. 2025 (Power Lines) hold AdamW's time scale B / (lr wd D) to be
+what scales. They disagree because weight decay, schedule and parametrisation move the optimum: a
+law is one recipe's.
 
 Shapes: G groups, F inputs, P = 1 + F parameters, B resamples.
 """
@@ -73,12 +75,13 @@ def fit_optimum_of(
     bootstrap: int = 500,
     confidence: float = 0.9,
 ) -> HyperFit:
-    """The law of the best `hyper` ("lr" or "batch", tokens per step) as a power product of the columns `of`.
+    """The law of the best `hyper` ("lr" or "batch", tokens per step) as a power product of the
+    columns `of`.
 
-    Rows of equal n_params and tokens form a group; where both lr and batch vary in it they are tuned together.
-    Losses within `near` of a group's lowest (0.03 is 3%), and its neighbours anyway, enter its quadratic. Raises
-    CannotFit where too few groups have an optimum inside their grid, naming each reason, or where the inputs
-    move together.
+    Rows of equal n_params and tokens form a group; where both lr and batch vary in it they are
+    tuned together. Losses within `near` of a group's lowest (0.03 is 3%), and its neighbours
+    anyway, enter its quadratic. Raises CannotFit where too few groups have an optimum inside their
+    grid, naming each reason, or where the inputs move together.
     """
     form = power_product(hyper, tuple(of))
     groups = tuned(table, hyper, near=near, bootstrap=bootstrap, confidence=confidence)
@@ -163,7 +166,8 @@ def _require_enough(table, form: Form, columns, good: int, groups: int, lost: li
     for name, values in columns.items():
         if np.ptp(np.log(values)) < 0.1:
             raise CannotFit(
-                f"{form.name}: {name} is the same in every group with an optimum; vary it, or leave it "
+                f"{form.name}: {name} is the same in every group with an optimum; vary it, or "
+                "leave it "
                 "out of --of"
             )
     checks.require_apart(columns, form.name)
@@ -172,8 +176,8 @@ def _require_enough(table, form: Form, columns, good: int, groups: int, lost: li
 def _through(design_GP, good: list[Tuned], bootstrap: int):
     """(params_P, draws_BP, scatter) of the law through the optima.
 
-    A refit goes through the optima of one resample, moved by the scatter about the law as far as few groups
-    tell it: by Student's t instead of a normal.
+    A refit goes through the optima of one resample, moved by the scatter about the law as far as
+    few groups tell it: by Student's t instead of a normal.
     """
     best_G = np.log([g.optimum.value for g in good])
     se_G = np.array([max(g.se, SMALLEST) if np.isfinite(g.se) else SMALLEST for g in good])
@@ -225,6 +229,7 @@ def _from_centre(params_BP, centre_F) -> np.ndarray:
 def cost_in_words(fit: HyperFit) -> str:
     """What users ask: how far off may it be?"""
     return (
-        f"{fit.form.target} within a factor {fit.wrong_by:.2g} of its optimum costs less than {COST:.0%} of "
+        f"{fit.form.target} within a factor {fit.wrong_by:.2g} of its optimum costs less than "
+        f"{COST:.0%} of "
         "the loss (median over groups)"
     )

@@ -1,12 +1,14 @@
-"""The best learning rate or batch size of every group of runs alike in all else, and what a wrong one costs.
+"""The best learning rate or batch size of every group of runs alike in all else, and what a wrong
+one costs.
 
-In each group log loss is a quadratic in log lr, or in (log lr, log batch) where both vary, fitted to the lowest
-point, its neighbours on the grid and what else is `near` it in loss: further out, losses climb more steeply on one
-side than on the other, which would move the minimum.
-An optimum counts only inside the grid: the lowest point has neighbours on all sides, the quadratic has a minimum
-and it lies among them.
+In each group log loss is a quadratic in log lr, or in (log lr, log batch) where both vary, fitted
+to the lowest point, its neighbours on the grid and what else is `near` it in loss: further out,
+losses climb more steeply on one side than on the other, which would move the minimum. An optimum
+counts only inside the grid: the lowest point has neighbours on all sides, the quadratic has a
+minimum and it lies among them.
 
-Shapes: N rows of a group, P points (rows with seeds averaged), F hyperparameters that vary, B resamples.
+Shapes: N rows of a group, P points (rows with seeds averaged), F hyperparameters that vary, B
+resamples.
 """
 
 from __future__ import annotations
@@ -50,11 +52,12 @@ class Tuned:
 
 
 def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: float):
-    """One `Tuned` of `hyper`, "lr" or "batch", per group of equal n_params and tokens (flops, where it has no tokens), bad ones with the reason.
+    """One `Tuned` of `hyper`, "lr" or "batch", per group of equal n_params and tokens (flops, where
+    it has no tokens), bad ones with the reason.
 
-    The noise is that of the quadratics' residuals, of all groups together and widened for what was fitted:
-    one profile has too few points to tell. Where no quadratic leaves a residual it is that of the seeds.
-    Raises CannotFit where the table lacks a column.
+    The noise is that of the quadratics' residuals, of all groups together and widened for what was
+    fitted: one profile has too few points to tell. Where no quadratic leaves a residual it is that
+    of the seeds. Raises CannotFit where the table lacks a column.
     """
     groups = [table.rows(g) for g in _groups(table)]
     bowls = [_bowl(rows, hyper, near) for rows in groups]
@@ -68,7 +71,9 @@ def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: 
 
 
 def _seed_noise(bowls: list[_Bowl]) -> np.ndarray:
-    """Quantiles of a normal distribution as wide as rows of one point are apart; empty where none are repeated."""
+    """Quantiles of a normal distribution as wide as rows of one point are apart; empty where none
+    are repeated.
+    """
     repeated = [b.repeats for b in bowls if b.repeats > EQUAL_LOSS]
     if not repeated:
         return np.empty(0)

@@ -23,8 +23,10 @@ class Objective:
                      first least-squares fit; Hoffmann et al. 2022 use 1e-3.
       least_squares  r^2 / 2
       l1             |r|
-      likelihood     n log s + sum huber_delta(r / s), minimised over the scale s too, as in the code
-                     behind Hoffmann et al. 2022; with delta 1e-3 it is L1 in effect, since s shrinks.
+      likelihood     n log s + sum huber_delta(r / s), minimised over the scale s too, as in the
+      code
+                     behind Hoffmann et al. 2022; with delta 1e-3 it is L1 in effect, since s
+                     shrinks.
                      delta counts in s; 0 means 1.345
     quantile: 0.5 is symmetric. Below, runs above the curve count less: the law of the best
     achievable loss, for tables in which some runs were badly tuned.
@@ -52,7 +54,8 @@ class Objective:
             "huber": f"Huber loss with threshold {delta:.3g} on {on}, summed over rows",
             "least_squares": f"least squares on {on}",
             "l1": f"sum of absolute residuals of {on}",
-            "likelihood": f"scale-adjusted Huber likelihood on {on}, threshold in effect {delta:.3g}",
+            "likelihood": f"scale-adjusted Huber likelihood on {on}, threshold in effect "
+            f"{delta:.3g}",
         }[self.kind]
         if self.delta == 0 and self.kind == "huber":
             words += " (1.345 robust standard deviations of the residuals)"

@@ -37,9 +37,9 @@ class PowerFit:
 def fit_power(x, y, y_draws=None, *, scattered: bool = False, confidence: float = 0.9) -> PowerFit:
     """Fit to points (x, y); `y_draws` `[resamples, points]` carries each point's uncertainty along.
 
-    `scattered` points are independent, and may lie further from the line than their own draws do: each resample
-    moves them by that scatter, too. Draws that are not finite are left out of their resample. Raises CannotFit
-    for fewer than two distinct x.
+    `scattered` points are independent, and may lie further from the line than their own draws do:
+    each resample moves them by that scatter, too. Draws that are not finite are left out of their
+    resample. Raises CannotFit for fewer than two distinct x.
     """
     log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
     if len(np.unique(log_x)) < 2:
@@ -70,8 +70,8 @@ def fit_power(x, y, y_draws=None, *, scattered: bool = False, confidence: float 
 def _scatter(log_x: np.ndarray, log_y: np.ndarray, log_BK: np.ndarray) -> np.ndarray:
     """`[B, K]` draws of what points differ from the line by beyond their own draws.
 
-    Its variance by the method of moments (DerSimonian & Laird 1986, for a regression of equal weights), drawn by
-    Student's t as few points tell it.
+    Its variance by the method of moments (DerSimonian & Laird 1986, for a regression of equal
+    weights), drawn by Student's t as few points tell it.
     """
     freedom = len(log_x) - 2
     if freedom < 1 or len(log_BK) < 2:

@@ -1,4 +1,5 @@
-"""The lowest point of a profile: a quadratic in the logs of one or more quantities, by weighted least squares.
+"""The lowest point of a profile: a quadratic in the logs of one or more quantities, by weighted
+least squares.
 
     y = c + g x + x H x / 2,   x* = -H^-1 g,   a minimum only where H is positive definite
 
@@ -13,7 +14,7 @@ import numpy as np
 
 
 def averaged(x_NF: np.ndarray, y_N: np.ndarray):
-    """(x_PF, y_P, runs_P): rows of equal x, which are seeds, as one point with the mean of their y."""
+    """Return (x_PF, y_P, runs_P): rows of equal x, the seeds, as one point with their mean y."""
     x_PF, member = np.unique(x_NF, axis=0, return_inverse=True)
     runs_P = np.bincount(member.reshape(-1))
     return x_PF, np.bincount(member.reshape(-1), y_N) / runs_P, runs_P
@@ -24,7 +25,8 @@ def coefficients(n_quantities: int) -> int:
     return (n_quantities + 1) * (n_quantities + 2) // 2
 
 
-# Curvature up to which a quadratic counts as straight, in units of max |y| / max |x|^2. Least squares
+# Curvature up to which a quadratic counts as straight, in units of max |y| / max |x|^2. Least
+# squares
 # on a straight line leave 1e-16 to 1e-14 of these units, of a sign that depends on the CPU.
 STRAIGHT = 1e-12
 
@@ -55,7 +57,9 @@ class Quadratics:
 
 
 def fit_quadratics(x_PF: np.ndarray, y_BP: np.ndarray, runs_P: np.ndarray) -> Quadratics | None:
-    """One quadratic per row of `y_BP`; points weigh as the runs in them. None where the points leave it open."""
+    """One quadratic per row of `y_BP`; points weigh as the runs in them. None where the points
+    leave it open.
+    """
     n = x_PF.shape[1]
     first, second = np.triu_indices(n)
     design = np.column_stack([np.ones(len(x_PF)), x_PF, x_PF[:, first] * x_PF[:, second]])

@@ -31,12 +31,14 @@ def read_csv(
     """A table from a CSV with any column names.
 
     `columns` maps what a column means (n_params, tokens, flops, loss, budget, unique_tokens,
-    tokens_per_param, loss_se, seed, x, error, lr, batch) to its name in the file; empty names are ignored. Of tokens
-    and flops one follows from C = 6 N D where the other is missing; without a budget column, rows of
-    equal compute are grouped. `where` keeps rows by equality, "hparams=base,warmup=long" or a mapping.
+    tokens_per_param, loss_se, seed, x, error, lr, batch) to its name in the file; empty names are
+    ignored. Of tokens and flops one follows from C = 6 N D where the other is missing; without a
+    budget column, rows of equal compute are grouped. `where` keeps rows by equality,
+    "hparams=base,warmup=long" or a mapping.
 
-    Rows that cannot be read are left out and listed in `excluded`; so are the `drop_highest` rows of
-    highest loss and those above `drop_above_flops`. Raises UserError where the file or a column is missing.
+    Rows that cannot be read are left out and listed in `excluded`; so are the `drop_highest` rows
+    of highest loss and those above `drop_above_flops`. Raises UserError where the file or a column
+    is missing.
     """
     file = Path(path)
     wanted = {meaning: name for meaning, name in columns.items() if name}

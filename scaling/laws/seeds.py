@@ -24,7 +24,9 @@ class Repeats:
 
     @property
     def pooled(self) -> float:
-        """Standard deviation of a repeat about its point, of all points together; NaN without repeats."""
+        """Standard deviation of a repeat about its point, of all points together; NaN without
+        repeats.
+        """
         more_P = self.count_P - 1
         if not more_P.any():
             return float("nan")

@@ -23,7 +23,8 @@ class Table:
     """Runs as columns of equal length. Losses are nats per token.
 
     `columns` holds what the table has of n_params, tokens, flops (training FLOPs of the run), loss,
-    budget (IsoFLOP group; 0 for none), unique_tokens, tokens_per_param, loss_se, seed, x, error, lr, batch (tokens per step).
+    budget (IsoFLOP group; 0 for none), unique_tokens, tokens_per_param, loss_se, seed, x, error,
+    lr, batch (tokens per step).
     """
 
     columns: Mapping[str, np.ndarray]

@@ -109,7 +109,8 @@ def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
     return {
         "form": "isoflop",
         "equation": "log L = c0 + c1 x + c2 x^2, x = log N - log N0; y* = k C^a",
-        "estimator": f"{fit.profiles[0].method} in log N per budget, least squares on logs of the minima",
+        "estimator": f"{fit.profiles[0].method} in log N per budget, least squares on logs of the "
+        "minima",
         "params": {name: law.exponent.as_dict() for name, law in names.items()},
         "laws": {name: power(law) for name, law in names.items()},
         "minima": [
@@ -149,7 +150,8 @@ def tuned(fit: HyperFit, table: Table) -> dict[str, Any]:
         "equation": fit.equation,
         "source": fit.form.source,
         "domain": fit.form.domain,
-        "estimator": "a quadratic in log hyperparameters near each group's lowest log loss, weighted least "
+        "estimator": "a quadratic in log hyperparameters near each group's lowest log loss, "
+        "weighted least "
         "squares on logs of the optima",
         "params": {name: i.as_dict() for name, i in fit.law.items()},
         "groups": [
@@ -183,7 +185,8 @@ def gain(found: Gain, baseline: Table, new: Table, more: Iterable[Notice] = ()) 
     return {
         "form": "gain",
         "equation": found.equation,
-        "source": "Ho et al. 2024 (effective compute); Davidson et al. 2023 (compute-equivalent gain)",
+        "source": "Ho et al. 2024 (effective compute); Davidson et al. 2023 (compute-equivalent "
+        "gain)",
         "estimator": "laws of the compute-optimal loss of two families, refits paired at random",
         "params": {
             "slope": found.slope.as_dict(),

@@ -1,8 +1,9 @@
 """Chinchilla's law by variable projection: the two exponents are searched, the rest is linear.
 
-For given (alpha, beta) the best E, A, B >= 0 of L = E + A N^-alpha + B D^-beta solve a linear least-squares
-problem (Golub & Pereyra 1973), so that the search has two dimensions and no bad starts. Unlike the parabolas of
-approach 2 it has no bias on noiseless losses, whatever the exponents and the width of the grid (Czech 2026).
+For given (alpha, beta) the best E, A, B >= 0 of L = E + A N^-alpha + B D^-beta solve a linear
+least-squares problem (Golub & Pereyra 1973), so that the search has two dimensions and no bad
+starts. Unlike the parabolas of approach 2 it has no bias on noiseless losses, whatever the
+exponents and the width of the grid (Czech 2026).
 """
 
 from __future__ import annotations

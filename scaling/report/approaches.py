@@ -1,4 +1,6 @@
-"""Loss, N* and D* of the compute-optimal run against compute, by all three approaches of Hoffmann et al. 2022."""
+"""Loss, N* and D* of the compute-optimal run against compute, by all three approaches of Hoffmann
+et al. 2022.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,9 @@ def picture(
 ) -> Picture:
     """`quantity` at the optimum against `flops`, with `low` and `high` where there is an interval.
 
-    `fits` are the laws of a sweep, `law` the name of the quantity's power law in them. Series: `chinchilla`,
-    `isoflop minimum`, `bad minimum`, `isoflop law`, `envelope`; for the loss also `run`, `forecast`, `held out`.
+    `fits` are the laws of a sweep, `law` the name of the quantity's power law in them. Series:
+    `chinchilla`, `isoflop minimum`, `bad minimum`, `isoflop law`, `envelope`; for the loss also
+    `run`, `forecast`, `held out`.
     """
     compute = np.array([o.flops for o in fits.frontier])
     series: dict[str, dict] = {}

@@ -1,4 +1,4 @@
-"""Clouds of bootstrap refits: which parameters the table holds, and which trade against each other."""
+"""Draw the clouds of bootstrap refits: how sure parameters are, and which trade off."""
 
 from __future__ import annotations
 

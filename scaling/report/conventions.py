@@ -1,4 +1,6 @@
-"""Exponents of the optimum under several conventions, a dot and interval per line, drawn from their CSV."""
+"""Exponents of the optimum under several conventions, a dot and interval per line, drawn from their
+CSV.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,7 @@ def draw(table: Columns, title: str, split: str, confidence: float) -> Axes:
 
 
 def _layout(table: Columns) -> tuple[list[float], list[str], list[tuple[float, str]]]:
-    """(place of each line, its label, headings with their places): what differs last is the label."""
+    """Return (position of each line, its label, headings with positions)."""
     names = [k for k in ("label", "n_params", "flops") if len(set(table[k])) > 1] or ["n_params"]
     above, own = names[:-1], names[-1]
     places: list[float] = []

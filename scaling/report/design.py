@@ -1,4 +1,6 @@
-"""Proposed runs in the plane of N and D, with what is allowed, what is done and where the targets lie."""
+"""Proposed runs in the plane of N and D, with what is allowed, what is done and where the targets
+lie.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,9 @@ def picture(
     done: Table | None = None,
     flops_per_n_d: float = 6.0,
 ) -> Picture:
-    """Series: `proposed` (with `count` and `share` of the FLOPs), `done`, `allowed` (the corners), `frontier`
-    (mean and central 80% of what the beliefs expect), `target` (the same at the targets), `equal compute`.
+    """Series: `proposed` (with `count` and `share` of the FLOPs), `done`, `allowed` (the corners),
+    `frontier` (mean and central 80% of what the beliefs expect), `target` (the same at the
+    targets), `equal compute`.
     """
     k = flops_per_n_d
     kept = ("n_params", "tokens", "flops", "count", "share")
@@ -138,7 +141,7 @@ def draw(columns: Columns) -> Figure:
 
 
 def _counts(axes: Axes, runs: Columns) -> None:
-    """How many equal runs a mark stands for, right of it, or left where another mark is in the way."""
+    """Write the number of equal runs beside a mark: right, or left of another mark."""
     places = np.log10(np.stack([runs["n_params"], runs["tokens"]], axis=1))
     for i in np.flatnonzero(runs["count"] > 1):
         right, up = (places - places[i]).T
@@ -163,6 +166,7 @@ def _equal_compute(axes: Axes, line: Columns) -> None:
     rotation = float(np.degrees(np.arctan2(*(ends[1] - ends[0])[::-1])))
     axes.annotate(
         f"$10^{{{exponent}}}$", (line["n_params"][1], line["tokens"][1]), (-4, 3),
-        textcoords="offset points", rotation=rotation, rotation_mode="anchor", va="bottom", ha="right",
+        textcoords="offset points", rotation=rotation, rotation_mode="anchor", va="bottom",
+        ha="right",
         fontsize=7, color="0.4",
     )  # fmt: skip

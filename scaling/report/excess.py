@@ -12,8 +12,9 @@ from scaling.report.picture import Columns, Picture, part, stacked
 
 
 def picture(runs: Mapping[str, np.ndarray], law: Mapping[str, np.ndarray]) -> Picture:
-    """Series `run` and `law`: columns n_params, unique_tokens, epochs (1 where no token is seen twice) and
-    excess, loss over that of as many fresh tokens, minus 1; the fresh one is the law's."""
+    """Series `run` and `law`: columns n_params, unique_tokens, epochs (1 where no token is seen
+    twice) and excess, loss over that of as many fresh tokens, minus 1; the fresh one is the law's.
+    """
     return Picture(stacked({"run": runs, "law": law}), draw)
 
 

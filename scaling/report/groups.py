@@ -1,4 +1,6 @@
-"""Loss against one quantity, a line per group of runs: repeated seeds as error bars, and the laws through them."""
+"""Loss against one quantity, a line per group of runs: repeated seeds as error bars, and the laws
+through them.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,9 @@ def picture(
 ) -> Picture:
     """`runs` has columns run_id, `x`, `by`, loss, loss_se and, where there are several, `panels`.
 
-    Series: `run`, `mean` (loss, its standard deviation `sd` over `count` seeds) and those of `lines`: `law` (with
-    `low` to `high` for the law and `run_low` to `run_high` for a new run, where known) and `no repeats`.
+    Series: `run`, `mean` (loss, its standard deviation `sd` over `count` seeds) and those of
+    `lines`: `law` (with `low` to `high` for the law and `run_low` to `run_high` for a new run,
+    where known) and `no repeats`.
     """
     keys = [runs[c] for c in (panels, by, x) if c]
     points = repeats(keys, runs["loss"])
@@ -51,7 +54,7 @@ def picture(
 
 
 def law_line(law: Fit, *inputs: np.ndarray, columns: Mapping[str, object]) -> dict:
-    """The series `law` of one group: `columns` as they are, the law at `inputs`, and its intervals."""
+    """Return the series `law` of one group: `columns`, the law at `inputs`, and its intervals."""
     x = np.broadcast_arrays(*inputs)
     means = [law.mean_interval(*at) for at in zip(*x, strict=True)]
     runs = [law.prediction_interval(*at) for at in zip(*x, strict=True)]

@@ -25,7 +25,8 @@ QUANTITIES = {
 
 
 def profiles(found: IsoflopFit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
-    """Loss against size at every budget. Series: `run`, `profile`, and `minimum` where it is interior.
+    """Loss against size at every budget. Series: `run`, `profile`, and `minimum` where it is
+    interior.
 
     Where seeds repeat a size, `seeds` has their mean, standard deviation `sd` and `count`.
     """
@@ -79,7 +80,8 @@ def draw_profiles(columns: Columns, confidence: float, labels: Mapping[str, str]
     seeds = part(columns, "seeds")
     if len(seeds["loss"]):
         axes.errorbar(
-            seeds["n_params"], seeds["loss"], yerr=np.nan_to_num(seeds["sd"]), fmt="none", ecolor="0.3",
+            seeds["n_params"], seeds["loss"], yerr=np.nan_to_num(seeds["sd"]), fmt="none",
+            ecolor="0.3",
             elinewidth=1, capsize=2.5, zorder=4, label="mean and s.d. of seeds",
         )  # fmt: skip
     axes.errorbar(
@@ -97,7 +99,7 @@ def draw_profiles(columns: Columns, confidence: float, labels: Mapping[str, str]
 
 
 def optimum(found: IsoflopFit, labels: Mapping[str, str] | None = None) -> Picture:
-    """N*, D* and L* against compute. Series: `minimum`, `bad minimum` (not in the fit) and `law`."""
+    """Draw N*, D* and L* against compute: series `minimum`, `bad minimum` and `law`."""
     series = {"minimum": _minima(found, good=True)}
     if any(p.problem for p in found.profiles):
         series["bad minimum"] = _minima(found, good=False)
@@ -151,7 +153,9 @@ def draw_optimum(
 
 
 def _between(log_n: np.ndarray) -> np.ndarray:
-    """Sizes from the smallest to the largest, which rounding must not push outside: splines end there."""
+    """Sizes from the smallest to the largest, which rounding must not push outside: splines end
+    there.
+    """
     inside = np.linspace(log_n[0], log_n[-1], CURVE_POINTS)
     return np.exp(np.clip(inside, log_n[0] + 1e-12, log_n[-1] - 1e-12))
 

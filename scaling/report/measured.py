@@ -19,7 +19,8 @@ from scaling.report.picture import Columns, Picture
 def picture(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
     """Measured against predicted target with the line of equality, and their ratio below.
 
-    Columns: `run_id`, the inputs, `flops` where known, `measured`, `predicted`, and `se` where the table has it.
+    Columns: `run_id`, the inputs, `flops` where known, `measured`, `predicted`, and `se` where the
+    table has it.
     """
     known = [c for c in dict.fromkeys((*law.form.inputs, "flops")) if c in table]
     columns = {

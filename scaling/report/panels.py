@@ -1,4 +1,6 @@
-"""Loss against every swept key, a panel each: settings, the best at each value, optima, runs that diverged."""
+"""Loss against every swept key, a panel each: settings, the best at each value, optima, runs that
+diverged.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ def picture(
 ) -> Picture:
     """`settings` has run_id, a column per name in `axes`, loss, sd, count, loss_se.
 
-    `axes` gives each its `label` and the `texts` of its places where it is no number. Series: `setting`,
-    `optimum of <axis>` (columns at, low, high, loss), `diverged` (columns of the axes).
+    `axes` gives each its `label` and the `texts` of its places where it is no number. Series:
+    `setting`, `optimum of <axis>` (columns at, low, high, loss), `diverged` (columns of the axes).
     """
     series: dict[str, Mapping[str, Any]] = {"setting": settings}
     series |= {f"optimum of {name}": found for name, found in optima.items() if len(found["at"])}
@@ -65,7 +67,8 @@ def _panel(axes: Axes, columns: Columns, name: str, axis: Mapping[str, Any]) -> 
     crosses = lost[name][np.isfinite(lost[name])] if name in lost else np.empty(0)
     _scale(axes, np.unique(np.concatenate([values, crosses])), axis["texts"])
     if len(best) < len(runs["loss"]):
-        style.seeds(axes, {k: v[others] for k, v in runs.items()}, name, color=style.GREY, alpha=0.5,
+        style.seeds(axes, {k: v[others] for k, v in runs.items()}, name, color=style.GREY,
+        alpha=0.5,
                     label="other settings", ms=3.5)  # fmt: skip
         if not axis["texts"]:
             axes.plot(values, runs["loss"][best], "-", color=style.BLUE, lw=1.2)
@@ -75,8 +78,10 @@ def _panel(axes: Axes, columns: Columns, name: str, axis: Mapping[str, Any]) -> 
     if "at" in found and len(found["at"]):
         ends = np.stack([found["at"] - found["low"], found["high"] - found["at"]])
         ends = np.where(np.isfinite(ends), np.maximum(ends, 0.0), 0.0)
-        axes.errorbar(found["at"], found["loss"], xerr=ends, fmt="*", color=style.RED, ms=10, mec="white",
-                      mew=0.5, capsize=2, elinewidth=1, zorder=5, label="optimum of a parabola")  # fmt: skip
+        axes.errorbar(found["at"], found["loss"], xerr=ends, fmt="*", color=style.RED, ms=10,
+        mec="white",
+                      mew=0.5, capsize=2, elinewidth=1, zorder=5,
+                      label="optimum of a parabola")  # fmt: skip
     if len(crosses):
         axes.plot(crosses, np.full(len(crosses), 0.98), "x", color=style.RED, ms=5,
                   transform=axes.get_xaxis_transform(), label="diverged")  # fmt: skip

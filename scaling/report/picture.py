@@ -40,8 +40,8 @@ class Picture:
 def stacked(series: Mapping[str, Mapping[str, Any]]) -> Columns:
     """Several series below one another; a column `series` names them.
 
-    Each series maps columns to a sequence or to one value for all its rows. Cells of columns that a series
-    lacks are NaN, or empty in columns of text.
+    Each series maps columns to a sequence or to one value for all its rows. Cells of columns that a
+    series lacks are NaN, or empty in columns of text.
     """
     blocks, names = [], {"series": None}
     for name, given in series.items():

@@ -23,7 +23,8 @@ def of(
     points: Sequence[tuple[float, ...]] = (),
     labels: Mapping[str, str] | None = None,
 ) -> dict[str, Picture]:
-    """The pictures of a law fitted to `table`; `points` are the N and D, or x, that a combined forecast is about.
+    """The pictures of a law fitted to `table`; `points` are the N and D, or x, that a combined
+    forecast is about.
 
     `labels` name the columns on the axes; without them they have their usual names.
     """
@@ -40,7 +41,7 @@ def of(
 
 
 def of_form(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> dict[str, Picture]:
-    """Contours or curve where the form has them, residuals, refits, prediction against measurement."""
+    """Return contours or curve if the form has them, residuals and refits."""
     found: dict[str, Picture] = {}
     if law.form.inputs == SIZE_AND_DATA and law.form.target == "loss":
         costed = table

@@ -1,4 +1,4 @@
-"""Residuals of a law against each of its inputs and compute, with the trend that the fit looks for."""
+"""Draw the residuals of a law against each input and compute, with the trend the fit tests."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def picture(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> 
     """One panel per input, and one for compute where the table knows it.
 
     Columns: `run_id`, the inputs, the target, `predicted` and `log_residual` (log of measured over
-    predicted) of every run; for each trend its points and `chance`, the probability of as strong a one
-    without cause (F test of `laws.diagnose`).
+    predicted) of every run; for each trend its points and `chance`, the probability of as strong a
+    one without cause (F test of `laws.diagnose`).
     """
     scales = diagnose.scales(table, law.form)
     inputs = [table[name] for name in law.form.inputs]

@@ -1,4 +1,6 @@
-"""What rounds of designed runs bought: the forecast at one compute after each, beside what all had cost by then."""
+"""What rounds of designed runs bought: the forecast at one compute after each, beside what all had
+cost by then.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ PANELS = {"loss": "forecast loss, nats/token", "n_params": "forecast N*, paramet
 
 
 def picture(history: Sequence[Mapping[str, Any]], at: float, confidence: float) -> Picture:
-    """Columns: round, runs, flops (of all rounds so far), and loss and n_params with `_low` and `_high`.
+    """Columns: round, runs, flops (of all rounds so far), and loss and n_params with `_low` and
+    `_high`.
 
     `history` has these of each round, loss and n_params as intervals of the optimum at `at` FLOPs.
     """
@@ -33,7 +36,8 @@ def draw(columns: Columns, at: float, confidence: float) -> Figure:
         value = columns[name]
         ends = np.stack([value - columns[f"{name}_low"], columns[f"{name}_high"] - value])
         ends = np.where(np.isfinite(ends), np.maximum(ends, 0.0), 0.0)
-        panel.errorbar(columns["round"], value, yerr=ends, fmt="o-", color=style.BLUE, capsize=3, lw=1,
+        panel.errorbar(columns["round"], value, yerr=ends, fmt="o-", color=style.BLUE, capsize=3,
+        lw=1,
                        label=f"{confidence:.0%} interval")  # fmt: skip
         told = zip(columns["round"], columns["flops"], columns["runs"], strict=True)
         panel.set_xticks(

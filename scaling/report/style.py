@@ -1,7 +1,7 @@
 """How all pictures look: colours, type, axes, and their rendering to SVG and PNG.
 
-Colours: the eight of Okabe & Ito 2008 for kinds of line, viridis for budgets, sizes and losses; both can
-be told apart with any common colour vision.
+Colours: the eight of Okabe & Ito 2008 for kinds of line, viridis for budgets, sizes and losses;
+both can be told apart with any common colour vision.
 """
 
 from __future__ import annotations
@@ -147,8 +147,9 @@ def new_axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
 
 
 def seeds(axes: Axes, at: Mapping[str, Any], x: str, *, color, label: str, **kind: Any) -> None:
-    """Points `loss` at `x`: means with the standard deviation of their seeds (`sd`, `count`), or single runs
-    with the standard error of their evaluation (`loss_se`)."""
+    """Points `loss` at `x`: means with the standard deviation of their seeds (`sd`, `count`), or
+    single runs with the standard error of their evaluation (`loss_se`).
+    """
     several = np.asarray(at["count"], float) > 1
     bars = np.nan_to_num(np.where(several, at["sd"], at["loss_se"]))
     label += " (mean, s.d. of seeds)" if several.any() else ""
@@ -158,7 +159,9 @@ def seeds(axes: Axes, at: Mapping[str, Any], x: str, *, color, label: str, **kin
 
 
 def panels(count: int, *, width: float = WIDTH, height: float = 2.9, share_y: bool = False):
-    """(figure, list of `count` axes): side by side, or two in a row where there are more than three."""
+    """(figure, list of `count` axes): side by side, or two in a row where there are more than
+    three.
+    """
     columns = count if count <= 3 else 2
     rows = -(-count // columns)
     figure, axes = plt.subplots(
@@ -193,7 +196,9 @@ def loss_ticks(axes: Axes, which: str = "y") -> None:
 
 
 def log_ticks(axes: Axes, which: str = "x", most: int = 5) -> None:
-    """Powers of ten, at most about `most`, on a logarithmic axis; 1, 2, 5 where it spans few decades."""
+    """Powers of ten, at most about `most`, on a logarithmic axis; 1, 2, 5 where it spans few
+    decades.
+    """
     axis = axes.yaxis if which == "y" else axes.xaxis
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(high / low)

@@ -1,4 +1,4 @@
-"""The short table that ends a study: optimum per budget, exponents, forecast against measurement."""
+"""Write the summary of a study: optimum per budget, exponents, forecast and measurement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ def lines(
     holdout: results.RunResult | None = None,
     unit: str = "tokens",
 ) -> list[str]:
-    """The summary as lines of text, every interval at the study's confidence; `unit` is what D counts."""
+    """The summary as lines of text, every interval at the study's confidence; `unit` is what D
+    counts.
+    """
     out = []
     if fits.isoflop:
         out.append(f"Optimum per budget (IsoFLOP parabolas; {fits.conditions['embedding']})")

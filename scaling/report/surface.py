@@ -1,4 +1,4 @@
-"""The surface L(N, D): contours, the runs on it, lines of equal compute and the efficient frontier."""
+"""Draw the surface L(N, D): contours, runs, lines of equal compute and the efficient frontier."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def picture(
 ) -> Picture:
     """Contours of a law of n_params and tokens.
 
-    Series: `surface` (the grid), `run`, `equal compute` (FLOPs as the table's runs cost them) and `frontier`,
-    which holds N* and D* by compute with their intervals; `optima` are computed unless given.
+    Series: `surface` (the grid), `run`, `equal compute` (FLOPs as the table's runs cost them) and
+    `frontier`, which holds N* and D* by compute with their intervals; `optima` are computed unless
+    given.
     """
     view = {
         c: (table[c].min() / MARGIN[0], table[c].max() * MARGIN[1]) for c in ("n_params", "tokens")

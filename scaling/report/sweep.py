@@ -21,7 +21,8 @@ def contents(
 ) -> dict[str, tuple[dict[str, Any], Picture]]:
     """name -> (law as JSON, its picture) of all laws `fits` of a sweep.
 
-    `forecast` and `holdout` are the sealed forecast and the run it is about, or None; `labels` name the axes.
+    `forecast` and `holdout` are the sealed forecast and the run it is about, or None; `labels` name
+    the axes.
     """
     found: dict[str, tuple[dict[str, Any], Picture]] = {}
     found["loss_curves"] = (
@@ -52,7 +53,9 @@ def contents(
 
 
 def parametric(fits, labels: Mapping[str, str]) -> dict[str, tuple[dict[str, Any], Picture]]:
-    """L(N, D), approach 3: residuals, contours, prediction against measurement and refits; {} without it."""
+    """L(N, D), approach 3: residuals, contours, prediction against measurement and refits; {}
+    without it.
+    """
     if not fits.chinchilla:
         return {}
     law, runs = fits.chinchilla, fits.long_runs

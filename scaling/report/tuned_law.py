@@ -1,4 +1,6 @@
-"""The best learning rate or batch size against size or length, and the power law through the optima."""
+"""The best learning rate or batch size against size or length, and the power law through the
+optima.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,11 @@ def picture(
     confidence: float,
     labels: Mapping[str, str] | None = None,
 ) -> Picture:
-    """Series `optimum`, `left out` (the best value tried, where no optimum lies inside the grid) and `law`.
+    """Series `optimum`, `left out` (the best value tried, where no optimum lies inside the grid)
+    and `law`.
 
-    Columns: n_params, tokens, `name`, low, high. The law is drawn against the input that varies, a line for each
-    value of the other.
+    Columns: n_params, tokens, `name`, low, high. The law is drawn against the input that varies, a
+    line for each value of the other.
     """
     good = [g for g in groups if not g.problem]
     bad = [g for g in groups if g.problem]
@@ -115,7 +118,8 @@ def draw(
     if len(best[x]):
         sides = np.stack([best[name] - best["low"], best["high"] - best[name]])
         axes.errorbar(
-            best[x], best[name], yerr=np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0), fmt="*",
+            best[x], best[name], yerr=np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0),
+            fmt="*",
             color=style.RED, ms=9, mec="white", mew=0.5, capsize=2.5, elinewidth=1, zorder=5,
             label=f"optimum, {confidence:.0%} interval",
         )  # fmt: skip

@@ -1,4 +1,6 @@
-"""Loss against the learning rate or the batch size, a line per group of runs, with the optimum of each."""
+"""Loss against the learning rate or the batch size, a line per group of runs, with the optimum of
+each.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def picture(
     loss_se: np.ndarray,
     labels: Mapping[str, str] | None = None,
 ) -> Picture:
-    """Series `mean` (seeds of one setting, the other hyperparameter at its best), `optimum` where it is interior.
+    """Series `mean` (seeds of one setting, the other hyperparameter at its best), `optimum` where
+    it is interior.
 
     Columns: n_params, tokens, `name`, loss, sd, count, loss_se; low and high of an optimum.
     """
@@ -101,8 +104,10 @@ def _panel(axes: Axes, runs: Columns, best: Columns, name: str, colours, lengths
                     + (f", D = {style.count(tokens)}" if lengths else ""))  # fmt: skip
     sides = np.stack([best[name] - best["low"], best["high"] - best[name]])
     axes.errorbar(
-        best[name], best["loss"], xerr=np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0), fmt="*",
-        color=style.RED, ms=9, mec="white", mew=0.5, capsize=2, elinewidth=1, zorder=6, label="optimum",
+        best[name], best["loss"], xerr=np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0),
+        fmt="*",
+        color=style.RED, ms=9, mec="white", mew=0.5, capsize=2, elinewidth=1, zorder=6,
+        label="optimum",
     )  # fmt: skip
     lowest = min([*runs["loss"], *best["loss"]])
     valleys = [runs["loss"][runs["n_params"] == n].min() for n in np.unique(runs["n_params"])]

@@ -1,4 +1,6 @@
-"""Repeated data: a planted decay is recovered, by size or over sizes; one amount of data is a plain L(D)."""
+"""Repeated data: a planted decay is recovered, by size or over sizes; one amount of data is a plain
+L(D).
+"""
 
 from __future__ import annotations
 

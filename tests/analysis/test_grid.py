@@ -1,4 +1,6 @@
-"""Grids: settings and their seeds, the best of each key, a planted optimum, and what is not told apart."""
+"""Grids: settings and their seeds, the best of each key, a planted optimum, and what is not told
+apart.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def config():
 
 
 def trained(config, workdir, settings, noise=0.0, **lost):
-    """Rows with their config.json: log loss is a bowl in log lr, and rises with weight decay and with mlp swiglu."""
+    """Rows with their config.json: log loss is a bowl in log lr, and rises with weight decay and
+    with mlp swiglu.
+    """
     rng, rows = np.random.default_rng(0), []
     for number, values in enumerate(settings):
         lr, decay = values.get("optim.lr", 0.01), values.get("optim.weight_decay", 0.1)

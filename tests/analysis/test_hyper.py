@@ -1,4 +1,6 @@
-"""Searches per size: planted optima of lr and batch give back their power laws; edges and single groups are said."""
+"""Searches per size: planted optima of lr and batch give back their power laws; edges and single
+groups are said.
+"""
 
 from __future__ import annotations
 

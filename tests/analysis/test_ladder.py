@@ -1,4 +1,4 @@
-"""Ladders: a known L(N, D) is recovered with its frontier; too little is refused and still drawn."""
+"""Ladders: a known L(N, D) is recovered with its frontier; too few runs are refused but drawn."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def test_surface_and_frontier(config, tmp_path):
     rows = [*ladder(), row(99, tokens=50_000, loss=9.0)]
     found = surface.ladder(rows, tmp_path, config)
     assert set(found.curves) == {
-        "ladder", "chinchilla", "chinchilla_contours", "chinchilla_predicted", "chinchilla_bootstrap",
+        "ladder", "chinchilla", "chinchilla_contours", "chinchilla_predicted",
+        "chinchilla_bootstrap",
         "frontier", "n_opt", "tokens_opt",
     }  # fmt: skip
     law = found.curves["ladder"].law

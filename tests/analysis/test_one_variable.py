@@ -1,4 +1,6 @@
-"""L(N) and L(D) of known laws are recovered from the table, seeds are repeats, refusals leave the points."""
+"""L(N) and L(D) of known laws are recovered from the table, seeds are repeats, refusals leave the
+points.
+"""
 
 from __future__ import annotations
 

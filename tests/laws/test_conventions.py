@@ -16,7 +16,8 @@ from scaling.laws.table import CannotFit, make_table
 from scaling.utils.errors import EXIT_BAD_INPUT
 from tests.common import SHARED
 
-# L = E + A / N_T^alpha + B / D^beta of all parameters: Besiroglu et al. 2024, used by Pearce & Song 2024
+# L = E + A / N_T^alpha + B / D^beta of all parameters: Besiroglu et al. 2024, used by Pearce & Song
+# 2024
 A, B, E, ALPHA, BETA = 482.01, 2085.43, 1.8172, 0.3478, 0.3658
 OMEGA = (
     47491.0  # N_T = N + omega N^(1/3): Pearce & Song's fit to the shapes of Hoffmann et al. 2022
@@ -34,7 +35,9 @@ def loss_of(n, tokens):
 
 
 def best(size, price, compute):
-    """The size, counted by `size`, that minimises the loss at each compute where a token costs 6 `price`(N)."""
+    """The size, counted by `size`, that minimises the loss at each compute where a token costs 6
+    `price`(N).
+    """
     n = np.geomspace(1, 1e12, 400_001)
     return np.array([size(n)[loss_of(n, c / (6 * price(n))).argmin()] for c in compute])
 
@@ -60,7 +63,7 @@ def runs():
 
 
 def case_of(runs, n_params, flops, noise=0.0):
-    """One pair of conventions, "total" or "without" embeddings each, on the same runs and groups."""
+    """One pair of conventions, each "total" or "without" embeddings, on equal runs and groups."""
     size, tokens, planned = runs
     count = {"total": total(size), "without": size}
     loss = loss_of(size, tokens) * np.exp(
@@ -94,7 +97,7 @@ def test_pearce_and_song_each_convention_has_the_exponent_of_its_own_optimum(run
 
 
 def test_other_units_for_the_planned_minima_are_another_answer(runs):
-    """Relabelled, the optimum at equal compute of all parameters has an exponent between the two."""
+    """Relabelled, the optimum at equal compute of all parameters has an exponent in between."""
     n = np.geomspace(SMALLEST, LARGEST, 1000)
     tokens = (BETA * B / (ALPHA * A) * total(n) ** ALPHA) ** (1 / BETA)
     compute = 6 * n * tokens
@@ -188,7 +191,8 @@ def write_csv(path, runs):
 def test_columns_of_a_csv_are_crossed_and_rows_split_in_order_of_appearance(runs, tmp_path, capsys):
     write_csv(tmp_path / "t.csv", runs)
     code = cli.main(
-        ["conventions", str(tmp_path / "t.csv"), "--n_params=N,all", "--flops=C_all,C", "--tokens=D",
+        ["conventions", str(tmp_path / "t.csv"), "--n_params=N,all", "--flops=C_all,C",
+        "--tokens=D",
          "--budget=plan", "--by=seed", "--method=akima", "--bootstrap=10", "--wide",
          f"--out={tmp_path}"]
     )  # fmt: skip

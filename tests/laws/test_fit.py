@@ -1,4 +1,6 @@
-"""Every form is recovered from its own losses; refusals and warnings say what is wrong and the mend."""
+"""Every form is recovered from its own losses; refusals and warnings say what is wrong and the
+mend.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Forecasts: folds that only know what they may, weights that follow the backtest, laws of the late part."""
+"""Forecasts: folds that only know what they may, weights that follow the backtest, laws of the late
+part.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,7 @@ def test_forms_of_other_inputs_are_refused():
 
 
 def test_a_dead_floor_does_not_look_exact():
-    """Without a floor in the losses E runs to 0; its interval must still say how large it may be."""
+    """Without a floor in the losses E runs to 0; its interval still shows how large it may be."""
     rng = np.random.default_rng(2)
     n = np.exp(rng.uniform(np.log(1e6), np.log(1e8), 24))
     d = n * np.exp(rng.uniform(np.log(3), np.log(300), 24))

@@ -1,4 +1,6 @@
-"""Compute-equivalent gain: the analytic one for known laws, infinite below a floor, 1 for equal families."""
+"""Compute-equivalent gain: the analytic one for known laws, infinite below a floor, 1 for equal
+families.
+"""
 
 from __future__ import annotations
 

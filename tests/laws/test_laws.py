@@ -238,7 +238,8 @@ def test_forecast_holds_what_the_law_gives_beyond_the_table():
     isoflop = laws.fit_isoflop(table, bootstrap=100)
     n_opt, tokens_opt = (i.value for i in chinchilla.optimum(3e20))
     forecast = holdout_forecast.combine(
-        table, table, chinchilla, isoflop, n_params=n_opt, tokens=tokens_opt, flops=3e20, delta=1e-2,
+        table, table, chinchilla, isoflop, n_params=n_opt, tokens=tokens_opt, flops=3e20,
+        delta=1e-2,
         confidence=0.9,
     )  # fmt: skip
     assert sum(forecast.weights.values()) == pytest.approx(1)

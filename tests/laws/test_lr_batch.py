@@ -1,4 +1,4 @@
-"""Laws of tuned hyperparameters: known laws come back, optima that are none are left out in words."""
+"""Laws of tuned hyperparameters: known laws are recovered, false optima are left out by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def batch_opt(d):
 
 
 def grids(noise=0.0, seed=0, *, batch=False, points=None, bend=0.02, steps=range(-3, 4)):
-    """Runs around known optima: log loss a parabola in log lr, or a tilted bowl in log lr and log batch."""
+    """Runs around known optima: log loss a parabola in log lr, or a tilted bowl in log lr and log
+    batch.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for n, d in points or [(n, d) for n in SIZES for d in LENGTHS]:
@@ -94,7 +96,7 @@ def test_seeds_are_one_point_and_narrow_the_law():
 
 
 def test_seeds_give_an_interval_where_three_points_leave_no_residual():
-    """Three rates of three seeds each: the interval of the optimum is as wide as seeds scatter it."""
+    """Three rates of three seeds each: the interval is as wide as the seeds scatter the optimum."""
     hits, found = 0, []
     for seed in range(40):
         tables = [

@@ -1,4 +1,4 @@
-"""Published measurements with known answers; `../shared/data/README.md` says where each comes from."""
+"""Published measurements with known answers; `../shared/data/README.md` names their sources."""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ from scaling.utils import notices
 
 
 def uneven_sweep(alpha=0.5, beta=0.2, span=2.5, drift=0.0):
-    """A noiseless IsoFLOP grid, wide, of a law with uneven exponents; its middle leaves the optimum as C^drift."""
+    """A noiseless IsoFLOP grid, wide, of a law with uneven exponents; its middle leaves the optimum
+    as C^drift.
+    """
     a, big_a, big_b = beta / (alpha + beta), 400.0, 60.0
     scale = (alpha * big_a / (beta * big_b)) ** (1 / (alpha + beta))
     budgets = np.repeat([1e17, 1e18, 1e19, 1e20], 9)

@@ -1,4 +1,6 @@
-"""Pictures: all of a law are made, their CSV holds what the fit says, and drawing needs nothing else."""
+"""Pictures: all of a law are made, their CSV holds what the fit says, and drawing needs nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,8 @@ def law_and_table(name: str):
         form=form,
         values=dict(zip(form.parameters, natural.tolist(), strict=True)),
         intervals=intervals,
-        objective=0.0, described="", delta=1.0, reached=1.0, converged=np.ones(1, bool), n_rows=30, n_blocks=30,
+        objective=0.0, described="", delta=1.0, reached=1.0, converged=np.ones(1, bool),
+        n_rows=30, n_blocks=30,
         n_free=len(params_P), residuals=residuals, spread=0.003, share_N=np.ones(30),
             params_P=params_P,
         draws_BP=draws_BP, hessian_se={}, other_minima=(), warnings=(), verdict="good",

@@ -1,8 +1,8 @@
 """A functional form: a function of the logs of its inputs, with starting points for its fit.
 
 Shapes: N rows, F inputs, P parameters, R starts. The solver works on unconstrained parameters
-`params_P`, in which positive numbers stand as their logs. `natural` turns them into the numbers that
-papers print, and `internal` turns those back.
+`params_P`, in which positive numbers stand as their logs. `natural` turns them into the numbers
+that papers print, and `internal` turns those back.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ DEAD_FLOOR = 0.05  # share of the lowest loss below which a floor E is none
 class Form:
     """One law. To add one, write `log_predict` and `starts` and list it in `forms/registry.py`.
 
-    Gradients come from jax, so `log_predict` is written with jax.numpy. It is a module-level function,
-    since compiled programs are cached by it. `natural` and `internal` are numpy.
+    Gradients come from jax, so `log_predict` is written with jax.numpy. It is a module-level
+    function, since compiled programs are cached by it. `natural` and `internal` are numpy.
     """
 
     name: str

@@ -37,8 +37,8 @@ def product_starts(logs_NF, target_N) -> np.ndarray:
 def power_product(target: str, of: tuple[str, ...] = INPUTS[0]) -> Form:
     """The form `target` = k N^p D^q, or of one of N, D, C: `of` names columns of the table.
 
-    Raises UserError for other targets than lr and batch and for other inputs: C is N D but for a factor, so it
-    stands alone.
+    Raises UserError for other targets than lr and batch and for other inputs: C is N D but for a
+    factor, so it stands alone.
     """
     if target not in SOURCES:
         raise UserError(f"{target!r} is no hyperparameter here; choose from {', '.join(SOURCES)}")

@@ -26,7 +26,8 @@ def power_starts(logs_N1, target_N) -> np.ndarray:
 POWER = Form(
     name="power",
     equation="L(x) = k x^-a",
-    source="Hestness et al. 2017; Kaplan et al. 2020, equation 1.1 (M1 of Alabdulmohsin et al. 2022)",
+    source="Hestness et al. 2017; Kaplan et al. 2020, equation 1.1 (M1 of Alabdulmohsin et al. "
+    "2022)",
     domain="far above any floor",
     inputs=("x",),
     parameters=("k", "a"),
@@ -129,12 +130,13 @@ SHIFTED_POWER = Form(
 
 
 def m4_log_loss(params_P, logs_N1):
-    """log L, where (L - E) / (L0 - L)^alpha = k x^-a, of (log k, log E, log(L0 / E - 1), log alpha, a).
+    """log L, where (L - E) / (L0 - L)^alpha = k x^-a, of (log k, log E, log(L0 / E - 1), log alpha,
+    a).
 
-    With W = L0 - E and s the logistic function, L - E = W s(u) and L0 - L = W s(-u), so that
-    h(u) = log s(u) - alpha log s(-u) = log k - a log x - (1 - alpha) log W. h rises; it is concave and below
-    both its asymptotes u and alpha u for alpha < 1, convex and above both else, so that Newton's method
-    from the nearer asymptote comes closer at every step.
+    With W = L0 - E and s the logistic function, L - E = W s(u) and L0 - L = W s(-u), so that h(u) =
+    log s(u) - alpha log s(-u) = log k - a log x - (1 - alpha) log W. h rises; it is concave and
+    below both its asymptotes u and alpha u for alpha < 1, convex and above both else, so that
+    Newton's method from the nearer asymptote comes closer at every step.
     """
     import jax
     import jax.numpy as jnp

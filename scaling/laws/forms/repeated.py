@@ -12,7 +12,9 @@ from scaling.laws.forms.size_and_data import chinchilla_log_loss, chinchilla_sta
 
 
 def effective(log_unique, log_total, log_decay):
-    """log of what `total` is worth of which only `unique` is new: U + U R* (1 - exp(-R / R*)), R = total / U - 1."""
+    """log of what `total` is worth of which only `unique` is new: U + U R* (1 - exp(-R / R*)), R =
+    total / U - 1.
+    """
     import jax.numpy as jnp
 
     repeats = jnp.expm1(log_total - log_unique)
@@ -21,7 +23,8 @@ def effective(log_unique, log_total, log_decay):
 
 
 def data_constrained_log_loss(params_P, logs_NF):
-    """Chinchilla's law at the effective N' and D' of (log A, log B, log E, log R_D, log R_N, alpha, beta).
+    """Chinchilla's law at the effective N' and D' of (log A, log B, log E, log R_D, log R_N, alpha,
+    beta).
 
     D' = U_D + U_D R_D* (1 - exp(-R_D / R_D*)),  U_D = min(U, D),  R_D = D / U_D - 1
     N' = U_N + U_N R_N* (1 - exp(-R_N / R_N*)),  U_N = min(N, N_opt(U_D)),  R_N = N / U_N - 1

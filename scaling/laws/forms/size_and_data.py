@@ -83,7 +83,7 @@ CHINCHILLA_TIED = Form(
 
 
 def over_training_log_loss(params_P, logs_NF):
-    """log(E + (a M^eta + b M^-eta) C^-eta), M = D / N, C = 6 N^2 M, of (log a, log b, log E, eta)."""
+    """log(E + (a M^eta + b M^-eta) C^-eta) of (log a, log b, log E, eta), C = 6 N^2 M."""
     import jax.numpy as jnp
 
     a, b, e, eta = params_P
@@ -119,7 +119,7 @@ OVER_TRAINING = Form(
 
 
 def kaplan_log_loss(params_P, logs_NF):
-    """alpha_D log((N_c / N)^(alpha_N / alpha_D) + D_c / D) of (log N_c, log D_c, alpha_N, alpha_D)."""
+    """a_D log((N_c / N)^(a_N / a_D) + D_c / D) of (log N_c, log D_c, a_N, a_D), a = alpha."""
     import jax.numpy as jnp
 
     n_c, d_c, alpha_n, alpha_d = params_P
