@@ -24,10 +24,11 @@ def run(args: argparse.Namespace) -> int:
 
     from scaling.commands import study_output
     from scaling.study import pipeline
+    from scaling.sweep.shared import sweep_json
 
     problems: list[str] = []
     with workdir_flags.opened(args) as workdir:
-        config = workdir_flags.stored_config(given, workdir)
+        config = sweep_json.read(workdir) if given is None else given
         pipeline.hold_out(config, workdir, problems)
         written = pipeline.fit_and_write(config, workdir, problems)
         output.show(args, study_output.of(written, workdir))
