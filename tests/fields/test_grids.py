@@ -54,7 +54,8 @@ def test_flops_of_an_image_agree_with_the_compiler_within_five_percent(kind):
         "vision",
         **{
             "model.kind": kind, "model.width": 256, "model.head_dim": 64, "model.mlp_width": 1024,
-            "model.depth": 2, "model.patch_height": 2, "model.patch_width": 2, "model.matmul": "plain",
+            "model.depth": 2, "model.patch_height": 2, "model.patch_width": 2,
+            "model.matmul": "plain",
             "model.attention": "plain",
         },
     )  # fmt: skip
@@ -109,7 +110,8 @@ def test_a_split_width_trains_to_the_same_curve_and_metrics(field, values, tmp_p
 @pytest.mark.parametrize(
     ("field", "values", "line"),
     [
-        ("vision", {"model.patch_width": 3}, "config.model.patch_width=3 does not divide config.data.width=8"),
+        ("vision", {"model.patch_width": 3},
+         "config.model.patch_width=3 does not divide config.data.width=8"),
         ("vision", {"model.tied_head": True}, "has no embedding to tie"),
         ("recommend", {"train.accumulate": 2}, "config.train.accumulate=2 would weigh"),
         ("recommend", {"data.unique_tokens": 10}, "config.data.unique_tokens=10 is for"),

@@ -1,4 +1,4 @@
-"""Every field with every architecture, in miniature, on real data: each trains, learns, and has its metrics in one table."""
+"""Every field with every architecture, on real data: each trains and has its metrics."""
 
 from __future__ import annotations
 

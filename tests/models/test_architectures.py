@@ -1,4 +1,4 @@
-"""Every kind of model: causal, the same by every switch, counted, trained, and what makes no model is refused."""
+"""Every kind of model: causal, the same by every switch, counted, trained, or refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def test_scanned_and_unrolled_blocks_are_equal(name):
 def test_every_parameter_is_counted_and_names_its_axes_and_matrices(name):
     model = build(KINDS[name])
     config = config_lib.with_values(config_lib.load("configs/base.py"), {
-        "model.depth": 3, "model.width": 32, "model.mlp_width": 64, "data.seq_len": T, **KINDS[name],
+        "model.depth": 3, "model.width": 32, "model.mlp_width": 64, "data.seq_len": T,
+        **KINDS[name],
     })  # fmt: skip
     counted = accounting.param_groups(accounting.shape_of(config))
     sizes = dict.fromkeys(counted, 0)
@@ -170,10 +171,13 @@ def test_new_keys_leave_old_runs_their_names(config):
     [
         ({"model.kind": "rnn"}, "model.kind='rnn': choose one of transformer, mlp, cnn, lstm, lru"),
         ({"model.kind": "cnn", "model.kernel": 4}, "model.kernel=4 should be odd.* 3 and 5"),
-        ({"model.experts": 2, "model.experts_per_token": 3}, "experts_per_token=3 is more than .*=2"),
+        ({"model.experts": 2, "model.experts_per_token": 3},
+         "experts_per_token=3 is more than .*=2"),
         ({"model.experts": -1}, "model.experts=-1 should be 0 or more"),
-        ({"model.kind": "lru", "model.qk_norm": True}, "model.qk_norm=True: .*'lru' has no queries"),
-        ({"model.experts": 4, "train.accumulate": 2}, "train.accumulate=2 .* choose 1, or .*balance=0"),
+        ({"model.kind": "lru", "model.qk_norm": True},
+         "model.qk_norm=True: .*'lru' has no queries"),
+        ({"model.experts": 4, "train.accumulate": 2},
+         "train.accumulate=2 .* choose 1, or .*balance=0"),
     ],
 )  # fmt: skip
 def test_what_makes_no_model(config, values, said):

@@ -1,4 +1,7 @@
-"""Losses in chunks of positions: the numbers of all at once, and the memory of a chunk. What training adds to them."""
+"""Losses in chunks of positions have the numbers of all at once and the memory of a chunk.
+
+Training objectives follow their equation.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,8 @@ def test_large_vocabularies_are_taken_in_chunks(choice, vocab_size, shards, chun
 @pytest.mark.parametrize(
     ("choice", "shards", "message"),
     [
-        (100, 1, "loss_chunk=100 does not divide config.data.seq_len=1024; the nearest that does is 128"),
+        (100, 1, "loss_chunk=100 does not divide config.data.seq_len=1024; "
+         "the nearest that does is 128"),
         (-2, 1, "loss_chunk=-2 does not divide"),
         (64, 2, "cuts positions that config.parallel.sequence=2 splits already"),
     ],
@@ -92,7 +96,7 @@ TERMS = {
 
 
 def objective(logits_NV, q_NV, terms):
-    """The equation at the top of losses.py, written out in float64 for any target distribution q."""
+    """The equation at the top of losses.py in float64, for any target distribution q."""
     logits_NV = np.float64(logits_NV)
     total_N1 = np.log(np.exp(logits_NV).sum(axis=1, keepdims=True))
     p_NV = np.exp(logits_NV - total_N1)

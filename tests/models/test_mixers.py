@@ -1,4 +1,4 @@
-"""Recurrences, convolutions and experts against their equations written out, forward and backward."""
+"""Recurrences, convolutions and experts against their equations, forward and backward."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def test_linear_recurrence_is_its_equation(T):
     size, angle = jnp.linspace(0.1, 0.99, S), jnp.linspace(0, 6, S)
     inputs = (normal(i, (B, T, S)) for i in range(2))
     agree(
-        recurrent.recurrence, plain, size * jnp.cos(angle), size * jnp.sin(angle), *inputs, atol=2e-3
+        recurrent.recurrence, plain, size * jnp.cos(angle), size * jnp.sin(angle), *inputs,
+        atol=2e-3,
     )  # fmt: skip
     assert recurrent.chunk(T) * recurrent.CHUNKS >= T
 
@@ -72,7 +73,8 @@ def test_depthwise_convolution_is_that_of_lax(sides):
 
     def plain(x, w):
         return jax.lax.conv_general_dilated(
-            x, jnp.expand_dims(w, -2), (1,) * sides, pads, dimension_numbers=axes, feature_group_count=S
+            x, jnp.expand_dims(w, -2), (1,) * sides, pads, dimension_numbers=axes,
+            feature_group_count=S,
         )  # fmt: skip
 
     agree(lambda x, w: conv.depthwise(x, w, pads), plain, x, w)

@@ -1,4 +1,4 @@
-"""Compiles programs for 8 simulated devices and prints what is known of them, as JSON; see conftest.py."""
+"""Compile programs for 8 simulated devices and print their facts as JSON; see conftest.py."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def config_of(name: str):
 
 
 def every_kind():
-    """The text of a program with one collective of each kind, in a scan of 3 in a loop of unknown length."""
+    """A program's text: one collective of each kind, in a scan of 3 in a loop of unknown length."""
     mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
     def turn(x, _):

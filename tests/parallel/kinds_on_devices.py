@@ -1,6 +1,8 @@
-"""Trains every kind of model under meshes of 8 simulated devices; run as `python -m tests.parallel.kinds_on_devices`.
+"""Trains every kind of model under meshes of 8 simulated devices; run as `python -m
+tests.parallel.kinds_on_devices`.
 
-Prints one JSON object: by kind and mesh the loss at each step, and for each parameter the parts it lies in.
+Prints one JSON object: by kind and mesh the loss at each step, and for each parameter the parts it
+lies in.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ MESHES = {
 
 
 def trained(values) -> tuple[list[float], dict[str, int]]:
-    """(losses, parts of each parameter) of STEPS steps on the devices there are."""
+    """(losses, parts of each parameter) of STEPS steps on all devices."""
     import jax
 
     from scaling.config import load as config_lib

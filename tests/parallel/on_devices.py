@@ -1,9 +1,11 @@
-"""Trains the same steps under several meshes of N simulated devices; run as `python -m tests.parallel.on_devices N folder`.
+"""Trains the same steps under several meshes of N simulated devices; run as `python -m
+tests.parallel.on_devices N folder`.
 
-Prints one JSON object: by strategy the digest of the initial parameters, the loss at each of STEPS steps, bytes of
-state on the first device and altogether, bytes that initialisation needs beside its result on a device, and for each
-parameter its size and its size on a device. With 8 devices a checkpoint of the mesh 2 x 4 at half of the steps is left
-in `folder`; each other mesh goes on from it.
+Prints one JSON object: by strategy the digest of the initial parameters, the loss at each of STEPS
+steps, bytes of state on the first device and altogether, bytes that initialisation needs beside its
+result on a device, and for each parameter its size and its size on a device. With 8 devices a
+checkpoint of the mesh 2 x 4 at half of the steps is left in `folder`; each other mesh goes on from
+it.
 
 Shapes: K steps of a dispatch, B sequences, T1 positions and one more.
 """

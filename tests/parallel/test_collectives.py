@@ -55,10 +55,13 @@ TEXT = """HloModule jit_train, is_scheduled=true, num_partitions=8
 }
 
 %step (p: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
-  %ag = (bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[16,8]{1,0:T(8,128)(2,1)}) all-gather-start(%x), replica_groups=mesh['i'=2,'j'=4] {'j'}, dimensions={0}
+  %ag = (bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[16,8]{1,0:T(8,128)(2,1)}) all-gather-start(%x), \
+replica_groups=mesh['i'=2,'j'=4] {'j'}, dimensions={0}
   %agd = bf16[16,8]{1,0} all-gather-done(%ag), metadata={op_name="all-gather(not one)"}
-  %part = pred[8]{0} all-reduce(%y), replica_groups=mesh['i'=8], device_ids=([2,4]T(1,0)) {'i':(2)2}, to_apply=%add
-  %alone = f32[1000]{0} all-reduce(%y), replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}, to_apply=%add
+  %part = pred[8]{0} all-reduce(%y), \
+replica_groups=mesh['i'=8], device_ids=([2,4]T(1,0)) {'i':(2)2}, to_apply=%add
+  %alone = f32[1000]{0} all-reduce(%y), \
+replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}, to_apply=%add
   %rs = ((f32[16]), f32[2]) async-start(%z), calls=%wrapped
   %rsd = f32[2] async-done(%rs), calls=%wrapped
   ROOT %t = (s32[], bf16[4,8]) tuple(%i, %w)
@@ -76,7 +79,7 @@ ENTRY %main (p: bf16[4,8]) -> bf16[4,8] {
 
 
 def test_texts_of_other_backends_are_read():
-    """Groups in all notations, started and wrapped collectives, groups of one, and what is outside the loop."""
+    """Groups in all notations or of one device, started and wrapped collectives, no loop."""
     found = {c.name: c for c in collectives.read(TEXT, steps=16)}
     sizes = {name: (c.kind, c.bytes, c.group, c.times) for name, c in found.items()}
     assert sizes == {
@@ -87,7 +90,8 @@ def test_texts_of_other_backends_are_read():
     }
     assert found["part"].sent == 8 and found["rs"].sent == 64 * 7 / 8
     twice = TEXT.replace("%lt = pred[]", "%w = pred[] while(%t), body=%inner, condition=%condition")
-    twice += "\n%inner (p: f32[]) -> f32[] {\n  %x = f32[4] all-reduce(%p), replica_groups={}, to_apply=%add\n}\n"
+    twice += "\n%inner (p: f32[]) -> f32[] {\n  %x = f32[4] all-reduce(%p), "
+    twice += "replica_groups={}, to_apply=%add\n}\n"
     collectives.read(twice)  # a condition is not looked into
     nested = twice.replace("%rsd = f32[2] async-done(%rs)", "%deep = f32[] while(%t), body=%inner")
     with pytest.raises(ValueError, match=r"loop of unknown length within a step.*deep"):
@@ -108,7 +112,7 @@ def test_data_parallel_sends_the_gradients_once_and_nothing_else(eight, program)
 
 
 def test_fsdp_gathers_each_weight_and_reduces_each_gradient(eight):
-    """Backward passes use the weights that the forward pass gathered; scales of norms are gathered for both."""
+    """Backward passes use the gathered weights of the forward pass; norms gather for both."""
     found = totals(eight["fsdp"])
     assert set(found) <= {"all-gather", "reduce-scatter", "all-reduce"}
     weights = 4 * (L * MATRICES + 2 * EMBEDDING + SCALES)
@@ -119,7 +123,7 @@ def test_fsdp_gathers_each_weight_and_reduces_each_gradient(eight):
 
 
 def test_a_split_sequence_gathers_keys_and_values_and_no_other_activation(eight):
-    """Their gradients are reduced, and each device lacks one token of its neighbour's, the last target."""
+    """Gradients are reduced; each device lacks one token of its neighbour's, the last target."""
     program = eight["fsdp x sequence"]
     found = totals(program)
     assert set(found) <= {"all-gather", "reduce-scatter", "all-reduce", "collective-permute"}
@@ -143,8 +147,8 @@ def test_fsdp_with_remat_gathers_weights_again_for_the_backward_pass(eight):
 
 
 def test_tensor_parallel_reduces_activations_twice_per_block_and_direction(eight):
-    """And once each for the embedding's look-up and the head's input gradient; its data axis reduces the
-    gradients of a quarter of the weights."""
+    """And once each for the embedding's look-up and the head's input gradient; its data axis
+    reduces the gradients of a quarter of the weights."""
     program = eight["tensor"]
     found = totals(program)
     assert set(found) <= {"all-reduce", "all-gather", "reduce-scatter"}

@@ -1,4 +1,4 @@
-"""Runs over several processes, each a process of its own on loopback: one curve, shares of the data, ends."""
+"""Runs over several processes on loopback: one curve, shares of the data, ends."""
 
 from __future__ import annotations
 
@@ -181,7 +181,8 @@ def test_processes_that_disagree_are_told_in_what(tmp_path, cache):
         assert code == EXIT_BAD_INPUT, error
         (line,) = error.splitlines()
         assert line == (
-            "error: processes disagree on the config: optim.lr is 0.003 on process 0 and 0.001 on process 1"
+            "error: processes disagree on the config: optim.lr is 0.003 on process 0 and 0.001 on "
+            "process 1"
         )
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""One curve on every mesh: strategies on 8 simulated devices, resharded checkpoints, what does not fit a mesh."""
+"""One curve on every mesh: strategies on 8 simulated devices, resharded checkpoints, refusals."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ def test_the_rest_of_the_devices(config):
 @pytest.mark.parametrize(
     ("sizes", "values", "message"),
     [
-        ({"data": 8}, {"train.batch_size": 12}, "train.batch_size=12 .* 8 shards, data=8 .* is 16$"),
+        ({"data": 8}, {"train.batch_size": 12},
+         "train.batch_size=12 .* 8 shards, data=8 .* is 16$"),
         ({"data": 8}, {"train.batch_size": 8, "train.accumulate": 2},
          "16 shards, data=8 .* times config.train.accumulate=2; .* is 16$"),
         ({"tensor": 4}, {}, r"model.width / model.head_dim=2 .* 4 shards, tensor=4 .* is 4$"),
@@ -188,7 +189,7 @@ def test_whole_sequences_are_not_asked_of_a_split_one(config):
 
 
 def test_every_kind_of_model_trains_alike_on_every_mesh(cache):
-    """On 8 devices, 2 x 2 x 2 by fsdp, sequence and tensor or by experts, against the 2 of this process."""
+    """On 8 devices, 2 x 2 x 2 by fsdp, sequence and tensor or by experts, against 2 devices."""
     done = run_python(
         "from tests.parallel import kinds_on_devices; kinds_on_devices.main()", timeout=500
     )

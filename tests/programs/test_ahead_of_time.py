@@ -84,7 +84,8 @@ def test_flops_are_those_of_the_compiler_where_it_counts_right(eight):
 
 def test_the_least_time_is_the_largest_of_three_terms(monkeypatch):
     program = ahead_of_time.Compiled(
-        backend="gpu", mesh={"fsdp": 8}, n_params=1, n_params_total=1, parts={}, arguments=0, temporary=0,
+        backend="gpu", mesh={"fsdp": 8}, n_params=1, n_params_total=1, parts={}, arguments=0,
+        temporary=0,
         total=0, flops=4e9, flops_compiled=None, traffic=6e6, seconds=0.0,
         collectives=(
             Collective("all-reduce", "", "", bytes=2e3, group=8, times=2.0),

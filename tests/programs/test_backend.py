@@ -1,7 +1,7 @@
 """What accelerators would run: lowered for them here, and never run on one.
 
-`lower(lowering_platforms=...)` writes a program for a platform that is not there; XLA's own compilers for it, and
-with them what a kernel does on the chip, are out of reach.
+`lower(lowering_platforms=...)` writes a program for a platform that is not there; XLA's own
+compilers for it, and with them what a kernel does on the chip, are out of reach.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ PLATFORM = {"gpu": "cuda", "tpu": "tpu"}
 def on(monkeypatch):
     """`on("gpu")` and `on("tpu")`: choices and traces are that backend's from there on.
 
-    Two answers are made up, that cuDNN is installed and how large a head it takes: jax asks the machine for both
-    while it traces, before it lowers for another.
+    Two answers are made up, that cuDNN is installed and how large a head it takes: jax asks the
+    machine for both while it traces, before it lowers for another.
     """
 
     def backend(name: str) -> None:
@@ -75,7 +75,8 @@ def test_auto_takes_the_fused_kernel_and_lowers(
     on(backend)
     assert forward in lowered(narrow, backend, runs=2), "runs side by side"
     two = lowered(narrow, backend)
-    # jax brings a rule by which the compiler splits cuDNN's calls; splash's are split as they are traced
+    # jax brings a rule by which the compiler splits cuDNN's calls; splash's are split as they are
+    # traced
     assert two.count("@CustomSPMDPartitioning(" if backend == "gpu" else forward) >= 2
     plain = config_lib.with_values(narrow, {"model.attention": "plain"})
     assert "custom_call @" not in lowered(plain, backend).replace("custom_call @Sharding", "")
@@ -89,7 +90,7 @@ def test_auto_takes_the_fused_kernel_and_lowers(
 
 
 def test_splash_is_cut_by_hand_over_heads_and_batch(on, narrow):
-    """The compiler splits no Mosaic kernel: each device's calls have its own rows B and heads H alone."""
+    """The compiler splits no Mosaic kernel: each device calls it on its own rows B and heads H."""
     on("tpu")
     for values, shape in (
         ({"parallel.data": 1, "parallel.tensor": 2}, "8x1x128x64"),
@@ -133,7 +134,8 @@ def test_splash_attention_and_its_gradient(T, causal):
     [
         ("cpu", {"model.attention": "cudnn"}, "needs an NVIDIA GPU .* not cpu; choose 'auto'"),
         ("gpu", {"model.attention": "splash"}, "needs a TPU, not gpu"),
-        ("gpu", {"model.attention": "cudnn", "model.dtype": "float32"}, "config.model.dtype='float32'"),
+        ("gpu", {"model.attention": "cudnn", "model.dtype": "float32"},
+         "config.model.dtype='float32'"),
         (
             "gpu",
             {"model.attention": "cudnn", "model.head_dim": 4},
@@ -150,7 +152,8 @@ def test_splash_attention_and_its_gradient(T, causal):
             {"model.attention": "splash", "model.width": 32, "model.head_dim": 32},
             "head_dim=32: .* none divides config.model.width=32",
         ),
-        ("tpu", {"model.attention": "splash", "data.seq_len": 200}, "seq_len=200: .* nearest is 256$"),
+        ("tpu", {"model.attention": "splash", "data.seq_len": 200},
+         "seq_len=200: .* nearest is 256$"),
     ],
 )  # fmt: skip
 def test_what_a_kernel_does_not_take_is_refused_in_one_line(on, narrow, backend, values, said):
@@ -198,7 +201,7 @@ def operations(jaxpr):
 
 
 def of_types(config) -> tuple[Counter, set]:
-    """Products by (left, right, result), and the types of what norms, softmax and loss are made of."""
+    """Products by (left, right, result), and the types within norms, softmax and loss."""
     programs = train_step.programs(config)
     products: Counter = Counter()
     sensitive = set()
@@ -219,8 +222,8 @@ def test_bfloat16_is_that_of_products_and_nothing_that_adds_up(narrow, matmul, a
     products, sensitive = of_types(config_lib.with_values(narrow, asked))
     bf16, f32 = "bfloat16", "float32"
     assert sensitive == {f32}
-    # 6 matrices, each forward and twice backward; attention's logits, its values, and the two gradients of each, in
-    # 4 chunks of 32 queries
+    # 6 matrices, each forward and twice backward; attention's logits, its values, and the two
+    # gradients of each, in 4 chunks of 32 queries
     expected = {(bf16, bf16, bf16): 6 * 3, (bf16, bf16, f32): 4 * 6}
     if attention == "plain":  # jax.nn's: the gradients of its logits stay float32 in their products
         expected = {(bf16, bf16, bf16): 6 * 3 + 3, (bf16, bf16, f32): 1, (f32, bf16, f32): 2}
@@ -289,7 +292,7 @@ def test_this_jaxlib_knows_the_flags_of_gpus(on, narrow, monkeypatch):
 def test_a_batch_is_on_its_way_before_the_last_metrics_are_awaited(
     config, tmp_path, monkeypatch, saves
 ):
-    """b: a batch is put on the devices, t: its dispatch begins, r: its metrics are awaited, its rows written."""
+    """b: a batch goes to the devices, t: its dispatch begins, r: its metrics arrive."""
     happened = []
 
     class Metric:

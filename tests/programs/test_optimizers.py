@@ -1,7 +1,7 @@
 """Each optimizer's steps by its paper's formula in numpy; runs that learn, the same on a mesh.
 
-Shapes: D model width, H heads, K head size, X query, key and value, F hidden width of the MLP, G its
-input matrices, E experts, Z gates, P parts of a complex product, L layers, V vocabulary.
+Shapes: D model width, H heads, K head size, X query, key and value, F hidden width of the MLP, G
+its input matrices, E experts, Z gates, P parts of a complex product, L layers, V vocabulary.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def newton_schulz(g):
 
 
 def muon(gs, momentum=0.95):
-    """Of one matrix: Nesterov's momentum with bias correction (Dozat 2016), orthogonalised, sized as AdamW's."""
+    """Nesterov's momentum with bias correction (Dozat 2016), orthogonal, sized as AdamW."""
     m = 0.0
     for t, g in enumerate(gs, 1):
         m = momentum * m + (1 - momentum) * g
@@ -236,7 +236,7 @@ def test_every_weight_states_its_matrix_by_the_letters_of_its_name():
 
 @pytest.mark.parametrize("name", list(RATES))
 def test_each_optimizer_learns_alike_with_its_state_whole_and_split(config, name):
-    """Forty steps on rows of a pattern, data parallel and under fsdp=2, of which a device holds half the moments."""
+    """Forty steps, data parallel and under fsdp=2, which leaves half the moments on each device."""
     values = {"optim.name": name, "optim.lr": RATES[name], "model.scan_layers": True}
     config = config_lib.with_values(config, values)
     hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(config).items()}

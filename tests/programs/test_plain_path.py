@@ -22,7 +22,8 @@ VALUES = {
     "train.log_every": 1,
     "checkpoint.every_tokens": 10**9,
 }
-# one device, one step per dispatch, products, attention, norms and GELU as jax has them and differentiates them
+# one device, one step per dispatch, products, attention, norms and GELU as jax has them and
+# differentiates them
 PLAIN = """
 import json, sys
 from pathlib import Path

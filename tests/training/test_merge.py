@@ -1,4 +1,4 @@
-"""Merged cooldowns: the average is an average, sharing a trunk changes no bit, and old runs keep their names."""
+"""Merged cooldowns: averages, shared trunks with equal bits, names of old runs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_merged_parameters_are_the_average_to_the_bit(tmp_path, merging, kind):
 
 
 def test_a_merge_of_a_trunk_equals_the_same_run_alone_and_trains_nothing(tmp_path, merging):
-    """Trunk of 40 steps; the run of 23 averages its steps 12 to 23, and one of 30 decays instead."""
+    """Trunk of 40 steps; the run of 23 averages its steps 12 to 23, one of 30 decays instead."""
     short = config_lib.with_values(
         merging, {"train.tokens": STEP * 23, "optim.merge_checkpoints": 3}
     )
@@ -116,7 +116,7 @@ def test_a_run_killed_before_its_merge_ends_with_the_same_bits(tmp_path, merging
 
 
 def test_a_trunk_that_lacks_a_checkpoint_is_left_before_it(tmp_path, merging):
-    """Begun without keeping them: the run trains from the trunk's last checkpoint that it can use."""
+    """The trunk did not keep them: the run trains from its last checkpoint that it can use."""
     short = config_lib.with_values(merging, {"train.tokens": STEP * 36})
     assert config_lib.merge_steps(short) == (16, 24, 32, 36)
     loop.train_run(merging, tmp_path / "trunk", keep_steps=(16,))
@@ -139,7 +139,8 @@ def test_a_missing_checkpoint_is_named(tmp_path, merging):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"optim.schedule": "cosine"}, "replaces the decay of config.optim.schedule='wsd'; 'cosine' has none"),
+        ({"optim.schedule": "cosine"},
+         "replaces the decay of config.optim.schedule='wsd'; 'cosine' has none"),
         ({"optim.schedule": "constant"}, "'constant' has none"),
         ({"optim.merge_checkpoints": 1}, "give at least 2"),
         ({"optim.merge_checkpoints": 20}, "the last 20 of 40 steps"),

@@ -1,4 +1,4 @@
-"""Runs of one program side by side, and runs forked from a longer one: the numbers of runs alone."""
+"""Runs of one program side by side, and forked runs, have the numbers of runs alone."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def wsd(config):
 
 
 def test_a_forked_run_equals_the_same_run_alone_to_the_bit(tmp_path, wsd):
-    """Trunk of 60 steps; a run of 37 forks at 24, the last row before its decay, in mid-dispatch."""
+    """Trunk of 60 steps; a run of 37 forks at 24, the last row before its decay, in a dispatch."""
     long, short = (config_lib.with_values(wsd, {"train.tokens": STEP * n}) for n in (60, 37))
     assert config_lib.schedule_steps(short)["decay"] == 9
     loop.train_run(long, tmp_path / "long", keep_steps=(28,))

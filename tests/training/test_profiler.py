@@ -1,4 +1,4 @@
-"""`--profile`: a trace that opens and holds the step; speed in TensorBoard and the progress line only."""
+"""`--profile`: a trace that opens and holds the step; speed in TensorBoard and the bar only."""
 
 from __future__ import annotations
 
