@@ -50,12 +50,15 @@ def test_what_is_no_whole_number_names_the_forms(text):
         parse.whole_number(text)
 
 
-@pytest.mark.parametrize("text, value", [("3e-3", 3e-3), (".5", 0.5), ("1M", 1e6), ("-2", -2.0)])
+@pytest.mark.parametrize(
+    "text, value",
+    [("3e-3", 3e-3), (".5", 0.5), ("1.", 1.0), ("2.e3", 2e3), ("1M", 1e6), ("-2", -2.0)],
+)
 def test_numbers(text, value):
     assert parse.number(text) == value
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "1e999", "", "1,5", "-", "e5"])
+@pytest.mark.parametrize("text", ["nan", "inf", "1e999", "", "1,5", "-", ".", "e5"])
 def test_what_is_no_number_names_the_forms(text):
     with pytest.raises(ValueError, match="3e-3"):
         parse.number(text)
