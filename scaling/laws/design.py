@@ -32,16 +32,15 @@ ITERATIONS = 400  # of the multiplicative algorithm
 PASSES = 4  # of exchanges
 STEP = 1e-5  # of central differences in the solver's parameters
 QUANTITIES = ("loss", "n_opt")
-# (dearest over cheapest run, range of tokens per parameter): all that a right form may use, and
-# what a form
-# that is only nearly right bears
+# (dearest over cheapest run, range of tokens per parameter): for a form that is right, and for one
+# that is only nearly right
 WIDE = (3000.0, (0.5, 2000.0))
 CAREFUL = (300.0, (5.0, 100.0))
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What is thought of the surface before the runs: a form and draws of its parameters."""
+    """A belief about the surface before the runs: a form and draws of its parameters."""
 
     form: Form
     params_SP: np.ndarray  # on the solver's scale

@@ -173,16 +173,8 @@ def fit(
     residuals = solver.log_residuals(params_P)
 
     values = dict(zip(form.parameters, form.natural(params_P[None])[0].tolist(), strict=True))
-    natural_BP = form.natural(draws_BP)
     freedom = min(len(table) - n_free, n_blocks - 1)
-    intervals = {
-        name: interval(values[name], natural_BP[:, i], confidence, freedom)
-        for i, name in enumerate(form.parameters)
-    }
-    if {"alpha", "beta"} <= set(values):
-        alpha, beta = (natural_BP[:, form.parameters.index(n)] for n in ("alpha", "beta"))
-        a = values["beta"] / (values["alpha"] + values["beta"])
-        intervals["a"] = interval(a, beta / (alpha + beta), confidence, freedom)
+    intervals = _intervals(form, values, form.natural(draws_BP), confidence, freedom)
     minima = (float(value_R[i]) for i in distinct(value_R))
     close = (lowest, *(v for v in minima if lowest * (1 + 1e-5) < v <= 1.05 * lowest))
     reached = float((value_R <= lowest * (1 + REACHED) + 1e-15).mean())
@@ -218,6 +210,21 @@ def fit(
         verdict=diagnose.verdict(found),
         confidence=confidence,
     )
+
+
+def _intervals(
+    form: Form, values: dict[str, float], natural_BP, confidence: float, freedom: int
+) -> dict[str, Interval]:
+    """Return the interval of every parameter, and of a = beta / (alpha + beta) if both exist."""
+    intervals = {
+        name: interval(values[name], natural_BP[:, i], confidence, freedom)
+        for i, name in enumerate(form.parameters)
+    }
+    if {"alpha", "beta"} <= set(values):
+        alpha, beta = (natural_BP[:, form.parameters.index(n)] for n in ("alpha", "beta"))
+        a = values["beta"] / (values["alpha"] + values["beta"])
+        intervals["a"] = interval(a, beta / (alpha + beta), confidence, freedom)
+    return intervals
 
 
 def fit_chinchilla(table: Table, *, delta: float = 0.0, **options) -> Fit:

@@ -53,6 +53,6 @@ def of_form(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> 
     else:
         found["predicted"] = measured.picture(law, table, labels)
     found["residuals"] = residuals.picture(law, table, labels)
-    if len(law.draws_BP):
+    if len(law.draws_BP) and len(law.form.parameters) > 1:  # drawn in pairs
         found["bootstrap"] = bootstrap.picture(law, labels)
     return found
