@@ -32,8 +32,7 @@ ITERATIONS = 400  # of the multiplicative algorithm
 PASSES = 4  # of exchanges
 STEP = 1e-5  # of central differences in the solver's parameters
 QUANTITIES = ("loss", "n_opt")
-# (dearest over cheapest run, range of tokens per parameter): for a form that is right, and for one
-# that is only nearly right
+# (dearest over cheapest run, range of tokens per parameter) for a right and a nearly right form
 WIDE = (3000.0, (0.5, 2000.0))
 CAREFUL = (300.0, (5.0, 100.0))
 
