@@ -14,7 +14,7 @@ curves: .venv/ready
 	$(BIN)/scaling curves --config=configs/quickstart.py --workdir=$(WORKDIR)
 
 test: .venv/ready-dev
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 # Apart from `make test`, which needs no download of this size.
 test-peers: .venv-peers/ready

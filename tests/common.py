@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 STEP = 32 * 4  # tokens per step of configs/mini.py
-# configs/mini.py with the smallest model of two heads. Tests share these values, and so its compiled programs.
+# The values of a tiny run of configs/mini.py. Tests that share them share compiled programs.
 TINY = {
     "sweep.kind": "none",
     "model.width": 16,

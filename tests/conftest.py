@@ -1,4 +1,4 @@
-"""Fixtures of all tests: two CPU devices, one cache and one finished study for a whole run of pytest."""
+"""Fixtures of all tests: two CPU devices, one cache and one finished study per run of pytest."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def mini(shared, cache) -> Path:
 
 @pytest.fixture(scope="session")
 def eight(shared, cache) -> dict:
-    """Name of a mesh -> what was compiled for it on 8 simulated devices, see compiled_on_eight.py."""
+    """Name of a mesh -> its program on 8 simulated devices, see compiled_on_eight.py."""
     path = shared / "eight.json"
 
     def make():

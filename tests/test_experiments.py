@@ -139,7 +139,8 @@ def test_random_and_hyper_experiments(tmp_path):
     )  # fmt: skip
     assert code == 0 and len(law(tmp_path / "r", "swept")["parameters"]["lr"]["best"]) == 4
     code = publish.main(
-        ["hyper", *small, f"--workdir={tmp_path / 'h'}", "--config.sweep.kind=hyper", "--config.sweep.rungs=1",
+        ["hyper", *small, f"--workdir={tmp_path / 'h'}", "--config.sweep.kind=hyper",
+         "--config.sweep.rungs=1",
          "--config.sweep.tokens=(8192,)", "--config.sweep.lr_values=(1e-3, 1e-2, 1e-1)"]
     )  # fmt: skip
     found = law(tmp_path / "h", "lr_optimum")
@@ -183,7 +184,8 @@ def test_gain_of_an_algorithm(tmp_path, capsys):
     out = tmp_path / "out"
     code = algorithms.main(
         ["--question=feature", f"--workdir={tmp_path}", f"--out={out}", "--bootstrap=20",
-         "--config.data.seq_len=32", "--config.train.steps_per_dispatch=16", "--config.train.log_every=4",
+         "--config.data.seq_len=32", "--config.train.steps_per_dispatch=16",
+         "--config.train.log_every=4",
          "--config.eval.tokens=8192", "--config.sweep.rungs=3", "--config.sweep.width_ratio=1.6",
          "--config.sweep.tokens=(4096, 8192, 16384)", "--config.sweep.lr_factors=(1.0,)"]
     )  # fmt: skip
@@ -241,9 +243,12 @@ def test_the_committed_rule_is_what_the_committed_table_gives():
 
     with (ROOT / "experiments" / "lr_study" / "lr_study.csv").open() as file:
         rows = [
-            SimpleNamespace(**{k: float(row[k]) for k in ("budget", "lr", "loss")}, n_params=int(row["n_params"]))
+            SimpleNamespace(
+                **{k: float(row[k]) for k in ("budget", "lr", "loss")},
+                n_params=int(row["n_params"]),
+            )
             for row in csv.DictReader(file)
-        ]  # fmt: skip
+        ]
     rule = lr_study.analyse(rows)["rule"]
     committed = json.loads((ROOT / "experiments" / "lr_study" / "lr_study.json").read_text())[
         "rule"

@@ -1,8 +1,8 @@
 """A workdir that commit edea69d left half done opens, resumes and fits.
 
-`workdir_edea69d.tar.gz` is a sweep of 12 runs, killed after four of them and inside a fifth, with the
-checkpoints and TensorBoard files of finished runs removed. `workdir_edea69d_losses.json` holds the
-losses that edea69d reached on the same sweep undisturbed (x86-64 with AVX2).
+`workdir_edea69d.tar.gz` is a sweep of 12 runs, killed after four of them and inside a fifth, with
+the checkpoints and TensorBoard files of finished runs removed. `workdir_edea69d_losses.json` holds
+the losses that edea69d reached on the same sweep undisturbed (x86-64 with AVX2).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ OVERRIDES = (
     "--config.laws.bootstrap=20",
 )
 INTERRUPTED = "d16-l1-t1.2e04-lr0.035-s0-0306c84f7a"
-# Instruction sets round matrix products differently. After at most 459 steps the losses of SSE4.2, AVX2
+# Instruction sets round matrix products differently.
+# After at most 459 steps the losses of SSE4.2, AVX2
 # and AVX-512 differ by less than this share of the loss.
 INSTRUCTION_SETS = 1e-3
 
