@@ -31,6 +31,26 @@ def cache(shared) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def quick_compile(cache):
+    """Compile with few optimizations in this module, whose time is that of compiling.
+
+    For tests that compare with formulas. Those of bits, memory and speed compile as users do.
+    """
+    import jax
+
+    from scaling.programs import train_step
+
+    def switch(on: bool):
+        jax.config.update("jax_disable_most_optimizations", on)
+        jax.clear_caches()  # the option is no part of their keys
+        train_step.clear_caches()
+
+    switch(True)
+    yield
+    switch(False)
+
+
 @pytest.fixture
 def config():
     """The checked config of a tiny run of 40 steps."""

@@ -10,6 +10,8 @@ import pytest
 from scaling.models import conv, experts, ops, recurrent
 from scaling.models.layers import activation
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 B, S = 2, 5
 
 
