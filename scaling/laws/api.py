@@ -1,4 +1,6 @@
-"""Scaling laws from a table of runs. Imports no model, data or training code.
+"""Export the public names that fit scaling laws to a table of runs.
+
+No model, data or training code is imported. For example:
 
 from scaling import laws
 table = laws.read_csv("runs.csv", n_params="n_params", tokens="tokens", flops="flops", loss="loss")

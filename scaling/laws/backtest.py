@@ -1,9 +1,10 @@
-"""Backtests: every law is fitted to the cheaper rows and asked for the dearer ones, at several
-cuts.
+"""Backtest laws: fit each law to the cheaper rows and score it on the dearer ones, at several cuts.
 
-Only rows of the given table are looked at. Cuts of runs hold back a share of the rows, dearest
-first; cuts of a curve (one input) lie at fractions of the largest x, and each is asked for the rows
-up to twice as far.
+Only rows of the given table are used. A cut of runs holds back a share of the rows, dearest first.
+A cut of a curve (one input) lies at a fraction of the largest x. It is scored on the rows up to
+twice as far.
+
+Shapes: N rows.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from scaling.utils import notices
 from scaling.utils.notices import Notice
 
 HELD_BACK = (0.15, 0.25, 0.35, 0.45)  # share of the runs that each fold holds back
-CUTS = tuple(2.0 ** (-k / 2) for k in range(1, 6))  # fractions of the largest x of a curve
-AHEAD = 2.0  # times the cut: how far a fold of a curve looks
-STARTS = 32  # of a grid, the nearest; a fold needs no census of minima
+CUTS = tuple(2.0 ** (-k / 2) for k in range(1, 6))  # as fractions of the largest x of a curve
+AHEAD = 2.0  # a fold of a curve is scored up to this multiple of its cut
+STARTS = 32  # nearest starts of a grid per fold; a fold does not need every minimum
 
 
 @dataclass(frozen=True)
 class Member:
-    """A form in a forecast. Rows weigh (scale / largest scale)^late; the scale is compute or x."""
+    """A form in a forecast. Rows weigh (scale / largest scale)^late, with compute or x as scale."""
 
     form: Form
     late: float = 0.0
@@ -41,19 +42,19 @@ class Member:
 
 @dataclass(frozen=True)
 class Fold:
-    """Which rows are known and which are asked for."""
+    """Boolean masks of the rows to fit and of the rows to score."""
 
     known_N: np.ndarray
     asked_N: np.ndarray
 
     @property
     def held_back(self) -> float:
-        """Share of the rows that are not known."""
+        """Return the share of the rows that are not fitted."""
         return float(1 - self.known_N.mean())
 
 
 def of_runs(scale_N: np.ndarray) -> list[Fold]:
-    """Folds that hold back the rows of the largest scale (FLOPs); none is made twice."""
+    """Return distinct folds that hold back the rows of the largest scale, `[N]` FLOPs."""
     order = np.argsort(scale_N, kind="stable")
     n = len(scale_N)
     cuts = dict.fromkeys(float(scale_N[order[n - max(1, round(share * n))]]) for share in HELD_BACK)
@@ -61,14 +62,14 @@ def of_runs(scale_N: np.ndarray) -> list[Fold]:
 
 
 def of_curve(x_N: np.ndarray) -> list[Fold]:
-    """Folds that end at a fraction of the largest x; none is made twice."""
-    found: list[Fold] = []
+    """Return distinct folds that end at a fraction of the largest x, `[N]` inputs of a curve."""
+    folds: list[Fold] = []
     for cut in CUTS:
         known = x_N <= cut * x_N.max() * (1 + 1e-9)
-        asked = ~known & (x_N <= AHEAD * cut * x_N.max() * (1 + 1e-9))
-        if known.any() and asked.any():
-            found.append(Fold(known, asked))
-    return found
+        scored = ~known & (x_N <= AHEAD * cut * x_N.max() * (1 + 1e-9))
+        if known.any() and scored.any():
+            folds.append(Fold(known, scored))
+    return folds
 
 
 def backtest(
@@ -77,30 +78,35 @@ def backtest(
     folds: Sequence[Fold],
     objective: Objective,
 ) -> tuple[dict[str, list[float]], list[Fold], list[Notice]]:
-    """(root mean square log errors per member and fold, the folds that count, notices).
+    """Return (root mean square log errors per member and fold, folds that count, notices).
 
-    A fold counts where at least half of the members can be fitted to it; a member that cannot be
-    fitted to a fold that counts has no errors.
+    A fold counts if at least half of the members can be fitted to it. A member that cannot be
+    fitted to every fold that counts gets an empty list of errors.
     """
     scores = [{m.name: _score(table, m, fold, objective) for m in members} for fold in folds]
     enough = [2 * np.isfinite(list(score.values())).sum() >= len(members) for score in scores]
-    counts = [fold for fold, counted in zip(folds, enough, strict=True) if counted]
-    kept = [score for score, counted in zip(scores, enough, strict=True) if counted]
-    errors = {m.name: [score[m.name] for score in kept] for m in members}
+    counted_folds = [fold for fold, is_enough in zip(folds, enough, strict=True) if is_enough]
+    kept_scores = [score for score, is_enough in zip(scores, enough, strict=True) if is_enough]
+    errors = {m.name: [score[m.name] for score in kept_scores] for m in members}
     warnings = [
-        Notice(notices.NO_BACKTEST, f"{name}: no backtest, some folds have too few rows for it")
-        for name, found in errors.items()
-        if not np.isfinite(found).all()
+        Notice(
+            notices.NO_BACKTEST, f"{name}: no backtest, because some folds have too few rows for it"
+        )
+        for name, member_errors in errors.items()
+        if not np.isfinite(member_errors).all()
     ]
-    if len(counts) < len(folds):
-        text = f"{len(folds) - len(counts)} of {len(folds)} folds have too few rows"
+    if len(counted_folds) < len(folds):
+        text = f"{len(folds) - len(counted_folds)} of {len(folds)} folds have too few rows"
         warnings.append(Notice(notices.FEW_FOLDS, text))
-    whole = {name: found if np.isfinite(found).all() else [] for name, found in errors.items()}
-    return whole, counts, warnings
+    complete_errors = {
+        name: member_errors if np.isfinite(member_errors).all() else []
+        for name, member_errors in errors.items()
+    }
+    return complete_errors, counted_folds, warnings
 
 
 def _score(table: Table, member: Member, fold: Fold, objective: Objective) -> float:
-    """Root mean square log error on the rows asked for; NaN where the known rows give no law."""
+    """Return the root mean square log error on the scored rows; NaN if the fit fails."""
     form = member.form
     known = table.rows(fold.known_N)
     try:
@@ -110,11 +116,11 @@ def _score(table: Table, member: Member, fold: Fold, objective: Objective) -> fl
     weights_N = fold.known_N * checks.lateness(table, form, member.late)
     weights_N = weights_N / weights_N.max()
     solver = Solver.of(table, form, objective, weights_N=weights_N)
-    # the grid of starts may know the known rows only
+    # the grid of starts must not use the scored rows
     grid_RP = form.starts(solver.logs_NF[fold.known_N], solver.target_N[fold.known_N])
     solution, _ = solver.from_grid(solver.nearest(grid_RP, STARTS))
     value = solver.ranked(solution)
     if not np.isfinite(value).any():
         return float("nan")
-    missed = solver.log_residuals(solution.params_RP[value.argmin()])
-    return float(np.sqrt(np.mean(missed[fold.asked_N] ** 2)))
+    residuals_N = solver.log_residuals(solution.params_RP[value.argmin()])
+    return float(np.sqrt(np.mean(residuals_N[fold.asked_N] ** 2)))

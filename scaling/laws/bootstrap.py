@@ -1,6 +1,4 @@
-"""Resampling: one refit per resample, percentile intervals for whatever is computed from the
-refits.
-"""
+"""Resample rows or groups, and turn refits into bias-corrected percentile intervals."""
 
 from __future__ import annotations
 
@@ -9,15 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-SAME = (
-    1e-12  # relative difference up to which a draw equals the value: refits repeat it to rounding
-)
-MOST_SHIFTED = 0.2  # share of draws below the value, or above it, that a bias correction believes
+# Relative difference up to which a draw equals the value: refits repeat it to rounding.
+SAME = 1e-12
+MOST_SHIFTED = 0.2  # least share of draws below (or above) the value that bias correction uses
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its standard error and the ends of its percentile interval."""
+    """A value, its standard error and the ends of its percentile interval, in its own units."""
 
     value: float
     se: float
@@ -28,7 +25,7 @@ class Interval:
         return {"value": self.value, "se": self.se, "low": self.low, "high": self.high}
 
     def brief(self) -> str:
-        """ "0.021 [0.018, 0.025]", or the value and that it has no interval."""
+        """Return text such as "0.021 [0.018, 0.025]" or "0.021 [no interval]"."""
         ends = f"{self.low:.4g}, {self.high:.4g}" if not np.isnan(self.low) else "no interval"
         return f"{self.value:.4g} [{ends}]"
 
@@ -36,16 +33,16 @@ class Interval:
 def interval(
     value: float, draws: np.ndarray, confidence: float, freedom: int | None = None
 ) -> Interval:
-    """Percentile interval of the draws; NaN ends where fewer than half are finite.
+    """Return the percentile interval of the draws; its ends are NaN if fewer than half are finite.
 
-    With `freedom`, the degrees of freedom of the fit that was drawn again, percentiles are taken at
-    the quantiles of Student's t instead of the normal distribution, since those of few rows are too
-    narrow (Hesterberg 2015), and shifted by how far `value` is from the median of the draws (Efron
-    1981), unless the interval is wider than the value: there is no bias to speak of in what is not
-    identified. `benchmarks/coverage.py` measures it.
+    `freedom` is the degrees of freedom of the resampled fit. It makes two corrections. Percentiles
+    are taken at quantiles of Student's t, since normal ones are too narrow for few rows (Hesterberg
+    2015). They are shifted by the distance of `value` from the median of the draws (Efron 1981).
+    The shift is left out where the interval is wider than the value, since the bias of an
+    unidentified value means nothing. `benchmarks/coverage.py` measures the coverage.
 
-    Draws at infinity count in the percentiles, not in the standard error: a parameter that runs off
-    to infinity in a twentieth of the resamples has an interval that does.
+    Infinite draws count in the percentiles and not in the standard error: a parameter that is
+    infinite in a twentieth of the resamples has an infinite end.
     """
     draws = np.asarray(draws, float)
     known = draws[~np.isnan(draws)]
@@ -63,7 +60,7 @@ def interval(
         shift = stats.norm.ppf(np.clip(below, MOST_SHIFTED, 1 - MOST_SHIFTED))
         ends = stats.norm.cdf(2 * shift + stats.norm.ppf(ends))
         low, high = np.percentile(known, 100 * ends, method="nearest")
-    low, high = min(low, value), max(high, value)  # refits that all lie on one side show a bias
+    low, high = min(low, value), max(high, value)  # if all refits lie on one side, they are biased
     with np.errstate(over="ignore", invalid="ignore"):
         spread = float(finite.std(ddof=1))
     return Interval(float(value), spread, float(low), float(high))
@@ -72,10 +69,10 @@ def interval(
 def resample_counts(
     n: int, count: int, groups: np.ndarray | None = None, seed: int = 0
 ) -> np.ndarray:
-    """How often each of `n` rows is drawn in each resample, `[count, n]`.
+    """Return `[count, n]`, the number of times each of `n` rows is drawn in each resample.
 
-    With `groups`, whole groups are drawn (a block bootstrap): rows of one seed or one size share
-    what is odd about it, and single rows would look more independent than they are.
+    `groups` `[n]` draws whole groups (a block bootstrap). Rows of one seed or one size share an
+    error, so drawing single rows would make them look more independent than they are.
     """
     rng = np.random.default_rng(seed)
     if groups is None:

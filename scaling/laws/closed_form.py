@@ -1,5 +1,8 @@
-"""N*, D* and L* in closed form where cost is k N D: Hoffmann et al. 2022, equation 4, and Kaplan's
-alike.
+"""Compute N*, D* and L* in closed form at a cost of k N D (Hoffmann et al. 2022, equation 4).
+
+Kaplan's law has a closed form of the same kind.
+
+Shapes: R laws, P parameters.
 """
 
 from __future__ import annotations
@@ -10,7 +13,10 @@ from scaling.laws.table import CannotFit
 
 
 def closed_form(form_name: str, natural_RP: np.ndarray, product: float):
-    """Return (N*, D*) of each law at N D = `product`. Raises CannotFit without a closed form."""
+    """Return (N*, D*), each `[R]`, of the laws `natural_RP` `[R, P]` at N D = `product`.
+
+    Raises CannotFit if the form has no closed form.
+    """
     columns = np.asarray(natural_RP, float).T
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         if form_name in ("chinchilla", "chinchilla_tied"):
@@ -33,11 +39,12 @@ def closed_form(form_name: str, natural_RP: np.ndarray, product: float):
 
 
 def floor_and_power(form_name: str, natural_RP: np.ndarray, flops_per_n_d: float) -> np.ndarray:
-    """`[R, 3]` (E, log K, gamma) of each law's compute-optimal loss L*(C) = E + K C^-gamma.
+    """Return `[R, 3]` (E, log K, gamma) of the compute-optimal loss L*(C) = E + K C^-gamma.
 
-    Both terms of Chinchilla's law fall with one exponent along its optimum, alpha beta / (alpha +
-    beta); Kaplan's with alpha_N alpha_D / (alpha_N + alpha_D), without a floor. Laws of one
-    quantity are taken for laws of C. Raises CannotFit for forms without such a law.
+    Along the optimum both terms of Chinchilla's law fall with the exponent alpha beta / (alpha +
+    beta). Those of Kaplan's law fall with alpha_N alpha_D / (alpha_N + alpha_D), without a floor. A
+    law of one quantity counts as a law of C. E is in nats per token, C in FLOPs. Raises CannotFit
+    for a form without such a law.
     """
     columns = np.asarray(natural_RP, float).T
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -1,28 +1,27 @@
-"""One set of runs under several conventions of N and of FLOPs: how far the exponents of the optimum
-move.
+"""Compare the exponents of the optimum under several conventions of N and of FLOPs.
 
     N* ~ C^a,  D* ~ C^b
 
-Kaplan et al. 2020 count neither embeddings nor the head, Hoffmann et al. 2022 every parameter; much
-of 0.73 against 0.50 comes of it (Pearce & Song 2024; Porian et al. 2024). A convention prices
-sizes, so it asks a question of its own: the best size *at equal compute of this convention*. Runs
-planned under one convention have unequal compute under another. Before a profile is fitted, each
-run of a group is therefore moved along its data, at its own size, to the mean log compute C0 of its
-group:
+Kaplan et al. 2020 count neither embeddings nor the head. Hoffmann et al. 2022 count every
+parameter. Much of 0.73 against 0.50 comes from this (Pearce & Song 2024; Porian et al. 2024). A
+convention sets the cost of each size, so it has an optimum of its own: the best size *at equal
+compute of this convention*. Runs planned under one convention have unequal compute under another.
+Each run of a group is therefore moved along its data, at its own size, to the mean log compute C0
+of its group, before a profile is fitted:
 
     D' = D C0 / C,    L' = L + B (D'^-beta - D^-beta)
 
 with B and beta of L(N, D) = E + A / N^alpha + B / D^beta, refitted in the convention's N. The term
-of size cancels, so how loss depends on N is left to the measured profile; the intervals carry the
-uncertainty of B and beta along. Where all groups agree in compute nothing is moved: under its own
-convention a plan is fitted as ever.
+of size cancels, so the measured profile alone decides how loss depends on N. The intervals include
+the uncertainty of B and beta. No run is moved where every group agrees in compute, so a plan is
+fitted unchanged under its own convention.
 
-To keep the planned groups' minima and only read their N and C in other units would keep the optimum
-of the old prices: on Pearce & Song's law that gives 0.65 where minimising at equal non-embedding
-compute gives 0.78 (`tests/laws/test_conventions.py` derives both).
+Converting the N and C of the planned minima to other units would keep the optimum of the old costs.
+On Pearce & Song's law that gives 0.65, while minimising at equal non-embedding compute gives 0.78
+(`tests/laws/test_conventions.py` derives both).
 
-L(N, D) itself knows no FLOPs: only the cost of its optimum does. Its a = beta / (alpha + beta)
-holds where cost is k N D in the same N, so it has one line per convention of N.
+L(N, D) itself does not depend on FLOPs, only the cost of its optimum does. Its a = beta / (alpha +
+beta) holds for a cost of k N D in the same N, so it has one line per convention of N.
 
 Shapes: N rows.
 """
@@ -40,8 +39,8 @@ from scaling.laws.isoflop import IsoflopFit, fit_isoflop
 from scaling.laws.power import PowerFit
 from scaling.laws.table import CannotFit, Table
 
-SAME_COMPUTE = 0.05  # a group whose runs agree in log compute to this is a profile as it is
-LAW_DRAWS = 100  # refits of L(N, D) that carry the uncertainty of B and beta into moved profiles
+SAME_COMPUTE = 0.05  # runs of a group that agree in log compute to this are not moved
+LAW_DRAWS = 100  # refits of L(N, D) used for the uncertainty of B and beta in moved profiles
 ISOFLOP, LAW = "isoflop", "L(N, D)"  # estimators
 COST_OF_LAW = "k N D"
 NOTHING = Interval(*(float("nan"),) * 4)
@@ -51,16 +50,16 @@ NOTHING = Interval(*(float("nan"),) * 4)
 class Case:
     """The runs under one pair of conventions."""
 
-    label: str  # which runs, where several sets are compared; else ""
+    label: str  # names the set of runs if several are compared, else ""
     n_params: str  # name of the convention of N
-    flops: str  # and of C
-    table: Table  # n_params and flops by these conventions; budget: the groups that were planned
-    long_runs: Table  # the rows that L(N, D) is fitted to
+    flops: str  # name of the convention of C
+    table: Table  # n_params and flops under these conventions; budget: the planned groups
+    long_runs: Table  # rows to fit L(N, D) to
 
 
 @dataclass(frozen=True)
 class Exponents:
-    """One line of the comparison; a and b are NaN where `refused` says why."""
+    """One line of the comparison; a and b are NaN if `refused` gives a reason."""
 
     label: str
     n_params: str
@@ -83,12 +82,12 @@ def compare(
     confidence: float,
     parametric: bool,
 ) -> list[Exponents]:
-    """Exponents of every case by IsoFLOP profiles; `parametric`: also of L(N, D), per set of runs
-    and N.
+    """Return the exponents of every case from IsoFLOP profiles.
 
-    `method` is that of `fit_isoflop`, `delta` the Huber threshold of L(N, D) (0: scaled to the
-    residuals). A case that cannot be fitted keeps its line, with the reason. Raises CannotFit, with
-    the first reason, where none can.
+    `parametric` adds those of L(N, D), one line per set of runs and convention of N. `method` is
+    that of `fit_isoflop`, `delta` the Huber threshold of L(N, D) (0: scaled to the residuals). A
+    case that cannot be fitted keeps its line, with the reason. Raises CannotFit with the first
+    reason if no case can be fitted.
     """
     laws: dict[tuple[str, str], Fit | CannotFit] = {}
 
@@ -101,10 +100,10 @@ def compare(
                 )
             except CannotFit as error:
                 laws[key] = error
-        found = laws[key]
-        if isinstance(found, CannotFit):
-            raise CannotFit(str(found))
-        return found
+        law = laws[key]
+        if isinstance(law, CannotFit):
+            raise CannotFit(str(law))
+        return law
 
     rows, last = [], {}
     for case in cases:
@@ -147,8 +146,7 @@ def _profiles(case: Case, law_of, method: str, bootstrap: int, confidence: float
             law = law_of(case)
         except CannotFit as error:
             raise CannotFit(
-                f"isoflop: runs of a group differ in {case.flops} compute, and the law that would "
-                "move "
+                f"isoflop: runs of a group differ in {case.flops} compute, and the law to move "
                 f"them to equal compute cannot be fitted ({error})"
             ) from None
         factor = np.exp(np.abs(np.log(compute_N / grouped.flops)).max())
@@ -170,9 +168,7 @@ def _profiles(case: Case, law_of, method: str, bootstrap: int, confidence: float
 
 
 def group_compute(table: Table) -> tuple[np.ndarray, bool]:
-    """(`[N]` geometric mean of the FLOPs of every row's group, whether all groups agree in
-    compute).
-    """
+    """Return (`[N]` geometric mean FLOPs of each row's group, True if groups agree in compute)."""
     log_N = np.log(table.flops)
     mean_N, equal = np.zeros(len(table)), True
     for budget in np.unique(table.budget):
@@ -183,9 +179,9 @@ def group_compute(table: Table) -> tuple[np.ndarray, bool]:
 
 
 def at_equal_compute(table: Table, b: float, beta: float) -> Table:
-    """The runs moved along their data to the compute `table.budget`, by the data term b / D^beta.
+    """Move runs along their data to the compute `table.budget`, by the data term b / D^beta.
 
-    Raises CannotFit where the term exceeds what a run measured.
+    Raises CannotFit if the term exceeds the measured loss of a run.
     """
     tokens = table.tokens * table.budget / table.flops
     with np.errstate(over="ignore", invalid="ignore"):
@@ -198,27 +194,28 @@ def at_equal_compute(table: Table, b: float, beta: float) -> Table:
 
 
 def _law_shifts(fit: IsoflopFit, planned: Table, law: Fit, method: str) -> np.ndarray:
-    """`[draws, 2]` by how much a and b move when the runs are moved by refits of the law."""
+    """Return `[draws, 2]`, the changes of a and b when refits of the law move the runs."""
     shifts = []
     columns = [law.form.parameters.index(name) for name in ("B", "beta")]
     for b, beta in law.draws[:LAW_DRAWS, columns]:
         try:
-            again = fit_isoflop(at_equal_compute(planned, b, beta), method=method, bootstrap=0)
+            moved_fit = fit_isoflop(at_equal_compute(planned, b, beta), method=method, bootstrap=0)
         except CannotFit:
             shifts.append((np.nan, np.nan))
             continue
         shifts.append(
             (
-                again.n_opt.exponent.value - fit.n_opt.exponent.value,
-                again.tokens_opt.exponent.value - fit.tokens_opt.exponent.value,
+                moved_fit.n_opt.exponent.value - fit.n_opt.exponent.value,
+                moved_fit.tokens_opt.exponent.value - fit.tokens_opt.exponent.value,
             )
         )
     return np.array(shifts).reshape(-1, 2)
 
 
 def _with_shifts(power: PowerFit, shifts: np.ndarray, confidence: float) -> Interval:
-    """The exponent with the scatter of its profiles and, independent of it, of the law that moved
-    them.
+    """Return the exponent's interval from the scatter of its profiles and of the law.
+
+    The two scatters are independent.
     """
     draws = power.draws[:, 1]
     if len(shifts):

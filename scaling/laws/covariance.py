@@ -1,5 +1,6 @@
-"""Standard errors from the curvature at the optimum: a cross-check of the bootstrap that costs
-nothing.
+"""Compute standard errors from the curvature at the optimum, a cheap check of the bootstrap.
+
+Shapes: N rows, P parameters, F inputs, K points.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def _slopes(log_predict):
 
 
 def jacobian(form: Form, params_P, logs_NF) -> np.ndarray:
-    """`[N, P]` derivatives of the log prediction."""
+    """Return `[N, P]` derivatives of the log prediction at log inputs `[N, F]`."""
     import jax
 
     logs_NF = np.asarray(logs_NF, float)
@@ -31,11 +32,11 @@ def jacobian(form: Form, params_P, logs_NF) -> np.ndarray:
 
 
 def sandwich(jacobian_NP, residuals_N, weights_N, delta: float) -> np.ndarray:
-    """Covariance of an M-estimate, H^-1 (sum psi^2 g g') H^-1 with n / (n - p) (Huber 1967; White
-    1980).
+    """Return the `[P, P]` covariance of an M-estimate (Huber 1967; White 1980).
 
-    H counts rows below the threshold; where hardly any is (L1 in effect), their number is too noisy
-    and the density of residuals at zero is estimated from the central half instead.
+    It is H^-1 (sum psi^2 g g') H^-1 times n / (n - p). H sums over the rows below the threshold. If
+    hardly any row is below it (L1 in effect), their number is too noisy, so the central half of the
+    residuals estimates their density at zero instead.
     """
     n, p = jacobian_NP.shape
     size = np.abs(residuals_N)
@@ -53,11 +54,11 @@ def sandwich(jacobian_NP, residuals_N, weights_N, delta: float) -> np.ndarray:
 
 
 def unevenness(x_N, residuals_N) -> float:
-    """Standard deviation of the noise about any smooth curve of x (Gasser, Sroka & Jennen-Steinmetz
-    1986).
+    """Return the standard deviation of the noise about any smooth curve of x.
 
-    Each row is compared with the straight line between its neighbours, so that a law which is
-    smoothly wrong does not count as noise. Rows at equal x are averaged over by their order.
+    Each row is compared with the straight line between its neighbours (Gasser, Sroka &
+    Jennen-Steinmetz 1986), so the smooth error of a wrong law does not count as noise. Between
+    neighbours of equal x the line is their mean.
     """
     order = np.argsort(x_N, kind="stable")
     x, r = np.asarray(x_N, float)[order], np.asarray(residuals_N, float)[order]
@@ -70,10 +71,11 @@ def unevenness(x_N, residuals_N) -> float:
 
 
 def noise_variance(fit, table, inputs) -> np.ndarray:
-    """`[K]` variance of a law's log predictions at `inputs` that the noise of its rows causes.
+    """Return `[K]`, the variance of a law's log predictions at `inputs` from the noise of its rows.
 
-    Delta method for weighted least squares, s^2 g' (J' W J)^-1 J' W^2 J (J' W J)^-1 g. The noise s
-    is the spread of runs about a law of several inputs, and the unevenness of a curve.
+    `inputs` holds one `[K]` array per input. The delta method for weighted least squares gives s^2
+    g' (J' W J)^-1 J' W^2 J (J' W J)^-1 g. The noise s is the spread of runs about a law of several
+    inputs, and the unevenness of a curve.
     """
     logs_NF = np.log(np.stack([table[name] for name in fit.form.inputs], axis=1))
     slopes_NP = np.nan_to_num(jacobian(fit.form, fit.params_P, logs_NF))
@@ -91,16 +93,17 @@ def noise_variance(fit, table, inputs) -> np.ndarray:
 def standard_errors(
     form, params_P, logs_NF, residuals_N, weights_N, delta, free_P
 ) -> dict[str, float]:
-    """Sandwich standard errors of the natural parameters, by the delta method; 0 where held fixed.
+    """Return sandwich standard errors of the natural parameters, by the delta method.
 
-    Residuals are those of the log target, also for fits on the linear scale.
+    Fixed parameters get 0. Residuals are those of the log target, also for a fit on the linear
+    scale.
     """
     slopes = jacobian(form, params_P, logs_NF)
     if not np.isfinite(slopes).all():
         return dict.fromkeys(form.parameters, float("nan"))
     covariance = np.zeros((len(params_P),) * 2)
-    part = sandwich(slopes[:, free_P], residuals_N, weights_N, delta)
-    covariance[np.ix_(free_P, free_P)] = part
+    free_covariance = sandwich(slopes[:, free_P], residuals_N, weights_N, delta)
+    covariance[np.ix_(free_P, free_P)] = free_covariance
     step = 1e-6
     lift = np.stack(
         [
