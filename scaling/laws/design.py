@@ -1,12 +1,12 @@
-"""Design of experiments: which runs narrow a prediction the most for the FLOPs they cost.
+"""Choose the runs that narrow a prediction the most for a total of FLOPs.
 
 The variance of a predicted quantity g(theta) after runs x_1..x_R with equal noise in log loss is,
 to first order, sigma^2 c' M^-1 c, with c = dg/dtheta, M = sum_r j_r j_r' and j_r = dlog
 L(x_r)/dtheta (Chernoff 1953; Atkinson, Donev & Tobias 2007, ch. 10). `propose` picks runs on a grid
-of compute and tokens per parameter so that the logarithm of that variance, averaged over draws of
-theta, over forms and over targets, is as small as a total of FLOPs and a number of runs allow: a
-multiplicative algorithm (Titterington 1976; Yu 2010) for fractional numbers of runs, then rounding,
-then exchanges of single runs (Fedorov 1972).
+of compute and tokens per parameter. It minimises the logarithm of that variance, averaged over
+draws of theta, forms and targets, under a total of FLOPs and a number of runs. A multiplicative
+algorithm (Titterington 1976; Yu 2010) gives fractional numbers of runs, which are rounded. Then
+single runs are exchanged (Fedorov 1972).
 
 Shapes: S draws, P parameters, K candidate runs, T targets, R runs.
 """
@@ -26,7 +26,7 @@ from scaling.laws.multistart import log_prediction
 from scaling.laws.table import Table
 from scaling.utils.errors import UserError
 
-DRAWS = 24  # parameter draws that a design is averaged over
+DRAWS = 24  # parameter draws per prior to average a design over
 BUDGETS, RATIOS = 13, 15  # candidate runs: compute times tokens per parameter
 ITERATIONS = 400  # of the multiplicative algorithm
 PASSES = 4  # of exchanges
@@ -39,7 +39,7 @@ CAREFUL = (300.0, (5.0, 100.0))
 
 @dataclass(frozen=True)
 class Prior:
-    """A belief about the surface before the runs: a form and draws of its parameters."""
+    """The law expected before the runs: a form and draws of its parameters."""
 
     form: Form
     params_SP: np.ndarray  # on the solver's scale
@@ -47,18 +47,18 @@ class Prior:
 
     @classmethod
     def of(cls, fit: Fit, weight: float = 1.0) -> Prior:
-        """The law of an earlier round and its refits."""
-        known = fit.draws_BP[np.isfinite(fit.draws_BP).all(axis=1)]
-        draws = np.concatenate([fit.params_P[None], known[: DRAWS - 1]])
+        """Return the prior of an earlier round: its law and refits."""
+        finite_draws = fit.draws_BP[np.isfinite(fit.draws_BP).all(axis=1)]
+        draws = np.concatenate([fit.params_P[None], finite_draws[: DRAWS - 1]])
         return cls(fit.form, draws, weight)
 
     @classmethod
     def published(cls, *, flops: float = 1e20, seed: int = 0) -> Prior:
-        """Chinchilla's law as wide as papers disagree on it, for a first round without any run.
+        """Return a prior for a first round: Chinchilla's law over the range of published values.
 
-        Exponents .25 to .5, floor 1.4 to 2.1 nats, .4 to 1.2 nats above it at the optimum of
-        `flops`, which has 5 to 80 tokens per parameter (Hoffmann et al. 2022; Besiroglu et al.
-        2024; Gadre et al. 2024; Porian et al. 2024).
+        Exponents are .25 to .5 and the floor is 1.4 to 2.1 nats per token. The optimum of `flops`
+        FLOPs lies .4 to 1.2 nats above the floor, at 5 to 80 tokens per parameter (Hoffmann et al.
+        2022; Besiroglu et al. 2024; Gadre et al. 2024; Porian et al. 2024).
         """
         rng = np.random.default_rng(seed)
         alpha, beta = rng.uniform(0.25, 0.5, (2, DRAWS))
@@ -75,7 +75,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Target:
-    """What to predict: the loss of the compute-optimal run of `flops`, or its size."""
+    """The quantity to predict: the loss of the compute-optimal run of `flops`, or its size."""
 
     flops: float
     quantity: str = "loss"  # or "n_opt"
@@ -89,9 +89,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Runs, dearest last, and the relative standard error each target is expected to have after
-    them.
-    """
+    """Proposed runs, dearest last, and the relative standard error expected of each target."""
 
     n_params: np.ndarray
     tokens: np.ndarray
@@ -101,7 +99,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class _Problem:
-    """One prior, linearised: slopes of the candidates and targets, and the known information."""
+    """A linearised prior: slopes of candidates and targets, and the information of known runs."""
 
     slopes_SKP: np.ndarray
     targets_STP: np.ndarray
@@ -114,24 +112,24 @@ class _Problem:
         return self.known_SPP + added
 
     def variance(self, count_K) -> np.ndarray:
-        """`[S, T]`"""
-        solved_SPT = self._solved(self.information(count_K))
+        """Return `[S, T]` variances of the targets after `count_K` runs of each candidate."""
+        solved_SPT = self._solve(self.information(count_K))
         return np.einsum("stp,spt->st", self.targets_STP, solved_SPT)
 
-    def _solved(self, information_SPP) -> np.ndarray:
+    def _solve(self, information_SPP) -> np.ndarray:
         return np.linalg.solve(information_SPP, self.targets_STP.transpose(0, 2, 1))
 
     def gains(self, count_K) -> np.ndarray:
         """Return `[K]`, the derivative of minus the mean log variance by the number of each run."""
-        solved_SPT = self._solved(self.information(count_K))
+        solved_SPT = self._solve(self.information(count_K))
         variance_ST = np.einsum("stp,spt->st", self.targets_STP, solved_SPT)
         reach_SKT = self.slopes_SKP @ solved_SPT
         return (reach_SKT**2 / variance_ST[:, None, :]).mean((0, 2))
 
     def with_one_more(self, count_K) -> np.ndarray:
-        """`[K]` mean log variance after one more of each candidate."""
+        """Return `[K]`, the mean log variance after one more run of each candidate."""
         information_SPP = self.information(count_K)
-        solved_SPT = self._solved(information_SPP)
+        solved_SPT = self._solve(information_SPP)
         variance_ST = np.einsum("stp,spt->st", self.targets_STP, solved_SPT)
         spread_SKP = self.slopes_SKP @ np.linalg.inv(information_SPP)
         leverage_SK = np.einsum("skp,skp->sk", spread_SKP, self.slopes_SKP)
@@ -153,21 +151,21 @@ def propose(
     done: Table | None = None,
     flops_per_n_d: float = 6.0,
 ) -> Proposal:
-    """At most `max_runs` runs of at most `total_flops` in all that narrow `targets` the most.
+    """Propose at most `max_runs` runs of at most `total_flops` in all that narrow `targets` most.
 
-    No run is dearer than `max_flops` or cheaper than `min_flops` (0: a three-thousandth of
-    max_flops), and all have tokens per parameter within the given range. Optimal runs lie at the
-    ends of what is allowed, where a wrong form misleads the most: spend a part first, and where the
-    fit to it shows lack of fit, keep `CAREFUL` limits and only the rows `inside` them
-    (benchmarks/design.py measures that rule). `done` are the runs of earlier rounds; fit them and
-    pass the fit as the belief. Several beliefs, of other forms too, are averaged by their weights.
-    Raises UserError where the runs asked for are too few or too dear.
+    Each run costs `min_flops` (0: a three-thousandth of max_flops) to `max_flops` and has tokens
+    per parameter within the given range. Optimal runs lie at the ends of these limits, where a
+    wrong form misleads the most. Spend a part first. If the fit to it shows lack of fit, keep
+    `CAREFUL` limits and only the rows `inside` them (benchmarks/design.py measures that rule).
+    `done` are the runs of earlier rounds: fit them and pass the fit as a belief. Several beliefs,
+    also of different forms, are averaged by their weights. Raises UserError if the runs are too few
+    or too dear.
     """
-    given = [beliefs] if isinstance(beliefs, Prior | Fit) else beliefs
-    held = [Prior.of(b) if isinstance(b, Fit) else b for b in given]
+    belief_list = [beliefs] if isinstance(beliefs, Prior | Fit) else beliefs
+    priors = [Prior.of(b) if isinstance(b, Fit) else b for b in belief_list]
     targets = [targets] if isinstance(targets, Target) else list(targets)
     min_flops = min_flops or max_flops / WIDE[0]
-    _check(held, targets, total_flops, max_runs, max_flops, min_flops, tokens_per_param, done)
+    _check(priors, targets, total_flops, max_runs, max_flops, min_flops, tokens_per_param, done)
     flops_K, ratio_K = (
         axis.ravel()
         for axis in np.meshgrid(
@@ -179,14 +177,14 @@ def propose(
     n_K = np.sqrt(flops_K / flops_per_n_d / ratio_K)
     logs_K2 = np.log(np.stack([n_K, n_K * ratio_K], axis=1))
     logs_D2 = np.log(np.stack([done.n_params, done.tokens], axis=1)) if done else None
-    problems = [_linearised(b, targets, logs_K2, logs_D2, flops_per_n_d) for b in held]
-    share_K = _fractional(problems, flops_K, total_flops, max_runs)
-    count_K = _rounded(problems, share_K, flops_K, total_flops, max_runs)
-    count_K = _exchanged(problems, count_K, flops_K, total_flops)
+    problems = [_linearise(b, targets, logs_K2, logs_D2, flops_per_n_d) for b in priors]
+    share_K = _fractional_runs(problems, flops_K, total_flops, max_runs)
+    count_K = _round_runs(problems, share_K, flops_K, total_flops, max_runs)
+    count_K = _exchange_runs(problems, count_K, flops_K, total_flops)
     chosen = np.repeat(np.arange(len(n_K)), count_K)
-    whole = sum(p.weight for p in problems)
+    total_weight = sum(p.weight for p in problems)
     variance_T = sum(
-        p.weight / whole * np.exp(np.log(p.variance(count_K.astype(float))).mean(0))
+        p.weight / total_weight * np.exp(np.log(p.variance(count_K.astype(float))).mean(0))
         for p in problems
     )
     return Proposal(
@@ -198,9 +196,7 @@ def propose(
 
 
 def inside(table: Table, max_flops: float, limits=CAREFUL) -> np.ndarray:
-    """`[N]` whether each row lies within the limits of a design whose dearest run costs
-    `max_flops`.
-    """
+    """Return `[N]`, True for rows within the limits of a design with runs up to `max_flops`."""
     share, (low, high) = limits
     ratio = table.tokens / table.n_params
     near = (ratio > 0.99 * low) & (ratio < 1.01 * high)
@@ -210,12 +206,13 @@ def inside(table: Table, max_flops: float, limits=CAREFUL) -> np.ndarray:
 def expected_se(
     belief: Prior | Fit, targets: Sequence[Target], runs: Table, flops_per_n_d: float = 6.0
 ) -> dict[Target, float]:
-    """Standard error of each target's log after `runs`, in units of one run's noise: to compare
-    plans.
+    """Return each target's expected standard error after `runs`, to compare plans.
+
+    It is that of the target's log, in units of the noise of one run's log loss.
     """
     belief = Prior.of(belief) if isinstance(belief, Fit) else belief
     logs_R2 = np.log(np.stack([runs.n_params, runs.tokens], axis=1))
-    problem = _linearised(belief, targets, logs_R2, None, flops_per_n_d)
+    problem = _linearise(belief, targets, logs_R2, None, flops_per_n_d)
     variance_T = np.exp(np.log(problem.variance(np.ones(len(runs)))).mean(0))
     return {t: float(np.sqrt(v)) for t, v in zip(targets, variance_T, strict=True)}
 
@@ -226,7 +223,7 @@ def _check(beliefs, targets, total, runs, dearest, cheapest, ratios, done) -> No
     for belief in beliefs:
         if belief.form.inputs != ("n_params", "tokens"):
             raise UserError(
-                f"propose: form {belief.form.name} is no law of n_params and tokens alone"
+                f"propose: form {belief.form.name} is not a law of n_params and tokens alone"
             )
         if runs + (len(done) if done else 0) < len(belief.form.parameters):
             raise UserError(
@@ -246,7 +243,7 @@ def _check(beliefs, targets, total, runs, dearest, cheapest, ratios, done) -> No
         )
 
 
-def _linearised(belief: Prior, targets, logs_K2, logs_D2, flops_per_n_d) -> _Problem:
+def _linearise(belief: Prior, targets, logs_K2, logs_D2, flops_per_n_d) -> _Problem:
     form, draws_SP = belief.form, np.asarray(belief.params_SP, float)
     slopes_SKP = _slopes(lambda p: log_prediction(form, p, logs_K2), draws_SP)
     columns = [
@@ -258,14 +255,14 @@ def _linearised(belief: Prior, targets, logs_K2, logs_D2, flops_per_n_d) -> _Pro
     if logs_D2 is not None:
         done_SDP = _slopes(lambda p: log_prediction(form, p, logs_D2), draws_SP)
         known_SPP = np.einsum("sdp,sdq->spq", done_SDP, done_SDP)
-    # enough to invert by; a millionth of what one run tells of each parameter
+    # make it invertible with a millionth of one run's mean information on each parameter
     scale_SP = 1e-6 * (slopes_SKP**2).mean(1)
     known_SPP = known_SPP + np.eye(P) * np.maximum(scale_SP, 1e-300)[:, None, :]
     return _Problem(slopes_SKP, np.concatenate(columns, axis=1), known_SPP, belief.weight)
 
 
 def _slopes(function, draws_SP) -> np.ndarray:
-    """`[S, K, P]` central differences of a `[S, K]` function of the draws."""
+    """Return `[S, K, P]` central differences of a `[S, K]` function of the draws."""
     columns = []
     for p in range(draws_SP.shape[1]):
         step = np.zeros(draws_SP.shape[1])
@@ -275,9 +272,9 @@ def _slopes(function, draws_SP) -> np.ndarray:
 
 
 def _target_log(form: Form, moved_SP, draws_SP, target: Target, flops_per_n_d) -> np.ndarray:
-    """`[S, 1]` log of the target. The loss is taken where the unmoved law has its optimum.
+    """Return `[S, 1]` logs of the target, with the loss at the optimum of the unmoved law.
 
-    There dL/dN is 0 at equal compute, so that the loss at the optimum has the same slopes.
+    dL/dN at equal compute is 0 at that point, so the loss at the moved optimum has the same slopes.
     """
     product = target.flops / flops_per_n_d
     at_SP = moved_SP if target.quantity == "n_opt" else draws_SP
@@ -291,35 +288,35 @@ def _target_log(form: Form, moved_SP, draws_SP, target: Target, flops_per_n_d) -
     return np.stack(rows)
 
 
-def _fractional(problems, flops_K, total: float, runs: int) -> np.ndarray:
-    """Fractional numbers of runs, summing to at most `runs` and costing at most `total`."""
+def _fractional_runs(problems, flops_K, total: float, runs: int) -> np.ndarray:
+    """Return `[K]` fractional numbers of runs: at most `runs` in sum and `total` FLOPs."""
     share_K = np.full(len(flops_K), 1.0)
     share_K *= min(total / (share_K @ flops_K), runs / share_K.sum())
     for _ in range(ITERATIONS):
         gain_K = share_K * sum(p.weight * p.gains(share_K) for p in problems)
-        whole = gain_K.sum()
+        total_gain = gain_K.sum()
 
-        def priced(per_run, gain_K=gain_K, whole=whole):
+        def runs_at_price(per_run, gain_K=gain_K, total_gain=total_gain):
             # at the optimum a run's gain equals its price: per_run + per_flop * flops
-            per_flop = (whole - per_run * runs) / total
+            per_flop = (total_gain - per_run * runs) / total
             return gain_K / (per_flop * flops_K + per_run)
 
-        low, high = 0.0, whole / runs * (1 - 1e-9)
-        for _ in range(40 if priced(0.0).sum() > runs else 0):
+        low, high = 0.0, total_gain / runs * (1 - 1e-9)
+        for _ in range(40 if runs_at_price(0.0).sum() > runs else 0):
             middle = (low + high) / 2
-            low, high = (middle, high) if priced(middle).sum() > runs else (low, middle)
-        share_K = priced(high if low > 0 else 0.0)
+            low, high = (middle, high) if runs_at_price(middle).sum() > runs else (low, middle)
+        share_K = runs_at_price(high if low > 0 else 0.0)
     return share_K * min(1.0, total / (share_K @ flops_K), runs / share_K.sum())
 
 
 def _score(problems, count_K) -> np.ndarray:
-    """`[K]` mean log variance after one more of each candidate, over all beliefs."""
-    whole = sum(p.weight for p in problems)
-    return sum(p.weight * p.with_one_more(count_K.astype(float)) for p in problems) / whole
+    """Return `[K]`, the mean log variance over all beliefs after one more of each candidate."""
+    total_weight = sum(p.weight for p in problems)
+    return sum(p.weight * p.with_one_more(count_K.astype(float)) for p in problems) / total_weight
 
 
-def _rounded(problems, share_K, flops_K, total: float, runs: int) -> np.ndarray:
-    """Whole numbers of runs: the whole parts, then one at a time what helps the most."""
+def _round_runs(problems, share_K, flops_K, total: float, runs: int) -> np.ndarray:
+    """Round down to `[K]` whole numbers of runs, then add the best run one at a time."""
     count_K = np.floor(share_K + 1e-9).astype(int)
     while count_K.sum() < runs:
         left = total - count_K @ flops_K
@@ -332,8 +329,8 @@ def _rounded(problems, share_K, flops_K, total: float, runs: int) -> np.ndarray:
     return count_K
 
 
-def _exchanged(problems, count_K, flops_K, total: float) -> np.ndarray:
-    """Single runs exchanged for better ones until none is better."""
+def _exchange_runs(problems, count_K, flops_K, total: float) -> np.ndarray:
+    """Exchange single runs for better ones until no exchange helps."""
     for _ in range(PASSES):
         changed = False
         for k in np.flatnonzero(count_K):

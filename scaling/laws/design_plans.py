@@ -1,5 +1,4 @@
-"""What a proposal is held against: the optimum that beliefs expect, and an IsoFLOP grid laid along
-it.
+"""Build plans to compare a proposal with: the expected optimum and an IsoFLOP grid along it.
 
 Shapes: S draws of all beliefs, C computes.
 """
@@ -14,19 +13,18 @@ from scaling.laws.closed_form import closed_form
 from scaling.laws.design import Prior, Target, expected_se
 from scaling.laws.table import Table, make_table
 
-SIZES = 8  # of a grid's budgets, which are half a decade of compute apart
+SIZES = 8  # sizes per budget of a grid; budgets are half a decade of compute apart
 MOST_BUDGETS, LEAST_SIZES = 6, 3
-GRID_DECADES = 1.0  # of size that each budget covers, the expected optimum in the middle
+GRID_DECADES = 1.0  # decades of size per budget, with the expected optimum in the middle
 
 
 def expected_optimum(
     beliefs: Sequence[Prior], flops, flops_per_n_d: float = 6.0, coverage: float = 0.8
 ) -> np.ndarray:
-    """`[3, C]` size N* that the beliefs expect at each compute: mean of its log, low and high end
-    of `coverage`.
+    """Return `[3, C]` optimal sizes N* expected at `flops`: geometric mean, low end, high end.
 
-    Tokens are flops / (flops_per_n_d N*). Raises CannotFit for forms without an optimum in closed
-    form.
+    The ends enclose the share `coverage` of the beliefs' draws. Tokens are flops / (flops_per_n_d
+    N*). Raises CannotFit for a form without an optimum in closed form.
     """
     products_C = np.atleast_1d(np.asarray(flops, float)) / flops_per_n_d
     logs, weights = [], []
@@ -36,8 +34,8 @@ def expected_optimum(
         logs.append(np.stack(columns, axis=1))
         weights.append(np.full(len(natural_SP), belief.weight / len(natural_SP)))
     log_SC, weight_S = np.concatenate(logs), np.concatenate(weights)
-    known_S = np.isfinite(log_SC).all(axis=1)
-    log_SC, weight_S = log_SC[known_S], weight_S[known_S]
+    finite_S = np.isfinite(log_SC).all(axis=1)
+    log_SC, weight_S = log_SC[finite_S], weight_S[finite_S]
     middle_C = np.average(log_SC, axis=0, weights=weight_S)
     ends = ((1 - coverage) / 2, (1 + coverage) / 2)
     ends_2C = np.quantile(log_SC, ends, axis=0, weights=weight_S, method="inverted_cdf")
@@ -52,11 +50,11 @@ def isoflop_grid(
     max_flops: float,
     flops_per_n_d: float = 6.0,
 ) -> Table | None:
-    """Budgets half a decade apart, sizes over a decade about the expected optimum (Hoffmann et al.
-    2022, approach 2).
+    """Return an IsoFLOP grid along the expected optimum (Hoffmann et al. 2022, approach 2).
 
-    At most `runs` runs, `total_flops` in all and `max_flops` each; None where that is too few runs
-    for a grid.
+    Budgets are half a decade of compute apart, and sizes cover a decade about the optimum. The grid
+    has at most `runs` runs, `total_flops` FLOPs in all and `max_flops` per run. It is None if that
+    is too few runs for a grid.
     """
     budgets = int(np.clip(round(runs / SIZES), 2, MOST_BUDGETS))
     sizes = runs // budgets
@@ -79,12 +77,15 @@ def mean_se(
     runs: Table,
     flops_per_n_d: float = 6.0,
 ) -> dict[Target, float]:
-    """`expected_se` of several beliefs: the root of the variances averaged by their weights."""
-    whole = sum(b.weight for b in beliefs)
-    each = [expected_se(b, targets, runs, flops_per_n_d) for b in beliefs]
+    """Return `expected_se` of several beliefs: the root of the weighted mean variance."""
+    total_weight = sum(b.weight for b in beliefs)
+    se_per_belief = [expected_se(b, targets, runs, flops_per_n_d) for b in beliefs]
     return {
         t: float(
-            np.sqrt(sum(b.weight * se[t] ** 2 for b, se in zip(beliefs, each, strict=True)) / whole)
+            np.sqrt(
+                sum(b.weight * se[t] ** 2 for b, se in zip(beliefs, se_per_belief, strict=True))
+                / total_weight
+            )
         )
         for t in targets
     }

@@ -1,4 +1,4 @@
-"""Diagnose a fit: notices on what speaks against it, and the verdict that follows."""
+"""Diagnose a fit: return notices of its weaknesses and the verdict they lead to."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from scaling.laws.table import Table
 from scaling.utils import notices
 from scaling.utils.notices import Notice
 
-BY_CHANCE = 1e-3  # a trend of residuals less likely than this without a cause is structure
-EXPONENT_WIDTH = 0.2  # an interval of a product's exponent is narrow below this, also around 0
+BY_CHANCE = 1e-3  # a trend of residuals counts as structure if its chance is below this
+EXPONENT_WIDTH = 0.2  # an interval of a product's exponent below this is narrow, even around 0
 VERDICTS = {  # by the worst severity of the notices
     notices.WEAK: "weakly identified",
     notices.DOUBT: "doubtful",
     notices.NOTE: "good",
 }
-MISFIT = 1e-2  # chance below which rows of equal inputs prove the form wrong
+MISFIT = 1e-2  # rows of equal inputs contradict the form if its chance is below this
 
 
 def warnings(
@@ -37,90 +37,92 @@ def warnings(
     minima: tuple[float, ...],
     fixed: Mapping[str, float],
 ) -> list[Notice]:
-    """Return what to know before believing the fit; empty where nothing speaks against it."""
-    found: list[Notice] = []
+    """Return notices on weaknesses of the fit, or an empty list."""
+    fit_notices: list[Notice] = []
     lowest = float(table[form.target].min())
     no_intervals = not any(np.isfinite(i.se) for i in intervals.values())
     if no_intervals:
-        found.append(no_intervals_notice())
+        fit_notices.append(no_intervals_notice())
     for name in form.judged:
         i = intervals[name]
         if name in fixed or no_intervals:
             continue
         if name == "E" and values[name] < DEAD_FLOOR * lowest:
-            found.append(
+            fit_notices.append(
                 Notice(notices.NOT_IDENTIFIED, "E is not identified: the fit puts it near 0")
             )
         else:
-            found += wide(name, i, EXPONENT_WIDTH if form.product else 0.0)
+            fit_notices += wide(name, i, EXPONENT_WIDTH if form.product else 0.0)
     if len(minima) > 1 and minima[1] <= 1.02 * minima[0]:
-        found.append(
+        fit_notices.append(
             Notice(
                 notices.SECOND_MINIMUM,
                 f"another local minimum lies {minima[1] / max(minima[0], 1e-300) - 1:.2%} above "
-                "the lowest objective: the rows hardly tell the two apart",
+                "the lowest objective: the rows hardly distinguish the two",
             )
         )
     if reached < 0.01:
         text = f"only {reached:.1%} of the starts reach the optimum"
-        found.append(Notice(notices.RARE_OPTIMUM, text))
+        fit_notices.append(Notice(notices.RARE_OPTIMUM, text))
     typical = float(np.median(np.abs(residuals)))
     thresholded = objective.kind in ("huber", "likelihood") and not objective.linear
     if thresholded and typical > 10 * delta:
-        found.append(
+        fit_notices.append(
             Notice(
                 notices.L1_IN_EFFECT,
                 f"Huber delta {delta:g} is far below the typical residual {typical:.2g}: this is "
-                "an L1 fit in effect; 0 scales it to the residuals",
+                "an L1 fit in effect; set it to 0 to scale it to the residuals",
             )
         )
-    found += structure(table, form, residuals)
+    fit_notices += structure(table, form, residuals)
     chance = lack_of_fit(table, form, residuals, form_size=len(form.parameters) - len(fixed))
     if chance < MISFIT:
-        found.append(
+        fit_notices.append(
             Notice(
                 notices.LACK_OF_FIT,
-                "lack of fit: rows of equal inputs differ by less than the law misses them (chance "
-                f"{chance:.1g}); the form does not hold over all of these rows, fit fewer: those "
-                "near what you want to know",
+                "lack of fit: the law misses rows of equal inputs by more than they differ (chance "
+                f"{chance:.1g}); the form does not hold over all of these rows; fit only those "
+                "near your target",
             )
         )
-    return found
+    return fit_notices
 
 
 def lack_of_fit(table: Table, form: Form, residuals_N: np.ndarray, form_size: int) -> float:
-    """Chance of the residuals if the form were right, by the scatter within rows of equal inputs.
+    """Return the chance of residuals `[N]` this large if the form were right, from repeated inputs.
 
-    F test of the groups' mean residuals against the scatter about them (Fisher 1922; Draper & Smith
-    1998, section 2.1). 1 where no inputs repeat or there are fewer groups than parameters.
+    An F test compares the mean residuals of rows with equal inputs with the scatter about them
+    (Fisher 1922; Draper & Smith 1998, section 2.1). The chance is 1 if no inputs repeat or groups
+    are fewer than parameters.
     """
     from scipy import stats
 
     logs_NF = np.stack([np.log(table[name]) for name in form.inputs], axis=1)
     rows_NF = np.column_stack([np.round(logs_NF, checks.DIGITS), table[form.target]])
-    _, once = np.unique(rows_NF, axis=0, return_index=True)  # a row entered twice is no second run
-    residuals_N = residuals_N[once]
-    _, member_N = np.unique(rows_NF[once, :-1], axis=0, return_inverse=True)
+    # a row entered twice is not a second run
+    _, unique_rows = np.unique(rows_NF, axis=0, return_index=True)
+    residuals_N = residuals_N[unique_rows]
+    _, member_N = np.unique(rows_NF[unique_rows, :-1], axis=0, return_inverse=True)
     member_N = member_N.reshape(-1)
     count_G = np.bincount(member_N)
-    of_law, of_scatter = len(count_G) - form_size, len(residuals_N) - len(count_G)
-    if of_law < 1 or of_scatter < 2:
+    law_freedom, scatter_freedom = len(count_G) - form_size, len(residuals_N) - len(count_G)
+    if law_freedom < 1 or scatter_freedom < 2:
         return 1.0
     mean_G = np.bincount(member_N, residuals_N) / count_G
-    scatter = float(np.sum((residuals_N - mean_G[member_N]) ** 2)) / of_scatter
-    missed = float(np.sum(count_G * mean_G**2)) / of_law
-    return float(stats.f.sf(missed / max(scatter, 1e-300), of_law, of_scatter))
+    scatter = float(np.sum((residuals_N - mean_G[member_N]) ** 2)) / scatter_freedom
+    misfit = float(np.sum(count_G * mean_G**2)) / law_freedom
+    return float(stats.f.sf(misfit / max(scatter, 1e-300), law_freedom, scatter_freedom))
 
 
 def no_intervals_notice() -> Notice:
     """Return the notice on a fit whose refits are too few for intervals."""
     return Notice(
-        notices.NO_INTERVALS, "no intervals (too few refits): whether it is identified is unknown"
+        notices.NO_INTERVALS, "no intervals (too few refits): the fit may not be identified"
     )
 
 
 def wide(name: str, i: Interval, narrow: float = 0.0) -> list[Notice]:
-    """Return a notice where the interval is wider than its value, and than `narrow`."""
+    """Return a notice if the interval is wider than its value and than `narrow`."""
     if i.high - i.low <= max(abs(i.value), narrow):
         return []
     text = f"{name} is weakly identified: interval {i.low:.3g} to {i.high:.3g} around {i.value:.3g}"
@@ -129,16 +131,16 @@ def wide(name: str, i: Interval, narrow: float = 0.0) -> list[Notice]:
 
 @dataclass(frozen=True)
 class Trend:
-    """A parabola in the log of an input through residuals, and whether it is more than chance."""
+    """A parabola in the log of an input through residuals, and its significance."""
 
     centre: float  # mean and standard deviation of log x
     scale: float
     coefficients: np.ndarray  # of 1, z and z^2 - 1, z = (log x - centre) / scale
-    share: float  # of the residuals' squares that it explains
-    chance: float  # of an F at least as large without any trend
+    share: float  # share of the residuals' squares that the parabola explains
+    chance: float  # chance of an F at least as large without any trend
 
     def at(self, x) -> np.ndarray:
-        """The trend of the log residual at inputs `x`."""
+        """Return the trend of the log residual at inputs `x`."""
         return _parabola((np.log(x) - self.centre) / self.scale) @ self.coefficients
 
 
@@ -147,10 +149,10 @@ def _parabola(z_N: np.ndarray) -> np.ndarray:
 
 
 def trend(x_N: np.ndarray, residuals_N: np.ndarray) -> Trend | None:
-    """The parabola by least squares, residuals clipped at three robust standard deviations; F test.
+    """Fit a parabola to residuals `[N]` against log x `[N]` and test it by F.
 
-    None where it says nothing: fewer than 12 rows or 5 different inputs, or no residuals to speak
-    of.
+    Residuals are clipped at three robust standard deviations. The trend is None for fewer than 12
+    rows or 5 distinct inputs, or for residuals that are only rounding.
     """
     from scipy import stats
 
@@ -163,8 +165,8 @@ def trend(x_N: np.ndarray, residuals_N: np.ndarray) -> Trend | None:
         return None
     design = _parabola(z_N)
     coefficients = np.linalg.lstsq(design, clipped, rcond=None)[0]
-    left = clipped - design @ coefficients
-    before, after = float(np.sum((clipped - clipped.mean()) ** 2)), float(np.sum(left**2))
+    rest = clipped - design @ coefficients
+    before, after = float(np.sum((clipped - clipped.mean()) ** 2)), float(np.sum(rest**2))
     if after <= 0 or np.sqrt(before / n) < 1e-9:
         return None
     ratio = (before - after) / 2 / (after / (n - 3))
@@ -173,28 +175,26 @@ def trend(x_N: np.ndarray, residuals_N: np.ndarray) -> Trend | None:
 
 
 def scales(table: Table, form: Form) -> tuple[str, ...]:
-    """Columns that residuals are looked at against: the form's inputs, and compute where it is
-    known.
-    """
+    """Return the columns to compare residuals with: the form's inputs, and compute if known."""
     return tuple(dict.fromkeys((*form.inputs, *(["flops"] if "flops" in table else []))))
 
 
 def structure(table: Table, form: Form, residuals: np.ndarray) -> list[Notice]:
-    """Residuals that follow a curve in an input: the form is wrong there (F test at 1 in 1000)."""
-    found = []
+    """Return notices on residuals that follow a curve in an input (F test at 1 in 1000)."""
+    trend_notices = []
     for name in scales(table, form):
         curve = trend(table[name], residuals)
         if curve and curve.chance < BY_CHANCE:
-            found.append(
+            trend_notices.append(
                 Notice(
                     notices.STRUCTURED_RESIDUALS,
                     f"residuals have structure against {name} (a curve explains {curve.share:.0%} "
                     f"of them, chance {curve.chance:.1g}): plot them before trusting the form",
                 )
             )
-    return found
+    return trend_notices
 
 
-def verdict(found: Iterable[Notice]) -> str:
+def verdict(fit_notices: Iterable[Notice]) -> str:
     """Return "weakly identified", "doubtful" or "good", by the worst severity of the notices."""
-    return VERDICTS[notices.worst(found)]
+    return VERDICTS[notices.worst(fit_notices)]

@@ -1,9 +1,9 @@
-"""Approach 1 of Hoffmann et al. 2022: the lower envelope of training curves over compute.
+"""Fit laws to the lower envelope of training curves (Hoffmann et al. 2022, approach 1).
 
-Each run's logged loss is averaged over a window in log compute, then at each compute the run of the
-lowest smoothed loss gives N and D there. Points inside a run see a learning rate that has not
-decayed to its end, so with cosine schedules the envelope sits above the IsoFLOP minima; its
-exponents are a cross-check, not the prediction.
+Each run's logged loss is averaged over a window in log compute. At each compute, the run of the
+lowest smoothed loss gives N and D. The learning rate has not fully decayed inside a run, so with
+cosine schedules the envelope lies above the IsoFLOP minima. Its exponents are a cross-check and not
+the prediction.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POINTS_PER_DECADE = 40
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's training curve, in order of compute."""
+    """One run's training curve, in order of compute; losses are nats per token."""
 
     name: str
     n_params: float
@@ -47,8 +47,9 @@ class EnvelopeFit:
 
 
 def smooth(curve: Curve, grid: np.ndarray, half_width: float) -> np.ndarray:
-    """Mean loss within `half_width` decades of each point of `grid` (log10 FLOPs); NaN outside the
-    run.
+    """Return the mean loss within `half_width` decades of each point of `grid` (log10 FLOPs).
+
+    It is NaN outside the run.
     """
     x = np.log10(curve.flops)
     first = np.searchsorted(x, grid - half_width, "left")
@@ -68,12 +69,14 @@ def fit_envelope(
     confidence: float = 0.9,
     flops_range: tuple[float, float] | None = None,
 ) -> EnvelopeFit:
-    """Envelope and its laws; resamples draw whole runs.
+    """Fit the envelope and its laws N(C), D(C) and L(C); resamples draw whole runs.
 
-    Raises CannotFit where fewer than three sizes ever lie on the envelope.
+    `smoothing` is the half width of the window in decades of compute, `flops_range` the ends of the
+    envelope in FLOPs. Raises CannotFit for fewer than three curves, curves that do not overlap, or
+    fewer than three sizes on the envelope.
     """
     if len(curves) < 3:
-        raise CannotFit(f"envelope: {len(curves)} training curves, needs at least 3")
+        raise CannotFit(f"envelope: {len(curves)} training curves, it needs at least 3")
     low, high = flops_range or (
         float(np.median([c.flops[0] for c in curves])),
         max(float(c.flops[-1]) for c in curves),
@@ -99,25 +102,25 @@ def fit_envelope(
         )
 
     best, loss = envelope(np.arange(len(curves)))
-    seen = np.isfinite(loss)
-    winners = {curves[i].n_params for i in best[seen]}
+    covered = np.isfinite(loss)
+    winners = {curves[i].n_params for i in best[covered]}
     if len(winners) < 3:
         raise CannotFit(
-            f"envelope: {len(winners)} size(s) lie on it, needs 3; widen the range of sizes or "
+            f"envelope: {len(winners)} size(s) lie on it, it needs 3; widen the range of sizes or "
             "budgets"
         )
     rng = np.random.default_rng(0)
     draws = np.full((bootstrap, 3, len(grid)), np.nan)
     for i in range(bootstrap):
-        again, again_loss = envelope(rng.integers(0, len(curves), len(curves)))
-        ok = np.isfinite(again_loss)
-        draws[i, 0] = np.where(ok, sizes(again), np.nan)
-        draws[i, 1] = np.where(ok, lengths(again), np.nan)
-        draws[i, 2] = np.where(ok, again_loss, np.nan)
-    x = 10 ** grid[seen]
-    columns = (sizes(best)[seen], lengths(best)[seen], loss[seen])
+        drawn_runs, drawn_loss = envelope(rng.integers(0, len(curves), len(curves)))
+        drawn_covered = np.isfinite(drawn_loss)
+        draws[i, 0] = np.where(drawn_covered, sizes(drawn_runs), np.nan)
+        draws[i, 1] = np.where(drawn_covered, lengths(drawn_runs), np.nan)
+        draws[i, 2] = np.where(drawn_covered, drawn_loss, np.nan)
+    x = 10 ** grid[covered]
+    columns = (sizes(best)[covered], lengths(best)[covered], loss[covered])
     laws = [
-        fit_power(x, column, draws[:, j][:, seen], confidence=confidence)
+        fit_power(x, column, draws[:, j][:, covered], confidence=confidence)
         for j, column in enumerate(columns)
     ]
     warnings = []
@@ -131,7 +134,7 @@ def fit_envelope(
         loss=columns[2],
         n_params=columns[0],
         tokens=columns[1],
-        winners=tuple(curves[i].name for i in best[seen]),
+        winners=tuple(curves[i].name for i in best[covered]),
         n_opt=laws[0],
         tokens_opt=laws[1],
         frontier=laws[2],

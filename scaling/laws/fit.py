@@ -1,10 +1,10 @@
-"""Fit any form to a table: many starts at once, a bootstrap, and a verdict.
+"""Fit a form to a table from many starts, with bootstrap intervals and a verdict.
 
 Shapes: N rows, P parameters, R starts, B resamples.
 
-The lowest objective of all starts wins, and how many starts reach it is part of the answer. The
-intervals are bias-corrected percentiles over refits to resampled runs (Efron 1979, 1981);
-`benchmarks/coverage.py` measures how often they hold the truth.
+The lowest objective of all starts wins, and a fit reports the share of starts that reach it.
+Intervals are bias-corrected percentiles over refits to resampled runs (Efron 1979, 1981).
+`benchmarks/coverage.py` measures how often they contain the truth.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from scaling.utils.notices import Notice
 
 @dataclass(frozen=True)
 class Fit:
-    """A law, its uncertainty and what to think of it."""
+    """A law, its uncertainty and its diagnosis."""
 
     form: Form
     values: dict[str, float]  # the form's parameters
-    intervals: dict[str, Interval]  # the same; and a = beta / (alpha + beta) where both are there
+    intervals: dict[str, Interval]  # of the parameters; and a = beta / (alpha + beta) if both exist
     objective: float
     described: str  # the objective in words, with its threshold
     delta: float  # Huber threshold used
-    reached: float  # fraction of starts that reached the optimum
-    converged: np.ndarray  # per start: no step lowered its objective further
+    reached: float  # share of starts that reached the optimum
+    converged: np.ndarray  # per start, True if no step lowered its objective further
     n_rows: int
-    n_blocks: int  # that were resampled; rows, unless these were blocks of rows
+    n_blocks: int  # number of resampled blocks, or of rows if single rows were resampled
     n_free: int
     residuals: np.ndarray  # log target - log prediction, per row
     spread: float  # standard deviation of a new run about the law, in log target
-    share_N: np.ndarray  # what each row weighs by its lateness; sums to the number of rows
+    share_N: np.ndarray  # weight of each row by its lateness; sums to the number of rows
     params_P: np.ndarray = field(repr=False)  # on the solver's scale
     draws_BP: np.ndarray = field(repr=False)  # refits, on the solver's scale
-    hessian_se: dict[str, float]  # a cross-check: sandwich standard errors at the optimum
+    hessian_se: dict[str, float]  # sandwich standard errors at the optimum, as a cross-check
     other_minima: tuple[float, ...]  # objectives of distinct local minima within 5% of the lowest
     warnings: tuple[Notice, ...]
     verdict: str  # "good" | "weakly identified" | "doubtful"
@@ -58,38 +58,41 @@ class Fit:
 
     @property
     def freedom(self) -> int:
-        """Rows beyond the parameters fitted, rows counting by what they weigh, or the blocks but
-        one where these are fewer; at least 1.
+        """Return the degrees of freedom, at least 1.
+
+        They are the effective number of rows less the fitted parameters, or the number of blocks
+        less one if that is smaller.
         """
         effective = self.share_N.sum() ** 2 / np.sum(self.share_N**2)
         return max(min(round(effective - self.n_free), self.n_blocks - 1), 1)
 
     @property
     def draws(self) -> np.ndarray:
-        """`[B, P]` refits in the form's own parameters."""
+        """Return `[B, P]` refits in the form's own parameters."""
         return self.form.natural(self.draws_BP)
 
     def predict(self, *inputs):
-        """Predicted target at `inputs`, arrays in the order of `form.inputs`."""
+        """Return the predicted target at `inputs`, arrays in the order of `form.inputs`."""
         shape = np.broadcast_shapes(*(np.shape(x) for x in inputs))
         return np.exp(log_prediction(self.form, self.params_P[None], _logs(inputs))[0]).reshape(
             shape
         )
 
     def mean_draws(self, *inputs) -> np.ndarray:
-        """`[B, N]` predictions of every refit."""
+        """Return `[B, N]` predictions of every refit."""
         return np.exp(log_prediction(self.form, self.draws_BP, _logs(inputs)))
 
     def mean_interval(self, *inputs) -> Interval:
-        """Interval for the law itself at one point, without the scatter of single runs."""
+        """Return the interval of the law at one point, without the scatter of single runs."""
         draws = self.mean_draws(*inputs)[:, 0]
         value = float(np.ravel(self.predict(*inputs))[0])
         return interval(value, draws, self.confidence, self.freedom)
 
     def prediction_draws(self, *inputs, seed: int = 0) -> np.ndarray:
-        """`[B, N]` losses of new runs: refits and the scatter of one run, drawn from the residuals.
+        """Return `[B, N]` draws of the target of new runs.
 
-        Residuals are widened for the fitted parameters.
+        Each draw is a refit's prediction times the scatter of one run. The scatter is drawn from
+        the residuals, widened for the fitted parameters.
         """
         rng = np.random.default_rng(seed)
         means = self.mean_draws(*inputs)
@@ -99,7 +102,7 @@ class Fit:
         return means * np.exp(rng.choice(widened, means.shape, p=chance))
 
     def prediction_interval(self, *inputs) -> Interval:
-        """Interval for the loss of a new run at one point; never narrower than `mean_interval`."""
+        """Return the interval of a new run at one point, never narrower than `mean_interval`."""
         value = float(np.ravel(self.predict(*inputs))[0])
         draws = self.prediction_draws(*inputs)[:, 0]
         run = interval(value, draws, self.confidence, self.freedom)
@@ -107,16 +110,16 @@ class Fit:
         return replace(run, low=min(run.low, law.low), high=max(run.high, law.high))
 
     def optimum(self, flops: float, flops_per_n_d: float = 6.0) -> tuple[Interval, Interval]:
-        """N* and D* at `flops` = flops_per_n_d * N * D, with intervals.
+        """Return the intervals of N* and D* at `flops` = flops_per_n_d * N * D.
 
-        Raises CannotFit for forms that are not laws of n_params and tokens.
+        Raises CannotFit for a form without an optimum in closed form.
         """
         product = flops / flops_per_n_d
         value = closed_form(self.form.name, self.form.natural(self.params_P[None]), product)
-        drawn = closed_form(self.form.name, self.draws, product)
+        draws = closed_form(self.form.name, self.draws, product)
         n_opt, tokens_opt = (
             interval(float(v[0]), x, self.confidence, self.freedom)
-            for v, x in zip(value, drawn, strict=True)
+            for v, x in zip(value, draws, strict=True)
         )
         return n_opt, tokens_opt
 
@@ -140,11 +143,11 @@ def fit(
 ) -> Fit:
     """Fit a form to a table.
 
-    `blocks` names a column whose rows are resampled together ("seed", "n_params"), of at least
-    three values; "" resamples single runs. `fixed` holds parameters at given values. A column
-    loss_se, if the table has it, weighs the rows; so does `late`, by (compute / largest
-    compute)^late (x without compute), for a law of the end of a curve. Raises CannotFit where rows
-    are too few or too alike, or no start ends at a law of the form's domain.
+    `blocks` names a column of at least three values, such as "seed" or "n_params", whose rows are
+    resampled together; "" resamples single runs. `fixed` holds parameters at given values. A column
+    loss_se weighs the rows by inverse variance. `late` weighs them by (compute / largest
+    compute)^late (x without compute), for a law of the end of a curve. Raises CannotFit if rows are
+    too few or too alike, or if no start ends at a law in the form's domain.
     """
     form = FORMS[form] if isinstance(form, str) else form
     objective = objective or Objective()
@@ -165,7 +168,7 @@ def fit(
             f"{form.name}: no start ends in the form's domain (positive exponents); the "
             f"{form.target} does not fall with {' and '.join(form.inputs)}"
         )
-    if n_free > 1 and not form.product:  # whose exponents may be 0
+    if n_free > 1 and not form.product:  # those of a product may be 0
         solver.require_better_than_constant(solution.params_RP[value_R.argmin()], delta)
     params_P, draws_BP, lowest = solver.settled(
         solution.params_RP, value_R, bootstrap, table[blocks] if blocks else None, delta, seed
@@ -176,15 +179,14 @@ def fit(
     freedom = min(len(table) - n_free, n_blocks - 1)
     intervals = _intervals(form, values, form.natural(draws_BP), confidence, freedom)
     minima = (float(value_R[i]) for i in distinct(value_R))
-    close = (lowest, *(v for v in minima if lowest * (1 + 1e-5) < v <= 1.05 * lowest))
+    close_minima = (lowest, *(v for v in minima if lowest * (1 + 1e-5) < v <= 1.05 * lowest))
     reached = float((value_R <= lowest * (1 + REACHED) + 1e-15).mean())
-    seen = share_N >= 0.05 * share_N.max()  # a late law is meant to miss the early rows
-    found = diagnose.warnings(
-        table.rows(seen), form, values, intervals, residuals[seen], reached, delta, objective,
-        close,
-        fixed or {},
+    late_rows = share_N >= 0.05 * share_N.max()  # a late law may miss the early rows
+    fit_notices = diagnose.warnings(
+        table.rows(late_rows), form, values, intervals, residuals[late_rows], reached, delta,
+        objective, close_minima, fixed or {},
     )  # fmt: skip
-    found = [*checks.input_warnings(table, form), *found]
+    fit_notices = [*checks.input_warnings(table, form), *fit_notices]
     return Fit(
         form=form,
         values=values,
@@ -205,9 +207,9 @@ def fit(
         hessian_se=standard_errors(
             form, params_P, solver.logs_NF, residuals, solver.weights_N, delta, free_P
         ),
-        other_minima=close[1:],
-        warnings=tuple(found),
-        verdict=diagnose.verdict(found),
+        other_minima=close_minima[1:],
+        warnings=tuple(fit_notices),
+        verdict=diagnose.verdict(fit_notices),
         confidence=confidence,
     )
 
@@ -228,9 +230,9 @@ def _intervals(
 
 
 def fit_chinchilla(table: Table, *, delta: float = 0.0, **options) -> Fit:
-    """Approach 3 of Hoffmann et al. 2022: `fit` with form chinchilla and a Huber loss.
+    """Fit Chinchilla's law with a Huber loss (Hoffmann et al. 2022, approach 3).
 
-    At fixed compute C = k N D the optimum follows in closed form:
+    `options` are those of `fit`. At fixed compute C = k N D the optimum has a closed form:
 
         N* = G (C / k)^a,  D* = (C / k)^b / G,  G = (alpha A / beta B)^(1 / (alpha + beta)),
         a = beta / (alpha + beta),  b = alpha / (alpha + beta)
@@ -251,23 +253,23 @@ def _free(form: Form, fixed: Mapping[str, float]) -> np.ndarray:
 
 
 def _hold(form: Form, grid_RP, fixed: Mapping[str, float], free_P) -> np.ndarray:
-    """The grid with fixed parameters set."""
+    """Return the grid with fixed parameters set."""
     if not fixed:
         return grid_RP
     natural_RP = form.natural(grid_RP)
     for name, value in fixed.items():
         natural_RP[:, form.parameters.index(name)] = value
-    held = form.internal(natural_RP)
-    if not np.isfinite(held[:, ~free_P]).all():
+    held_RP = form.internal(natural_RP)
+    if not np.isfinite(held_RP[:, ~free_P]).all():
         raise CannotFit(f"{form.name}: fixed values {dict(fixed)} lie outside the form's domain")
-    return np.where(free_P, grid_RP, held)
+    return np.where(free_P, grid_RP, held_RP)
 
 
 def _weights(table: Table, solver: Solver, grid_RP) -> np.ndarray:
-    """Inverse variances from loss_se, with the scatter beyond it estimated; ones without it.
+    """Return `[N]` weights by inverse variance from loss_se, or ones without it.
 
-    A run's variance is that of its evaluation plus what runs differ by; the second is what is left
-    of the residuals' variance in an unweighted fit (DerSimonian & Laird 1986).
+    A run's variance is that of its evaluation plus that between runs. The second is the rest of the
+    residuals' variance in an unweighted fit (DerSimonian & Laird 1986).
     """
     if "loss_se" not in table or solver.form.target != "loss":
         return solver.weights_N
