@@ -1,14 +1,14 @@
-"""The loss of the next compute-optimal run of a sweep: two laws, weighed on the budgets held back.
+"""Forecast the loss of a sweep's next compute-optimal run by two laws, tested on held-back budgets.
 
 Two laws forecast the loss of a compute-optimal run: the parametric L(N, D), which bends towards its
 E, and the straight power law through the IsoFLOP minima. Each is refitted without the largest
-budgets in turn (rolling, as long as three budgets remain) and asked for the minimum measured there;
-nothing of the run to be forecast is looked at.
+budgets in turn, as long as three budgets remain, and predicts the minimum at the next budget. The
+run to forecast is not used.
 
-The forecast is the weighted geometric mean of both. Weights are inverse squares of the log errors,
-once there are three held-back budgets to judge by; before that they are equal, since weights
-estimated from one or two forecasts do worse than none (the forecast combination puzzle, Stock &
-Watson 2004). The errors are reported either way.
+The forecast is the weighted geometric mean of both. Weights are inverse squares of the log errors
+if at least three budgets are held back. With fewer they are equal, since weights estimated from one
+or two forecasts do worse than none (the forecast combination puzzle, Stock & Watson 2004). The
+errors are reported either way.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scaling.laws.forecast_weights import geometric_mean, inverse_power
 from scaling.laws.isoflop import IsoflopFit, fit_isoflop
 from scaling.laws.table import CannotFit, Table
 
-MIN_BUDGETS = 3  # left to fit on
+MIN_BUDGETS = 3  # least number of budgets in a refit
 MIN_FOLDS = 3  # held-back budgets needed before their errors decide the weights
 SMALLEST = 2e-3  # log error below which laws count as equally good
 REFITS = 20  # the backtest needs no intervals
@@ -31,7 +31,7 @@ REFITS = 20  # the backtest needs no intervals
 
 @dataclass(frozen=True)
 class Forecast:
-    """Combined forecast of one run's loss and what it is made of."""
+    """The combined forecast of one run's loss in nats per token, and its members."""
 
     loss: Interval
     members: dict[str, Interval]
@@ -43,34 +43,35 @@ class Forecast:
 def backtest(
     table: Table, long_runs: Table, *, delta: float
 ) -> tuple[dict[str, list[float]], list[str]]:
-    """(log errors by law at the held-back minima, notes on what could not be tested).
+    """Return (log errors per law at the held-back minima, notes on failed tests).
 
-    `long_runs` are the rows that the parametric law is fitted to, `table` those of the parabolas.
+    The parametric law is fitted to `long_runs`, the parabolas to `table`. `delta` is the Huber
+    threshold of L(N, D) (0: scaled to the residuals).
     """
     budgets = [b for b in np.unique(table.budget) if b > 0]
     errors: dict[str, list[float]] = {"chinchilla": [], "isoflop": []}
     notes = []
     try:
-        whole = {p.budget: p for p in fit_isoflop(table, bootstrap=REFITS).profiles}
+        profiles = {p.budget: p for p in fit_isoflop(table, bootstrap=REFITS).profiles}
     except CannotFit as error:
         return errors, [str(error)]
     for cut in range(len(budgets) - 1, MIN_BUDGETS - 1, -1):
-        target = whole[float(budgets[cut])]
+        target = profiles[float(budgets[cut])]
         if target.problem:
             notes.append(f"no minimum at {target.budget:.3g} to test on: {target.problem}")
             continue
-        earlier, earlier_long = (
+        earlier_rows, earlier_long_runs = (
             t.rows((t.budget > 0) & (t.budget < budgets[cut])) for t in (table, long_runs)
         )
         measured = np.log(target.loss_opt.value)
         try:
-            law = fit_chinchilla(earlier_long, delta=delta, bootstrap=REFITS)
+            law = fit_chinchilla(earlier_long_runs, delta=delta, bootstrap=REFITS)
             predicted = float(law.predict(target.n_opt.value, target.tokens_opt.value))
             errors["chinchilla"].append(float(measured - np.log(predicted)))
         except CannotFit as error:
             notes.append(str(error))
         try:
-            frontier = fit_isoflop(earlier, bootstrap=REFITS).frontier
+            frontier = fit_isoflop(earlier_rows, bootstrap=REFITS).frontier
             errors["isoflop"].append(float(measured - np.log(frontier.predict(target.budget))))
         except CannotFit as error:
             notes.append(str(error))
@@ -89,12 +90,11 @@ def combine(
     delta: float,
     confidence: float,
 ) -> Forecast:
-    """Forecast the loss of a run of `n_params`, `tokens` and `flops`, which should be near the
-    optimum.
+    """Forecast the loss of a run of `n_params`, `tokens` and `flops` near the optimum.
 
-    Its interval is that of the mixture of the laws' refits, widened by the scatter of single runs
-    about the parametric law, so that laws that disagree make it wide. Raises CannotFit where
-    neither law could be fitted.
+    The interval is that of the mixture of the laws' refits, widened by the scatter of single runs
+    about the parametric law. It is wide if the laws disagree. Raises CannotFit if neither law could
+    be fitted.
     """
     errors, notes = backtest(table, long_runs, delta=delta)
     rng = np.random.default_rng(0)

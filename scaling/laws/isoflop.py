@@ -1,13 +1,14 @@
-"""Approach 2 of Hoffmann et al. 2022: a parabola in log N per budget, power laws through the
-minima.
+"""Fit a parabola in log N per budget and power laws through the minima (IsoFLOP profiles).
+
+This is approach 2 of Hoffmann et al. 2022:
 
     log L = c0 + c1 (log N - log N0) + c2 (log N - log N0)^2,   N* = N0 exp(-c1 / 2 c2)
 
-With `method="akima"` the profile is Akima's spline through the points instead (Akima 1970; Porian
-et al. 2024), which follows profiles that are no parabola: wide grids, uneven exponents.
+With `method="akima"` the profile is Akima's spline through the points (Akima 1970; Porian et al.
+2024). It follows profiles that differ from a parabola, as on wide grids or with unequal exponents.
 
-A minimum counts only where the parabola opens upward and N* lies inside the range of sizes measured
-at that budget with at least one size on each side of it.
+A minimum counts only if the parabola opens upward and N* lies inside the range of sizes measured at
+that budget, with at least one size on each side.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from scaling.utils.notices import Notice
 
 METHODS = ("parabola", "akima")
 MIN_SIZES = 4  # a parabola through three points has no residuals
-AT_EDGE = 1e-9  # share of the width in log N up to which a minimum lies on the edge of the sizes
+AT_EDGE = 1e-9  # a minimum this near an end of the sizes, per width in log N, is at the edge
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ class Profile:
     loss_opt: Interval
     coefficients: np.ndarray  # c2, c1, c0 in x = log N - log_n0
     log_n0: float
-    log_points: np.ndarray  # [2, sizes] log N and log loss that the spline goes through
-    problem: Notice | None  # None where the minimum is real and interior
+    log_points: np.ndarray  # [2, sizes] log N and log loss of the spline's points
+    problem: Notice | None  # None if the minimum exists and is interior
     method: str = "parabola"
     draws: np.ndarray = field(repr=False, default_factory=lambda: np.empty((0, 3)))
 
     def curve(self, n_params) -> np.ndarray:
-        """Fitted loss at sizes `n_params`; NaN outside the sizes that a spline goes through."""
+        """Return the fitted loss at sizes `n_params`; a spline is NaN outside its points."""
         log_n = np.log(n_params)
         if self.method == "akima":
             return np.exp(Akima1DInterpolator(*self.log_points)(log_n))
@@ -54,7 +55,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class IsoflopFit:
-    """Parabolas of all budgets and the power laws N*(C), D*(C) and L*(C) through good minima."""
+    """Profiles of all budgets and the power laws N*(C), D*(C), L*(C) through good minima."""
 
     profiles: tuple[Profile, ...]
     n_opt: PowerFit
@@ -66,10 +67,10 @@ class IsoflopFit:
 def fit_isoflop(
     table: Table, *, method: str = "parabola", bootstrap: int = 500, confidence: float = 0.9
 ) -> IsoflopFit:
-    """Fit every budget of `table.budget`, then the laws of the optimum.
+    """Fit a profile to every budget of `table.budget`, then the laws of the optimum.
 
-    `method` is "parabola" or "akima". Raises CannotFit where fewer than two budgets have an
-    interior minimum, saying why for each.
+    `method` is "parabola" or "akima". Raises CannotFit if fewer than two budgets have an interior
+    minimum, with the reason for each.
     """
     if method not in METHODS:
         raise CannotFit(f"isoflop: method {method!r} is unknown; choose from {', '.join(METHODS)}")
@@ -110,7 +111,7 @@ def fit_isoflop(
 def _profile(
     rows: Table, budget: float, method: str, bootstrap: int, confidence: float, seed: int
 ) -> Profile:
-    # seeds of one size are one point of the profile: the mean of their log losses
+    # average the log losses of seeds of one size to one point of the profile
     log_n_N1 = np.log(rows.n_params)[:, None]
     log_n_P1, log_loss, runs = averaged(log_n_N1, np.log(rows.loss))
     log_d = averaged(log_n_N1, np.log(rows.tokens))[1]
@@ -123,8 +124,8 @@ def _profile(
         empty = np.full(3, np.nan)
         return Profile(budget, nothing, nothing, nothing, empty, log_n0, points, few, method)
 
-    def located(values: np.ndarray) -> tuple[float, float, float]:
-        """(log N*, log loss there, curvature) of a profile; NaN where it has no minimum."""
+    def locate(values: np.ndarray) -> tuple[float, float, float]:
+        """Return (log N*, its log loss, curvature) of a profile; NaN without a minimum."""
         if method == "akima":
             return *_akima_minimum(log_n, values), 0.0
         bowl = fit_quadratics(log_n_P1 - log_n0, values[None], runs)
@@ -133,29 +134,26 @@ def _profile(
         return float(best_1F[0, 0]) + log_n0, float(lowest_1[0]), float(bowl.hessian_BFF[0, 0, 0])
 
     def optimum(log_best: float, log_lowest: float, curvature: float) -> tuple[float, float, float]:
-        # a minimum beyond the sizes counts, at most as far beyond them as they are wide
+        # keep a minimum beyond the sizes, at most their width in log N away from them
         width = log_n[-1] - log_n[0]
-        near = np.clip(log_best, log_n[0] - width, log_n[-1] + width)
-        log_lowest += curvature * (near - log_best) ** 2 / 2
-        # tokens are not exactly C / N: heads, attention and whole steps come in, so D(N) is
-        # interpolated;
-        # beyond the sizes it goes on as 1 / N
-        beyond = near - np.clip(near, log_n[0], log_n[-1])
-        return tuple(np.exp([near, np.interp(near, log_n, log_d) - beyond, log_lowest]))
+        log_near = np.clip(log_best, log_n[0] - width, log_n[-1] + width)
+        log_lowest += curvature * (log_near - log_best) ** 2 / 2
+        # Heads, attention and whole steps make tokens differ from C / N, so D(N) is interpolated.
+        # Beyond the sizes it continues as 1 / N.
+        overshoot = log_near - np.clip(log_near, log_n[0], log_n[-1])
+        return tuple(np.exp([log_near, np.interp(log_near, log_n, log_d) - overshoot, log_lowest]))
 
     coefficients = np.polyfit(log_n - log_n0, log_loss, 2, w=np.sqrt(runs))
-    log_best, log_lowest, curvature = located(log_loss)
+    log_best, log_lowest, curvature = locate(log_loss)
     values, problem = optimum(log_best, log_lowest, curvature), None
     if not np.isfinite(log_best):
         problem = Notice(notices.NO_MINIMUM, "the parabola opens downward")
     elif min(log_best - log_n[0], log_n[-1] - log_best) <= AT_EDGE * (log_n[-1] - log_n[0]):
         text = "the minimum is at the edge of the sizes measured"
         problem = Notice(notices.EDGE_MINIMUM, text)
-    # Residual bootstrap (Efron 1979), since resampled sizes often leave no profile. Residuals are
-    # those of
-    # the parabola, or of a cubic under a spline, of single runs and widened for the fitted
-    # coefficients;
-    # each budget draws by itself, since its noise has nothing to do with another's.
+    # Residual bootstrap (Efron 1979), since resampled sizes often leave no profile. Residuals of
+    # single runs are taken from the parabola (for a spline, from a cubic) and widened for the
+    # fitted coefficients. Each budget has draws of its own, since its noise is independent.
     degree = 2 if method == "parabola" else min(3, len(log_n) - 2)
     smooth = np.polyval(
         np.polyfit(log_n - log_n0, log_loss, degree, w=np.sqrt(runs)), log_n - log_n0
@@ -164,13 +162,12 @@ def _profile(
     freedom = len(log_n) - degree - 1
     widened = (residual - residual.mean()) * np.sqrt(len(log_n) / max(freedom, 1))
     rng = np.random.default_rng([0, seed])
-    around = smooth if method == "parabola" else log_loss
+    centre = smooth if method == "parabola" else log_loss
     draws = np.full((bootstrap, 3), np.nan)
     for i in range(bootstrap):
-        draws[i] = optimum(*located(around + rng.choice(widened, len(log_n)) / np.sqrt(runs)))
+        draws[i] = optimum(*locate(centre + rng.choice(widened, len(log_n)) / np.sqrt(runs)))
     if method == "akima" and bootstrap:
-        # the lowest point of a spline through noisy points is too low on average (here by this
-        # much)
+        # remove the mean bias: the lowest point of a spline through noisy points is too low
         draws[:, 2] *= np.exp(log_lowest - np.mean(np.log(draws[:, 2])))
     n_opt, tokens_opt, loss_opt = (
         interval(v, draws[:, i], confidence) for i, v in enumerate(values)
@@ -181,7 +178,7 @@ def _profile(
 
 
 def _akima_minimum(log_n: np.ndarray, log_loss: np.ndarray) -> tuple[float, float]:
-    """(x, y) of the lowest point of Akima's spline, from its stationary points and knots."""
+    """Return (x, y) of the lowest point of Akima's spline, from stationary points and knots."""
     spline = Akima1DInterpolator(log_n, log_loss)
     flat = spline.derivative().roots(extrapolate=False)
     candidates = np.concatenate([log_n, flat[np.isfinite(flat)]])

@@ -1,4 +1,4 @@
-"""From loss to what users ask for: downstream error as a function of loss."""
+"""Define the form of downstream error as a function of loss."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scaling.laws.forms.base import Form
 
 
 def error_log_predict(params_P, logs_NF):
-    """log(eps - k exp(-gamma L)) of (eps, log k, log gamma) at rows of log L."""
+    """Return `[N]` log(eps - k exp(-gamma L)) from (eps, log k, log gamma) and log L `[N, 1]`."""
     import jax.numpy as jnp
 
     eps, log_k, log_gamma = params_P
@@ -19,11 +19,14 @@ def error_log_predict(params_P, logs_NF):
 
 
 def error_starts(logs_NF, target_N) -> np.ndarray:
+    """Return `[R, 3]` starts with ceilings above the largest error and several rates gamma."""
     loss, error = np.exp(logs_NF[:, 0]), np.exp(target_N)
     spread = max(float(error.max() - error.min()), 1e-6)
     grid = []
-    for above, gamma in itertools.product((1.01, 1.1, 1.5, 3.0), (0.1, 0.3, 1.0, 3.0, 10.0)):
-        eps = float(error.max()) + (above - 1) * spread
+    for ceiling_ratio, gamma in itertools.product(
+        (1.01, 1.1, 1.5, 3.0), (0.1, 0.3, 1.0, 3.0, 10.0)
+    ):
+        eps = float(error.max()) + (ceiling_ratio - 1) * spread
         gamma = gamma / max(float(np.ptp(loss)), 1e-6)
         drop = max(eps - float(error.min()), 1e-6)
         grid.append((eps, np.log(drop) + gamma * float(loss.min()), np.log(gamma)))

@@ -1,6 +1,8 @@
-"""Tuned hyperparameters as power products of what a run is given: lr*(N, D), batch*(D), lr*(C).
+"""Define forms of tuned hyperparameters as power products: lr*(N, D), batch*(D), lr*(C).
 
-Linear in the logs, so one start is enough and the gradient comes for free.
+They are linear in the logs, so one start is enough.
+
+Shapes: N rows, F inputs, R starts, P = 1 + F parameters.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ SOURCES = {
 
 
 def product_log(params_P, logs_NF):
-    """log y of (log k, exponents) at rows of log inputs."""
+    """Return `[N]` logs of the hyperparameter from (log k, exponents) and log inputs `[N, F]`."""
     return params_P[0] + logs_NF @ params_P[1:]
 
 
 def product_starts(logs_NF, target_N) -> np.ndarray:
-    """The least-squares solution, in logs centred so that far units cost no digits."""
+    """Return `[1, P]`, the least-squares solution; centred logs avoid a loss of digits."""
     centre_F = logs_NF.mean(axis=0)
     design = np.column_stack([np.ones(len(target_N)), logs_NF - centre_F])
     offset, *exponents = np.linalg.lstsq(design, target_N, rcond=None)[0]
@@ -35,13 +37,15 @@ def product_starts(logs_NF, target_N) -> np.ndarray:
 
 @functools.cache
 def power_product(target: str, of: tuple[str, ...] = INPUTS[0]) -> Form:
-    """The form `target` = k N^p D^q, or of one of N, D, C: `of` names columns of the table.
+    """Return the form `target` = k N^p D^q, or k times a power of one of N, D and C.
 
-    Raises UserError for other targets than lr and batch and for other inputs: C is N D but for a
-    factor, so it stands alone.
+    `of` names its columns of the table. C is proportional to N D, so it is allowed only alone.
+    Raises UserError for other targets than lr and batch, and for other inputs.
     """
     if target not in SOURCES:
-        raise UserError(f"{target!r} is no hyperparameter here; choose from {', '.join(SOURCES)}")
+        raise UserError(
+            f"{target!r} is no hyperparameter with a law; choose from {', '.join(SOURCES)}"
+        )
     if of not in INPUTS:
         raise UserError(
             f"--of={','.join(of)}: choose n_params,tokens or one of n_params, tokens, flops"

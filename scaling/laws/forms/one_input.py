@@ -1,4 +1,7 @@
-"""Losses of one quantity x: of tokens, of size, of compute, or along a learning curve."""
+"""Define forms of loss in one quantity x: tokens, size, compute or steps of a learning curve.
+
+Shapes: N rows, R starts. Starts pass through the middle of the table.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ FLOORS = (1e-3, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)  # E as a fraction of the 
 
 
 def power_log_loss(params_P, logs_N1):
-    """log(k x^-a) of (log k, a)."""
+    """Return `[N]` log(k x^-a) from (log k, a)."""
     return params_P[0] - params_P[1] * logs_N1[:, 0]
 
 
 def power_starts(logs_N1, target_N) -> np.ndarray:
+    """Return `[1, 2]`, the least-squares line in logs."""
     x = logs_N1[:, 0]
     slope, offset = np.polyfit(x, target_N, 1)
     return np.array([(offset, -slope)])
@@ -40,7 +44,7 @@ POWER = Form(
 
 
 def level_log_loss(params_P, logs_N1):
-    """log k of (log k)."""
+    """Return `[N]` log k from (log k)."""
     return params_P[0] + 0.0 * logs_N1[:, 0]
 
 
@@ -60,7 +64,7 @@ LEVEL = Form(
 
 
 def power_offset_log_loss(params_P, logs_N1):
-    """log(E + k x^-a) of (log k, log E, a)."""
+    """Return `[N]` log(E + k x^-a) from (log k, log E, a)."""
     import jax.numpy as jnp
 
     k, e, a = params_P
@@ -68,12 +72,17 @@ def power_offset_log_loss(params_P, logs_N1):
 
 
 def power_offset_starts(logs_N1, target_N) -> np.ndarray:
+    """Return `[R, 3]` starts over floors E and exponents a."""
     low, middle = np.exp(target_N.min()), np.exp(np.median(target_N))
     x = np.median(logs_N1[:, 0])
     return np.array(
         [
-            (np.log(max(middle - part * low, 0.01 * middle)) + a * x, np.log(part * low), a)
-            for part, a in itertools.product(FLOORS, EXPONENTS)
+            (
+                np.log(max(middle - floor_ratio * low, 0.01 * middle)) + a * x,
+                np.log(floor_ratio * low),
+                a,
+            )
+            for floor_ratio, a in itertools.product(FLOORS, EXPONENTS)
         ]
     )
 
@@ -95,7 +104,7 @@ POWER_OFFSET = Form(
 
 
 def shifted_power_log_loss(params_P, logs_N1):
-    """log(E + k (x + s)^-a) of (log k, log E, log s, a)."""
+    """Return `[N]` log(E + k (x + s)^-a) from (log k, log E, log s, a)."""
     import jax.numpy as jnp
 
     k, e, s, a = params_P
@@ -103,12 +112,13 @@ def shifted_power_log_loss(params_P, logs_N1):
 
 
 def shifted_power_starts(logs_N1, target_N) -> np.ndarray:
+    """Return `[R, 4]` starts of `power_offset` with shifts s before and inside the range of x."""
     first, middle = logs_N1[:, 0].min(), np.median(logs_N1[:, 0])
     grid = []
-    for (k, e, a), later in itertools.product(
+    for (k, e, a), offset in itertools.product(
         power_offset_starts(logs_N1, target_N)[::2], (-3.0, 0.0, 0.6)
     ):
-        s = first + later * (middle - first if later > 0 else 1.0)
+        s = first + offset * (middle - first if offset > 0 else 1.0)
         grid.append((k - a * middle + a * np.logaddexp(middle, s), e, s, a))
     return np.array(grid)
 
@@ -130,13 +140,13 @@ SHIFTED_POWER = Form(
 
 
 def m4_log_loss(params_P, logs_N1):
-    """log L, where (L - E) / (L0 - L)^alpha = k x^-a, of (log k, log E, log(L0 / E - 1), log alpha,
-    a).
+    """Return `[N]` log L, the solution of (L - E) / (L0 - L)^alpha = k x^-a.
 
-    With W = L0 - E and s the logistic function, L - E = W s(u) and L0 - L = W s(-u), so that h(u) =
-    log s(u) - alpha log s(-u) = log k - a log x - (1 - alpha) log W. h rises; it is concave and
-    below both its asymptotes u and alpha u for alpha < 1, convex and above both else, so that
-    Newton's method from the nearer asymptote comes closer at every step.
+    The parameters are (log k, log E, log(L0 / E - 1), log alpha, a). With W = L0 - E and s the
+    logistic function, L - E = W s(u) and L0 - L = W s(-u). This gives h(u) = log s(u) - alpha log
+    s(-u) = log k - a log x - (1 - alpha) log W. h increases. For alpha < 1 it is concave and below
+    both its asymptotes u and alpha u, else convex and above both. Newton's method from the nearer
+    asymptote therefore comes closer at every step.
     """
     import jax
     import jax.numpy as jnp
@@ -146,27 +156,28 @@ def m4_log_loss(params_P, logs_N1):
     log_w = e + ratio
     right_N = k - a * logs_N1[:, 0] - (1 - alpha) * log_w
 
-    def nearer(u, alpha, right_N):
+    def newton_step(u, alpha, right_N):
         height = jax.nn.log_sigmoid(u) - alpha * jax.nn.log_sigmoid(-u)
         return u - (height - right_N) / (jax.nn.sigmoid(-u) + alpha * jax.nn.sigmoid(u))
 
-    known = jax.lax.stop_gradient((alpha, right_N))
-    ends = known[1], known[1] / known[0]
-    u = jnp.where(known[0] < 1, jnp.maximum(*ends), jnp.minimum(*ends))
-    u = jax.lax.fori_loop(0, 7, lambda _, u: nearer(u, *known), u)
-    u = nearer(u, alpha, right_N)  # exact in value, and with the gradient of the implicit function
+    constants = jax.lax.stop_gradient((alpha, right_N))
+    ends = constants[1], constants[1] / constants[0]
+    u = jnp.where(constants[0] < 1, jnp.maximum(*ends), jnp.minimum(*ends))
+    u = jax.lax.fori_loop(0, 7, lambda _, u: newton_step(u, *constants), u)
+    u = newton_step(u, alpha, right_N)  # an exact value with the gradient of the implicit function
     return jnp.logaddexp(e, log_w + jax.nn.log_sigmoid(u))
 
 
 def m4_starts(logs_N1, target_N) -> np.ndarray:
+    """Return `[R, 5]` starts over floors E, chance levels L0, alpha and a."""
     x = np.median(logs_N1[:, 0])
     low, high = np.exp(target_N.min()), np.exp(target_N.max())
     middle = np.exp(np.median(target_N))
     grid = []
-    for part, above, alpha, a in itertools.product(
+    for floor_ratio, top_ratio, alpha, a in itertools.product(
         (1e-3, 0.3, 0.7, 0.95), (1.02, 1.3, 3.0), (0.1, 0.5, 1.0, 2.0), (0.1, 0.3, 0.8)
     ):
-        floor, top = part * low, above * high
+        floor, top = floor_ratio * low, top_ratio * high
         k = np.log(max(middle - floor, 1e-3 * middle)) - alpha * np.log(top - middle) + a * x
         grid.append((k, np.log(floor), np.log(top / floor - 1), np.log(alpha), a))
     return np.array(grid)
@@ -195,7 +206,10 @@ M4 = Form(
 
 
 def broken_log_loss(params_P, logs_N1):
-    """log(E + k x^-a (1 + (x / d)^(1 / f))^(-c f)) of (log k, log E, log d, log f, a, c)."""
+    """Return `[N]` log(E + k x^-a (1 + (x / d)^(1 / f))^(-c f)).
+
+    The parameters are (log k, log E, log d, log f, a, c).
+    """
     import jax.numpy as jnp
 
     k, e, d, log_f, a, c = params_P
@@ -205,13 +219,14 @@ def broken_log_loss(params_P, logs_N1):
 
 
 def broken_starts(logs_N1, target_N) -> np.ndarray:
+    """Return `[R, 6]` starts of `power_offset` with breaks at three points of the range of x."""
     x = logs_N1[:, 0]
     grid = []
-    for (k, e, a), where, more in itertools.product(
+    for (k, e, a), position, exponent_ratio in itertools.product(
         power_offset_starts(logs_N1, target_N)[::3], (0.15, 0.5, 0.85), (-0.3, 0.5, 1.0)
     ):
-        d = x.min() + where * np.ptp(x)
-        c, f = more * a, 0.3
+        d = x.min() + position * np.ptp(x)
+        c, f = exponent_ratio * a, 0.3
         bend = c * f * np.logaddexp(0.0, (np.median(x) - d) / f)
         grid.append((k + bend, e, d, np.log(f), a, c))
     return np.array(grid)

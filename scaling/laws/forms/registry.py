@@ -1,4 +1,4 @@
-"""The functional forms, by name."""
+"""List the functional forms by name."""
 
 from scaling.laws.forms.base import Form
 from scaling.laws.forms.downstream import LOSS_TO_ERROR
@@ -38,7 +38,7 @@ __all__ = ["FORMS", "Form", "form", "power_product"]
 
 
 def form(name: str) -> Form:
-    """The form of that name. Raises UserError listing all where there is none."""
+    """Return the form of that name. Raises UserError with all names if it is unknown."""
     if name not in FORMS:
         raise UserError(f"no form {name!r}; choose from {', '.join(FORMS)}")
     return FORMS[name]

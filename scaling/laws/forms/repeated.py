@@ -1,4 +1,7 @@
-"""Loss where data are repeated: Muennighoff et al. 2023."""
+"""Define forms of the loss with repeated data (Muennighoff et al. 2023).
+
+Shapes: N rows, F inputs, R starts.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ from scaling.laws.forms.size_and_data import chinchilla_log_loss, chinchilla_sta
 
 
 def effective(log_unique, log_total, log_decay):
-    """log of what `total` is worth of which only `unique` is new: U + U R* (1 - exp(-R / R*)), R =
-    total / U - 1.
+    """Return the log of the effective amount U + U R* (1 - exp(-R / R*)) of repeated data.
+
+    `log_unique` is log U, and `log_total` gives the repeats R = total / U - 1. `log_decay` is log
+    R*, the number of repeats over which their value decays.
     """
     import jax.numpy as jnp
 
@@ -23,8 +28,9 @@ def effective(log_unique, log_total, log_decay):
 
 
 def data_constrained_log_loss(params_P, logs_NF):
-    """Chinchilla's law at the effective N' and D' of (log A, log B, log E, log R_D, log R_N, alpha,
-    beta).
+    """Return `[N]` logs of Chinchilla's law at the effective N' and D'.
+
+    The parameters are (log A, log B, log E, log R_D, log R_N, alpha, beta).
 
     D' = U_D + U_D R_D* (1 - exp(-R_D / R_D*)),  U_D = min(U, D),  R_D = D / U_D - 1
     N' = U_N + U_N R_N* (1 - exp(-R_N / R_N*)),  U_N = min(N, N_opt(U_D)),  R_N = N / U_N - 1
@@ -42,12 +48,13 @@ def data_constrained_log_loss(params_P, logs_NF):
 
 
 def data_constrained_starts(logs_NF, target_N) -> np.ndarray:
-    once = chinchilla_starts(logs_NF[:, :2], target_N, floors=(0.3, 0.8))[::6]
+    """Return `[R, 7]` starts of `chinchilla` with decays R_D and R_N of .5 to 500 repeats."""
+    grid = chinchilla_starts(logs_NF[:, :2], target_N, floors=(0.3, 0.8))[::6]
     decays = np.log(np.geomspace(0.5, 500.0, 8))
     return np.array(
         [
             (*row[:3], log_rd, log_rn, *row[3:])
-            for row, log_rd, log_rn in itertools.product(once, decays, decays)
+            for row, log_rd, log_rn in itertools.product(grid, decays, decays)
         ]
     )
 
@@ -71,7 +78,7 @@ DATA_CONSTRAINED = Form(
 
 
 def one_size_log_loss(params_P, logs_NF):
-    """log(E + B / D'^beta) of (log B, log E, log R_D, beta), D' as above."""
+    """Return `[N]` log(E + B / D'^beta) from (log B, log E, log R_D, beta), with D' as above."""
     import jax.numpy as jnp
 
     b, e, log_rd, beta = params_P
@@ -80,11 +87,12 @@ def one_size_log_loss(params_P, logs_NF):
 
 
 def one_size_starts(logs_NF, target_N) -> np.ndarray:
-    once = power_offset_starts(np.minimum(logs_NF[:, :1], logs_NF[:, 1:2] + np.log(4.0)), target_N)
+    """Return `[R, 4]` starts of `power_offset` on at most four epochs, with several decays R_D."""
+    grid = power_offset_starts(np.minimum(logs_NF[:, :1], logs_NF[:, 1:2] + np.log(4.0)), target_N)
     return np.array(
         [
             (k, e, log_rd, a)
-            for (k, e, a), log_rd in itertools.product(once, np.log(np.geomspace(0.5, 500.0, 8)))
+            for (k, e, a), log_rd in itertools.product(grid, np.log(np.geomspace(0.5, 500.0, 8)))
         ]
     )
 

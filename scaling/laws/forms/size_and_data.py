@@ -1,6 +1,8 @@
-"""Losses of size and data: Kaplan's, Chinchilla's with free and tied exponents, over-training.
+"""Define forms of loss in size and data: Kaplan's, Chinchilla's free and tied, over-training.
 
-All starts put the law through the middle of the table, so that a grid suits any units.
+All starts pass through the middle of the table, so one grid suits any units.
+
+Shapes: N rows, F inputs, R starts.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from scaling.laws.forms.base import Form
 
 
 def chinchilla_log_loss(params_P, logs_NF):
-    """log(E + A / N^alpha + B / D^beta) of (log A, log B, log E, alpha, beta)."""
+    """Return `[N]` log(E + A / N^alpha + B / D^beta) from (log A, log B, log E, alpha, beta)."""
     import jax.numpy as jnp
 
     a, b, e, alpha, beta = params_P
@@ -22,7 +24,7 @@ def chinchilla_log_loss(params_P, logs_NF):
 
 
 def chinchilla_starts(logs_NF, target_N, floors=(0.2, 0.5, 0.8, 0.95)) -> np.ndarray:
-    """E takes fractions of the lowest loss; A and B share out what is left at the middle row."""
+    """Return `[R, 5]` starts: E is a fraction of the lowest loss, A and B share the rest."""
     low, middle = np.exp(target_N.min()), np.exp(np.median(target_N))
     log_n, log_d = np.median(logs_NF, axis=0)
     grid = []
@@ -30,9 +32,9 @@ def chinchilla_starts(logs_NF, target_N, floors=(0.2, 0.5, 0.8, 0.95)) -> np.nda
     for e_part, share, alpha, beta in itertools.product(
         floors, (0.2, 0.5, 0.8), exponents, exponents
     ):
-        left = max(middle - e_part * low, 0.05 * middle)
-        a = np.log(share * left) + alpha * log_n
-        b = np.log((1 - share) * left) + beta * log_d
+        rest = max(middle - e_part * low, 0.05 * middle)
+        a = np.log(share * rest) + alpha * log_n
+        b = np.log((1 - share) * rest) + beta * log_d
         grid.append((a, b, np.log(e_part * low), alpha, beta))
     return np.array(grid)
 
@@ -53,7 +55,7 @@ CHINCHILLA = Form(
 
 
 def tied_log_loss(params_P, logs_NF):
-    """Chinchilla's law with one exponent for both terms: (log A, log B, log E, alpha)."""
+    """Return `[N]` logs of Chinchilla's law with one exponent: (log A, log B, log E, alpha)."""
     import jax.numpy as jnp
 
     a, b, e, alpha = params_P
@@ -62,6 +64,7 @@ def tied_log_loss(params_P, logs_NF):
 
 
 def tied_starts(logs_NF, target_N) -> np.ndarray:
+    """Return `[R, 4]`, the starts of `chinchilla` with equal exponents."""
     grid = chinchilla_starts(logs_NF, target_N)
     return grid[np.isclose(grid[:, 3], grid[:, 4])][:, :4]
 
@@ -83,7 +86,10 @@ CHINCHILLA_TIED = Form(
 
 
 def over_training_log_loss(params_P, logs_NF):
-    """log(E + (a M^eta + b M^-eta) C^-eta) of (log a, log b, log E, eta), C = 6 N^2 M."""
+    """Return `[N]` log(E + (a M^eta + b M^-eta) C^-eta), C = 6 N^2 M.
+
+    The parameters are (log a, log b, log E, eta).
+    """
     import jax.numpy as jnp
 
     a, b, e, eta = params_P
@@ -94,12 +100,15 @@ def over_training_log_loss(params_P, logs_NF):
 
 
 def over_training_starts(logs_NF, target_N) -> np.ndarray:
-    as_tokens = np.stack([logs_NF[:, 0], logs_NF[:, 0] + logs_NF[:, 1]], axis=1)
-    tied = tied_starts(as_tokens, target_N)
-    eta = tied[:, 3] / 2
+    """Return `[R, 4]`, the starts of `chinchilla_tied` in the terms of this law."""
+    logs_ND = np.stack([logs_NF[:, 0], logs_NF[:, 0] + logs_NF[:, 1]], axis=1)
+    tied_grid = tied_starts(logs_ND, target_N)
+    eta = tied_grid[:, 3] / 2
     # C = 6 N^2 M, so A N^-2 eta = (a 6^-eta) N^-2 eta and b likewise
     shift = eta * np.log(6.0)
-    return np.stack([tied[:, 0] + shift, tied[:, 1] + shift, tied[:, 2], eta], axis=1)
+    return np.stack(
+        [tied_grid[:, 0] + shift, tied_grid[:, 1] + shift, tied_grid[:, 2], eta], axis=1
+    )
 
 
 OVER_TRAINING = Form(
@@ -119,7 +128,10 @@ OVER_TRAINING = Form(
 
 
 def kaplan_log_loss(params_P, logs_NF):
-    """a_D log((N_c / N)^(a_N / a_D) + D_c / D) of (log N_c, log D_c, a_N, a_D), a = alpha."""
+    """Return `[N]` a_D log((N_c / N)^(a_N / a_D) + D_c / D), a = alpha.
+
+    The parameters are (log N_c, log D_c, a_N, a_D).
+    """
     import jax.numpy as jnp
 
     n_c, d_c, alpha_n, alpha_d = params_P
@@ -128,13 +140,14 @@ def kaplan_log_loss(params_P, logs_NF):
 
 
 def kaplan_starts(logs_NF, target_N) -> np.ndarray:
+    """Return `[R, 4]` starts over exponents and shares of the size term at the middle row."""
     log_n, log_d = np.median(logs_NF, axis=0)
     middle = np.median(target_N)
     grid = []
     for share, alpha_n, alpha_d in itertools.product(
         (0.2, 0.5, 0.8), (0.03, 0.07, 0.15, 0.3), (0.03, 0.07, 0.15, 0.3)
     ):
-        # share of the sum that the size term has at the middle row
+        # `share` is that of the size term in the sum at the middle row
         n_c = log_n + alpha_d / alpha_n * (np.log(share) + middle / alpha_d)
         d_c = log_d + np.log(1 - share) + middle / alpha_d
         grid.append((n_c, d_c, alpha_n, alpha_d))
