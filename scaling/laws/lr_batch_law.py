@@ -1,14 +1,14 @@
-"""Laws of tuned hyperparameters: lr* = k N^p D^q, batch* = k D^q, lr* = k C^p.
+"""Fit laws of tuned hyperparameters: lr* = k N^p D^q, batch* = k D^q, lr* = k C^p.
 
-The optimum of each group of runs (`tuned.py`), then weighted least squares in logs through the
-optima. An optimum's variance is that of its profile plus what optima scatter about the law
-(DerSimonian & Laird 1986, for a regression).
+Each group of runs has an optimum (`lr_batch_optima.py`). Weighted least squares in logs fits a law
+through the optima. An optimum's variance is that of its profile plus the scatter of optima about
+the law (DerSimonian & Laird 1986, for a regression).
 
-Published: lr ~ N^-.71 D^.31 and batch ~ D^.57 (Step Law, Li et al. 2025; their raw table gives
--.77, .20 and .61), lr = .3118 C^-.125 and batch = .292 C^.327 (DeepSeek-AI 2024), lr against N in
-Kaplan et al. 2020; Bergsma et al. 2025 (Power Lines) hold AdamW's time scale B / (lr wd D) to be
-what scales. They disagree because weight decay, schedule and parametrisation move the optimum: a
-law is one recipe's.
+Published laws are lr ~ N^-.71 D^.31 and batch ~ D^.57 (Step Law, Li et al. 2025; their raw table
+gives -.77, .20 and .61), lr = .3118 C^-.125 and batch = .292 C^.327 (DeepSeek-AI 2024), and lr
+against N in Kaplan et al. 2020. Bergsma et al. 2025 (Power Lines) find that AdamW's time scale B /
+(lr wd D) scales. The laws disagree because weight decay, schedule and parametrisation move the
+optimum: a law holds for one recipe.
 
 Shapes: G groups, F inputs, P = 1 + F parameters, B resamples.
 """
@@ -28,20 +28,19 @@ from scaling.laws.table import CannotFit, Table
 from scaling.utils import notices
 from scaling.utils.notices import Notice
 
-NEAR = 0.03  # excess over a group's lowest loss up to which points enter its quadratic
-SMALLEST = 1e-4  # standard error of a log optimum below which none is believed
-LEFT_OUT = (
-    1 / 3
-)  # share of groups without an optimum from which the law is doubtful: they are not random
+NEAR = 0.03  # largest relative excess over a group's lowest loss of points in its quadratic
+SMALLEST = 1e-4  # least standard error of a log optimum
+# Share of groups without an optimum above which a law is doubtful: such groups are not random.
+LEFT_OUT = 1 / 3
 
 
 @dataclass(frozen=True)
 class HyperFit:
-    """The law of one tuned hyperparameter, and the optima that it goes through."""
+    """The law of one tuned hyperparameter, and the optima it is fitted to."""
 
     form: Form
     law: dict[str, Interval]  # k and the exponents
-    groups: tuple[Tuned, ...]  # all, those without an optimum too
+    groups: tuple[Tuned, ...]  # all groups, also those without an optimum
     scatter: float  # standard deviation of log optima about the law, beyond their own errors
     wrong_by: float  # median factor off the optimum that costs COST of the loss
     residuals: np.ndarray  # log optimum - log law, per good group
@@ -56,12 +55,12 @@ class HyperFit:
         return self.form.equation
 
     def predict(self, *inputs) -> np.ndarray:
-        """The optimum at `inputs`, in the order of `form.inputs`."""
+        """Return the optimum at `inputs`, arrays of equal shape in the order of `form.inputs`."""
         logs_NF = np.stack([np.log(np.asarray(x, float)) for x in inputs], axis=-1)
         return np.exp(self.form.log_predict(self.params_P, logs_NF))
 
     def predict_interval(self, *inputs: float) -> Interval:
-        """Interval of the law at one point."""
+        """Return the interval of the law at one point."""
         draws = np.exp(self.draws_BP[:, 0] + self.draws_BP[:, 1:] @ np.log(np.array(inputs)))
         return interval(float(self.predict(*inputs)), draws, self.confidence)
 
@@ -75,35 +74,34 @@ def fit_optimum_of(
     bootstrap: int = 500,
     confidence: float = 0.9,
 ) -> HyperFit:
-    """The law of the best `hyper` ("lr" or "batch", tokens per step) as a power product of the
-    columns `of`.
+    """Fit the optimum of `hyper`, "lr" or "batch" (tokens per step), to a power product.
 
-    Rows of equal n_params and tokens form a group; where both lr and batch vary in it they are
-    tuned together. Losses within `near` of a group's lowest (0.03 is 3%), and its neighbours
-    anyway, enter its quadratic. Raises CannotFit where too few groups have an optimum inside their
-    grid, naming each reason, or where the inputs move together.
+    `of` names the input columns. Rows of equal n_params and tokens form a group. If both lr and
+    batch vary in a group, they are tuned together. A group's quadratic uses losses within `near` of
+    its lowest (0.03 is 3%), and always the neighbours of the lowest. Raises CannotFit, with
+    reasons, if too few groups have an optimum inside their grid or if the inputs are collinear.
     """
     form = power_product(hyper, tuple(of))
     groups = tuned(table, hyper, near=near, bootstrap=bootstrap, confidence=confidence)
     good = [g for g in groups if not g.problem]
-    lost = [
+    bad_notices = [
         Notice(g.problem.kind, f"{_name(g)}: left out, {g.problem}") for g in groups if g.problem
     ]
     columns = {name: np.array([g.inputs[name] for g in good]) for name in of if name in table}
-    _require_enough(table, form, columns, len(good), len(groups), lost)
+    _require_enough(table, form, columns, len(good), len(groups), bad_notices)
 
     logs_GF = np.log(np.stack([columns[name] for name in of], axis=1))
     centre_F = logs_GF.mean(axis=0)
     design_GP = np.column_stack([np.ones(len(good)), logs_GF - centre_F])
-    params_P, draws_BP, scatter = _through(design_GP, good, bootstrap)
+    params_P, draws_BP, scatter = _fit_optima(design_GP, good, bootstrap)
     residuals = np.log([g.optimum.value for g in good]) - design_GP @ params_P
-    values_P, draws_BP = (_from_centre(p, centre_F) for p in (params_P, draws_BP))
+    values_P, draws_BP = (_uncentre(p, centre_F) for p in (params_P, draws_BP))
     natural_P, natural_BP = form.natural(values_P[None])[0], form.natural(draws_BP)
     law = {
         name: interval(float(natural_P[i]), natural_BP[:, i], confidence)
         for i, name in enumerate(form.parameters)
     }
-    warnings = [*table.warnings, *lost, *_doubts(form, law, good)]
+    warnings = [*table.warnings, *bad_notices, *_doubts(form, law, good)]
     reach = [g.tolerated[1] / g.tolerated[0] for g in good]
     return HyperFit(
         form=form,
@@ -121,25 +119,25 @@ def fit_optimum_of(
 
 
 def _doubts(form: Form, law: dict[str, Interval], good: list[Tuned]) -> list[Notice]:
-    """Return what to know of the law's intervals before believing them."""
-    found = []
+    """Return notices on weaknesses of the law's intervals."""
+    warnings = []
     if len(good) == len(form.parameters):
         text = (
-            f"as many optima ({len(good)}) as parameters: whether the law holds is unknown, it is "
-            "not identified beyond these groups"
+            f"as many optima ({len(good)}) as parameters: the law cannot be tested, and is not "
+            "identified beyond these groups"
         )
-        found.append(Notice(notices.NO_DEGREES_OF_FREEDOM, text))
+        warnings.append(Notice(notices.NO_DEGREES_OF_FREEDOM, text))
     if not np.isfinite(law["k"].se):
-        return [*found, diagnose.no_intervals_notice()]
+        return [*warnings, diagnose.no_intervals_notice()]
     if not any(np.isfinite(g.se) for g in good):
         text = (
-            "no residuals of any profile: intervals come from the scatter about the law alone; add "
+            "no profile has residuals: intervals come from the scatter about the law alone; add "
             f"values of {form.target}, or seeds"
         )
-        found.append(Notice(notices.NO_RESIDUALS, text))
+        warnings.append(Notice(notices.NO_RESIDUALS, text))
     for name in form.judged:
-        found += diagnose.wide(name, law[name], diagnose.EXPONENT_WIDTH)
-    return found
+        warnings += diagnose.wide(name, law[name], diagnose.EXPONENT_WIDTH)
+    return warnings
 
 
 def _name(group: Tuned) -> str:
@@ -153,12 +151,14 @@ def _verdict(warnings: list[Notice], good: int, groups: int) -> str:
     return "doubtful" if verdict == "good" and good < (1 - LEFT_OUT) * groups else verdict
 
 
-def _require_enough(table, form: Form, columns, good: int, groups: int, lost: list[Notice]) -> None:
+def _require_enough(
+    table, form: Form, columns, good: int, groups: int, bad_notices: list[Notice]
+) -> None:
     for name in form.inputs:
         table[name]  # raises where the column is missing
     needed = len(form.parameters)
     if good < needed:
-        reasons = f" ({'; '.join(map(str, lost[:6]))})" if lost else ""
+        reasons = f" ({'; '.join(map(str, bad_notices[:6]))})" if bad_notices else ""
         raise CannotFit(
             f"{form.name}: {good} of {groups} groups of runs have an optimum inside their grid, "
             f"{form.equation} needs {needed}{reasons}"
@@ -167,17 +167,16 @@ def _require_enough(table, form: Form, columns, good: int, groups: int, lost: li
         if np.ptp(np.log(values)) < 0.1:
             raise CannotFit(
                 f"{form.name}: {name} is the same in every group with an optimum; vary it, or "
-                "leave it "
-                "out of --of"
+                "leave it out of --of"
             )
     checks.require_apart(columns, form.name)
 
 
-def _through(design_GP, good: list[Tuned], bootstrap: int):
-    """(params_P, draws_BP, scatter) of the law through the optima.
+def _fit_optima(design_GP, good: list[Tuned], bootstrap: int):
+    """Return (params_P, draws_BP, scatter) of the law through the optima.
 
-    A refit goes through the optima of one resample, moved by the scatter about the law as far as
-    few groups tell it: by Student's t instead of a normal.
+    A refit uses the optima of one resample, moved by the scatter about the law. The moves follow
+    Student's t instead of a normal, since few groups determine the scatter.
     """
     best_G = np.log([g.optimum.value for g in good])
     se_G = np.array([max(g.se, SMALLEST) if np.isfinite(g.se) else SMALLEST for g in good])
@@ -194,7 +193,7 @@ def _through(design_GP, good: list[Tuned], bootstrap: int):
 
 
 def _least_squares(design_GP, y_BG, weight_G) -> np.ndarray:
-    """`[B, P]` weighted solutions; NaN of y count for nothing, NaN where too few are left."""
+    """Return `[B, P]` weighted solutions without NaN values of y; NaN if too few remain."""
     weight_BG = np.where(np.isfinite(y_BG), weight_G, 0.0)
     y_BG = np.where(weight_BG > 0, y_BG, 0.0)
     normal_BPP = np.einsum("gp,bg,gq->bpq", design_GP, weight_BG, design_GP)
@@ -205,7 +204,7 @@ def _least_squares(design_GP, y_BG, weight_G) -> np.ndarray:
 
 
 def _scatter(design_GP, y_G, se_G) -> tuple[float, np.ndarray]:
-    """(standard deviation of y about the law beyond `se_G`, the law that weighs by both)."""
+    """Return (standard deviation of y about the law beyond `se_G`, law weighted by both)."""
     weight_G = 1 / se_G**2
     freedom = len(y_G) - design_GP.shape[1]
     scatter = 0.0
@@ -219,17 +218,16 @@ def _scatter(design_GP, y_G, se_G) -> tuple[float, np.ndarray]:
     return scatter, _least_squares(design_GP, y_G[None], 1 / (se_G**2 + scatter**2))[0]
 
 
-def _from_centre(params_BP, centre_F) -> np.ndarray:
-    """The parameters for logs as they are instead of from their centre."""
+def _uncentre(params_BP, centre_F) -> np.ndarray:
+    """Convert parameters for centred logs to parameters for plain logs."""
     params_BP = np.array(params_BP)
     params_BP[..., 0] -= params_BP[..., 1:] @ centre_F
     return params_BP
 
 
 def cost_in_words(fit: HyperFit) -> str:
-    """What users ask: how far off may it be?"""
+    """Return a sentence on the error of the hyperparameter that costs COST of the loss."""
     return (
         f"{fit.form.target} within a factor {fit.wrong_by:.2g} of its optimum costs less than "
-        f"{COST:.0%} of "
-        "the loss (median over groups)"
+        f"{COST:.0%} of the loss (median over groups)"
     )

@@ -1,14 +1,13 @@
-"""The best learning rate or batch size of every group of runs alike in all else, and what a wrong
-one costs.
+"""Find the best learning rate or batch size of each group of like runs, and the cost of an error.
 
-In each group log loss is a quadratic in log lr, or in (log lr, log batch) where both vary, fitted
-to the lowest point, its neighbours on the grid and what else is `near` it in loss: further out,
-losses climb more steeply on one side than on the other, which would move the minimum. An optimum
-counts only inside the grid: the lowest point has neighbours on all sides, the quadratic has a
-minimum and it lies among them.
+In each group log loss is a quadratic in log lr, or in (log lr, log batch) if both vary. It is
+fitted to the lowest point, its neighbours on the grid and other points `near` it in loss. Further
+out, losses rise more steeply on one side than on the other, which would move the minimum. An
+optimum counts only inside the grid: the lowest point has neighbours on all sides, and the quadratic
+has a minimum between the points.
 
-Shapes: N rows of a group, P points (rows with seeds averaged), F hyperparameters that vary, B
-resamples.
+Shapes: N rows of a group, P points (rows with seeds averaged), F varying hyperparameters, B
+resamples, G groups.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from scaling.utils import notices
 from scaling.utils.notices import Notice
 
 HYPERPARAMETERS = ("lr", "batch")
-SAME = 0.02  # relative difference of n_params, tokens or FLOPs below which runs are of one group
-COST = 0.01  # excess of the loss that `Tuned.tolerated` allows
-DIGITS = 9  # of log lr and log batch, below which two values are one
-EQUAL_LOSS = 1e-9  # standard deviation of log losses up to which seeds agree to rounding
-UNLIKE = 4.0  # how much more than the residuals rows may differ that should be seeds of one point
+SAME = 0.02  # relative difference of n_params, tokens or FLOPs of runs in one group
+COST = 0.01  # relative excess of the loss within `Tuned.tolerated`
+DIGITS = 9  # decimals of log lr and log batch; values that agree in them are equal
+EQUAL_LOSS = 1e-9  # seeds agree if the standard deviation of their log losses is below this
+UNLIKE = 4.0  # largest ratio of the scatter of seeds to that of the residuals
 NOWHERE = Interval(*(float("nan"),) * 4)
 
 
@@ -40,40 +39,38 @@ class Tuned:
 
     inputs: dict[str, float]  # n_params, tokens, flops: geometric means over the group
     optimum: Interval
-    se: float  # standard error of its log by the delta method; NaN where no residual tells
+    se: float  # standard error of its log by the delta method; NaN without residuals
     at: dict[str, float]  # all hyperparameters at the optimum
-    loss: float  # there, nats per token
-    tolerated: tuple[
-        float, float
-    ]  # losses within COST, the other one at its optimum; cut at the grid
+    loss: float  # at the optimum, nats per token
+    tolerated: tuple[float, float]  # range within COST of the lowest loss, clipped to the grid
     n_runs: int
-    problem: Notice | None  # None where the optimum is real and interior
-    draws_B: np.ndarray = field(repr=False)  # log optima in the resamples, NaN where there is none
+    problem: Notice | None  # None if the optimum exists and is interior
+    draws_B: np.ndarray = field(repr=False)  # log optima of the resamples, NaN without an optimum
 
 
 def tuned(table: Table, hyper: str, *, near: float, bootstrap: int, confidence: float):
-    """One `Tuned` of `hyper`, "lr" or "batch", per group of equal n_params and tokens (flops, where
-    it has no tokens), bad ones with the reason.
+    """Return a `Tuned` of `hyper`, "lr" or "batch", per group; bad ones have a reason.
 
-    The noise is that of the quadratics' residuals, of all groups together and widened for what was
-    fitted: one profile has too few points to tell. Where no quadratic leaves a residual it is that
-    of the seeds. Raises CannotFit where the table lacks a column.
+    Runs of equal n_params and tokens (or flops, if the table has no tokens) form a group. The noise
+    is that of the residuals of all quadratics, widened for the fitted coefficients, since one
+    profile has too few points. If no quadratic has residuals, it is that of the seeds. Raises
+    CannotFit if the table lacks a column.
     """
     groups = [table.rows(g) for g in _groups(table)]
     bowls = [_bowl(rows, hyper, near) for rows in groups]
-    left = [b.residual_P * np.sqrt(b.runs_P * len(b.runs_P) / b.free) for b in bowls if b.free > 0]
-    pool = np.concatenate(left) if left else _seed_noise(bowls)
+    residuals = [
+        b.residual_P * np.sqrt(b.runs_P * len(b.runs_P) / b.free) for b in bowls if b.free > 0
+    ]
+    pool = np.concatenate(residuals) if residuals else _seed_noise(bowls)
     rng = np.random.default_rng(0)
     return [
-        _tuned(rows, bowl, hyper, pool, rng, bootstrap, confidence)
+        _tune(rows, bowl, hyper, pool, rng, bootstrap, confidence)
         for rows, bowl in zip(groups, bowls, strict=True)
     ]
 
 
 def _seed_noise(bowls: list[_Bowl]) -> np.ndarray:
-    """Quantiles of a normal distribution as wide as rows of one point are apart; empty where none
-    are repeated.
-    """
+    """Return quantiles of a normal distribution of the scatter of seeds; empty without seeds."""
     repeated = [b.repeats for b in bowls if b.repeats > EQUAL_LOSS]
     if not repeated:
         return np.empty(0)
@@ -81,10 +78,10 @@ def _seed_noise(bowls: list[_Bowl]) -> np.ndarray:
 
 
 def _groups(table: Table) -> list[np.ndarray]:
-    """Indices of the rows of each group, by size and then by tokens."""
+    """Return the indices of the rows of each group, by size and then by tokens."""
     names = [n for n in ("n_params", "tokens" if "tokens" in table else "flops") if n in table]
     if not names:
-        raise CannotFit("tuned: the table has none of n_params, tokens and flops to group runs by")
+        raise CannotFit("tuned: the table needs n_params, tokens or flops to group runs")
     keys = []
     for name in names:
         log = np.log(table[name])
@@ -98,21 +95,21 @@ def _groups(table: Table) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class _Bowl:
-    """The quadratic near a group's lowest loss; `problem` says why there is none."""
+    """The quadratic near a group's lowest loss, or the `problem` that prevents it."""
 
     problem: Notice | None = None
-    names: tuple[str, ...] = ()  # hyperparameters that vary
+    names: tuple[str, ...] = ()  # varying hyperparameters
     x_PF: np.ndarray = field(default_factory=lambda: np.empty((0, 1)))  # logs, from `centre_F`
     centre_F: np.ndarray = field(default_factory=lambda: np.zeros(1))
     fitted_P: np.ndarray = field(default_factory=lambda: np.empty(0))
     residual_P: np.ndarray = field(default_factory=lambda: np.empty(0))
     runs_P: np.ndarray = field(default_factory=lambda: np.empty(0))
     quadratic: Quadratics | None = None
-    repeats: float = 0.0  # standard deviation of log losses of rows alike in the names above
+    repeats: float = 0.0  # standard deviation of log losses of rows alike in `names`
 
     @property
     def free(self) -> int:
-        """Points beyond what the quadratic needs."""
+        """Return the number of points less the coefficients of the quadratic."""
         return len(self.runs_P) - coefficients(self.x_PF.shape[1])
 
     def inside(self, x_BF: np.ndarray) -> np.ndarray:
@@ -129,7 +126,7 @@ def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
     x_PF, y_P, runs_P = averaged(x_NF, y_N)
     pooled = seeds.repeats(x_NF.T, y_N).pooled
     y_P = y_P + np.log(rows.loss).mean()
-    beside_P = np.ones(len(y_P), bool)
+    neighbour_P = np.ones(len(y_P), bool)
     lowest_F = x_PF[y_P.argmin()]
     for name, x_P, lowest in zip(varying, x_PF.T, lowest_F, strict=True):
         values = np.unique(x_P)
@@ -141,8 +138,8 @@ def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
                 f"{side} ones"
             )
             return _Bowl(Notice(notices.EDGE_OF_GRID, text))
-        beside_P &= (x_P >= values[i - 1]) & (x_P <= values[i + 1])
-    used_P = beside_P | (y_P <= y_P.min() + np.log1p(near))
+        neighbour_P &= (x_P >= values[i - 1]) & (x_P <= values[i + 1])
+    used_P = neighbour_P | (y_P <= y_P.min() + np.log1p(near))
     x_PF, y_P, runs_P = x_PF[used_P], y_P[used_P], runs_P[used_P]
     quadratic = fit_quadratics(x_PF - lowest_F, y_P[None], runs_P)
     if quadratic is None:
@@ -174,7 +171,7 @@ def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
     return bowl
 
 
-def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence: float) -> Tuned:
+def _tune(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence: float) -> Tuned:
     names = [n for n in ("n_params", "tokens", "flops") if n in rows]
     inputs = {n: float(np.exp(np.log(rows[n]).mean())) for n in names}
     nothing = np.full(bootstrap, np.nan)
@@ -184,20 +181,22 @@ def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence:
     best_1F, lowest_1 = bowl.quadratic.minima()
     log_best_F = best_1F[0] + bowl.centre_F
     i = bowl.names.index(hyper)
-    draws_B, lost = nothing, 0.0
+    draws_B, lost_share = nothing, 0.0
     if len(pool):
         noise_BP = rng.choice(pool, (bootstrap, len(bowl.runs_P))) / np.sqrt(bowl.runs_P)
-        again = fit_quadratics(bowl.x_PF, bowl.fitted_P + noise_BP, bowl.runs_P)
-        assert again is not None
-        best_BF, _ = again.minima()
-        # an optimum beyond the points counts, at most as far beyond them as they are wide
+        refits = fit_quadratics(bowl.x_PF, bowl.fitted_P + noise_BP, bowl.runs_P)
+        assert refits is not None
+        best_BF, _ = refits.minima()
+        # keep an optimum beyond the points, at most their width away from them
         width_F = np.ptp(bowl.x_PF, axis=0)
-        near_BF = np.clip(best_BF, bowl.x_PF.min(axis=0) - width_F, bowl.x_PF.max(axis=0) + width_F)
-        draws_B = near_BF[:, i] + bowl.centre_F[i]
-        lost = 1 - float(np.mean(bowl.inside(best_BF))) if bootstrap else 0.0
+        clipped_BF = np.clip(
+            best_BF, bowl.x_PF.min(axis=0) - width_F, bowl.x_PF.max(axis=0) + width_F
+        )
+        draws_B = clipped_BF[:, i] + bowl.centre_F[i]
+        lost_share = 1 - float(np.mean(bowl.inside(best_BF))) if bootstrap else 0.0
     problem = None
-    if lost > 0.5:
-        text = f"noise moves the optimum off the grid in {lost:.0%} of the refits"
+    if lost_share > 0.5:
+        text = f"noise moves the optimum off the grid in {lost_share:.0%} of the refits"
         problem = Notice(notices.NOISY_MINIMUM, text)
     elif len(pool) and bowl.repeats > UNLIKE * max(float(pool.std()), 1e-6):
         problem = Notice(
@@ -223,12 +222,14 @@ def _tuned(rows, bowl: _Bowl, hyper: str, pool, rng, bootstrap: int, confidence:
 
 
 def _sensitivity(bowl: _Bowl, best_F: np.ndarray) -> np.ndarray:
-    """`[F]` standard error of the minimum per unit of noise in a run's log loss.
+    """Return `[F]`, the standard error of the minimum per unit of noise in a run's log loss.
 
     The minimum solves g + H x = 0, so a change of one point's loss moves it by -H^-1 (dg + dH x).
     """
-    each = fit_quadratics(bowl.x_PF, np.eye(len(bowl.runs_P)), bowl.runs_P)  # linear in the losses
-    assert each is not None and bowl.quadratic is not None
-    moved_PF = each.gradient_BF + each.hessian_BFF @ best_F
-    slopes_PF = -np.linalg.solve(bowl.quadratic.hessian_BFF[0], moved_PF.T).T
+    per_point = fit_quadratics(
+        bowl.x_PF, np.eye(len(bowl.runs_P)), bowl.runs_P
+    )  # linear in the losses
+    assert per_point is not None and bowl.quadratic is not None
+    change_PF = per_point.gradient_BF + per_point.hessian_BFF @ best_F
+    slopes_PF = -np.linalg.solve(bowl.quadratic.hessian_BFF[0], change_PF.T).T
     return np.sqrt(np.sum(slopes_PF**2 / bowl.runs_P[:, None], axis=0))

@@ -1,4 +1,4 @@
-"""One table, one form, one objective: solutions from a grid of starts, refits, and their ranking.
+"""Solve one form on one table from a grid of starts, rank the solutions and refit resamples.
 
 Shapes: N rows, P parameters, R starts, B resamples, S starts of a refit.
 """
@@ -16,13 +16,11 @@ from scaling.laws.newton import WIDEST, Solution, minimise, padding
 from scaling.laws.objective import HUBER_EFFICIENT, L1_DELTA, Objective, robust_scale
 from scaling.laws.table import CannotFit, Table
 
-REACHED = (
-    1e-6  # relative excess of objective under which a start counts as having reached the optimum
-)
+REACHED = 1e-6  # largest relative excess of objective of a start that reached the optimum
 STARTS_PER_RESAMPLE = 3
-WORTHLESS = 0.8  # share of the objective of a constant loss above which a law says nothing
-LEAST_SQUARES = 1e6  # a Huber threshold that no residual reaches
-EQUAL = 1e-12  # of the largest target: targets that differ by less are constant, to rounding
+WORTHLESS = 0.8  # a law is refused above this share of the objective of a constant
+LEAST_SQUARES = 1e6  # a Huber threshold above all residuals
+EQUAL = 1e-12  # targets that differ by less, relative to the largest, are constant
 
 
 @functools.lru_cache(maxsize=64)
@@ -33,7 +31,7 @@ def _compiled(predict):
 
 
 def log_prediction(form: Form, params_RP, logs_NF) -> np.ndarray:
-    """`[R, N]` log predictions of many laws at many points."""
+    """Return `[R, N]` log predictions of laws `[R, P]` at log inputs `[N, F]`."""
     import jax
 
     params_RP, logs_NF = np.asarray(params_RP, float), np.asarray(logs_NF, float)
@@ -48,21 +46,21 @@ def log_prediction(form: Form, params_RP, logs_NF) -> np.ndarray:
 
 
 def distinct(value_R: np.ndarray) -> list[int]:
-    """One start per distinct local minimum, from the lowest objective up."""
-    found: list[int] = []
+    """Return one start per distinct local minimum, eight at most, from the lowest up."""
+    minima: list[int] = []
     for i in np.argsort(value_R):
         if not np.isfinite(value_R[i]):
             break
-        if all(value_R[i] > value_R[j] * (1 + 1e-5) + 1e-15 for j in found):
-            found.append(int(i))
-        if len(found) == 8:
+        if all(value_R[i] > value_R[j] * (1 + 1e-5) + 1e-15 for j in minima):
+            minima.append(int(i))
+        if len(minima) == 8:
             break
-    return found
+    return minima
 
 
 @dataclass(frozen=True)
 class Solver:
-    """The solver bound to one table and one objective."""
+    """A solver of one form, table and objective."""
 
     form: Form
     logs_NF: np.ndarray
@@ -73,7 +71,7 @@ class Solver:
 
     @classmethod
     def of(cls, table: Table, form: Form, objective: Objective, weights_N=None, free_P=None):
-        """The solver for a table; weights are ones and all parameters free unless given."""
+        """Build the solver for a table; by default weights are ones and all parameters free."""
         return cls(
             form,
             np.log(np.stack([table[name] for name in form.inputs], axis=1)),
@@ -98,10 +96,10 @@ class Solver:
         )
 
     def _both_ways(self, grid_RP, delta: float) -> Solution:
-        """From every start, with and without the pull towards the middle of the grid."""
+        """Minimise from every start, with and without a pull towards the middle of the grid."""
         plain = self._minimise(self.weights_N[None], grid_RP, delta)
         if delta >= WIDEST:
-            return plain  # no threshold before the target at which to pull
+            return plain  # the pull needs a threshold before the target
         pulled = self._minimise(
             self.weights_N[None], grid_RP, delta, centre_P=np.median(grid_RP, axis=0)
         )
@@ -115,25 +113,25 @@ class Solver:
         )
 
     def residuals(self, params_P) -> np.ndarray:
-        """Residuals on the scale of the objective."""
+        """Return `[N]` residuals on the scale of the objective."""
         if self.objective.linear:
             return np.exp(self.target_N) - np.exp(self.target_N - self.log_residuals(params_P))
         return self.log_residuals(params_P)
 
     def log_residuals(self, params_P) -> np.ndarray:
-        """`[N]` log target minus log prediction."""
+        """Return `[N]` log target minus log prediction."""
         return self.target_N - log_prediction(self.form, params_P[None], self.logs_NF)[0]
 
     def nearest(self, grid_RP, count: int) -> np.ndarray:
-        """The `count` starts whose laws are nearest to the weighted rows, in least squares."""
+        """Return the `count` starts of the least weighted squared log residuals."""
         log_RN = log_prediction(self.form, grid_RP, self.logs_NF)
         used = self.weights_N > 0
-        missed_RN = np.abs(self.target_N - log_RN)[:, used]
-        score_R = np.nan_to_num(missed_RN**2, nan=np.inf) @ self.weights_N[used]
+        residual_RN = np.abs(self.target_N - log_RN)[:, used]
+        score_R = np.nan_to_num(residual_RN**2, nan=np.inf) @ self.weights_N[used]
         return grid_RP[np.argsort(score_R, kind="stable")[:count]]
 
     def from_grid(self, grid_RP) -> tuple[Solution, float]:
-        """(solutions, threshold used)."""
+        """Return (solutions from every start, Huber threshold used)."""
         delta = self._threshold(grid_RP)
         return self._both_ways(grid_RP, delta), delta
 
@@ -156,58 +154,58 @@ class Solver:
         return delta
 
     def ranked(self, solution: Solution) -> np.ndarray:
-        """`[R]` objectives in the objective's own units, infinite outside the form's domain."""
+        """Return `[R]` objectives in their own units, infinite outside the form's domain."""
         legal = self.form.legal(self.form.natural(solution.params_RP))
         unit = L1_DELTA if self.objective.kind == "l1" else 1.0
         return np.where(legal, solution.value_R / unit, np.inf)
 
     def _profiled_scale(self, grid_RP, delta: float) -> float:
-        """The s that minimises n log s + sum huber_delta(r / s) together with the law."""
+        """Return the s that minimises n log s + sum huber_delta(r / s) together with the law."""
         scale, start = 1.0, grid_RP
         for _ in range(40):
             solution = self._minimise(self.weights_N[None], start, max(delta * scale, L1_DELTA))
             start = solution.best_P[None]
             residuals = np.abs(self.residuals(start[0]))
-            before = scale
+            previous = scale
             for _ in range(200):  # stationary scale: s^2 sum(w) = sum of w r psi(r / s) s
                 psi = np.minimum(residuals / scale, delta)
                 updated = float(np.average(residuals * psi, weights=self.weights_N))
                 if abs(updated / scale - 1) < 1e-12:
                     break
                 scale = max(updated, 1e-12)
-            if abs(scale / before - 1) < 1e-9:
+            if abs(scale / previous - 1) < 1e-9:
                 break
         return scale
 
     def settled(self, params_RP, value_R, bootstrap: int, groups, delta: float, seed: int):
-        """(best law, refits `[B, P]`, lowest objective), after the refits were tried as starts.
+        """Return (best law, refits `[B, P]`, lowest objective), trying the refits as starts.
 
-        A refit to resampled rows lies in whatever valley those rows prefer, so from there the whole
-        table may lead to a lower minimum than the grid found; then the refits are made again.
+        A refit lies in the valley that its resampled rows prefer. From it, the whole table may
+        reach a lower minimum than from the grid. The refits are then repeated.
         """
         counts_BN = resample_counts(len(self.target_N), bootstrap, groups, seed)
         order = distinct(value_R)
-        near, lowest = params_RP[order[:STARTS_PER_RESAMPLE]], float(value_R[order[0]])
-        near = np.concatenate([near, self._revived(near[0])])
+        starts, lowest = params_RP[order[:STARTS_PER_RESAMPLE]], float(value_R[order[0]])
+        starts = np.concatenate([starts, self._with_floor(starts[0])])
         for _ in range(3):
-            draws_BP = self.resampled(counts_BN, near, delta)
-            known = draws_BP[np.isfinite(draws_BP).all(axis=1)]
-            if not len(known):
+            draws_BP = self.resampled(counts_BN, starts, delta)
+            finite_draws = draws_BP[np.isfinite(draws_BP).all(axis=1)]
+            if not len(finite_draws):
                 break
-            again = self._minimise(self.weights_N[None], known, delta, near=True)
-            value = self.ranked(again)
+            refined = self._minimise(self.weights_N[None], finite_draws, delta, near=True)
+            value = self.ranked(refined)
             best = int(value.argmin())
             if not value[best] < lowest * (1 - REACHED) - 1e-15:
                 break
-            near = np.concatenate([again.params_RP[best][None], near])[:STARTS_PER_RESAMPLE]
-            near = np.concatenate([near, self._revived(near[0])])
+            starts = np.concatenate([refined.params_RP[best][None], starts])[:STARTS_PER_RESAMPLE]
+            starts = np.concatenate([starts, self._with_floor(starts[0])])
             lowest = float(value[best])
-        return near[0], draws_BP, lowest
+        return starts[0], draws_BP, lowest
 
-    def _revived(self, params_P) -> np.ndarray:
-        """`[0 or 1, P]`: the law with a floor again where its E has died.
+    def _with_floor(self, params_P) -> np.ndarray:
+        """Return `[1, P]`, the law with a floor if its E is near 0, else `[0, P]`.
 
-        At E near 0 the objective has no slope in log E, so that refits would all stay there and the
+        At E near 0 the objective has no slope in log E. All refits would stay at it, and the
         interval of E would look exact.
         """
         names = self.form.parameters
@@ -216,28 +214,28 @@ class Solver:
         i, lowest = names.index("E"), float(np.exp(self.target_N[self.weights_N > 0].min()))
         if self.form.natural(params_P[None])[0, i] > DEAD_FLOOR * lowest:
             return np.empty((0, len(params_P)))
-        alive = np.array(params_P)
-        alive[i] = np.log(0.5 * lowest)
-        return alive[None]
+        live_P = np.array(params_P)
+        live_P[i] = np.log(0.5 * lowest)
+        return live_P[None]
 
     def resampled(self, counts_BN, near_SP, delta: float) -> np.ndarray:
-        """`[B, P]` refits, each the best of a few starts."""
+        """Return `[B, P]` refits to resamples `[B, N]`, each the best of a few starts `[S, P]`."""
         resamples, starts = len(counts_BN), len(near_SP)
         if not resamples:
             return np.empty((0, near_SP.shape[1]))
-        again = self._minimise(
+        refits = self._minimise(
             np.repeat(counts_BN * self.weights_N, starts, axis=0),
             np.tile(near_SP, (resamples, 1)),
             delta,
             near=True,
         )
-        pick = again.value_R.reshape(resamples, -1).argmin(axis=1) + np.arange(resamples) * starts
-        draws = again.params_RP[pick]
-        bad = ~np.isfinite(again.value_R[pick]) | ~self.form.legal(self.form.natural(draws))
+        pick = refits.value_R.reshape(resamples, -1).argmin(axis=1) + np.arange(resamples) * starts
+        draws = refits.params_RP[pick]
+        bad = ~np.isfinite(refits.value_R[pick]) | ~self.form.legal(self.form.natural(draws))
         return np.where(bad[:, None], np.nan, draws)
 
     def require_better_than_constant(self, params_P, delta: float) -> None:
-        """Raises CannotFit where the law explains hardly more than the median does."""
+        """Raise CannotFit if the law is hardly better than the median."""
         target = np.exp(self.target_N) if self.objective.linear else self.target_N
 
         def total(residuals):

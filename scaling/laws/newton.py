@@ -1,11 +1,11 @@
-"""Many small non-linear fits at once: damped Newton on Huber losses, vectorised in JAX, in float64.
+"""Solve many small non-linear fits at once by damped Newton on Huber losses, in JAX and float64.
 
 Shapes: R fits (starts or resamples), P parameters, N rows, F inputs.
 
-The Huber threshold is lowered step by step to its target: a wide threshold is nearly least squares
-and forgives a bad start; the target is often nearly L1, on which descent from far away stops early.
-Fits that meet between two thresholds continue as one, and those that have converged leave the
-batch, so a grid of thousands of starts costs little more than the distinct paths in it.
+The Huber threshold is lowered step by step to its target. A wide threshold is nearly least squares
+and tolerates a bad start. The target is often nearly L1, where descent from far away stops early.
+Fits that meet between two thresholds continue as one, and converged fits leave the batch. A grid of
+thousands of starts therefore costs little more than its distinct paths.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ STAGES = 6  # thresholds from the first to the target
 WIDEST = 1.0  # first threshold, in units of the residual
 EARLY_ITERATIONS = 12  # damped Newton steps at each threshold before the target
 ITERATIONS = 96  # at most, at the target
-CHUNK_CELLS = 65_536  # rows times fits that one call works on; small enough for the caches
-CHUNKS = (32, 256)  # fits of one call: each number is a program to compile
+CHUNK_CELLS = 65_536  # rows times fits of one call; small enough for the caches
+CHUNKS = (32, 256)  # fits of one call; each size compiles a program
 THREADS = 2  # calls at once
 FIRST_DAMPING = 1e-3
 PULL = 1e-2  # weight of the pull at the first threshold, per row
-PULL_FADES, LEAST_PULL = 0.03, 1e-8  # factor per threshold, and the weight after which it ends
-JOINED = 1e-7  # relative distance below which two fits of the same problem are one
+PULL_FADES, LEAST_PULL = 0.03, 1e-8  # factor per threshold, and the least weight
+JOINED = 1e-7  # relative distance below which two fits of one problem join
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class Solution:
     params_RP: np.ndarray
     objective_R: np.ndarray  # sum of weighted losses
     gradient_R: np.ndarray  # largest absolute derivative at the end
-    converged_R: np.ndarray  # no step lowers the objective further
+    converged_R: np.ndarray  # True if no step lowers the objective further
 
     @property
     def value_R(self) -> np.ndarray:
-        """The objective, infinite where a fit ended nowhere."""
+        """Return the objectives, infinite for failed fits."""
         return np.where(np.isfinite(self.objective_R), self.objective_R, np.inf)
 
     @property
     def best_P(self) -> np.ndarray:
-        """Parameters of the lowest objective."""
+        """Return the parameters of the lowest objective."""
         return self.params_RP[self.value_R.argmin()]
 
 
@@ -68,13 +68,13 @@ def minimise(
     """Minimise sum_n weight_n rho(target_n - predict(params, features)_n) for every row of starts.
 
     rho is the Huber loss, times 2 q above the curve and 2 (1 - q) below it for quantile q.
-    `predict(params_P, features_NF)` returns `[N]` and must be a module-level function, since the
-    compiled solver is kept by it. `target_N` may be `[R, N]`, one target per fit. Weights are 0 for
-    rows left out and counts for bootstrap resamples. `near` says that the starts are close to the
-    answer: the threshold then starts close to its target. `linear` compares exponentials of target
-    and prediction. `free_P` marks the parameters to fit; the others stay as in the starts.
-    `centre_P` is a plausible law: a pull towards it, strong at the first threshold and gone well
-    before the target, brings back terms that a start had made too small to have a slope.
+    `predict(params_P, features_NF)` returns `[N]`. It must be a module-level function, since it is
+    the key of the cache of compiled solvers. `target_N` may be `[R, N]`, one target per fit.
+    `weights_RN` are 0 for rows left out and counts for bootstrap resamples. `near` starts the
+    threshold close to its target, for starts close to the answer. `linear` compares exponentials of
+    target and prediction. `free_P` marks the parameters to fit; the others keep their starts.
+    `centre_P` is a plausible law. A pull towards it, strong at the first threshold and gone well
+    before the target, restores terms that a start made too small to have a slope.
     """
     starts_RP = np.array(starts_RP, np.float64)
     R, P = starts_RP.shape
@@ -82,21 +82,21 @@ def minimise(
     weights_RN = np.broadcast_to(np.asarray(weights_RN, np.float64), target_RN.shape)
     features_NF = np.asarray(features_NF, np.float64)
     free_P = np.ones(P) if free_P is None else np.asarray(free_P, np.float64)
-    # fits of one problem, which may join: rows are copies of the first, so equal to the bit
+    # fits may join only if they solve one problem: all rows are then bit-identical copies
     joinable = all(np.array_equal(x_RN, x_RN[:1].repeat(R, 0)) for x_RN in (weights_RN, target_RN))
-    features_NF, target_RN, weights_RN = _padded(features_NF, target_RN, weights_RN)
+    features_NF, target_RN, weights_RN = _pad(features_NF, target_RN, weights_RN)
     steps = compiled(predict, linear)
     batches = _Batches(steps, features_NF, target_RN, weights_RN, free_P, quantile)
     params_RP = starts_RP
     for stage in _stages(delta, near, P, centre_P):
-        groups, first = _joined(params_RP) if joinable else (np.arange(R), np.arange(R))
-        ended = batches.solve(params_RP[first], first, stage)
-        params_RP = ended.params_RP[groups]
+        groups, first = _join(params_RP) if joinable else (np.arange(R), np.arange(R))
+        solution = batches.solve(params_RP[first], first, stage)
+        params_RP = solution.params_RP[groups]
     return Solution(
         params_RP,
-        ended.objective_R[groups],
-        ended.gradient_R[groups],
-        ended.converged_R[groups],
+        solution.objective_R[groups],
+        solution.gradient_R[groups],
+        solution.converged_R[groups],
     )
 
 
@@ -111,7 +111,7 @@ class _Stage:
 
 
 def _stages(delta: float, near: bool, n_params: int, centre_P) -> list[_Stage]:
-    """Return the thresholds from the first to the target, the pull fading before the last."""
+    """Return the thresholds from the first to the target, with the pull gone at the last."""
     if delta >= WIDEST:
         deltas = np.array([delta])
     else:
@@ -136,8 +136,8 @@ def padding(count: int) -> int:
     return -count % quarter
 
 
-def _padded(features_NF, target_RN, weights_RN):
-    """The table with copies of its first row at weight 0."""
+def _pad(features_NF, target_RN, weights_RN):
+    """Append copies of the first row at weight 0."""
     more = padding(len(features_NF))
     if not more:
         return features_NF, target_RN, weights_RN
@@ -148,8 +148,8 @@ def _padded(features_NF, target_RN, weights_RN):
     return features_NF, target_RN, weights_RN
 
 
-def _joined(params_RP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(group of every fit, first member of every group), by parameters equal to within JOINED."""
+def _join(params_RP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (group of every fit, first fit of every group), by parameters within JOINED."""
     finite = np.isfinite(params_RP).all(axis=1)
     scale = np.maximum(np.abs(params_RP), 1e-3)
     exponent = np.floor(np.log2(np.where(finite[:, None], scale, 1.0)))
@@ -160,7 +160,7 @@ def _joined(params_RP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Batches:
-    """Fits of one table in chunks of one shape, on two threads."""
+    """Solve the fits of one table in chunks of one shape, on two threads."""
 
     steps: Callable[[Shared, Start], End]
     features_NF: np.ndarray
@@ -170,7 +170,7 @@ class _Batches:
     quantile: float
 
     def solve(self, params_RP, rows, stage: _Stage) -> Solution:
-        """Fit from `params_RP`, whose targets and weights are the given rows."""
+        """Fit from `params_RP` `[R, P]` to the targets and weights of the given `rows` `[R]`."""
         import jax
 
         shared = Shared(

@@ -1,4 +1,4 @@
-"""The compiled part of `newton`: damped Newton steps of one fit, vectorised over many fits in JAX.
+"""Compile damped Newton steps of one fit, vectorised over many fits in JAX, for `newton`.
 
 Shapes: P parameters, N rows, F inputs. `vmap` adds the axis of fits in front.
 """
@@ -9,25 +9,21 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-ROUND = 6  # steps of one call, between two checks of which fits have converged
-# Added to the diagonal of the curvature, in units of its trace: keeps it invertible where two
-# parameters have one effect. The second number is per unit of damping.
+ROUND = 6  # steps of one call, between two checks for convergence
+# Added to the diagonal of the curvature, in units of its trace. It keeps the curvature invertible
+# if two parameters have one effect. The second number is per unit of damping.
 RIDGE, RIDGE_PER_DAMPING = 1e-13, 1e-5
-WEIGHT_ABOVE = 1e-6  # of the reweighted curvature, beside that of rows below the Huber threshold
-LENGTHS = (
-    1.0,
-    3.0,
-    1.0,
-    0.3,
-)  # of the trial steps: two along the safe direction, two along the quick
-CONVERGED = 1e-10  # relative gain of a step below which it counts as none
+WEIGHT_ABOVE = 1e-6  # weight of the reweighted curvature in that of rows below the threshold
+# Lengths of the trial steps: two along the safe direction, two along the quick one.
+LENGTHS = (1.0, 3.0, 1.0, 0.3)
+CONVERGED = 1e-10  # relative gain of a step below which it counts as 0
 CALM_STEPS = 2  # steps without gain after which a fit has converged
 DAMPING_FACTOR, LEAST_DAMPING, MOST_DAMPING = 8.0, 1e-13, 1e13
-ANY_DESCENT = 1e3  # damping from which a refused step says that no descent is left
+ANY_DESCENT = 1e3  # a refused step above this damping shows that no descent is left
 
 
 class Shared(NamedTuple):
-    """What all fits of a call have in common."""
+    """The data and settings shared by all fits of a call."""
 
     features_NF: Any
     delta: Any  # Huber threshold
@@ -57,7 +53,7 @@ class End(NamedTuple):
 
 
 class _Slopes(NamedTuple):
-    """The objective's first derivatives and what they are made of."""
+    """The objective's first derivatives and their parts."""
 
     columns: list[Any]  # P times [N]: derivatives of the prediction
     residual_N: Any
@@ -83,12 +79,12 @@ def huber(residual, delta):
 
 
 def solve_small(matrix, vector):
-    """Solve A x = b for a small positive definite A, given as nested lists of scalars; no pivoting.
+    """Solve A x = b without pivoting for a small positive definite A, nested lists of scalars.
 
-    By hand so that fits do not depend on the LAPACK build of a machine. Under `vmap` each scalar is
-    a vector over the fits. Measured on 2 cores: 256 fits of 64 rows take 21 ms per call this way,
-    18 ms by `jnp.linalg.solve` or Cholesky, so a library call would save little and move the digits
-    of every law.
+    It is written by hand so that fits do not depend on the LAPACK build of a machine. Under `vmap`
+    each scalar is a vector over the fits. On 2 cores, 256 fits of 64 rows take 21 ms per call this
+    way and 18 ms by `jnp.linalg.solve` or Cholesky. A library call would save little and change the
+    digits of every law.
     """
     n = len(vector)
     a = [list(row) for row in matrix]
@@ -134,19 +130,19 @@ class _Fit:
         return self.start.weights_N * jnp.where(residual_N > 0, 2 * quantile, 2 * (1 - quantile))
 
     def _used(self, values_N):
-        """Return the values with 0 for rows left out, which may hold anything, NaN included."""
+        """Replace the values of rows left out by 0, since they may be NaN."""
         import jax.numpy as jnp
 
         return jnp.where(self.start.weights_N > 0, values_N, 0.0)
 
     def objective(self, params_P):
-        """Return the weighted sum of losses, and the pull."""
+        """Return the weighted sum of losses plus the pull."""
         import jax.numpy as jnp
 
         residual_N = self._used(self.observed_N - self.predicted(params_P))
-        away = self.pull_P * (params_P - self.shared.centre_P) ** 2 / 2
+        pull = self.pull_P * (params_P - self.shared.centre_P) ** 2 / 2
         return jnp.sum(self._tilt(residual_N) * huber(residual_N, self.shared.delta)) + jnp.sum(
-            away
+            pull
         )
 
     def slopes(self, params_P) -> _Slopes:
@@ -160,8 +156,8 @@ class _Fit:
         residual_N = self._used(self.observed_N - predicted_N)
         tilted_N = self._tilt(residual_N)
         slope_N = tilted_N * jnp.clip(residual_N, -delta, delta)
-        away_P = self.pull_P * (params_P - self.shared.centre_P)
-        gradient = [away_P[p] - jnp.sum(slope_N * columns[p]) for p in range(self.count)]
+        pull_P = self.pull_P * (params_P - self.shared.centre_P)
+        gradient = [pull_P[p] - jnp.sum(slope_N * columns[p]) for p in range(self.count)]
         return _Slopes(columns, residual_N, tilted_N, gradient)
 
     def _direction(self, slopes: _Slopes, curvature_N, damping):
@@ -190,8 +186,8 @@ class _Fit:
         params_P, value, damping, calm = carry
         slopes, delta = self.slopes(params_P), self.shared.delta
         size_N = jnp.abs(slopes.residual_N)
-        # Reweighting is safe far away but slow where the loss is nearly L1. Newton's own curvature,
-        # which only residuals below the threshold have, ends in few steps.
+        # Reweighting is safe far away but slow for a loss near L1. Newton's own curvature, from
+        # residuals below the threshold only, converges in few steps.
         reweighted_N = slopes.tilted_N * jnp.minimum(1.0, delta / jnp.maximum(size_N, 1e-300))
         inside_N = slopes.tilted_N * (size_N <= delta) + WEIGHT_ABOVE * reweighted_N
         safe_P = self._direction(slopes, reweighted_N, damping)
@@ -206,7 +202,7 @@ class _Fit:
         small = gain <= CONVERGED * jnp.abs(value)
         damping = jnp.where(better, damping / DAMPING_FACTOR, damping * DAMPING_FACTOR)
         damping = jnp.clip(damping, LEAST_DAMPING, MOST_DAMPING)
-        # a refused step says nothing until the damping is so large that any descent would do
+        # a refused step counts only if the damping is so large that any descent is accepted
         counted = small & (better | (damping > ANY_DESCENT))
         return _Carry(
             jnp.where(better, trials[best], params_P),
@@ -230,7 +226,7 @@ class _Fit:
 
 @functools.lru_cache(maxsize=64)
 def compiled(predict: Callable, linear: bool) -> Callable[[Shared, Start], End]:
-    """Return the compiled `ROUND` steps of a chunk of fits: all of `Start` has the axis of fits."""
+    """Return the compiled `ROUND` steps of a chunk of fits; `Start` has the axis of fits."""
     import jax
 
     def one(shared: Shared, start: Start) -> End:

@@ -1,4 +1,4 @@
-"""What a fit minimises, stated in full: the loss on residuals, its threshold, and their scale."""
+"""Define the objective of a fit: the loss on residuals, its threshold, and their scale."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import numpy as np
 
 from scaling.utils.errors import UserError
 
-HUBER_EFFICIENT = 1.345  # thresholds in standard deviations at which Huber keeps 95% efficiency
+HUBER_EFFICIENT = 1.345  # Huber threshold of 95% efficiency, in standard deviations
 L1_DELTA = 1e-8  # Huber with a threshold below all residuals
 KINDS = ("huber", "least_squares", "l1", "likelihood")
 
 
 @dataclass(frozen=True)
 class Objective:
-    """sum over rows of w rho(r), r = log measured - log predicted (or their difference, if linear).
+    """The sum over rows of w rho(r), r = log measured - log predicted (without logs if `linear`).
 
     kind:
       huber          rho(r) = r^2 / 2 below delta, delta (|r| - delta / 2) above. delta 0 means
-                     1.345 times the residuals' robust standard deviation (Huber 1964), found by a
-                     first least-squares fit; Hoffmann et al. 2022 use 1e-3.
+                     1.345 times the residuals' robust standard deviation (Huber 1964) in a first
+                     least-squares fit. Hoffmann et al. 2022 use 1e-3.
       least_squares  r^2 / 2
       l1             |r|
-      likelihood     n log s + sum huber_delta(r / s), minimised over the scale s too, as in the
-      code
-                     behind Hoffmann et al. 2022; with delta 1e-3 it is L1 in effect, since s
-                     shrinks.
-                     delta counts in s; 0 means 1.345
-    quantile: 0.5 is symmetric. Below, runs above the curve count less: the law of the best
-    achievable loss, for tables in which some runs were badly tuned.
+      likelihood     n log s + sum huber_delta(r / s), also minimised over the scale s, as in the
+                     code of Hoffmann et al. 2022. With delta 1e-3 it is L1 in effect, since s
+                     shrinks. delta is in units of s; 0 means 1.345.
+    quantile: 0.5 is symmetric. A lower one gives less weight to runs above the curve, for the law
+    of the best achievable loss in a table with badly tuned runs.
+
+    Raises UserError for an unknown kind, a quantile outside (0, 1) or a negative delta.
     """
 
     kind: str = "huber"
@@ -48,26 +48,27 @@ class Objective:
             )
 
     def describe(self, delta: float, target: str = "loss") -> str:
-        """One line for reports; `delta` is the threshold that was used."""
-        on = target if self.linear else f"log {target}"
-        words = {
-            "huber": f"Huber loss with threshold {delta:.3g} on {on}, summed over rows",
-            "least_squares": f"least squares on {on}",
-            "l1": f"sum of absolute residuals of {on}",
-            "likelihood": f"scale-adjusted Huber likelihood on {on}, threshold in effect "
+        """Describe the objective in one line for reports; `delta` is the threshold used."""
+        quantity = target if self.linear else f"log {target}"
+        text = {
+            "huber": f"Huber loss with threshold {delta:.3g} on {quantity}, summed over rows",
+            "least_squares": f"least squares on {quantity}",
+            "l1": f"sum of absolute residuals of {quantity}",
+            "likelihood": f"scale-adjusted Huber likelihood on {quantity}, threshold in effect "
             f"{delta:.3g}",
         }[self.kind]
         if self.delta == 0 and self.kind == "huber":
-            words += " (1.345 robust standard deviations of the residuals)"
+            text += " (1.345 robust standard deviations of the residuals)"
         if self.delta == 0 and self.kind == "likelihood":
-            words += " (1.345 of the fitted scale)"
-        return words + (f", quantile {self.quantile:g}" if self.quantile != 0.5 else "")
+            text += " (1.345 of the fitted scale)"
+        return text + (f", quantile {self.quantile:g}" if self.quantile != 0.5 else "")
 
 
 def robust_scale(residuals: np.ndarray, n_free: int, weights: np.ndarray | None = None) -> float:
-    """Standard deviation by the median absolute residual, widened for the parameters fitted.
+    """Estimate the standard deviation of `[N]` residuals from their median absolute value.
 
-    With weights, rows count by them, in the median and in their effective number.
+    It is widened for the `n_free` fitted parameters. Weights `[N]` enter the median and the
+    effective number of rows.
     """
     w = np.ones(len(residuals)) if weights is None else np.asarray(weights, float)
     size = np.abs(residuals)

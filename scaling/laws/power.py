@@ -1,4 +1,4 @@
-"""Power laws y = k x^a through points that carry draws of their own: N*(C), D*(C), L*(C).
+"""Fit power laws y = k x^a through points with draws of their own: N*(C), D*(C), L*(C).
 
 Shapes: K points, B resamples.
 """
@@ -15,7 +15,7 @@ from scaling.laws.table import CannotFit
 
 @dataclass(frozen=True)
 class PowerFit:
-    """y = coefficient * x^exponent, over `x_range`; draws are the bootstrap's."""
+    """The law y = coefficient * x^exponent over `x_range`, with bootstrap draws."""
 
     coefficient: Interval
     exponent: Interval
@@ -35,15 +35,17 @@ class PowerFit:
 
 
 def fit_power(x, y, y_draws=None, *, scattered: bool = False, confidence: float = 0.9) -> PowerFit:
-    """Fit to points (x, y); `y_draws` `[resamples, points]` carries each point's uncertainty along.
+    """Fit a power law to points x `[K]`, y `[K]`, with draws of y `[B, K]` for its uncertainty.
 
-    `scattered` points are independent, and may lie further from the line than their own draws do:
-    each resample moves them by that scatter, too. Draws that are not finite are left out of their
+    `scattered` points are independent and may lie further from the line than their own draws. Each
+    resample then moves them by that scatter, too. Draws that are not finite are left out of their
     resample. Raises CannotFit for fewer than two distinct x.
     """
     log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
     if len(np.unique(log_x)) < 2:
-        raise CannotFit(f"power law: {len(np.unique(log_x))} distinct point(s); needs at least 2")
+        raise CannotFit(
+            f"power law: {len(np.unique(log_x))} distinct point(s); it needs at least 2"
+        )
     exponent, intercept = np.polyfit(log_x, log_y, 1)
     y_BK = np.empty((0, len(log_x))) if y_draws is None else np.asarray(y_draws, float)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -68,18 +70,18 @@ def fit_power(x, y, y_draws=None, *, scattered: bool = False, confidence: float 
 
 
 def _scatter(log_x: np.ndarray, log_y: np.ndarray, log_BK: np.ndarray) -> np.ndarray:
-    """`[B, K]` draws of what points differ from the line by beyond their own draws.
+    """Return `[B, K]` draws of the scatter of points about the line beyond their own draws.
 
-    Its variance by the method of moments (DerSimonian & Laird 1986, for a regression of equal
-    weights), drawn by Student's t as few points tell it.
+    The method of moments gives its variance (DerSimonian & Laird 1986, for a regression of equal
+    weights). Draws follow Student's t, since few points determine the variance.
     """
     freedom = len(log_x) - 2
     if freedom < 1 or len(log_BK) < 2:
         return np.zeros_like(log_BK)
     design_K2 = np.stack([np.ones_like(log_x), log_x - log_x.mean()], axis=1)
-    left_KK = np.eye(len(log_x)) - design_K2 @ np.linalg.pinv(design_K2)
-    own_K = np.nan_to_num(np.nanvar(log_BK, axis=0))
-    beyond = np.sum((left_KK @ log_y) ** 2) - np.diag(left_KK) @ own_K
+    residual_KK = np.eye(len(log_x)) - design_K2 @ np.linalg.pinv(design_K2)
+    variance_K = np.nan_to_num(np.nanvar(log_BK, axis=0))
+    excess = np.sum((residual_KK @ log_y) ** 2) - np.diag(residual_KK) @ variance_K
     rng = np.random.default_rng(1)
     wide_B1 = np.sqrt(freedom / rng.chisquare(freedom, (len(log_BK), 1)))
-    return np.sqrt(max(beyond, 0.0) / freedom) * wide_B1 * rng.standard_normal(log_BK.shape)
+    return np.sqrt(max(excess, 0.0) / freedom) * wide_B1 * rng.standard_normal(log_BK.shape)

@@ -1,7 +1,10 @@
-"""The lowest point of a profile: a quadratic in the logs of one or more quantities, by weighted
-least squares.
+"""Fit quadratics in the logs of one or more quantities, and return their minima.
 
-    y = c + g x + x H x / 2,   x* = -H^-1 g,   a minimum only where H is positive definite
+Weighted least squares fit
+
+    y = c + g x + x H x / 2,   x* = -H^-1 g
+
+with a minimum x* only if H is positive definite.
 
 Shapes: N rows, P points, F quantities, B sets of values.
 """
@@ -14,20 +17,19 @@ import numpy as np
 
 
 def averaged(x_NF: np.ndarray, y_N: np.ndarray):
-    """Return (x_PF, y_P, runs_P): rows of equal x, the seeds, as one point with their mean y."""
+    """Average y over rows of equal x (seeds). Return (x_PF, y_P, runs_P), runs per point."""
     x_PF, member = np.unique(x_NF, axis=0, return_inverse=True)
     runs_P = np.bincount(member.reshape(-1))
     return x_PF, np.bincount(member.reshape(-1), y_N) / runs_P, runs_P
 
 
 def coefficients(n_quantities: int) -> int:
-    """How many numbers a quadratic in `n_quantities` has: 3 in one, 6 in two."""
+    """Return the number of coefficients of a quadratic: 3 in one quantity, 6 in two."""
     return (n_quantities + 1) * (n_quantities + 2) // 2
 
 
 # Curvature up to which a quadratic counts as straight, in units of max |y| / max |x|^2. Least
-# squares
-# on a straight line leave 1e-16 to 1e-14 of these units, of a sign that depends on the CPU.
+# squares on a straight line leave 1e-16 to 1e-14 of these units. The sign depends on the CPU.
 STRAIGHT = 1e-12
 
 
@@ -38,15 +40,15 @@ class Quadratics:
     constant_B: np.ndarray
     gradient_BF: np.ndarray
     hessian_BFF: np.ndarray
-    straight_B: np.ndarray  # curvature that is rounding
+    straight_B: np.ndarray  # curvature up to which it is rounding
 
     def at(self, x_PF: np.ndarray) -> np.ndarray:
-        """`[B, P]` values."""
-        bent = np.einsum("bfg,pf,pg->bp", self.hessian_BFF, x_PF, x_PF) / 2
-        return self.constant_B[:, None] + self.gradient_BF @ x_PF.T + bent
+        """Return `[B, P]` values at points `[P, F]`."""
+        curve_BP = np.einsum("bfg,pf,pg->bp", self.hessian_BFF, x_PF, x_PF) / 2
+        return self.constant_B[:, None] + self.gradient_BF @ x_PF.T + curve_BP
 
     def minima(self) -> tuple[np.ndarray, np.ndarray]:
-        """(x*_BF, y*_B), NaN where the quadratic has no minimum."""
+        """Return (x*_BF, y*_B), NaN for quadratics without a minimum."""
         convex_B = np.linalg.eigvalsh(self.hessian_BFF)[:, 0] > self.straight_B
         safe_BFF = np.where(
             convex_B[:, None, None], self.hessian_BFF, np.eye(self.gradient_BF.shape[1])
@@ -57,19 +59,22 @@ class Quadratics:
 
 
 def fit_quadratics(x_PF: np.ndarray, y_BP: np.ndarray, runs_P: np.ndarray) -> Quadratics | None:
-    """One quadratic per row of `y_BP`; points weigh as the runs in them. None where the points
-    leave it open.
+    """Fit one quadratic per row of `y_BP`, with points weighted by their number of runs.
+
+    Returns None if the points do not determine a quadratic.
     """
     n = x_PF.shape[1]
     first, second = np.triu_indices(n)
     design = np.column_stack([np.ones(len(x_PF)), x_PF, x_PF[:, first] * x_PF[:, second]])
     root_P = np.sqrt(runs_P)
-    found, _, rank, _ = np.linalg.lstsq(design * root_P[:, None], (y_BP * root_P).T, rcond=1e-10)
+    solution_CB, _, rank, _ = np.linalg.lstsq(
+        design * root_P[:, None], (y_BP * root_P).T, rcond=1e-10
+    )
     if rank < design.shape[1]:
         return None
     hessian_BFF = np.zeros((len(y_BP), n, n))
-    for row, f, g in zip(found[n + 1 :], first, second, strict=True):
+    for row, f, g in zip(solution_CB[n + 1 :], first, second, strict=True):
         hessian_BFF[:, f, g] += row
         hessian_BFF[:, g, f] += row
     straight_B = STRAIGHT * np.abs(y_BP).max(axis=1) / np.max(x_PF**2)
-    return Quadratics(found[0], found[1 : n + 1].T, hessian_BFF, straight_B)
+    return Quadratics(solution_CB[0], solution_CB[1 : n + 1].T, hessian_BFF, straight_B)

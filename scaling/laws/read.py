@@ -1,4 +1,4 @@
-"""A table of runs from anybody's CSV."""
+"""Read a table of runs from a CSV with any column names."""
 
 from __future__ import annotations
 
@@ -28,41 +28,45 @@ def read_csv(
     flops_per_n_d: float = 6.0,
     **columns: str,
 ) -> Table:
-    """A table from a CSV with any column names.
+    """Read a table from a CSV with any column names.
 
-    `columns` maps what a column means (n_params, tokens, flops, loss, budget, unique_tokens,
-    tokens_per_param, loss_se, seed, x, error, lr, batch) to its name in the file; empty names are
-    ignored. Of tokens and flops one follows from C = 6 N D where the other is missing; without a
-    budget column, rows of equal compute are grouped. `where` keeps rows by equality,
-    "hparams=base,warmup=long" or a mapping.
+    `columns` maps the meaning of a column (n_params, tokens, flops, loss, budget, unique_tokens,
+    tokens_per_param, loss_se, seed, x, error, lr, batch) to its name in the file. Empty names are
+    ignored. A missing one of tokens and flops is computed from C = flops_per_n_d N D. Without a
+    budget column, rows of equal compute are grouped. `where` keeps rows by equality: a string such
+    as "hparams=base,warmup=long", or a mapping.
 
-    Rows that cannot be read are left out and listed in `excluded`; so are the `drop_highest` rows
-    of highest loss and those above `drop_above_flops`. Raises UserError where the file or a column
-    is missing.
+    Unreadable rows, the `drop_highest` rows of highest loss and rows above `drop_above_flops` are
+    left out and listed in `excluded`. Raises UserError if the file or a column is missing, or if no
+    row is usable.
     """
     file = Path(path)
-    wanted = {meaning: name for meaning, name in columns.items() if name}
-    if {"n_params", "loss"} <= set(wanted) and not {"tokens", "flops", "tokens_per_param"} & set(
-        wanted
-    ):
+    mapping = {meaning: name for meaning, name in columns.items() if name}
+    if {"n_params", "loss"} <= set(mapping) and not {
+        "tokens",
+        "flops",
+        "tokens_per_param",
+    } & set(mapping):
         raise UserError("give --tokens or --flops, the column of tokens or of training FLOPs")
     conditions = _conditions(where) if isinstance(where, str) else dict(where)
-    rows = _rows(file, (*wanted.values(), *conditions))
-    chosen = [(k, r) for k, r in rows if all(_same(r[c], v) for c, v in conditions.items())]
-    if rows and not chosen:
-        raise UserError(f"{file}: no row with {_said(conditions)}; see the values of these columns")
-    kept: list[tuple[int, dict[str, float]]] = []
+    rows = _rows(file, (*mapping.values(), *conditions))
+    selected_rows = [(k, r) for k, r in rows if all(_same(r[c], v) for c, v in conditions.items())]
+    if rows and not selected_rows:
+        raise UserError(
+            f"{file}: no row with {_conditions_text(conditions)}; check the values of these columns"
+        )
+    readable_rows: list[tuple[int, dict[str, float]]] = []
     excluded: list[Notice] = []
-    for number, row in chosen:
+    for number, row in selected_rows:
         try:
-            values = {meaning: _number(row, name, meaning) for meaning, name in wanted.items()}
+            values = {meaning: _number(row, name, meaning) for meaning, name in mapping.items()}
         except ValueError as error:
             excluded.append(Notice(notices.UNREADABLE_CELL, f"row {number}: {error}"))
             continue
-        kept.append((number, values))
-    kept = _without_highest(kept, drop_highest, excluded)
-    data = {m: np.array([v[m] for _, v in kept]) for m in wanted}
-    numbers = np.array([number for number, _ in kept])
+        readable_rows.append((number, values))
+    readable_rows = _drop_highest(readable_rows, drop_highest, excluded)
+    data = {m: np.array([v[m] for _, v in readable_rows]) for m in mapping}
+    numbers = np.array([number for number, _ in readable_rows])
     if "n_params" in data and "tokens_per_param" in data and "tokens" not in data:
         data["tokens"] = data["n_params"] * data["tokens_per_param"]
     if "n_params" in data and "tokens" in data and "flops" not in data:
@@ -91,9 +95,9 @@ def read_csv(
 
 
 def distinct(path: str | Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """The combinations of cells that these columns hold, in order of appearance.
+    """Return the distinct combinations of cells in these columns, in order of appearance.
 
-    Raises UserError where the file or a column is missing.
+    Raises UserError if the file or a column is missing.
     """
     names = tuple(columns)
     cells = dict.fromkeys(tuple(row[c] for c in names) for _, row in _rows(Path(path), names))
@@ -101,22 +105,22 @@ def distinct(path: str | Path, columns: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _rows(file: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line number, cells) of every row; the file must hold these columns."""
+    """Return (line number, cells) of every row. Raises UserError if a column is missing."""
     if not file.is_file():
         raise UserError(f"{file}: no such file")
     try:
         with open(file, newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)
-            found, rows = list(reader.fieldnames or []), list(enumerate(reader, start=2))
+            header, rows = list(reader.fieldnames or []), list(enumerate(reader, start=2))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file}: not a CSV in UTF-8 ({error}); save it as one") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     for column in columns:
-        if column not in found:
-            near = suggest.nearest(column, found)
+        if column not in header:
+            near = suggest.nearest(column, header)
             hint = f"; did you mean {near!r}?" if near else ""
-            raise UserError(f"{file}: no column {column!r}{hint} (found {', '.join(found)})")
+            raise UserError(f"{file}: no column {column!r}{hint} (found {', '.join(header)})")
     return rows
 
 
@@ -130,33 +134,35 @@ def _number(row: dict, name: str, meaning: str) -> float:
     return value
 
 
-def _without_highest(kept, count: int, excluded: list[Notice]):
+def _drop_highest(readable_rows, count: int, excluded: list[Notice]):
     if count < 0:
         raise UserError(f"--drop_highest={count}; must be 0 or more")
     if not count:
-        return kept
-    if kept and "loss" not in kept[0][1]:
-        raise UserError("--drop_highest leaves out the highest losses; this form reads no losses")
-    ordered = sorted(kept, key=lambda item: item[1]["loss"])
+        return readable_rows
+    if readable_rows and "loss" not in readable_rows[0][1]:
+        raise UserError(
+            "--drop_highest leaves out the highest losses, but this form reads no losses"
+        )
+    ordered = sorted(readable_rows, key=lambda item: item[1]["loss"])
     dropped = {number for number, _ in ordered[max(len(ordered) - count, 0) :]}
     excluded += [
         Notice(notices.HIGHEST_LOSS, f"row {k}: among the {count} highest losses")
         for k in sorted(dropped)
     ]
-    return [item for item in kept if item[0] not in dropped]
+    return [item for item in readable_rows if item[0] not in dropped]
 
 
 def _conditions(where: str) -> dict[str, str]:
-    found = {}
+    conditions = {}
     for part in filter(None, next(csv.reader([where]), [])):
         if "=" not in part:
             raise UserError(f"--where={where!r}: {part!r} is not COLUMN=VALUE")
         column, value = part.split("=", 1)
-        found[column.strip()] = value.strip()
-    return found
+        conditions[column.strip()] = value.strip()
+    return conditions
 
 
-def _said(conditions: Mapping[str, str]) -> str:
+def _conditions_text(conditions: Mapping[str, str]) -> str:
     return ",".join(f"{column}={value}" for column, value in conditions.items())
 
 

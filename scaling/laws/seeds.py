@@ -1,6 +1,6 @@
-"""Rows of equal inputs are seeds of one point: their mean, standard deviation and number.
+"""Group rows of equal inputs (seeds) to points with mean, standard deviation and count.
 
-Shapes: N rows, F columns that tell points apart, P points.
+Shapes: N rows, F columns that identify a point, P points.
 """
 
 from __future__ import annotations
@@ -9,24 +9,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DIGITS = 9  # of the columns, relative, below which two values are one
+DIGITS = 9  # significant digits of the columns; values that agree in them are equal
 
 
 @dataclass(frozen=True)
 class Repeats:
     """The points of a table, in order of their first column, then the second, and so on."""
 
-    first_P: np.ndarray  # a row of each point, to read its columns from
+    first_P: np.ndarray  # index of the first row of each point
     mean_P: np.ndarray
-    sd_P: np.ndarray  # of single rows about their mean; NaN where there is one row
+    sd_P: np.ndarray  # of single rows about their mean; NaN for a single row
     count_P: np.ndarray
     member_N: np.ndarray  # the point of each row
 
     @property
     def pooled(self) -> float:
-        """Standard deviation of a repeat about its point, of all points together; NaN without
-        repeats.
-        """
+        """Return the pooled standard deviation of rows about their point; NaN without repeats."""
         more_P = self.count_P - 1
         if not more_P.any():
             return float("nan")
@@ -34,9 +32,9 @@ class Repeats:
 
 
 def repeats(columns, y) -> Repeats:
-    """Points of rows alike in all `columns`, a list of sequences of numbers or text of length N.
+    """Average `y` `[N]` over rows alike in all `columns`.
 
-    `y` `[N]` is what is averaged.
+    `columns` is a list of sequences of N numbers or texts.
     """
     y_N = np.asarray(y, float)
     codes_NF = np.stack([_codes(c) for c in columns], axis=1)
@@ -51,7 +49,7 @@ def repeats(columns, y) -> Repeats:
 
 
 def _codes(column) -> np.ndarray:
-    """`[N]` whole numbers in the order of the values."""
+    """Return `[N]` whole numbers in the order of the values."""
     values = np.asarray(column)
     if values.dtype.kind in "fiu":
         values = np.array([float(f"{v:.{DIGITS}g}") for v in values])

@@ -1,4 +1,4 @@
-"""The input of every fit: named columns of finite positive numbers, one row per run."""
+"""Define `Table`, the input of every fit: named columns of positive numbers, one row per run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from scaling.utils.notices import Notice
 
 
 class CannotFit(UserError):
-    """The rows do not determine the law; says why. No numbers are returned."""
+    """The rows do not determine the law. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Runs as columns of equal length. Losses are nats per token.
 
-    `columns` holds what the table has of n_params, tokens, flops (training FLOPs of the run), loss,
-    budget (IsoFLOP group; 0 for none), unique_tokens, tokens_per_param, loss_se, seed, x, error,
-    lr, batch (tokens per step).
+    `columns` may hold n_params, tokens, flops (training FLOPs of the run), loss, budget (IsoFLOP
+    group; 0 for none), unique_tokens, tokens_per_param, loss_se, seed, x, error, lr, batch (tokens
+    per step).
     """
 
     columns: Mapping[str, np.ndarray]
     names: tuple[str, ...]
-    excluded: tuple[Notice, ...] = ()  # one per row left out, and why
+    excluded: tuple[Notice, ...] = ()  # one per row left out, with the reason
     warnings: tuple[Notice, ...] = ()  # on the rows that were kept
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class Table:
         )
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """A column. Raises CannotFit where the table lacks it."""
+        """Return a column `[N]`. Raises CannotFit if the table lacks it."""
         if name in self.columns:
             return self.columns[name]
         if name in self:
@@ -69,12 +69,12 @@ class Table:
 
     @property
     def budget(self) -> np.ndarray:
-        """IsoFLOP group of every row, 0 where it belongs to none."""
+        """Return the IsoFLOP group of every row, 0 for none."""
         return self.columns["budget"] if "budget" in self.columns else np.zeros(len(self))
 
-    def rows(self, which) -> Table:
-        """The table of some rows, by a boolean mask or by indices (repeats allowed)."""
-        index = np.arange(len(self))[which]
+    def rows(self, selection) -> Table:
+        """Return the table of rows selected by a boolean mask or by indices (repeats allowed)."""
+        index = np.arange(len(self))[selection]
         return dataclasses.replace(
             self,
             columns={name: values[index] for name, values in self.columns.items()},
@@ -82,17 +82,20 @@ class Table:
         )
 
     def with_columns(self, **columns) -> Table:
-        """The table with columns added or replaced."""
+        """Return the table with columns added or replaced."""
         return dataclasses.replace(self, columns={**self.columns, **columns})
 
     def hash(self) -> str:
-        """SHA-256 over names and numbers: what a fit was made on."""
+        """Return the SHA-256 over names and numbers, which identifies the input of a fit."""
         content = [list(self.names), *(self.columns[c].tolist() for c in sorted(self.columns))]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def make_table(*, names=None, excluded=(), warnings=(), budget=None, **columns) -> Table:
-    """A table from sequences. Raises UserError naming rows that are not positive and finite."""
+    """Build a table from sequences of equal length.
+
+    Raises UserError for unequal lengths, and names rows that are not positive and finite.
+    """
     arrays = {name: np.asarray(values, float) for name, values in columns.items()}
     lengths = {name: len(values) for name, values in arrays.items()}
     if len(set(lengths.values())) > 1:
@@ -102,7 +105,7 @@ def make_table(*, names=None, excluded=(), warnings=(), budget=None, **columns) 
         if len(bad):
             raise UserError(
                 f"column {name}: not a positive finite number in rows {(bad + 1)[:8].tolist()}; "
-                "mend or remove them"
+                "fix or remove them"
             )
     n = next(iter(lengths.values()), 0)
     if budget is not None:
@@ -112,9 +115,10 @@ def make_table(*, names=None, excluded=(), warnings=(), budget=None, **columns) 
 
 
 def group_budgets(flops: np.ndarray, tolerance: float = 0.05) -> np.ndarray:
-    """IsoFLOP groups found in the compute itself: rows that agree to within `tolerance`, else 0.
+    """Return `[N]` IsoFLOP groups, the median FLOPs of rows that agree to within `tolerance`.
 
-    Neighbours closer than the tolerance belong together; a group needs four rows.
+    Neighbours in log FLOPs closer than the tolerance belong to one group. A group needs four rows;
+    others get 0.
     """
     order = np.argsort(flops)
     group = np.concatenate([[0], np.cumsum(np.diff(np.log(flops[order])) > tolerance)])

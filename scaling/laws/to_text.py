@@ -1,4 +1,4 @@
-"""Fitted laws as plain dicts for JSON, and as lines of text, for tables from elsewhere."""
+"""Convert fitted laws to plain dicts for JSON and to lines of text."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SYMBOLS = {"n_params": "N", "tokens": "D"}
 
 
 def ranges(table: Table, columns) -> dict[str, list[float]]:
-    """Smallest and largest value of each column: where a law may be used without extrapolating."""
+    """Return the smallest and largest value of each column, the range of a law's validity."""
     return {c: [float(table[c].min()), float(table[c].max())] for c in columns}
 
 
 def residual_rms(fit: Fit | VarproFit) -> float:
-    """Root mean square of the residuals of log loss."""
+    """Return the root mean square of the residuals of log loss."""
     return float(np.sqrt(np.mean(fit.residuals**2)))
 
 
@@ -44,7 +44,7 @@ def _common(table: Table) -> dict[str, Any]:
 
 
 def fitted(fit: Fit, table: Table) -> dict[str, Any]:
-    """A parametric law as JSON."""
+    """Convert a parametric law to JSON."""
     return {
         "form": fit.form.name,
         "equation": fit.equation,
@@ -70,32 +70,33 @@ def fitted(fit: Fit, table: Table) -> dict[str, Any]:
 
 
 def prediction(at: Mapping[str, float], value, target: str = "loss") -> dict[str, Any]:
-    """Loss of one new run, or a hyperparameter's law there, with the interval that holds it."""
+    """Convert the predicted `target` at inputs `at`, an `Interval`, to JSON."""
     return {**at, target: value.as_dict()}
 
 
-def combined(found: Combined, table: Table, points, inputs: Sequence[str]) -> dict[str, Any]:
-    """A backtest-weighted forecast as JSON, with every member's law."""
+def combined(forecast: Combined, table: Table, points, inputs: Sequence[str]) -> dict[str, Any]:
+    """Convert a backtest-weighted forecast to JSON, with every member's law."""
     return {
         "form": "combined",
         "equation": "L = product of the forms' predictions to the power of their weights",
-        "estimator": next(iter(found.fits.values())).described,
+        "estimator": next(iter(forecast.fits.values())).described,
         "params": {},
-        "weights": found.weights,
-        "backtest_rms_log_errors": found.errors,
-        "backtest_held_back": list(found.backtest),
+        "weights": forecast.weights,
+        "backtest_rms_log_errors": forecast.errors,
+        "backtest_held_back": list(forecast.backtest),
         "predictions": [
             prediction(dict(zip(inputs, point, strict=True)), i)
-            for point, i in zip(points, found.intervals, strict=True)
+            for point, i in zip(points, forecast.intervals, strict=True)
         ],
-        "members": {name: fitted(law, table) for name, law in found.fits.items()},
-        "verdict": "; ".join(f"{n}: {law.verdict}" for n, law in found.fits.items()),
-        **notices.as_json("warnings", found.notes),
+        "members": {name: fitted(law, table) for name, law in forecast.fits.items()},
+        "verdict": "; ".join(f"{n}: {law.verdict}" for n, law in forecast.fits.items()),
+        **notices.as_json("warnings", forecast.notes),
         **_common(table),
     }
 
 
 def power(fit: PowerFit) -> dict[str, Any]:
+    """Convert a power law to JSON."""
     return {
         "equation": fit.equation,
         "coefficient": fit.coefficient.as_dict(),
@@ -105,6 +106,7 @@ def power(fit: PowerFit) -> dict[str, Any]:
 
 
 def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
+    """Convert IsoFLOP profiles and their power laws to JSON."""
     names = {"N*": fit.n_opt, "D*": fit.tokens_opt, "L*": fit.frontier}
     return {
         "form": "isoflop",
@@ -130,7 +132,7 @@ def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
 
 
 def varpro(fit: VarproFit, table: Table) -> dict[str, Any]:
-    """Chinchilla's law by variable projection as JSON."""
+    """Convert Chinchilla's law by variable projection to JSON."""
     return {
         "form": "varpro",
         "equation": fit.equation,
@@ -144,15 +146,14 @@ def varpro(fit: VarproFit, table: Table) -> dict[str, Any]:
 
 
 def tuned(fit: HyperFit, table: Table) -> dict[str, Any]:
-    """The law of a tuned hyperparameter as JSON, with every group's optimum."""
+    """Convert the law of a tuned hyperparameter to JSON, with every group's optimum."""
     return {
         "form": f"{fit.form.target}_optimum",
         "equation": fit.equation,
         "source": fit.form.source,
         "domain": fit.form.domain,
         "estimator": "a quadratic in log hyperparameters near each group's lowest log loss, "
-        "weighted least "
-        "squares on logs of the optima",
+        "weighted least squares on logs of the optima",
         "params": {name: i.as_dict() for name, i in fit.law.items()},
         "groups": [
             {
@@ -175,37 +176,39 @@ def tuned(fit: HyperFit, table: Table) -> dict[str, Any]:
     }
 
 
-def gain(found: Gain, baseline: Table, new: Table, more: Iterable[Notice] = ()) -> dict[str, Any]:
-    """A compute-equivalent gain as JSON: its slope, either family's law, and the curve.
+def gain(
+    gain_fit: Gain, baseline: Table, new: Table, more: Iterable[Notice] = ()
+) -> dict[str, Any]:
+    """Convert a compute-equivalent gain to JSON: its slope, both families' laws, and the curve.
 
-    `more` notices follow those of the gain.
+    `more` notices are appended to those of the gain.
     """
     families = {"baseline": baseline, "new": new}
     excluded = [notice.about(name) for name, t in families.items() for notice in t.excluded]
     return {
         "form": "gain",
-        "equation": found.equation,
+        "equation": gain_fit.equation,
         "source": "Ho et al. 2024 (effective compute); Davidson et al. 2023 (compute-equivalent "
         "gain)",
         "estimator": "laws of the compute-optimal loss of two families, refits paired at random",
         "params": {
-            "slope": found.slope.as_dict(),
-            **{f"{n}_{f}": i.as_dict() for f, law in found.laws.items() for n, i in law.items()},
+            "slope": gain_fit.slope.as_dict(),
+            **{f"{n}_{f}": i.as_dict() for f, law in gain_fit.laws.items() for n, i in law.items()},
         },
         "gains": [
             {"flops": c, "new_loss": loss, "gain": g.as_dict(), "never_in_share": share}
             for c, loss, g, share in zip(
-                found.flops.tolist(),
-                found.new_loss.tolist(),
-                found.gain,
-                found.never.tolist(),
+                gain_fit.flops.tolist(),
+                gain_fit.new_loss.tolist(),
+                gain_fit.gain,
+                gain_fit.never.tolist(),
                 strict=True,
             )
         ],
-        "notes": [found.scale],
-        "verdict": found.verdict,
-        **notices.as_json("warnings", [*found.warnings, *more]),
-        "confidence": found.confidence,
+        "notes": [gain_fit.scale],
+        "verdict": gain_fit.verdict,
+        **notices.as_json("warnings", [*gain_fit.warnings, *more]),
+        "confidence": gain_fit.confidence,
         "n_rows": len(baseline) + len(new),
         **notices.as_json("excluded", excluded),
         "families": {f: _common(t) for f, t in families.items()},
@@ -213,27 +216,29 @@ def gain(found: Gain, baseline: Table, new: Table, more: Iterable[Notice] = ()) 
 
 
 def lines(content: dict[str, Any]) -> list[str]:
-    """A law's dict as text: equation, parameters with intervals, verdict."""
-    out = [f"{content['equation']}   ({content['n_rows']} rows)"]
+    """Convert a law's dict to lines of text: equation, parameters with intervals, verdict."""
+    text = [f"{content['equation']}   ({content['n_rows']} rows)"]
     for name, p in content["params"].items():
-        out.append(
+        text.append(
             f"  {name:6} {p['value']:.6g}  se {p['se']:.2g}  [{p['low']:.6g}, {p['high']:.6g}]"
         )
     for name, weight in content.get("weights", {}).items():
         errors = ", ".join(f"{e:.2%}" for e in content["backtest_rms_log_errors"][name])
-        out.append(f"  {name:16} weight {weight:.2f}  backtest errors {errors}")
+        text.append(f"  {name:16} weight {weight:.2f}  backtest errors {errors}")
     for p in content.get("predictions", []):
         *inputs, target = p
-        what = " ".join(f"{SYMBOLS.get(n, n)} {p[n]:.4g}" for n in inputs) + f": {target}"
-        ends = " for a new run" if target == "loss" else ""
-        out.append(f"  {what} {_ends(p[target])}{ends}")
+        label = " ".join(f"{SYMBOLS.get(n, n)} {p[n]:.4g}" for n in inputs) + f": {target}"
+        suffix = " for a new run" if target == "loss" else ""
+        text.append(f"  {label} {_interval_text(p[target])}{suffix}")
     for g in content.get("gains", []):
-        out.append(f"  C {g['flops']:.4g}: loss {g['new_loss']:.4g}, gain {_ends(g['gain'])}")
-    out.extend(f"  {line}" for line in content.get("notes", []))
-    out.append(f"verdict: {content['verdict']}")
-    out.extend(f"warning: {w}" for w in content["warnings"])
-    return out
+        text.append(
+            f"  C {g['flops']:.4g}: loss {g['new_loss']:.4g}, gain {_interval_text(g['gain'])}"
+        )
+    text.extend(f"  {line}" for line in content.get("notes", []))
+    text.append(f"verdict: {content['verdict']}")
+    text.extend(f"warning: {w}" for w in content["warnings"])
+    return text
 
 
-def _ends(i: dict[str, float]) -> str:
+def _interval_text(i: dict[str, float]) -> str:
     return f"{i['value']:.5g}  [{i['low']:.5g}, {i['high']:.5g}]"

@@ -1,9 +1,9 @@
-"""Chinchilla's law by variable projection: the two exponents are searched, the rest is linear.
+"""Fit Chinchilla's law by variable projection: search the two exponents, solve for the rest.
 
 For given (alpha, beta) the best E, A, B >= 0 of L = E + A N^-alpha + B D^-beta solve a linear
-least-squares problem (Golub & Pereyra 1973), so that the search has two dimensions and no bad
-starts. Unlike the parabolas of approach 2 it has no bias on noiseless losses, whatever the
-exponents and the width of the grid (Czech 2026).
+least-squares problem (Golub & Pereyra 1973). The search then has two dimensions and no bad starts.
+Unlike the parabolas of approach 2 it has no bias on noiseless losses, for any exponents and any
+width of the grid (Czech 2026).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from scaling.laws.table import CannotFit, Table
 from scaling.utils import notices
 from scaling.utils.notices import Notice
 
-GRID = np.geomspace(0.05, 1.5, 12)  # exponents that the search starts from
-# Share of the median loss up to which E or a term at the centre of the table counts as 0. Where the
+GRID = np.geomspace(0.05, 1.5, 12)  # starting exponents of the search
+# Share of the median loss up to which E or a term at the centre of the table counts as 0. If the
 # exact solution is 0, least squares leave 1e-16 to 1e-13 of the losses, depending on the CPU.
 ABSENT = 1e-9
 
@@ -38,9 +38,9 @@ class VarproFit:
 
 
 def fit_varpro(table: Table, *, bootstrap: int = 100, confidence: float = 0.9) -> VarproFit:
-    """Least squares of relative residuals. Resamples draw single runs.
+    """Fit by least squares of relative residuals; resamples draw single runs.
 
-    Raises CannotFit where rows are too few or too alike, or where a term is not needed at all.
+    Raises CannotFit if rows are too few or too alike, or if a term is 0.
     """
     checks.require_spread(table, CHINCHILLA, 5)
     log_n, log_d = np.log(table.n_params), np.log(table.tokens)
@@ -48,7 +48,7 @@ def fit_varpro(table: Table, *, bootstrap: int = 100, confidence: float = 0.9) -
     absent = ABSENT * float(np.median(table.loss))
 
     def linear(exponents, counts):
-        """(E and the terms' sizes at the centre, sum of squares)."""
+        """Return (E and the terms' sizes at the centre, sum of squares)."""
         alpha, beta = exponents
         terms = [
             np.ones(len(table)),
@@ -60,13 +60,13 @@ def fit_varpro(table: Table, *, bootstrap: int = 100, confidence: float = 0.9) -
         return solution, norm**2
 
     def search(counts, start):
-        found = minimize(
+        optimum = minimize(
             lambda q: linear(np.exp(q), counts)[1] if np.all(np.abs(q) < 4) else np.inf,
             np.log(start),
             method="Nelder-Mead",
             options={"xatol": 1e-9, "fatol": 1e-18, "maxiter": 800},
         )
-        return np.exp(found.x)
+        return np.exp(optimum.x)
 
     ones = np.ones(len(table))
     scores = np.array([[linear((a, b), ones)[1] for b in GRID] for a in GRID])
