@@ -44,13 +44,13 @@ class Member:
 class Fold:
     """Boolean masks of the rows to fit and of the rows to score."""
 
-    known_N: np.ndarray
-    asked_N: np.ndarray
+    fitted_N: np.ndarray
+    scored_N: np.ndarray
 
     @property
     def held_back(self) -> float:
         """Return the share of the rows that are not fitted."""
-        return float(1 - self.known_N.mean())
+        return float(1 - self.fitted_N.mean())
 
 
 def of_runs(scale_N: np.ndarray) -> list[Fold]:
@@ -65,10 +65,10 @@ def of_curve(x_N: np.ndarray) -> list[Fold]:
     """Return distinct folds that end at a fraction of the largest x, `[N]` inputs of a curve."""
     folds: list[Fold] = []
     for cut in CUTS:
-        known = x_N <= cut * x_N.max() * (1 + 1e-9)
-        scored = ~known & (x_N <= AHEAD * cut * x_N.max() * (1 + 1e-9))
-        if known.any() and scored.any():
-            folds.append(Fold(known, scored))
+        fitted_rows = x_N <= cut * x_N.max() * (1 + 1e-9)
+        scored_rows = ~fitted_rows & (x_N <= AHEAD * cut * x_N.max() * (1 + 1e-9))
+        if fitted_rows.any() and scored_rows.any():
+            folds.append(Fold(fitted_rows, scored_rows))
     return folds
 
 
@@ -108,19 +108,19 @@ def backtest(
 def _score(table: Table, member: Member, fold: Fold, objective: Objective) -> float:
     """Return the root mean square log error on the scored rows; NaN if the fit fails."""
     form = member.form
-    known = table.rows(fold.known_N)
+    cheap_rows = table.rows(fold.fitted_N)
     try:
-        checks.require_spread(known, form, len(form.parameters))
+        checks.require_spread(cheap_rows, form, len(form.parameters))
     except CannotFit:
         return float("nan")
-    weights_N = fold.known_N * checks.lateness(table, form, member.late)
+    weights_N = fold.fitted_N * checks.lateness(table, form, member.late)
     weights_N = weights_N / weights_N.max()
     solver = Solver.of(table, form, objective, weights_N=weights_N)
     # the grid of starts must not use the scored rows
-    grid_RP = form.starts(solver.logs_NF[fold.known_N], solver.target_N[fold.known_N])
+    grid_RP = form.starts(solver.logs_NF[fold.fitted_N], solver.target_N[fold.fitted_N])
     solution, _ = solver.from_grid(solver.nearest(grid_RP, STARTS))
     value = solver.ranked(solution)
     if not np.isfinite(value).any():
         return float("nan")
     residuals_N = solver.log_residuals(solution.params_RP[value.argmin()])
-    return float(np.sqrt(np.mean(residuals_N[fold.asked_N] ** 2)))
+    return float(np.sqrt(np.mean(residuals_N[fold.scored_N] ** 2)))

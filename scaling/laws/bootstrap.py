@@ -38,28 +38,28 @@ def interval(
     `freedom` is the degrees of freedom of the resampled fit. It makes two corrections. Percentiles
     are taken at quantiles of Student's t, since normal ones are too narrow for few rows (Hesterberg
     2015). They are shifted by the distance of `value` from the median of the draws (Efron 1981).
-    The shift is left out where the interval is wider than the value, since the bias of an
+    The shift is left out if the interval is wider than the value, since the bias of an
     unidentified value means nothing. `benchmarks/coverage.py` measures the coverage.
 
     Infinite draws count in the percentiles and not in the standard error: a parameter that is
     infinite in a twentieth of the resamples has an infinite end.
     """
     draws = np.asarray(draws, float)
-    known = draws[~np.isnan(draws)]
-    finite = known[np.isfinite(known)]
+    defined = draws[~np.isnan(draws)]
+    finite = defined[np.isfinite(defined)]
     if len(finite) < max(2, len(draws) / 2):
         return Interval(float(value), float("nan"), float("nan"), float("nan"))
     tail = (1 - confidence) / 2
     ends = np.array([tail, 1 - tail])
     if freedom is not None:
         ends = stats.norm.cdf(stats.t.ppf(ends, max(freedom, 1)))
-    low, high = np.percentile(known, 100 * ends, method="nearest")
+    low, high = np.percentile(defined, 100 * ends, method="nearest")
     if freedom is not None and high - low <= abs(value):
-        equal = np.isclose(known, value, rtol=SAME, atol=0.0)
-        below = np.mean((known < value) & ~equal) + np.mean(equal) / 2
-        shift = stats.norm.ppf(np.clip(below, MOST_SHIFTED, 1 - MOST_SHIFTED))
+        equal = np.isclose(defined, value, rtol=SAME, atol=0.0)
+        share_below = np.mean((defined < value) & ~equal) + np.mean(equal) / 2
+        shift = stats.norm.ppf(np.clip(share_below, MOST_SHIFTED, 1 - MOST_SHIFTED))
         ends = stats.norm.cdf(2 * shift + stats.norm.ppf(ends))
-        low, high = np.percentile(known, 100 * ends, method="nearest")
+        low, high = np.percentile(defined, 100 * ends, method="nearest")
     low, high = min(low, value), max(high, value)  # if all refits lie on one side, they are biased
     with np.errstate(over="ignore", invalid="ignore"):
         spread = float(finite.std(ddof=1))

@@ -71,15 +71,15 @@ def _inconsistent_compute(table: Table) -> list[Notice]:
         return []
     ratio = np.log(table.flops / (6 * table.n_params * table.tokens))
     middle = float(np.median(ratio))
-    away = np.flatnonzero(np.abs(ratio - middle) > OFF)
+    odd = np.flatnonzero(np.abs(ratio - middle) > OFF)
     warnings = []
-    if len(away):
-        rows = ", ".join(table.names[i] for i in away[:6])
+    if len(odd):
+        rows = ", ".join(table.names[i] for i in odd[:6])
         warnings.append(
             Notice(
                 notices.MIXED_UNITS,
                 f"flops / (6 n_params tokens) is {np.exp(middle):.3g} in most rows and more than "
-                f"{np.exp(OFF):.0f} times larger or smaller in {len(away)} ({rows}): mixed units?",
+                f"{np.exp(OFF):.0f} times larger or smaller in {len(odd)} ({rows}): mixed units?",
             )
         )
     if abs(middle) > np.log(30.0):
@@ -151,10 +151,10 @@ def lateness(table: Table, form: Form, late: float) -> np.ndarray:
     return (scale_N / scale_N.max()) ** late
 
 
-def require_apart(columns: Mapping[str, np.ndarray], what: str) -> None:
+def require_apart(columns: Mapping[str, np.ndarray], law_name: str) -> None:
     """Raise CannotFit if two inputs of a power product are collinear in their logs.
 
-    The rows then determine one exponent only. `what` names the law in the message.
+    The rows then determine one exponent only. `law_name` names the law in the message.
     """
     if len(columns) < 2:
         return
@@ -162,7 +162,7 @@ def require_apart(columns: Mapping[str, np.ndarray], what: str) -> None:
     slope, offset = np.polyfit(x, y, 1)
     if np.std(y - slope * x - offset) < APART:
         raise CannotFit(
-            f"{what}: {second} goes as {first}^{slope:.2g} in every row, so the two exponents "
+            f"{law_name}: {second} goes as {first}^{slope:.2g} in every row, so the two exponents "
             "cannot be told apart; add runs of another ratio, or fit a law of one: "
             f"--of={first}, {second} or flops"
         )

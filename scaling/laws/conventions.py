@@ -13,7 +13,7 @@ of its group, before a profile is fitted:
 
 with B and beta of L(N, D) = E + A / N^alpha + B / D^beta, refitted in the convention's N. The term
 of size cancels, so the measured profile alone decides how loss depends on N. The intervals include
-the uncertainty of B and beta. No run is moved where every group agrees in compute, so a plan is
+the uncertainty of B and beta. No run is moved if every group agrees in compute, so a plan is
 fitted unchanged under its own convention.
 
 Converting the N and C of the planned minima to other units would keep the optimum of the old costs.
@@ -136,9 +136,9 @@ def _law(case: Case, law_of):
 
 
 def _profiles(case: Case, law_of, method: str, bootstrap: int, confidence: float):
-    grouped = case.table.rows(case.table.budget > 0)
-    compute_N, equal = group_compute(grouped)
-    profiles = grouped.with_columns(budget=compute_N)
+    group_rows = case.table.rows(case.table.budget > 0)
+    compute_N, equal = group_compute(group_rows)
+    profiles = group_rows.with_columns(budget=compute_N)
     notes: tuple[str, ...] = ()
     shifts = np.zeros((1, 2))
     if not equal:
@@ -149,14 +149,14 @@ def _profiles(case: Case, law_of, method: str, bootstrap: int, confidence: float
                 f"isoflop: runs of a group differ in {case.flops} compute, and the law to move "
                 f"them to equal compute cannot be fitted ({error})"
             ) from None
-        factor = np.exp(np.abs(np.log(compute_N / grouped.flops)).max())
+        factor = np.exp(np.abs(np.log(compute_N / group_rows.flops)).max())
         notes = (f"runs moved by up to {factor:.2g} times in tokens",)
-        planned, profiles = (
+        planned_rows, profiles = (
             profiles,
             at_equal_compute(profiles, law.values["B"], law.values["beta"]),
         )
         fit = fit_isoflop(profiles, method=method, bootstrap=bootstrap, confidence=confidence)
-        shifts = _law_shifts(fit, planned, law, method)
+        shifts = _law_shifts(fit, planned_rows, law, method)
     else:
         fit = fit_isoflop(profiles, method=method, bootstrap=bootstrap, confidence=confidence)
     a, b = (
@@ -193,13 +193,15 @@ def at_equal_compute(table: Table, b: float, beta: float) -> Table:
     return table.with_columns(tokens=tokens, loss=loss, flops=table.budget)
 
 
-def _law_shifts(fit: IsoflopFit, planned: Table, law: Fit, method: str) -> np.ndarray:
+def _law_shifts(fit: IsoflopFit, planned_rows: Table, law: Fit, method: str) -> np.ndarray:
     """Return `[draws, 2]`, the changes of a and b when refits of the law move the runs."""
     shifts = []
     columns = [law.form.parameters.index(name) for name in ("B", "beta")]
     for b, beta in law.draws[:LAW_DRAWS, columns]:
         try:
-            moved_fit = fit_isoflop(at_equal_compute(planned, b, beta), method=method, bootstrap=0)
+            moved_fit = fit_isoflop(
+                at_equal_compute(planned_rows, b, beta), method=method, bootstrap=0
+            )
         except CannotFit:
             shifts.append((np.nan, np.nan))
             continue

@@ -63,13 +63,13 @@ class Prior:
         rng = np.random.default_rng(seed)
         alpha, beta = rng.uniform(0.25, 0.5, (2, DRAWS))
         floor = rng.uniform(1.4, 2.1, DRAWS)
-        above = np.exp(rng.uniform(np.log(0.4), np.log(1.2), DRAWS))
+        excess = np.exp(rng.uniform(np.log(0.4), np.log(1.2), DRAWS))
         ratio = np.exp(rng.uniform(np.log(5), np.log(80), DRAWS))
         n = np.sqrt(flops / 6 / ratio)
         # at the optimum alpha A / N^alpha = beta B / D^beta
-        size_term = above * beta / (alpha + beta)
+        size_term = excess * beta / (alpha + beta)
         a = np.log(size_term) + alpha * np.log(n)
-        b = np.log(above - size_term) + beta * np.log(n * ratio)
+        b = np.log(excess - size_term) + beta * np.log(n * ratio)
         return cls(FORMS["chinchilla"], np.stack([a, b, np.log(floor), alpha, beta], axis=1))
 
 
@@ -134,9 +134,9 @@ class _Problem:
         spread_SKP = self.slopes_SKP @ np.linalg.inv(information_SPP)
         leverage_SK = np.einsum("skp,skp->sk", spread_SKP, self.slopes_SKP)
         reach_SKT = self.slopes_SKP @ solved_SPT
-        left_SKT = variance_ST[:, None, :] - reach_SKT**2 / (1 + leverage_SK[..., None])
+        variance_SKT = variance_ST[:, None, :] - reach_SKT**2 / (1 + leverage_SK[..., None])
         floor_S1T = 1e-12 * variance_ST[:, None, :]
-        return np.log(np.maximum(left_SKT, floor_S1T)).mean((0, 2))
+        return np.log(np.maximum(variance_SKT, floor_S1T)).mean((0, 2))
 
 
 def propose(
@@ -181,16 +181,16 @@ def propose(
     share_K = _fractional_runs(problems, flops_K, total_flops, max_runs)
     count_K = _round_runs(problems, share_K, flops_K, total_flops, max_runs)
     count_K = _exchange_runs(problems, count_K, flops_K, total_flops)
-    chosen = np.repeat(np.arange(len(n_K)), count_K)
+    run_index = np.repeat(np.arange(len(n_K)), count_K)
     total_weight = sum(p.weight for p in problems)
     variance_T = sum(
         p.weight / total_weight * np.exp(np.log(p.variance(count_K.astype(float))).mean(0))
         for p in problems
     )
     return Proposal(
-        n_params=n_K[chosen],
-        tokens=(n_K * ratio_K)[chosen],
-        flops=flops_K[chosen],
+        n_params=n_K[run_index],
+        tokens=(n_K * ratio_K)[run_index],
+        flops=flops_K[run_index],
         se={t: float(np.sqrt(v)) for t, v in zip(targets, variance_T, strict=True)},
     )
 
@@ -199,8 +199,8 @@ def inside(table: Table, max_flops: float, limits=CAREFUL) -> np.ndarray:
     """Return `[N]`, True for rows within the limits of a design with runs up to `max_flops`."""
     share, (low, high) = limits
     ratio = table.tokens / table.n_params
-    near = (ratio > 0.99 * low) & (ratio < 1.01 * high)
-    return near & (table.flops > 0.99 * max_flops / share)
+    ratio_fits = (ratio > 0.99 * low) & (ratio < 1.01 * high)
+    return ratio_fits & (table.flops > 0.99 * max_flops / share)
 
 
 def expected_se(
@@ -319,10 +319,10 @@ def _round_runs(problems, share_K, flops_K, total: float, runs: int) -> np.ndarr
     """Round down to `[K]` whole numbers of runs, then add the best run one at a time."""
     count_K = np.floor(share_K + 1e-9).astype(int)
     while count_K.sum() < runs:
-        left = total - count_K @ flops_K
+        spare_flops = total - count_K @ flops_K
         # keep enough for the runs still to come
-        left -= (runs - count_K.sum() - 1) * flops_K.min()
-        score_K = np.where(flops_K <= left * (1 + 1e-12), _score(problems, count_K), np.inf)
+        spare_flops -= (runs - count_K.sum() - 1) * flops_K.min()
+        score_K = np.where(flops_K <= spare_flops * (1 + 1e-12), _score(problems, count_K), np.inf)
         if not np.isfinite(score_K).any():
             break
         count_K[int(score_K.argmin())] += 1
@@ -336,8 +336,10 @@ def _exchange_runs(problems, count_K, flops_K, total: float) -> np.ndarray:
         for k in np.flatnonzero(count_K):
             fewer_K = count_K.copy()
             fewer_K[k] -= 1
-            left = total - fewer_K @ flops_K
-            score_K = np.where(flops_K <= left * (1 + 1e-12), _score(problems, fewer_K), np.inf)
+            spare_flops = total - fewer_K @ flops_K
+            score_K = np.where(
+                flops_K <= spare_flops * (1 + 1e-12), _score(problems, fewer_K), np.inf
+            )
             best = int(score_K.argmin())
             if best != k and score_K[best] < score_K[k] - 1e-6:
                 fewer_K[best] += 1

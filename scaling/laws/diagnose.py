@@ -65,8 +65,8 @@ def warnings(
         text = f"only {reached:.1%} of the starts reach the optimum"
         fit_notices.append(Notice(notices.RARE_OPTIMUM, text))
     typical = float(np.median(np.abs(residuals)))
-    thresholded = objective.kind in ("huber", "likelihood") and not objective.linear
-    if thresholded and typical > 10 * delta:
+    has_threshold = objective.kind in ("huber", "likelihood") and not objective.linear
+    if has_threshold and typical > 10 * delta:
         fit_notices.append(
             Notice(
                 notices.L1_IN_EFFECT,

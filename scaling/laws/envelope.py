@@ -57,8 +57,8 @@ def smooth(curve: Curve, grid: np.ndarray, half_width: float) -> np.ndarray:
     total = np.concatenate([[0.0], np.cumsum(curve.loss)])
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (total[last] - total[first]) / (last - first)
-    inside = (grid - half_width >= x[0]) & (grid <= x[-1]) & (last > first)
-    return np.where(inside, mean, np.nan)
+    is_inside = (grid - half_width >= x[0]) & (grid <= x[-1]) & (last > first)
+    return np.where(is_inside, mean, np.nan)
 
 
 def fit_envelope(

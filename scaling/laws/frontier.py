@@ -39,10 +39,10 @@ def cost_per_token(table: Table) -> Callable[[np.ndarray], np.ndarray]:
 
     def cost(n_params: np.ndarray) -> np.ndarray:
         log_n = np.log(n_params)
-        inside = np.clip(log_n, low, high)
+        nearest = np.clip(log_n, low, high)
         # continue with the slope at the end outside the measured sizes
-        straight = np.polyval(slopes, inside) * (log_n - inside)
-        return np.exp(np.polyval(coefficients, inside) + straight)
+        straight = np.polyval(slopes, nearest) * (log_n - nearest)
+        return np.exp(np.polyval(coefficients, nearest) + straight)
 
     return cost
 

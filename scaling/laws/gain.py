@@ -39,7 +39,7 @@ class Gain:
     """The gain of a family over a baseline at several computes in FLOPs."""
 
     flops: np.ndarray
-    gain: tuple[Interval, ...]  # infinite where the baseline's floor lies above the new loss
+    gain: tuple[Interval, ...]  # infinite if the baseline's floor lies above the new loss
     never: np.ndarray  # share of the refits in which the baseline never reaches the new loss
     new_loss: np.ndarray  # nats per token at each compute
     slope: Interval  # d log gain / d log C at the middle of `flops`; 0 if the gain is one factor
@@ -171,20 +171,20 @@ def _loss(laws_R3, log_c) -> np.ndarray:
 
 def _log_gain(old_R3, new_R3, log_c) -> np.ndarray:
     """Return `[R, C]` log gains, infinite if the new loss is below the baseline's floor."""
-    above_RC = _loss(new_R3, log_c) - old_R3[:, :1]
+    excess_RC = _loss(new_R3, log_c) - old_R3[:, :1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        log_needed_RC = (old_R3[:, 1:2] - np.log(above_RC)) / old_R3[:, 2:]
-        gain_RC = np.where(above_RC > 0, log_needed_RC - log_c, np.inf)
-    return np.where(np.isnan(above_RC) | ~(old_R3[:, 2:] > 0), np.nan, gain_RC)
+        log_needed_RC = (old_R3[:, 1:2] - np.log(excess_RC)) / old_R3[:, 2:]
+        gain_RC = np.where(excess_RC > 0, log_needed_RC - log_c, np.inf)
+    return np.where(np.isnan(excess_RC) | ~(old_R3[:, 2:] > 0), np.nan, gain_RC)
 
 
 def _slope(old_R3, new_R3, log_c: float) -> np.ndarray:
     """Return `[R]` d log gain / d log C."""
     falling_R = _loss(new_R3, log_c)[:, 0] - new_R3[:, 0]
-    above_R = _loss(new_R3, log_c)[:, 0] - old_R3[:, 0]
+    excess_R = _loss(new_R3, log_c)[:, 0] - old_R3[:, 0]
     with np.errstate(invalid="ignore", divide="ignore"):
-        slope_R = new_R3[:, 2] / old_R3[:, 2] * falling_R / above_R - 1
-    return np.where(above_R <= 0, np.inf, slope_R)
+        slope_R = new_R3[:, 2] / old_R3[:, 2] * falling_R / excess_R - 1
+    return np.where(excess_R <= 0, np.inf, slope_R)
 
 
 def _invert(i: Interval) -> Interval:

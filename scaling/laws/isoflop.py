@@ -120,9 +120,9 @@ def _profile(
     points = np.stack([log_n, log_loss])
     nothing = Interval(*(float("nan"),) * 4)
     if len(log_n) < MIN_SIZES:
-        few = Notice(notices.FEW_SIZES, f"{len(log_n)} sizes, a parabola needs {MIN_SIZES}")
+        too_few = Notice(notices.FEW_SIZES, f"{len(log_n)} sizes, a parabola needs {MIN_SIZES}")
         empty = np.full(3, np.nan)
-        return Profile(budget, nothing, nothing, nothing, empty, log_n0, points, few, method)
+        return Profile(budget, nothing, nothing, nothing, empty, log_n0, points, too_few, method)
 
     def locate(values: np.ndarray) -> tuple[float, float, float]:
         """Return (log N*, its log loss, curvature) of a profile; NaN without a minimum."""

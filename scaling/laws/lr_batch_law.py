@@ -155,7 +155,7 @@ def _require_enough(
     table, form: Form, columns, good: int, groups: int, bad_notices: list[Notice]
 ) -> None:
     for name in form.inputs:
-        table[name]  # raises where the column is missing
+        table[name]  # raises if the column is missing
     needed = len(form.parameters)
     if good < needed:
         reasons = f" ({'; '.join(map(str, bad_notices[:6]))})" if bad_notices else ""
@@ -199,8 +199,8 @@ def _least_squares(design_GP, y_BG, weight_G) -> np.ndarray:
     normal_BPP = np.einsum("gp,bg,gq->bpq", design_GP, weight_BG, design_GP)
     right_BP = (weight_BG * y_BG) @ design_GP
     inverse_BPP = np.linalg.pinv(normal_BPP, rcond=1e-12, hermitian=True)
-    few_B = (weight_BG > 0).sum(axis=1) < design_GP.shape[1]
-    return np.where(few_B[:, None], np.nan, np.einsum("bpq,bq->bp", inverse_BPP, right_BP))
+    too_few_B = (weight_BG > 0).sum(axis=1) < design_GP.shape[1]
+    return np.where(too_few_B[:, None], np.nan, np.einsum("bpq,bq->bp", inverse_BPP, right_BP))
 
 
 def _scatter(design_GP, y_G, se_G) -> tuple[float, np.ndarray]:

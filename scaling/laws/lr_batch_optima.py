@@ -118,7 +118,7 @@ class _Bowl:
 
 def _bowl(rows: Table, hyper: str, near: float) -> _Bowl:
     varying = tuple(h for h in HYPERPARAMETERS if h in rows and len(np.unique(rows[h])) > 1)
-    rows[hyper]  # raises where the column is missing
+    rows[hyper]  # raises if the column is missing
     if hyper not in varying:
         return _Bowl(Notice(notices.NOT_VARIED, f"{hyper} takes one value"))
     x_NF = np.round(np.log(np.stack([rows[h] for h in varying], axis=1)), DIGITS)

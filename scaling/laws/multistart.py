@@ -41,8 +41,8 @@ def log_prediction(form: Form, params_RP, logs_NF) -> np.ndarray:
     params_RP = np.pad(params_RP, ((0, padding(rows) if rows > 1 else 0), (0, 0)), "edge")
     logs_NF = np.pad(logs_NF, ((0, padding(points) if points > 1 else 0), (0, 0)), "edge")
     with jax.enable_x64(True):
-        many = _compiled(form.log_predict)
-        return np.asarray(many(params_RP, logs_NF))[:rows, :points]
+        predict = _compiled(form.log_predict)
+        return np.asarray(predict(params_RP, logs_NF))[:rows, :points]
 
 
 def distinct(value_R: np.ndarray) -> list[int]:
@@ -97,17 +97,19 @@ class Solver:
 
     def _both_ways(self, grid_RP, delta: float) -> Solution:
         """Minimise from every start, with and without a pull towards the middle of the grid."""
-        plain = self._minimise(self.weights_N[None], grid_RP, delta)
+        plain_solution = self._minimise(self.weights_N[None], grid_RP, delta)
         if delta >= WIDEST:
-            return plain  # the pull needs a threshold before the target
-        pulled = self._minimise(
+            return plain_solution  # the pull needs a threshold before the target
+        pull_solution = self._minimise(
             self.weights_N[None], grid_RP, delta, centre_P=np.median(grid_RP, axis=0)
         )
-        pick = np.isnan(plain.objective_R) | (pulled.objective_R < plain.objective_R)
+        pick = np.isnan(plain_solution.objective_R) | (
+            pull_solution.objective_R < plain_solution.objective_R
+        )
         return Solution(
-            np.where(pick[:, None], pulled.params_RP, plain.params_RP),
+            np.where(pick[:, None], pull_solution.params_RP, plain_solution.params_RP),
             *(
-                np.where(pick, getattr(pulled, name), getattr(plain, name))
+                np.where(pick, getattr(pull_solution, name), getattr(plain_solution, name))
                 for name in ("objective_R", "gradient_R", "converged_R")
             ),
         )
@@ -125,9 +127,9 @@ class Solver:
     def nearest(self, grid_RP, count: int) -> np.ndarray:
         """Return the `count` starts of the least weighted squared log residuals."""
         log_RN = log_prediction(self.form, grid_RP, self.logs_NF)
-        used = self.weights_N > 0
-        residual_RN = np.abs(self.target_N - log_RN)[:, used]
-        score_R = np.nan_to_num(residual_RN**2, nan=np.inf) @ self.weights_N[used]
+        is_used = self.weights_N > 0
+        residual_RN = np.abs(self.target_N - log_RN)[:, is_used]
+        score_R = np.nan_to_num(residual_RN**2, nan=np.inf) @ self.weights_N[is_used]
         return grid_RP[np.argsort(score_R, kind="stable")[:count]]
 
     def from_grid(self, grid_RP) -> tuple[Solution, float]:
@@ -145,9 +147,9 @@ class Solver:
             delta = HUBER_EFFICIENT  # in units of the scale, which is fitted
         elif delta == 0:
             squares = self._both_ways(grid_RP, LEAST_SQUARES)
-            used = self.weights_N > 0
-            residuals = self.residuals(squares.best_P)[used]
-            scale = robust_scale(residuals, int(self.free_P.sum()), self.weights_N[used])
+            is_used = self.weights_N > 0
+            residuals = self.residuals(squares.best_P)[is_used]
+            scale = robust_scale(residuals, int(self.free_P.sum()), self.weights_N[is_used])
             delta = max(HUBER_EFFICIENT * scale, 1e-9)
         if kind == "likelihood":
             delta *= self._profiled_scale(grid_RP, delta)
@@ -169,10 +171,10 @@ class Solver:
             previous = scale
             for _ in range(200):  # stationary scale: s^2 sum(w) = sum of w r psi(r / s) s
                 psi = np.minimum(residuals / scale, delta)
-                updated = float(np.average(residuals * psi, weights=self.weights_N))
-                if abs(updated / scale - 1) < 1e-12:
+                new_scale = float(np.average(residuals * psi, weights=self.weights_N))
+                if abs(new_scale / scale - 1) < 1e-12:
                     break
-                scale = max(updated, 1e-12)
+                scale = max(new_scale, 1e-12)
             if abs(scale / previous - 1) < 1e-9:
                 break
         return scale

@@ -127,7 +127,7 @@ def _stages(delta: float, near: bool, n_params: int, centre_P) -> list[_Stage]:
 
 
 def padding(count: int) -> int:
-    """Return how many rows to add so that tables of similar length share a compiled program.
+    """Return the number of rows to add, so tables of similar length share a compiled program.
 
     Lengths go up to the next quarter of a power of two: 16, 20, 24, 28, 32, 40, ... A program per
     length would exhaust the compiler's memory after a few hundred tables.
@@ -138,13 +138,13 @@ def padding(count: int) -> int:
 
 def _pad(features_NF, target_RN, weights_RN):
     """Append copies of the first row at weight 0."""
-    more = padding(len(features_NF))
-    if not more:
+    extra = padding(len(features_NF))
+    if not extra:
         return features_NF, target_RN, weights_RN
     R = len(target_RN)
-    features_NF = np.concatenate([features_NF, np.repeat(features_NF[:1], more, axis=0)])
-    target_RN = np.concatenate([target_RN, np.repeat(target_RN[:, :1], more, axis=1)], axis=1)
-    weights_RN = np.concatenate([weights_RN, np.zeros((R, more))], axis=1)
+    features_NF = np.concatenate([features_NF, np.repeat(features_NF[:1], extra, axis=0)])
+    target_RN = np.concatenate([target_RN, np.repeat(target_RN[:, :1], extra, axis=1)], axis=1)
+    weights_RN = np.concatenate([weights_RN, np.zeros((R, extra))], axis=1)
     return features_NF, target_RN, weights_RN
 
 
@@ -177,7 +177,7 @@ class _Batches:
             self.features_NF, stage.delta, self.quantile, self.free_P, stage.centre_P, stage.pull
         )
         count = len(params_RP)
-        few, many = (
+        small_size, large_size = (
             max(8, min(size, CHUNK_CELLS // max(len(self.features_NF), 1))) for size in CHUNKS
         )
         params = params_RP.copy()
@@ -187,16 +187,16 @@ class _Batches:
         damping = np.full(count, FIRST_DAMPING)
         active = np.arange(count)
         for _ in range(-(-stage.iterations // ROUND)):
-            size = few if len(active) <= few else many
+            size = small_size if len(active) <= small_size else large_size
             chunks = [active[i : i + size] for i in range(0, len(active), size)]
 
             def run(chunk, size=size) -> End:
-                padded = np.resize(chunk, size)
+                filled = np.resize(chunk, size)
                 start = Start(
-                    self.target_RN[rows[padded]],
-                    self.weights_RN[rows[padded]],
-                    params[padded],
-                    damping[padded],
+                    self.target_RN[rows[filled]],
+                    self.weights_RN[rows[filled]],
+                    params[filled],
+                    damping[filled],
                 )
                 with jax.enable_x64(True):  # holds for one thread only
                     return End(*(np.asarray(x)[: len(chunk)] for x in self.steps(shared, start)))

@@ -203,12 +203,12 @@ class _Fit:
         damping = jnp.where(better, damping / DAMPING_FACTOR, damping * DAMPING_FACTOR)
         damping = jnp.clip(damping, LEAST_DAMPING, MOST_DAMPING)
         # a refused step counts only if the damping is so large that any descent is accepted
-        counted = small & (better | (damping > ANY_DESCENT))
+        is_calm = small & (better | (damping > ANY_DESCENT))
         return _Carry(
             jnp.where(better, trials[best], params_P),
             jnp.where(better, values[best], value),
             damping,
-            jnp.where(counted, calm + 1, jnp.where(small, calm, 0)),
+            jnp.where(is_calm, calm + 1, jnp.where(small, calm, 0)),
         )
 
     def run(self) -> End:

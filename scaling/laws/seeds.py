@@ -25,10 +25,10 @@ class Repeats:
     @property
     def pooled(self) -> float:
         """Return the pooled standard deviation of rows about their point; NaN without repeats."""
-        more_P = self.count_P - 1
-        if not more_P.any():
+        freedom_P = self.count_P - 1
+        if not freedom_P.any():
             return float("nan")
-        return float(np.sqrt(np.nansum(more_P * self.sd_P**2) / more_P.sum()))
+        return float(np.sqrt(np.nansum(freedom_P * self.sd_P**2) / freedom_P.sum()))
 
 
 def repeats(columns, y) -> Repeats:

@@ -26,26 +26,26 @@ def test_folds_of_a_curve_look_at_most_twice_as_far_as_they_know():
     found = backtest.of_curve(X)
     assert len(found) == 5
     for fold in found:
-        assert not (fold.known_N & fold.asked_N).any()
-        assert X[fold.asked_N].min() > X[fold.known_N].max()
+        assert not (fold.fitted_N & fold.scored_N).any()
+        assert X[fold.scored_N].min() > X[fold.fitted_N].max()
         assert (
-            X[fold.asked_N].max() <= 2 * 2**0.5 * X[fold.known_N].max()
+            X[fold.scored_N].max() <= 2 * 2**0.5 * X[fold.fitted_N].max()
         )  # the cut lies between rows
 
 
 def test_folds_of_runs_hold_back_whole_budgets():
     flops = np.repeat([1e18, 1e19, 1e20, 1e21], 5)
     for fold in backtest.of_runs(flops):
-        assert flops[fold.known_N].max() < flops[fold.asked_N].min()
-        assert (fold.known_N ^ fold.asked_N).all()
+        assert flops[fold.fitted_N].max() < flops[fold.scored_N].min()
+        assert (fold.fitted_N ^ fold.scored_N).all()
 
 
 def test_the_rows_asked_for_have_no_part_in_the_law_that_is_asked():
     table = curve(1.5 + 30 * X**-0.3, noise=0.002)
     fold = backtest.of_curve(X)[1]
-    (asked,) = np.flatnonzero(fold.asked_N)[-1:]
-    only = backtest.Fold(fold.known_N, np.arange(len(X)) == asked)
-    raised = table.with_columns(loss=table.loss * np.where(only.asked_N, 1.5, 1.0))
+    (asked,) = np.flatnonzero(fold.scored_N)[-1:]
+    only = backtest.Fold(fold.fitted_N, np.arange(len(X)) == asked)
+    raised = table.with_columns(loss=table.loss * np.where(only.scored_N, 1.5, 1.0))
     members = [Member(FORMS["power_offset"])]
     squares = Objective("least_squares")
     before, after = (
