@@ -22,6 +22,7 @@ class Interval:
     high: float
 
     def as_dict(self) -> dict[str, float]:
+        """Return the four numbers by name, for JSON."""
         return {"value": self.value, "se": self.se, "low": self.low, "high": self.high}
 
     def brief(self) -> str:

@@ -141,13 +141,12 @@ def fit(
     late: float = 0.0,
     seed: int = 0,
 ) -> Fit:
-    """Fit a form to a table.
+    """Fit a form to a table. Raises CannotFit if its rows do not determine a law in its domain.
 
     `blocks` names a column of at least three values, such as "seed" or "n_params", whose rows are
     resampled together; "" resamples single runs. `fixed` holds parameters at given values. A column
     loss_se weighs the rows by inverse variance. `late` weighs them by (compute / largest
-    compute)^late (x without compute), for a law of the end of a curve. Raises CannotFit if rows are
-    too few or too alike, or if no start ends at a law in the form's domain.
+    compute)^late (x without compute), for a law of the end of a curve.
     """
     form = FORMS[form] if isinstance(form, str) else form
     objective = objective or Objective()
@@ -168,18 +167,16 @@ def fit(
             f"{form.name}: no start ends in the form's domain (positive exponents); the "
             f"{form.target} does not fall with {' and '.join(form.inputs)}"
         )
-    if n_free > 1 and not form.product:  # those of a product may be 0
+    if n_free > 1 and not form.product:  # a product's exponents may be 0
         solver.require_better_than_constant(solution.params_RP[value_R.argmin()], delta)
     params_P, draws_BP, lowest = solver.settled(
         solution.params_RP, value_R, bootstrap, table[blocks] if blocks else None, delta, seed
     )
     residuals = solver.log_residuals(params_P)
-
     values = dict(zip(form.parameters, form.natural(params_P[None])[0].tolist(), strict=True))
     freedom = min(len(table) - n_free, n_blocks - 1)
     intervals = _intervals(form, values, form.natural(draws_BP), confidence, freedom)
-    minima = (float(value_R[i]) for i in distinct(value_R))
-    close_minima = (lowest, *(v for v in minima if lowest * (1 + 1e-5) < v <= 1.05 * lowest))
+    close_minima = _close_minima(value_R, lowest)
     reached = float((value_R <= lowest * (1 + REACHED) + 1e-15).mean())
     late_rows = share_N >= 0.05 * share_N.max()  # a late law may miss the early rows
     fit_notices = diagnose.warnings(
@@ -212,6 +209,12 @@ def fit(
         verdict=diagnose.verdict(fit_notices),
         confidence=confidence,
     )
+
+
+def _close_minima(value_R, lowest: float) -> tuple[float, ...]:
+    """Return the lowest objective and those of other local minima within 5% of it."""
+    minima = (float(value_R[i]) for i in distinct(value_R))
+    return (lowest, *(v for v in minima if lowest * (1 + 1e-5) < v <= 1.05 * lowest))
 
 
 def _intervals(

@@ -124,10 +124,7 @@ def compute_equivalent_gain(
         never=never,
         new_loss=loss_C,
         slope=slope,
-        laws={
-            "baseline": _law_intervals(old_R3, confidence),
-            "new": _law_intervals(new_R3, confidence),
-        },
+        laws={"baseline": _intervals(old_R3, confidence), "new": _intervals(new_R3, confidence)},
         scale=_scale(slope),
         warnings=tuple(warnings),
         verdict=diagnose.verdict(warnings),
@@ -194,7 +191,7 @@ def _invert(i: Interval) -> Interval:
     return Interval(value, float(i.se * value**2), low, high)  # the error by the delta method
 
 
-def _law_intervals(laws_R3, confidence: float) -> dict[str, Interval]:
+def _intervals(laws_R3, confidence: float) -> dict[str, Interval]:
     columns = {"E": laws_R3[:, 0], "K": np.exp(laws_R3[:, 1]), "gamma": laws_R3[:, 2]}
     return {name: interval(float(c[0]), c[1:], confidence) for name, c in columns.items()}
 

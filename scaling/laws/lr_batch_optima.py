@@ -113,6 +113,7 @@ class _Bowl:
         return len(self.runs_P) - coefficients(self.x_PF.shape[1])
 
     def inside(self, x_BF: np.ndarray) -> np.ndarray:
+        """Return `[B]`, True for `x_BF` strictly within the range of the points."""
         return ((x_BF > self.x_PF.min(axis=0)) & (x_BF < self.x_PF.max(axis=0))).all(axis=1)
 
 

@@ -27,9 +27,11 @@ class PowerFit:
     equation = "y = k x^a"
 
     def predict(self, x):
+        """Return y at `x`, a number or an array."""
         return self.coefficient.value * np.asarray(x, float) ** self.exponent.value
 
     def predict_interval(self, x: float, confidence: float) -> Interval:
+        """Return the interval of the law at one `x`."""
         draws = np.exp(self.draws[:, 0] + self.draws[:, 1] * np.log(x))
         return interval(float(self.predict(x)), draws, confidence)
 
