@@ -1,4 +1,4 @@
-"""From rows of the table to columns of a picture or of a fit."""
+"""Turn rows of the table into columns of a picture or of a fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scaling.laws.table import CannotFit
 from scaling.results import RunResult
 from scaling.utils.notices import Notice
 
-SIZES = {  # what the axes call N, by config.laws.n_params
+SIZES = {  # names of N on the axes, by config.laws.n_params
     "n_params": "size N, parameters without embeddings",
     "n_params_active": "size N, parameters that a token uses, without embeddings",
     "n_params_with_head": "size N, parameters with the head",
@@ -34,33 +34,33 @@ def require_runs(rows: list[RunResult]) -> tuple[list[RunResult], list[Notice]]:
 
 
 def number(row: RunResult, name: str, config: ConfigDict) -> float:
-    """A column of one run; n_params and flops by the conventions of `config.laws`."""
+    """Return a column of one run, with n_params and flops in the conventions of `config.laws`."""
     convention = {"n_params": config.laws.n_params, "flops": config.laws.flops}
     return float(getattr(row, convention.get(name, name)))
 
 
 def numbers(rows: Sequence[RunResult], name: str, config: ConfigDict) -> np.ndarray:
-    """A column of all runs, see `number`."""
+    """Return a column `[rows]` of all runs, see `number`."""
     return np.array([number(r, name, config) for r in rows])
 
 
-def of_runs(rows: Sequence[RunResult], names: Sequence[str], config: ConfigDict) -> dict:
-    """The series `run` of a picture: run_id, the columns `names`, then loss, loss_se and seed."""
-    wanted = (*names, "loss", "loss_se", "seed")
+def run_series(rows: Sequence[RunResult], names: Sequence[str], config: ConfigDict) -> dict:
+    """Return the series `run` of a picture: run_id, the columns `names`, loss, loss_se, seed."""
+    all_names = (*names, "loss", "loss_se", "seed")
     return {
         "run_id": np.array([r.run_id for r in rows]),
-        **{name: numbers(rows, name, config) for name in wanted},
+        **{name: numbers(rows, name, config) for name in all_names},
     }
 
 
 def ranges(rows: Sequence[RunResult], names: Sequence[str], config: ConfigDict) -> dict:
-    """Smallest and largest value of each column."""
-    found = {name: numbers(rows, name, config) for name in names}
-    return {name: [float(v.min()), float(v.max())] for name, v in found.items()}
+    """Return [smallest, largest] value of each column."""
+    values = {name: numbers(rows, name, config) for name in names}
+    return {name: [float(v.min()), float(v.max())] for name, v in values.items()}
 
 
 def labels(config: ConfigDict) -> dict[str, str]:
-    """Return the names of the axes, with the unit that D counts in the config's field."""
+    """Return the names of the axes, with the unit of D in the config's field."""
     units = field_traits.UNITS[config.data.field]
     nats = f"nats/{units[:-1]}"
     return {

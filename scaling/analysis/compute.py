@@ -1,4 +1,4 @@
-"""Compute sweeps: all approaches of Hoffmann et al. 2022, their optima, and the tested forecast."""
+"""Analyse compute sweeps: all approaches of Hoffmann et al. 2022 and the tested forecast."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ BEYOND = 1.5  # factor in compute by which the frontier reaches beyond the runs 
 
 @dataclass(frozen=True)
 class Fits:
-    """All laws of one sweep. A law that could not be fitted is None; `refused` has the reason."""
+    """All laws of one sweep. A law without a fit is None, and `refused` has the reason."""
 
     table: Table
-    long_runs: Table  # those of at least laws.min_steps steps, which L(N, D) is fitted to
+    long_runs: Table  # at least laws.min_steps steps long; L(N, D) is fitted to these
     curves: list[Curve]
     isoflop: laws.IsoflopFit | None
     chinchilla: laws.Fit | None
@@ -43,12 +43,14 @@ class Fits:
 def compute(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
     """Return the curves of all approaches, with the workdir's forecast and the run that tests it.
 
-    Raises CannotFit, with all reasons, where the table allows no law.
+    Raises CannotFit, with all reasons, if the table allows no law.
     """
     fits = fit(rows, workdir, config)
     forecast = forecast_file.read(workdir)
-    tested = [r for r in rows if forecast and r.run_id == forecast["run_id"] and r.status == "done"]
-    held_out = tested[0] if tested else None
+    matches = [
+        r for r in rows if forecast and r.run_id == forecast["run_id"] and r.status == "done"
+    ]
+    held_out = matches[0] if matches else None
     contents = sweep.contents(fits, forecast, held_out, columns.labels(config))
     used, left_out = run_table.usable(rows)
     return Analysis(
@@ -65,7 +67,7 @@ def compute(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysi
 def fit(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Fits:
     """Fit every law that the table allows.
 
-    Raises CannotFit, with all reasons, where it allows none.
+    Raises CannotFit, with all reasons, if it allows none.
     """
     table = run_table.sweep_table(rows, config)
     if len(table) == 0:

@@ -1,7 +1,7 @@
-"""What a curve has to state besides its law: how its runs were trained and what was counted.
+"""State the conditions of a curve: the recipe of its runs, and the conventions of N and FLOPs.
 
-Curves of other learning rates, warm-ups, decays or batch sizes are other curves, and N with or
-without embeddings is another N (Porian et al. 2024; Pearce & Song 2024), so every curve says which.
+A law depends on learning rate, warm-up, decay and batch size, and on whether N includes embeddings
+(Porian et al. 2024; Pearce & Song 2024). Every curve states them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scaling.config import field_traits
 from scaling.results import RunResult
 
 TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside the cross-entropy
-SWEPT = "swept"  # in place of the one value that the runs do not share
+SWEPT = "swept"  # in place of a value that differs between the runs
 COUNTED = {
     "n_params": "N counts neither embeddings nor head",
     "n_params_active": "N counts neither embeddings nor head, and of experts those that a token "
@@ -26,9 +26,9 @@ COUNTED = {
 
 
 def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
-    """The recipe of finished runs; what differs between them as [smallest, largest].
+    """Return the recipe of finished runs. A value that differs is [smallest, largest].
 
-    Warm-up and decay are fractions of each run, batch and context tokens.
+    Warm-up and decay are fractions of each run. Batch and context are in tokens.
     """
     swept = _swept(config)
     head = "tied to the embedding" if config.model.tied_head else "a matrix of its own"
@@ -57,7 +57,7 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
 
 
 def _swept(config: ConfigDict) -> set[str]:
-    """Keys that a search gives several values."""
+    """Return the keys to which a search gives several values."""
     axes: tuple = ()
     if config.sweep.kind == "grid":
         axes = config.sweep.grid_keys
@@ -79,17 +79,15 @@ def two_prices(config: ConfigDict) -> str:
 
 
 def in_words(recipe: dict[str, Any]) -> str:
-    """The recipe as the line under a picture."""
+    """Return the recipe as the caption of a picture."""
     seeds = recipe["seeds"]
     terms = [f", {key.replace('_', ' ')} {value:g}" for key, value in recipe["objective"].items()]
     parts = [
         f"{recipe['optimizer']}, lr {_short(recipe['lr'])}{''.join(terms)}",
         f"warm-up {_percent(recipe['warmup_fraction'])}, {' and '.join(recipe['schedule'])} decay "
-        "over "
-        f"{_percent(recipe['decay_fraction'])} of a run",
+        f"over {_percent(recipe['decay_fraction'])} of a run",
         f"{_short(recipe['batch_tokens'])} {recipe['unit']} per step, context "
-        f"{_short(recipe['seq_len'])}, "
-        f"weight decay {_short(recipe['weight_decay'])}",
+        f"{_short(recipe['seq_len'])}, weight decay {_short(recipe['weight_decay'])}",
         f"{recipe['embedding']}; head {recipe['head']}",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(s) for s in seeds[:6])}"
         + (f" and {len(seeds) - 6} more" if len(seeds) > 6 else ""),
@@ -98,7 +96,7 @@ def in_words(recipe: dict[str, Any]) -> str:
 
 
 def _span(values: Sequence[float]) -> list[float]:
-    """[value], or [smallest, largest], to six digits; [] of nothing."""
+    """Return [value] or [smallest, largest], to six digits, or [] without values."""
     distinct = sorted({float(f"{v:.6g}") for v in values})
     return distinct if len(distinct) < 2 else [distinct[0], distinct[-1]]
 
@@ -108,5 +106,5 @@ def _short(span: list[float]) -> str:
 
 
 def _percent(span: list[float]) -> str:
-    """One number where they agree to a whole percent: steps are rounded."""
+    """Format a span, as one number if its ends agree to a whole percent (steps are rounded)."""
     return " to ".join(dict.fromkeys(f"{v:.0%}" for v in span))

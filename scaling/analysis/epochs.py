@@ -1,10 +1,9 @@
-"""What repeated data are worth: loss against tokens for each amount of unique data (Muennighoff et
-al. 2023).
+"""Fit the worth of repeated data: loss against tokens and unique tokens (Muennighoff et al. 2023).
 
     D' = U_D + U_D R_D* (1 - exp(-R_D / R_D*)),   R_D = D / U_D - 1 repeats
 
-With three sizes or more the law is their L(N, D, U), form `data_constrained`; with fewer it is
-fitted size by size, form `data_constrained_one_size`.
+Three sizes or more share one law L(N, D, U), form `data_constrained`. With fewer, each size has a
+law of its own, form `data_constrained_one_size`.
 """
 
 from __future__ import annotations
@@ -26,22 +25,23 @@ from scaling.report import excess, groups
 from scaling.results import RunResult
 
 MANY_SIZES, ONE_SIZE = FORMS["data_constrained"], FORMS["data_constrained_one_size"]
-WORTH_AT = (2.0, 4.0, 8.0, 16.0, 32.0)  # epochs at which the law says what they are worth
+WORTH_AT = (2.0, 4.0, 8.0, 16.0, 32.0)  # epochs at which the law gives their worth
 INPUTS = ("n_params", "tokens", "unique_tokens")
 
 
 @dataclass(frozen=True)
 class Part:
-    """The runs that one law is fitted to; None where it was refused."""
+    """The runs of one law, and the law, None if it was refused."""
 
     table: Table
     law: laws.Fit | None
     content: dict[str, Any]
 
     def predict(self, n_params, tokens, unique_tokens) -> np.ndarray:
+        """Return the loss that the law expects, of the shape that the inputs broadcast to."""
         assert self.law is not None
-        given = {"n_params": n_params, "tokens": tokens, "unique_tokens": unique_tokens}
-        return np.asarray(self.law.predict(*(given[name] for name in self.law.form.inputs)))
+        inputs = {"n_params": n_params, "tokens": tokens, "unique_tokens": unique_tokens}
+        return np.asarray(self.law.predict(*(inputs[name] for name in self.law.form.inputs)))
 
 
 def data(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
@@ -53,31 +53,34 @@ def data(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
 
 
 def analyse(rows: list[RunResult], config: ConfigDict) -> Analysis:
-    """Curves `epochs`, and `epochs_excess` where a law was found."""
+    """Return the curve `epochs` and, if every law could be fitted, `epochs_excess`.
+
+    Raises CannotFit if no run has finished.
+    """
     used, left_out = columns.require_runs(rows)
     sizes = columns.numbers(used, "n_params", config)
     together = len(set(sizes)) >= MANY_SIZES.distinct
-    members = [used] if together else [_of(used, sizes, n) for n in sorted(set(sizes))]
+    members = [used] if together else [_of_size(used, sizes, n) for n in sorted(set(sizes))]
     parts = [_part(group, MANY_SIZES if together else ONE_SIZE, config) for group in members]
     content = parts[0].content if len(parts) == 1 else _by_size(parts)
-    runs = columns.of_runs(used, (*INPUTS, "epochs"), config)
+    runs = columns.run_series(used, (*INPUTS, "epochs"), config)
     fits = [part for part in parts if part.law]
-    lines = [line for part in fits for line in _along(part)]
+    lines = [line for part in fits for line in _law_lines(part)]
     fresh = [line for part in fits for line in _without_repeats(part)]
     picture = groups.picture(
         runs,
         {"law": groups.joined(lines), "no repeats": groups.joined(fresh)} if lines else {},
         x="tokens",
-        by="unique_tokens",
+        line_key="unique_tokens",
         panels="n_params" if len(set(sizes)) > 1 else "",
         confidence=config.laws.confidence,
         labels=columns.labels(config),
     )
-    found = {"epochs": SavedCurve(content, picture)}
+    curves = {"epochs": SavedCurve(content, picture)}
     if len(fits) == len(parts):
-        found["epochs_excess"] = SavedCurve(content, excess.picture(*_excess(parts)))
+        curves["epochs_excess"] = SavedCurve(content, excess.picture(*_excess(parts)))
     return Analysis(
-        curves=found,
+        curves=curves,
         lines=[line for part in parts for line in _summary(part)],
         used=used,
         left_out=left_out,
@@ -85,13 +88,13 @@ def analyse(rows: list[RunResult], config: ConfigDict) -> Analysis:
     )
 
 
-def _of(rows: list[RunResult], sizes: np.ndarray, n_params: float) -> list[RunResult]:
+def _of_size(rows: list[RunResult], sizes: np.ndarray, n_params: float) -> list[RunResult]:
     return [r for r, size in zip(rows, sizes, strict=True) if size == n_params]
 
 
 def _part(rows: list[RunResult], form: laws.Form, config: ConfigDict) -> Part:
-    given = {name: columns.numbers(rows, name, config) for name in (*INPUTS, "loss", "seed")}
-    table = make_table(names=[r.run_id for r in rows], **given)
+    values = {name: columns.numbers(rows, name, config) for name in (*INPUTS, "loss", "seed")}
+    table = make_table(names=[r.run_id for r in rows], **values)
     robust = laws.Objective(delta=config.laws.huber_delta)
     squares = laws.Objective("least_squares")
     options = {"bootstrap": config.laws.bootstrap, "confidence": config.laws.confidence}
@@ -112,13 +115,13 @@ def _worth(law: laws.Fit, epochs: float) -> dict[str, float]:
 
     column = law.form.parameters.index("R_D")
     with np.errstate(invalid="ignore", over="ignore"):
-        drawn = share(law.draws[:, column])
+        refits = share(law.draws[:, column])
     value = share(law.values["R_D"])
-    return interval(value, drawn, law.confidence, law.freedom).as_dict()
+    return interval(value, refits, law.confidence, law.freedom).as_dict()
 
 
 def _by_size(parts: list[Part]) -> dict[str, Any]:
-    """The JSON of several sizes, each with a law of its own."""
+    """Return the JSON of several sizes, each with a law of its own."""
     by_size = {f"N={part.table.n_params[0]:.0f}": part.content for part in parts}
     keys = ("estimator", "parameters", "verdict", "diagnostics")
     return {
@@ -129,27 +132,28 @@ def _by_size(parts: list[Part]) -> dict[str, Any]:
 
 
 def _groups(table: Table) -> list[tuple[float, float]]:
-    """Distinct (n_params, unique_tokens)."""
+    """Return the distinct (n_params, unique_tokens) in ascending order."""
     return sorted(set(zip(table.n_params.tolist(), table["unique_tokens"].tolist(), strict=True)))
 
 
-def _along(part: Part) -> list[dict]:
+def _law_lines(part: Part) -> list[dict]:
+    """Return the law's line for each size and number of unique tokens."""
     lines = []
     assert part.law is not None
     for n_params, unique in _groups(part.table):
-        here = (part.table.n_params == n_params) & (part.table["unique_tokens"] == unique)
-        given = {
+        rows = (part.table.n_params == n_params) & (part.table["unique_tokens"] == unique)
+        values = {
             "n_params": n_params,
-            "tokens": groups.grid(part.table.tokens[here]),
+            "tokens": groups.grid(part.table.tokens[rows]),
             "unique_tokens": unique,
         }
-        inputs = [np.asarray(given[name]) for name in part.law.form.inputs]
-        lines.append(groups.law_line(part.law, *inputs, columns=given))
+        inputs = [np.asarray(values[name]) for name in part.law.form.inputs]
+        lines.append(groups.law_line(part.law, *inputs, columns=values))
     return lines
 
 
 def _without_repeats(part: Part) -> list[dict]:
-    """What the law expects where every token is fresh, by size."""
+    """Return the law's line of each size if every token is fresh."""
     lines = []
     tokens = groups.grid(part.table.tokens)
     most = part.table["unique_tokens"].max()
@@ -178,8 +182,8 @@ def _excess(parts: list[Part]) -> tuple[dict, dict]:
         for name in ("n_params", "unique_tokens"):
             runs[name] += t[name].tolist()
         for n_params, unique in _groups(t):
-            here = (t.n_params == n_params) & (t["unique_tokens"] == unique)
-            tokens = np.geomspace(unique, max(t.tokens[here].max(), unique * 1.001), groups.POINTS)
+            rows = (t.n_params == n_params) & (t["unique_tokens"] == unique)
+            tokens = np.geomspace(unique, max(t.tokens[rows].max(), unique * 1.001), groups.POINTS)
             expected = part.predict(n_params, tokens, unique) / part.predict(
                 n_params, tokens, tokens
             )

@@ -1,4 +1,4 @@
-"""The sealed forecast of a workdir, `forecast.json`."""
+"""Read the sealed forecast of a workdir, `forecast.json`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scaling.utils import files
 
 
 def read(workdir: Path) -> dict[str, Any] | None:
-    """Return the sealed forecast of `workdir`, None without one. Unknown losses are NaN.
+    """Return the sealed forecast of `workdir`, or None without one. Unknown losses are NaN.
 
     Raises UserError if the file is damaged.
     """

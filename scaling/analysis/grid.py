@@ -1,8 +1,7 @@
-"""Grids and random searches: loss against every swept key, the best setting, and how sure seeds
-make it.
+"""Analyse grids and random searches: loss against every swept key, and the best setting.
 
-Where the key is the learning rate or the batch size, a parabola through log loss near the lowest
-gives its optimum (`laws/tuned.py`) in each group of runs alike in all else.
+The learning rate and the batch size have an optimum in each group of runs that agree in all other
+keys. A parabola through log loss near the lowest gives it (`laws/lr_batch_optima.py`).
 """
 
 from __future__ import annotations
@@ -25,18 +24,19 @@ from scaling.results import RunResult
 from scaling.utils import notices
 from scaling.utils.notices import Notice
 
-TUNED = {
+TUNED = {  # key: (name, column)
     "optim.lr": ("lr", "lr"),
     "train.batch_size": ("batch", "batch_tokens"),
-}  # key: (name, column)
-Group = tuple[dict[str, Any], Tuned]  # the setting that a group's runs share, and their optimum
+}
+Group = tuple[dict[str, Any], Tuned]  # the setting of a group's runs, and their optimum
 SHOWN = 5  # settings in the summary
 
 
 def grid(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
-    """Curve `swept`: a panel per key that differs between the runs, whatever planned them.
+    """Return the curve `swept`, with a panel per key that differs between the runs.
 
-    Runs of equal settings but for the seed are repeats. Raises CannotFit where no run has finished.
+    Runs that differ only in the seed are repeats. Raises CannotFit if no run has finished, or none
+    of these has a readable config.
     """
     used, left_out = columns.require_runs(rows)
     flat, missing = swept_keys.configs(used, workdir)
@@ -57,7 +57,7 @@ def grid(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
         "best": _setting(axes, points, int(points.mean_P.argmin())),
         "noise_of_a_seed": points.pooled,
         "optima": {
-            name: [_json(setting, t) for setting, t in found] for name, found in optima.items()
+            name: [_json(setting, t) for setting, t in pairs] for name, pairs in optima.items()
         },
         "diagnostics": {
             "refused": None if axes else "the runs differ in their seed alone",
@@ -67,8 +67,8 @@ def grid(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
     picture = panels.picture(
         _runs(axes, used, points),
         {a.name: {"label": ", ".join(a.keys), "texts": _texts(a)} for a in axes},
-        {name: _stars(found) for name, found in optima.items()},
-        _lost(rows, axes, workdir),
+        {name: _stars(pairs) for name, pairs in optima.items()},
+        _diverged(rows, axes, workdir),
         columns.labels(config),
     )
     return Analysis(
@@ -81,53 +81,52 @@ def grid(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
 
 
 def _tunable(axis: Axis) -> bool:
-    """lr or batch size by itself: where something changes with it, its optimum is not its own."""
+    """Return whether an axis is lr or batch size alone, with no key that changes with it."""
     return len(axis.keys) == 1 and axis.keys[0] in TUNED
 
 
 def _optima(axis: Axis, axes: list[Axis], used: list[RunResult], config: ConfigDict) -> list[Group]:
-    """The optimum of one hyperparameter in every group of runs alike in the axes that are not
-    tuned.
+    """Return the optimum of a hyperparameter in every group of runs that agree in untuned axes.
 
-    Groups with one value of it have none; random draws of several keys are all of that sort.
+    Groups with one value of it have none. In a random search over several keys, every group is so.
     """
     name, _ = TUNED[axis.keys[0]]
     fixed = [a for a in axes if not _tunable(a)]
     others = [a.positions() for a in fixed]
     member_N = repeats(others or [np.zeros(len(used))], np.zeros(len(used))).member_N
-    tried = {a.keys[0]: a for a in axes}  # in the unit of the key, as the picture's axis has it
-    found: list[Group] = []
+    by_key = {a.keys[0]: a for a in axes}  # in the key's unit, as on the picture's axis
+    optima: list[Group] = []
     for group in range(member_N.max() + 1):
         members = np.flatnonzero(member_N == group)
         if len({axis.values[i] for i in members}) == 1:
             continue
-        here = [used[i] for i in members]
+        group_runs = [used[i] for i in members]
         table = make_table(
-            n_params=columns.numbers(here, "n_params", config),
-            tokens=columns.numbers(here, "tokens", config),
-            loss=[r.loss for r in here],
+            n_params=columns.numbers(group_runs, "n_params", config),
+            tokens=columns.numbers(group_runs, "tokens", config),
+            loss=[r.loss for r in group_runs],
             **{
-                n: [tried[key].values[i] for i in members]
-                if key in tried
-                else columns.numbers(here, column, config)
+                n: [by_key[key].values[i] for i in members]
+                if key in by_key
+                else columns.numbers(group_runs, column, config)
                 for key, (n, column) in TUNED.items()
             },
         )
         options = {"bootstrap": config.laws.bootstrap, "confidence": config.laws.confidence}
         setting = {a.keys[0]: a.values[members[0]] for a in fixed}
-        found += [(setting, t) for t in tuned(table, name, near=NEAR, **options)]
-    return found
+        optima += [(setting, t) for t in tuned(table, name, near=NEAR, **options)]
+    return optima
 
 
 def _best(axis: Axis, points: Repeats) -> list[dict[str, Any]]:
-    """For each value of a key the best loss that any setting of the others has with it."""
+    """Return the lowest loss over the other keys, for each value of this one."""
     values = [axis.values[i] for i in points.first_P]
-    found = []
+    rows = []
     for value in sorted(set(values), key=str if not axis.numeric else float):
-        here = [p for p, v in enumerate(values) if v == value]
-        best = min(here, key=lambda p: points.mean_P[p])
-        found.append({"value": value, **_measured(points, best)})
-    return found
+        points_of_value = [p for p, v in enumerate(values) if v == value]
+        best = min(points_of_value, key=lambda p: points.mean_P[p])
+        rows.append({"value": value, **_measured(points, best)})
+    return rows
 
 
 def _measured(points: Repeats, p: int) -> dict[str, Any]:
@@ -140,14 +139,14 @@ def _measured(points: Repeats, p: int) -> dict[str, Any]:
 
 
 def _setting(axes: list[Axis], points: Repeats, p: int) -> dict[str, Any]:
-    """One setting: the values of its keys and its loss."""
+    """Return the values of a setting's keys and its loss."""
     row = int(points.first_P[p])
     return {"setting": {a.keys[0]: a.values[row] for a in axes}, **_measured(points, p)}
 
 
 def _warnings(axes: list[Axis], points: Repeats) -> list[Notice]:
-    """Return notices on a best setting at the edge of its values, or not distinct from the next."""
-    best, found = int(points.mean_P.argmin()), []
+    """Return notices if the best setting is at an edge, or not distinct from the second."""
+    best, warnings = int(points.mean_P.argmin()), []
     for axis in axes:
         value = axis.values[points.first_P[best]]
         if (
@@ -156,21 +155,21 @@ def _warnings(axes: list[Axis], points: Repeats) -> list[Notice]:
             and value in (min(axis.values), max(axis.values))
         ):
             text = f"{axis.keys[0]}={value!r}: the best value is at the edge of those tried"
-            found.append(Notice(notices.EDGE_OF_GRID, text))
+            warnings.append(Notice(notices.EDGE_OF_GRID, text))
     if len(points.mean_P) > 1:
         second = int(points.mean_P.argsort()[1])
         gap = float(points.mean_P[second] - points.mean_P[best])
         error = points.pooled * np.sqrt(1 / points.count_P[best] + 1 / points.count_P[second])
         if not np.isfinite(points.pooled):
             text = "one seed per setting: whether the best differs from the next is unknown"
-            found.append(Notice(notices.ONE_SEED, text))
+            warnings.append(Notice(notices.ONE_SEED, text))
         elif gap < 2 * error:
             text = (
                 f"the best and the next setting differ by {gap:.2g}, seeds by {points.pooled:.2g}: "
                 "they are not told apart"
             )
-            found.append(Notice(notices.TIED_SETTINGS, text))
-    return found
+            warnings.append(Notice(notices.TIED_SETTINGS, text))
+    return warnings
 
 
 def _json(setting: dict[str, Any], t: Tuned) -> dict[str, Any]:
@@ -186,9 +185,7 @@ def _json(setting: dict[str, Any], t: Tuned) -> dict[str, Any]:
 
 
 def _runs(axes: list[Axis], used: list[RunResult], points: Repeats) -> dict[str, Any]:
-    """Every setting as a row: where it stands on each axis, mean loss, deviation and number of
-    seeds.
-    """
+    """Return a row per setting: position on each axis, mean loss, and spread of seeds."""
     first = points.first_P
     return {
         "run_id": np.array([used[i].run_id for i in first]),
@@ -201,12 +198,13 @@ def _runs(axes: list[Axis], used: list[RunResult], points: Repeats) -> dict[str,
 
 
 def _texts(axis: Axis) -> list[str]:
-    """Names of the places on an axis of text; none where it is of numbers."""
+    """Return the texts of an axis's ticks, none if its values are numbers."""
     return [] if axis.numeric else sorted(set(map(str, axis.values)))
 
 
-def _stars(found: list[Group]) -> dict[str, np.ndarray]:
-    good = [t for _, t in found if not t.problem]
+def _stars(optima: list[Group]) -> dict[str, np.ndarray]:
+    """Return the optima without a problem as columns."""
+    good = [t for _, t in optima if not t.problem]
     return {
         "at": np.array([t.optimum.value for t in good]),
         "low": np.array([t.optimum.low for t in good]),
@@ -215,8 +213,8 @@ def _stars(found: list[Group]) -> dict[str, np.ndarray]:
     }
 
 
-def _lost(rows: list[RunResult], axes: list[Axis], workdir: Path) -> dict[str, np.ndarray]:
-    """Diverged runs: where they stand on the axes of numbers; they have no loss."""
+def _diverged(rows: list[RunResult], axes: list[Axis], workdir: Path) -> dict[str, np.ndarray]:
+    """Return the positions of diverged runs on the axes of numbers. They have no loss."""
     flat = swept_keys.configs(
         [r for r in rows if r.status == "diverged" and r.role == "sweep"], workdir
     )[0]
@@ -239,14 +237,14 @@ def _summary(axes: list[Axis], points: Repeats, optima: dict[str, list[Group]]) 
         count = points.count_P[p]
         ends = f" +- {points.sd_P[p]:.4f} (s.d. of {count} seeds)" if count > 1 else ""
         lines.append(f"  loss {points.mean_P[p]:.4f}{ends}  {values}")
-    for name, found in optima.items():
-        if not found:
+    for name, pairs in optima.items():
+        if not pairs:
             continue
         lines.append(f"Optimum of {name}, a parabola near the lowest loss")
-        for setting, t in found:
-            said = t.problem or f"{t.optimum.brief()}, loss {t.loss:.4f}"
-            at = "  ".join(f"{k.rpartition('.')[2]} {_text(v)}" for k, v in setting.items())
-            lines.append(f"  {at or 'all runs'}: {said}")
+        for setting, t in pairs:
+            outcome = t.problem or f"{t.optimum.brief()}, loss {t.loss:.4f}"
+            keys = "  ".join(f"{k.rpartition('.')[2]} {_text(v)}" for k, v in setting.items())
+            lines.append(f"  {keys or 'all runs'}: {outcome}")
     return lines + [f"  warning: {w}" for w in _warnings(axes, points)]
 
 

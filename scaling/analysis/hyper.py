@@ -1,9 +1,8 @@
-"""The best learning rate and batch size of every size and length, and their power laws: lr* = k N^p
-D^q.
+"""Fit the best learning rate and batch size by size and length, such as lr* = k N^p D^q.
 
-Runs of equal size and length are a group; a quadratic in log lr and log batch near its lowest loss
-gives the optimum, and a weighted fit through the optima the law (`laws/hyper.py`). A hyperparameter
-that does not vary has no curve.
+Runs of equal size and length are a group. A quadratic in log lr and log batch near its lowest loss
+gives its optimum. A weighted fit through the optima gives the law (`laws/lr_batch_law.py`). A
+hyperparameter that does not vary has no curve.
 """
 
 from __future__ import annotations
@@ -29,16 +28,12 @@ from scaling.utils import notices
 
 COLUMNS = {"lr": "lr", "batch": "batch_tokens"}
 INPUTS = ("n_params", "tokens")
-VARIES = (
-    0.1  # range of log size or log tokens over the groups from which on a law of it is asked for
-)
+VARIES = 0.1  # a law needs a larger range of log size or log tokens over the groups
 
 
 @dataclass(frozen=True)
 class Search:
-    """One hyperparameter: the optimum of every group, and the law through them or why there is
-    none.
-    """
+    """One hyperparameter: the optimum of every group, and the law through them, None if refused."""
 
     name: str
     groups: tuple[Tuned, ...]
@@ -47,9 +42,9 @@ class Search:
 
 
 def hyper(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
-    """Curves `<lr or batch>_valleys` and `<lr or batch>_optimum` for each of the two that varies.
+    """Return the curves `<name>_valleys` and `<name>_optimum`, if lr or batch varies.
 
-    Raises CannotFit where no run has finished, or neither varies.
+    Raises CannotFit if no run has finished, or neither varies.
     """
     used, left_out = columns.require_runs(rows)
     table = make_table(
@@ -64,14 +59,14 @@ def hyper(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
     if not names:
         raise CannotFit("neither the learning rate nor the batch size differs between the runs")
     loss_se = np.array([r.loss_se for r in used], float)
-    found: dict[str, SavedCurve] = {}
+    curves: dict[str, SavedCurve] = {}
     lines: list[str] = []
     for name in names:
         search = _search(table, name, config)
         labels = columns.labels(config)
         picture = valleys.picture(table, search.groups, name, loss_se, labels)
-        found[f"{name}_valleys"] = SavedCurve(search.content, picture)
-        found[f"{name}_optimum"] = SavedCurve(
+        curves[f"{name}_valleys"] = SavedCurve(search.content, picture)
+        curves[f"{name}_optimum"] = SavedCurve(
             search.content,
             tuned_law.picture(
                 table, search.groups, search.law, name, config.laws.confidence, labels
@@ -79,7 +74,7 @@ def hyper(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
         )
         lines += _summary(search)
     return Analysis(
-        curves=found,
+        curves=curves,
         lines=lines,
         used=used,
         left_out=left_out,
@@ -94,16 +89,16 @@ def _search(table: Table, name: str, config: ConfigDict) -> Search:
         "confidence": config.laws.confidence,
     }
     groups = tuple(tuned(table, name, **options))
-    of = inputs_of(groups)
+    inputs = law_inputs(groups)
     try:
-        if not of:
+        if not inputs:
             raise CannotFit(
                 f"{name}_law: size and length are the same in every group; vary one for a law of "
                 "the optimum"
             )
-        law = laws.fit_optimum_of(table, name, of=of, **options)
+        law = laws.fit_optimum_of(table, name, of=inputs, **options)
     except CannotFit as error:
-        content = refused(str(error), power_product(name, of or ("n_params",)).equation)
+        content = refused(str(error), power_product(name, inputs or ("n_params",)).equation)
         content["groups"] = [_group(g, name) for g in groups]
         return Search(name, groups, None, content)
     written = to_text.tuned(law, table)
@@ -117,9 +112,10 @@ def _search(table: Table, name: str, config: ConfigDict) -> Search:
     return Search(name, law.groups, law, content)
 
 
-def inputs_of(groups: tuple[Tuned, ...]) -> tuple[str, ...]:
-    """What the optimum is a law of: size and tokens where both vary by themselves, else the one
-    that varies.
+def law_inputs(groups: tuple[Tuned, ...]) -> tuple[str, ...]:
+    """Return the inputs of the law: size and tokens if both vary independently, else one.
+
+    Empty if neither varies. Size alone if the length follows it.
     """
     logs = {name: np.log([g.inputs[name] for g in groups]) for name in INPUTS}
     varying = tuple(name for name in INPUTS if np.ptp(logs[name]) > VARIES)
@@ -145,8 +141,8 @@ def _group(g: Tuned, name: str) -> dict[str, Any]:
 def _summary(search: Search) -> list[str]:
     lines = [f"Best {search.name} of every group"]
     for g in search.groups:
-        said = g.problem or f"{g.optimum.brief()}, loss {g.loss:.4f}"
-        lines.append(f"  N {g.inputs['n_params']:10,.0f}  D {g.inputs['tokens']:12,.0f}  {said}")
+        outcome = g.problem or f"{g.optimum.brief()}, loss {g.loss:.4f}"
+        lines.append(f"  N {g.inputs['n_params']:10,.0f}  D {g.inputs['tokens']:12,.0f}  {outcome}")
     lines.append(search.content["equation"])
     if search.law is None:
         return [*lines, f"  refused: {search.content['diagnostics']['refused']}"]

@@ -1,6 +1,4 @@
-"""Ladders and designed runs: L(N, D) over a grid of sizes and lengths, its pictures and its
-frontier.
-"""
+"""Analyse ladders and designed runs: L(N, D) over sizes and lengths, and its frontier."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from scaling.laws.table import CannotFit
 from scaling.report import groups, sweep
 from scaling.results import RunResult
 
-SHOWN_SIZES = 9  # in one picture of loss against tokens; of more, this many evenly spaced ones
+SHOWN_SIZES = 9  # at most in the picture of loss against tokens, evenly spaced
 OPTIMA = (
     "minimum of L(N, D) over N at equal compute (approach 3), a token costing what it costs the "
     "runs"
@@ -27,23 +25,23 @@ NAMES = ("n_params", "tokens", "flops")
 
 
 def ladder(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
-    """Curves `ladder` (measured losses against tokens, the law's lines through them), those of L(N,
-    D) and its optima.
+    """Return the curve `ladder` (loss against tokens), and those of L(N, D) and its optima.
 
-    Runs of fewer than config.laws.min_steps steps are left out of the law, and listed.
+    The law leaves out runs of fewer than config.laws.min_steps steps and lists them. Raises
+    CannotFit if no run has finished.
     """
     used, left_out = columns.require_runs(rows)
     fits = _fits(rows, used, config)
     labels = columns.labels(config)
-    found = {n: SavedCurve(*entry) for n, entry in sweep.parametric(fits, labels).items()}
+    curves = {n: SavedCurve(*entry) for n, entry in sweep.parametric(fits, labels).items()}
     for name, (law, picture) in sweep.optima(fits, None, None, labels).items():
-        found[name] = SavedCurve({**law, "estimator": OPTIMA}, picture)
+        curves[name] = SavedCurve({**law, "estimator": OPTIMA}, picture)
     if fits.chinchilla:
-        content = found["chinchilla"].law
+        content = curves["chinchilla"].law
     else:
         content = refused(fits.refused["chinchilla"], FORMS["chinchilla"].equation)
     return Analysis(
-        curves={"ladder": SavedCurve(content, _measured(used, fits, config)), **found},
+        curves={"ladder": SavedCurve(content, _measured(used, fits, config)), **curves},
         lines=_summary(fits, used, config),
         used=used,
         left_out=left_out,
@@ -52,8 +50,9 @@ def ladder(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis
 
 
 def _fits(rows, used: list[RunResult], config: ConfigDict) -> compute.Fits:
-    """The parametric law alone: a ladder has no budgets, and its training curves are of many
-    lengths.
+    """Fit the parametric law alone.
+
+    A ladder has no budgets for IsoFLOP, and its training curves differ in length.
     """
     table = run_table.sweep_table(rows, config)
     long_runs = run_table.sweep_table(rows, config, config.laws.min_steps)
@@ -81,8 +80,8 @@ def _fits(rows, used: list[RunResult], config: ConfigDict) -> compute.Fits:
 
 
 def _measured(used: list[RunResult], fits: compute.Fits, config: ConfigDict):
-    """Loss against tokens, a line per size."""
-    runs = columns.of_runs(used, ("n_params", "tokens"), config)
+    """Return the picture of loss against tokens, with a line per size."""
+    runs = columns.run_series(used, ("n_params", "tokens"), config)
     sizes = np.unique(runs["n_params"])
     if len(sizes) > SHOWN_SIZES:
         sizes = sizes[np.linspace(0, len(sizes) - 1, SHOWN_SIZES).round().astype(int)]
@@ -93,13 +92,13 @@ def _measured(used: list[RunResult], fits: compute.Fits, config: ConfigDict):
         if law is None:
             break
         tokens = groups.grid(runs["tokens"][runs["n_params"] == n_params])
-        given = {"n_params": n_params, "tokens": tokens}
-        lines.append(groups.law_line(law, np.asarray(n_params), tokens, columns=given))
+        line_columns = {"n_params": n_params, "tokens": tokens}
+        lines.append(groups.law_line(law, np.asarray(n_params), tokens, columns=line_columns))
     return groups.picture(
         runs,
         {"law": groups.joined(lines)} if lines else {},
         x="tokens",
-        by="n_params",
+        line_key="n_params",
         title=law.equation if law else "",
         confidence=config.laws.confidence,
         labels=columns.labels(config),
@@ -110,8 +109,7 @@ def _summary(fits: compute.Fits, used: list[RunResult], config: ConfigDict) -> l
     best = min(used, key=lambda r: (r.loss, r.run_id))
     lines = [
         f"{len(used)} runs; lowest loss {best.loss:.4f} at N = "
-        f"{columns.number(best, 'n_params', config):,.0f}, "
-        f"D = {best.tokens:,}",
+        f"{columns.number(best, 'n_params', config):,.0f}, D = {best.tokens:,}",
         FORMS["chinchilla"].equation,
     ]
     if fits.chinchilla is None:
@@ -120,7 +118,7 @@ def _summary(fits: compute.Fits, used: list[RunResult], config: ConfigDict) -> l
     shown: list[Any] = fits.frontier[:: max(1, len(fits.frontier) // 5)]
     return out + [
         f"  {o.flops:9.2e} FLOPs: N* {o.n_params.value:.3g} [{o.n_params.low:.3g}, "
-        f"{o.n_params.high:.3g}]  "
-        f"D* {o.tokens.value:.3g}  loss {o.loss.value:.4f} [{o.loss.low:.4f}, {o.loss.high:.4f}]"
+        f"{o.n_params.high:.3g}]  D* {o.tokens.value:.3g}  loss {o.loss.value:.4f} "
+        f"[{o.loss.low:.4f}, {o.loss.high:.4f}]"
         for o in shown
     ]

@@ -1,9 +1,8 @@
-"""L(N) at one length of training, or L(D) of one size: measured losses, and the power law towards a
-floor.
+"""Fit L(N) at one length of training, or L(D) of one size: a power law towards a floor.
 
     L(x) = E + k x^-a     (Hestness et al. 2017; Henighan et al. 2020), least squares on log loss
 
-Repeated seeds enter the fit as rows of equal x; the picture shows their mean and standard
+Repeated seeds enter the fit as rows of equal x. The picture shows their mean and standard
 deviation.
 """
 
@@ -32,12 +31,12 @@ from scaling.results import RunResult
 from scaling.utils import notices
 
 FORM = FORMS["power_offset"]
-AHEAD = (3.0, 10.0)  # multiples of the largest x at which the law is asked for a new run
+AHEAD = (3.0, 10.0)  # multiples of the largest x at which the law predicts a new run
 
 
 @dataclass(frozen=True)
 class Part:
-    """The runs of one length (or size) and their law; None where it was refused."""
+    """The runs of one length (or size) and their law, None if it was refused."""
 
     fixed: float
     table: Table  # x, loss, seed
@@ -46,20 +45,20 @@ class Part:
 
 
 def params(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
-    """The curves of a sweep of sizes: L(N), one law for each length of training in the table."""
+    """Return the curves of a sweep of sizes: L(N), with a law per length of training."""
     return analyse(rows, config, x="n_params", fixed="tokens")
 
 
 def data(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
-    """The curves of a sweep of lengths: L(D), one law for each size in the table."""
+    """Return the curves of a sweep of lengths: L(D), with a law per size."""
     return analyse(rows, config, x="tokens", fixed="n_params")
 
 
 def analyse(rows: list[RunResult], config: ConfigDict, *, x: str, fixed: str) -> Analysis:
-    """Curves named `loss_of_<x>`; `x` and `fixed` are n_params and tokens, or the reverse.
+    """Return the curves `loss_of_<x>`. `x` and `fixed` are n_params and tokens, or the reverse.
 
-    Raises CannotFit where no run of the sweep has finished; a law that is refused leaves its
-    points.
+    If a law is refused, its curve has only the measured points. Raises CannotFit if no run of the
+    sweep has finished.
     """
     used, left_out = columns.require_runs(rows)
     values = columns.numbers(used, fixed, config)
@@ -71,27 +70,29 @@ def analyse(rows: list[RunResult], config: ConfigDict, *, x: str, fixed: str) ->
     lines = []
     for part in parts:
         if part.law:
-            along = groups.grid(part.table["x"])
-            lines.append(groups.law_line(part.law, along, columns={fixed: part.fixed, x: along}))
+            grid = groups.grid(part.table["x"])
+            lines.append(groups.law_line(part.law, grid, columns={fixed: part.fixed, x: grid}))
     picture = groups.picture(
-        columns.of_runs(used, (fixed, x), config),
+        columns.run_series(used, (fixed, x), config),
         {"law": groups.joined(lines)} if lines else {},
         x=x,
-        by=fixed,
+        line_key=fixed,
         title=renamed(FORM.equation, letters) if lines else "",
         confidence=config.laws.confidence,
         labels=labels,
     )
     name, content = f"loss_of_{x}", _joint(parts, fixed)
-    found = {name: SavedCurve(content, picture)}
+    curves = {name: SavedCurve(content, picture)}
     if len(parts) == 1 and parts[0].law:
-        named = {"x": labels[x], "loss": labels["loss"]}
+        axis_labels = {"x": labels[x], "loss": labels["loss"]}
         law, table = parts[0].law, parts[0].table
-        found[f"{name}_residuals"] = SavedCurve(content, residuals.picture(law, table, named))
+        curves[f"{name}_residuals"] = SavedCurve(
+            content, residuals.picture(law, table, axis_labels)
+        )
         if len(law.draws_BP):
-            found[f"{name}_bootstrap"] = SavedCurve(content, bootstrap.picture(law, labels))
+            curves[f"{name}_bootstrap"] = SavedCurve(content, bootstrap.picture(law, labels))
     return Analysis(
-        curves=found,
+        curves=curves,
         lines=[line for part in parts for line in _summary(part, x, fixed)],
         used=used,
         left_out=left_out,
@@ -116,8 +117,10 @@ def _part(rows: list[RunResult], x: str, fixed: str, config: ConfigDict) -> Part
             confidence=config.laws.confidence,
         )
         content = fitted(law, letters)
-        at = [factor * float(table["x"].max()) for factor in AHEAD]
-        content["predictions"] = [{x: v, "loss": law.prediction_interval(v).as_dict()} for v in at]
+        points = [factor * float(table["x"].max()) for factor in AHEAD]
+        content["predictions"] = [
+            {x: v, "loss": law.prediction_interval(v).as_dict()} for v in points
+        ]
     except CannotFit as error:
         content = refused(str(error), FORM.equation, letters)
     for key, items in notices.as_json("warnings", run_table.repeated(rows)).items():
@@ -127,7 +130,7 @@ def _part(rows: list[RunResult], x: str, fixed: str, config: ConfigDict) -> Part
 
 
 def _joint(parts: list[Part], fixed: str) -> dict[str, Any]:
-    """The JSON of one part as it is, or of several by their length or size."""
+    """Return the JSON of a single part, or of several by their length or size."""
     if len(parts) == 1:
         return parts[0].content
     by_group = {f"{columns.LETTERS[fixed]}={part.fixed:.0f}": part.content for part in parts}
@@ -148,9 +151,9 @@ def _summary(part: Part, x: str, fixed: str) -> list[str]:
     heading = f"{part.content['equation']} at {columns.LETTERS[fixed]} = {part.fixed:,.0f}"
     if part.law is None:
         return [heading, f"  refused: {part.content['diagnostics']['refused']}"]
-    ahead = [
+    predictions = [
         f"  {columns.LETTERS[x]} {p[x]:.4g}: loss {p['loss']['value']:.4f} "
         f"[{p['loss']['low']:.4f}, {p['loss']['high']:.4f}] for a new run"
         for p in part.content["predictions"]
     ]
-    return [heading, *parameter_lines(part.law), *ahead]
+    return [heading, *parameter_lines(part.law), *predictions]

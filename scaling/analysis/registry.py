@@ -1,4 +1,4 @@
-"""The kinds of sweep by name: the one path from the table of runs to curves on disk."""
+"""Analyse a sweep by its kind and write its curves to disk."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def analyse(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysi
 def write(analysis: Analysis, workdir: Path, config: ConfigDict) -> list[Path]:
     """Write every curve as JSON, CSV, SVG and PNG below `<workdir>/curves`; return the pictures.
 
-    The JSON states the equation, the estimator, the parameters with intervals, the runs used and
-    those left out with the reason, diagnostics, the range of validity, predictions, and what was
-    measured. The CSV holds every number in the picture.
+    The JSON states the equation, the estimator, the parameters with intervals, the runs used, those
+    left out with the reason, diagnostics, the range of validity, predictions and measurements. The
+    CSV holds every number in the picture.
     """
     recipe = conditions.stated(analysis.used, config)
     table = analysis.table

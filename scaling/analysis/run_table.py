@@ -1,4 +1,4 @@
-"""From the rows of a sweep's table to the table that laws are fitted to."""
+"""Build the table of a fit from the rows of a sweep's table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scaling.results import RunResult
 from scaling.utils import notices
 from scaling.utils.notices import Notice
 
-MANY_EPOCHS = 4.0  # up to which repeated data are worth nearly as much (Muennighoff et al. 2023)
+MANY_EPOCHS = 4.0  # up to here, repeats are worth nearly as much (Muennighoff et al. 2023)
 
 
 def usable(rows: list[RunResult]) -> tuple[list[RunResult], list[Notice]]:
@@ -64,12 +64,12 @@ def sweep_table(rows: list[RunResult], config: ConfigDict, min_steps: int = 0) -
 
 
 def repeated(rows: list[RunResult]) -> list[Notice]:
-    """Return a notice where runs repeat their data so often that repeats cost loss."""
+    """Return a notice if runs repeat their data so often that repeats cost loss."""
     most = max((r.epochs for r in rows), default=0.0)
     if most <= MANY_EPOCHS:
         return []
     text = (
-        f"runs go through the training data up to {most:.3g} times: the law is that of repeated "
-        "data"
+        f"runs go through the training data up to {most:.3g} times: "
+        "the law is that of repeated data"
     )
     return [Notice(notices.REPEATED_DATA, text)]

@@ -1,4 +1,4 @@
-"""The result of analysing a sweep: its curves by name, and the summary."""
+"""Define the result of analysing a sweep: its curves by name, and its summary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scaling.utils.notices import Notice
 class SavedCurve:
     """One curve on disk: its law as JSON, and its picture with the numbers in it."""
 
-    law: dict[str, Any]  # estimator, equation, parameters, diagnostics and what the kind adds
+    law: dict[str, Any]  # estimator, equation, parameters, diagnostics, and the kind's own keys
     picture: Picture
 
 
@@ -31,12 +31,12 @@ class Analysis:
     used: list[RunResult]
     left_out: list[Notice]
     ranges: dict[str, list[float]] = field(default_factory=dict)  # of validity, by column
-    table: Table | None = None  # what the curves are fitted to; None: the losses of `used`
-    held_out: dict[str, Any] | None = None  # the forecast beside what was measured
+    table: Table | None = None  # the table of the fits; None: the losses of `used`
+    held_out: dict[str, Any] | None = None  # the forecast beside the measurement
 
 
 def fitted(law: Fit, names: dict[str, str] | None = None) -> dict[str, Any]:
-    """A parametric law as the JSON of a curve; `names` replace the letters of its equation."""
+    """Return a parametric law as the JSON of a curve. `names` replace letters of its equation."""
     return {
         "estimator": law.described,
         "equation": renamed(law.equation, names or {}),
@@ -55,7 +55,7 @@ def fitted(law: Fit, names: dict[str, str] | None = None) -> dict[str, Any]:
 
 
 def refused(reason: str, equation: str, names: dict[str, str] | None = None) -> dict[str, Any]:
-    """The JSON of a curve whose law could not be fitted: the measured points stand alone."""
+    """Return the JSON of a curve that has only measured points, as its law was refused."""
     return {
         "estimator": "none: the law was refused",
         "equation": renamed(equation, names or {}),
@@ -66,13 +66,13 @@ def refused(reason: str, equation: str, names: dict[str, str] | None = None) -> 
 
 
 def renamed(equation: str, names: dict[str, str]) -> str:
-    """An equation in other letters: L(x) = E + k x^-a of tokens is L(D) = E + k D^-a."""
+    """Return an equation in other letters: with x as D, L(x) = E + k x^-a is L(D) = E + k D^-a."""
     for letter, other in names.items():
         equation = equation.replace(letter, other)
     return equation
 
 
 def parameter_lines(law: Fit) -> list[str]:
-    """Parameters with intervals, the verdict and the warnings, for the summary."""
+    """Return parameters with intervals, the verdict and the warnings as lines of the summary."""
     lines = [f"  {name:6} {i.brief()}" for name, i in law.intervals.items()]
     return [*lines, f"  verdict: {law.verdict}", *(f"  warning: {w}" for w in law.warnings)]

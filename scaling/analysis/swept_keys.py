@@ -1,5 +1,4 @@
-"""Which keys differ between the runs of a sweep: read from each run's config.json, so for any key
-and any planner.
+"""Find the keys that differ between the runs of a sweep, from the config.json of each run.
 
 Keys that change together (a width and its MLP, zipped keys, a rule's learning rate and its size)
 are one axis.
@@ -34,17 +33,16 @@ class Axis:
 
     @property
     def name(self) -> str:
-        """The last part of the first key, lr of optim.lr, or all of it where another axis ends
-        alike.
-        """
+        """The last part of the first key (lr of optim.lr), or all of it if `whole`."""
         return self.keys[0] if self.whole else self.keys[0].rpartition(".")[2]
 
     @property
     def numeric(self) -> bool:
+        """Return whether all values are numbers."""
         return all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.values)
 
     def positions(self) -> np.ndarray:
-        """`[runs]` where each run stands on this axis: its value, or a number per value of text."""
+        """Return `[runs]` positions on this axis: the value, or a whole number per text."""
         if self.numeric:
             return np.array(self.values, float)
         order = {v: i for i, v in enumerate(sorted(set(map(str, self.values))))}
@@ -52,53 +50,55 @@ class Axis:
 
 
 def configs(rows: Sequence[RunResult], workdir: Path) -> tuple[list[dict], list[Notice]]:
-    """Return the flat config of every row, {} without one, and a notice for each of those."""
-    found, missing = [], []
+    """Return the flat config of every row, and a notice for each unreadable one, which is {}."""
+    flat, missing = [], []
     for r in rows:
         path = workdir / "runs" / r.run_id / "config.json"
         try:
-            found.append(_flat(json.loads(path.read_text())))
+            flat.append(_flat(json.loads(path.read_text())))
         except (OSError, ValueError, AttributeError):
-            found.append({})
+            flat.append({})
             text = f"{r.run_id}: no readable config.json, so its swept values are unknown"
             missing.append(Notice(notices.NO_CONFIG, text))
-    return found, missing
+    return flat, missing
 
 
 def axes(flat: Sequence[Mapping[str, Any]]) -> list[Axis]:
-    """The axes along which these configs differ, without the seed; keys that cannot change numbers
-    left out.
+    """Return the axes along which these configs differ, `[runs]` values each.
 
-    Keys that change together stand in alphabetical order, but the width before all.
+    The seed and keys that cannot change numbers are left out. Keys that change together are in
+    alphabetical order, after the width.
     """
     defaults = keys.encoded(keys.DEFAULTS)  # as in the files
-    found: list[list[Axis]] = []  # those that change together
+    groups: list[list[Axis]] = []  # axes that change together
     for key, default in defaults.items():
         if key == SEED or not _counts(key):
             continue
         axis = Axis((key,), tuple(_hashable(f.get(key, default)) for f in flat))
         if len(set(axis.values)) > 1:
-            beside = next((group for group in found if _together(group[0], axis)), None)
-            if beside is None:
-                found.append([axis])
+            match = next((group for group in groups if _together(group[0], axis)), None)
+            if match is None:
+                groups.append([axis])
             else:
-                beside.append(axis)
-    joined = [_joined(group) for group in found]
+                match.append(axis)
+    joined = [_joined(group) for group in groups]
     names = Counter(axis.name for axis in joined)
     return [replace(axis, whole=names[axis.name] > 1) for axis in joined]
 
 
 def _together(one: Axis, other: Axis) -> bool:
-    """Whether each value of one goes with one value of the other; numbers also rise or fall
-    together, since random draws, all different, would otherwise be one axis.
+    """Return whether each value of one axis belongs to one value of the other.
+
+    Numbers must also rise or fall together. Otherwise random draws, which all differ, would be one
+    axis.
     """
     pairs = set(zip(one.values, other.values, strict=True))
     if not len(pairs) == len(set(one.values)) == len(set(other.values)):
         return False
     if not (one.numeric and other.numeric):
         return True
-    along = np.array(sorted(pairs), float)[:, 1]
-    return bool((np.diff(along) > 0).all() or (np.diff(along) < 0).all())
+    values = np.array(sorted(pairs), float)[:, 1]
+    return bool((np.diff(values) > 0).all() or (np.diff(values) < 0).all())
 
 
 def _joined(group: list[Axis]) -> Axis:

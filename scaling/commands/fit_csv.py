@@ -85,7 +85,7 @@ def _draw(args, law, table: Runs, points) -> list[str]:
     from scaling.report import pictures
 
     labels = {"x": args.x} if args.x else {}
-    drawn = pictures.of(law, table, points, labels).items()
+    drawn = pictures.for_law(law, table, points, labels).items()
     return [str(p.write(Path(args.out) / f"{args.form}_{name}")) for name, p in drawn]
 
 

@@ -1,6 +1,4 @@
-"""Loss, N* and D* of the compute-optimal run against compute, by all three approaches of Hoffmann
-et al. 2022.
-"""
+"""Draw the compute-optimal loss, N* and D* against compute, by all approaches of Hoffmann 2022."""
 
 from __future__ import annotations
 
@@ -30,11 +28,11 @@ def picture(
     holdout,
     labels: Mapping[str, str] | None = None,
 ) -> Picture:
-    """`quantity` at the optimum against `flops`, with `low` and `high` where there is an interval.
+    """Return `quantity` at the optimum against `flops`, with `low` and `high` where known.
 
-    `fits` are the laws of a sweep, `law` the name of the quantity's power law in them. Series:
-    `chinchilla`, `isoflop minimum`, `bad minimum`, `isoflop law`, `envelope`; for the loss also
-    `run`, `forecast`, `held out`.
+    `fits` holds the laws of a sweep. `law` names the quantity's power law in them. Series:
+    `chinchilla`, `isoflop minimum`, `bad minimum`, `isoflop law`, `envelope`. The loss also has
+    `run`, `forecast` and `held out`.
     """
     compute = np.array([o.flops for o in fits.frontier])
     series: dict[str, dict] = {}
@@ -84,6 +82,7 @@ def _intervals(flops, values, quantity: str) -> dict[str, np.ndarray]:
 
 
 def draw(columns: Columns, quantity: str, exponent, labels: Mapping[str, str] | None) -> Axes:
+    """Draw the laws, minima and runs of `columns`, with a legend."""
     axes = style.new_axes(
         TITLES[quantity], style.label("flops", labels), style.starred(quantity, labels)
     )
@@ -111,10 +110,10 @@ def draw(columns: Columns, quantity: str, exponent, labels: Mapping[str, str] | 
             axes, part(columns, "forecast"), "loss", fmt="s", color=style.GREEN, mfc="none",
             capsize=4, label="forecast, sealed before the run",
         )  # fmt: skip
-        tested = part(columns, "held out")
-        if len(tested["flops"]):
+        held_out = part(columns, "held out")
+        if len(held_out["flops"]):
             axes.plot(
-                tested["flops"], tested["loss"], "*", color=style.RED, ms=13, zorder=5,
+                held_out["flops"], held_out["loss"], "*", color=style.RED, ms=13, zorder=5,
                 label="held-out run",
             )  # fmt: skip
         style.loss_ticks(axes)
@@ -131,7 +130,7 @@ def draw(columns: Columns, quantity: str, exponent, labels: Mapping[str, str] | 
 
 
 def _points(axes: Axes, points: Columns, name: str, **kind) -> None:
-    """Points with error bars; without a bar where an interval is not known."""
+    """Draw points with error bars, and no bar where the interval is unknown."""
     if not len(points["flops"]):
         return
     value = points[name]

@@ -1,4 +1,4 @@
-"""Draw the clouds of bootstrap refits: how sure parameters are, and which trade off."""
+"""Draw the parameters of bootstrap refits in pairs, with the fit to all runs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PAIRS = {
     "over_training": (("eta", "E"), ("a", "b")),
     "data_constrained": (("alpha", "beta"), ("R_D", "R_N")),
 }
-SHOWN = 98.0  # central percentage of the finite refits that the axes reach over
-WIDE = 20.0  # ratio of the ends of an axis from which it is logarithmic
-SAME = 1e-6  # relative width under which all refits are called equal
+SHOWN = 98.0  # central percentage of the finite refits that the axes cover
+WIDE = 20.0  # an axis whose ends differ by more than this factor is logarithmic
+SAME = 1e-6  # refits within this relative width count as equal
 SYMBOLS = {
     "alpha": r"$\alpha$",
     "beta": r"$\beta$",
@@ -43,7 +43,7 @@ SYMBOLS = {
 
 
 def pairs(form: Form) -> tuple[tuple[str, str], ...]:
-    """Parameters drawn against each other: those by which the fit is judged, then the others."""
+    """Return the pairs of parameters to draw: first those that judge the fit, then the others."""
     if form.name in PAIRS:
         return PAIRS[form.name]
     names = [*form.judged, *(p for p in form.parameters if p not in form.judged)]
@@ -52,13 +52,13 @@ def pairs(form: Form) -> tuple[tuple[str, str], ...]:
     return (names[0], names[1]), (names[-2], names[-1])
 
 
-FARTHEST = 1e20  # from the optimum that the axes reach, as a factor
+FARTHEST = 1e20  # the axes reach at most this factor from the optimum
 
 
 def picture(law: Fit, labels: Mapping[str, str] | None = None) -> Picture:
-    """All parameters of all refits (series `refit`), the optimum, and the ends of its intervals.
+    """Return all parameters of all refits, the optimum and the ends of its intervals.
 
-    `labels` go before the usual symbols of parameters.
+    Series: `refit`, `optimum`, `low`, `high`. `labels` override the usual symbols of parameters.
     """
     natural_BP = law.draws
     refits = {name: natural_BP[:, i] for i, name in enumerate(law.form.parameters)}
@@ -84,6 +84,7 @@ def picture(law: Fit, labels: Mapping[str, str] | None = None) -> Picture:
 def draw(
     columns: Columns, pairs: tuple[tuple[str, str], ...], symbols: dict[str, str], confidence: float
 ) -> Figure:
+    """Draw a panel per pair, with the interval of each parameter along its axis."""
     figure, axes = style.panels(
         len(pairs), height=3.5, width=style.WIDTH if len(pairs) > 1 else 3.9
     )
@@ -137,18 +138,18 @@ def draw(
 
 
 def _inside(draws: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Draws that the axis shows, NaN for the others."""
+    """Return the draws within the axis limits, NaN for the others."""
     return np.where((draws >= low) & (draws <= high), draws, np.nan)
 
 
 def _interval(panel: Axes, columns: Columns, name: str, which: str) -> None:
-    """The marginal interval as a bar along the axis; ends at infinity run out of the picture."""
+    """Draw the marginal interval as a bar along the axis, clipped to the axis limits."""
     low, high = (float(part(columns, end)[name][0]) for end in ("low", "high"))
     if np.isnan(low) or np.isnan(high):
         return
     view = panel.get_xlim() if which == "x" else panel.get_ylim()
     span = list(np.clip((low, high), *view))
-    along: dict[str, Any] = {
+    bar: dict[str, Any] = {
         "color": style.ORANGE,
         "lw": 4,
         "solid_capstyle": "butt",
@@ -156,45 +157,45 @@ def _interval(panel: Axes, columns: Columns, name: str, which: str) -> None:
         "zorder": 4,
     }
     if which == "x":
-        panel.plot(span, [0, 0], transform=panel.get_xaxis_transform(), **along)
+        panel.plot(span, [0, 0], transform=panel.get_xaxis_transform(), **bar)
     else:
-        panel.plot([0, 0], span, transform=panel.get_yaxis_transform(), **along)
+        panel.plot([0, 0], span, transform=panel.get_yaxis_transform(), **bar)
 
 
 def _window(columns: Columns, name: str) -> tuple[float, float]:
-    """Axis limits: the central part of the finite refits and the optimum, with a margin."""
+    """Return axis limits: the central part of the finite refits and the optimum, with a margin."""
     draws = part(columns, "refit")[name]
     finite = draws[np.isfinite(draws)]
-    seen = [*part(columns, "optimum")[name]]
+    covered = [*part(columns, "optimum")[name]]
     if len(finite):
-        seen += [*np.percentile(finite, [50 - SHOWN / 2, 50 + SHOWN / 2])]
-    low, high = float(np.min(seen)), float(np.max(seen))
-    best = float(seen[0])
-    if low > 0 and best > 0:  # a parameter that runs off would take the rest out of sight
+        covered += [*np.percentile(finite, [50 - SHOWN / 2, 50 + SHOWN / 2])]
+    low, high = float(np.min(covered)), float(np.max(covered))
+    best = float(covered[0])
+    if low > 0 and best > 0:  # a parameter that diverges would squeeze the rest
         low, high = max(low, best / FARTHEST), min(high, best * FARTHEST)
     if low > 0 and high > WIDE * low:
         margin = (high / low) ** 0.06
         return low / margin, high * margin
     largest = max(abs(low), abs(high))
-    if high - low <= SAME * largest:  # held fixed, or nothing in the table moves it
+    if high - low <= SAME * largest:  # held fixed, or independent of the table
         return low - 0.1 * largest - 1e-300, high + 0.1 * largest + 1e-300
     margin = 0.08 * (high - low)
     return low - margin, high + margin
 
 
 def _outside(refits: Columns, ends: dict[str, tuple[float, float]], names) -> str:
-    """How many refits the axes leave out, in words; "" for none."""
+    """Return how many refits the axes leave out, in words, or "" for none."""
     draws = np.stack([refits[n] for n in names])
     lost = np.isnan(draws).any(axis=0)
     limits = np.array([ends[n] for n in names])
     out = ~lost & ((draws < limits[:, :1]) | (draws > limits[:, 1:])).any(axis=0)
     infinite = out & np.isinf(draws).any(axis=0)
-    told = []
+    parts = []
     if out.any():
-        told.append(
+        parts.append(
             f"{out.sum()} refits outside"
             + (f", {infinite.sum()} at infinity" if infinite.any() else "")
         )
     if lost.any():
-        told.append(f"{lost.sum()} refits failed")
-    return "; ".join(told)
+        parts.append(f"{lost.sum()} refits failed")
+    return "; ".join(parts)

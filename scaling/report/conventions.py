@@ -1,6 +1,4 @@
-"""Exponents of the optimum under several conventions, a dot and interval per line, drawn from their
-CSV.
-"""
+"""Draw exponents of the optimum under several conventions: a dot and an interval per line."""
 
 from __future__ import annotations
 
@@ -27,30 +25,30 @@ LINE = 0.29  # inches
 
 
 def picture(rows: Sequence[Exponents], title: str, split: str, confidence: float) -> Picture:
-    """The comparison; `split` names what the labels of the lines are."""
+    """Return the comparison of `rows`. `split` describes the labels of the lines."""
     drawn = partial(draw, title=title, split=split, confidence=confidence)
     return Picture(columns(rows), drawn)
 
 
 def columns(rows: Sequence[Exponents]) -> Columns:
-    """What is drawn and what the printed table says beside it: one row per line, top to bottom."""
-    found: dict[str, list[Any]] = {
+    """Return one row per line, top to bottom, with the columns of the printed table."""
+    table: dict[str, list[Any]] = {
         name: [getattr(r, name) for r in rows]
         for name in ("label", "n_params", "flops", "estimator")
     }
     for name in ("a", "b"):
-        found[name] = [getattr(r, name).value for r in rows]
-        found[f"{name}_low"] = [getattr(r, name).low for r in rows]
-        found[f"{name}_high"] = [getattr(r, name).high for r in rows]
-    found["minima"] = [r.minima for r in rows]
-    found["budgets"] = [r.budgets for r in rows]
-    found["refused"] = [r.refused for r in rows]
-    found["notes"] = ["; ".join(r.notes) for r in rows]
-    return {name: np.array(values) for name, values in found.items()}
+        table[name] = [getattr(r, name).value for r in rows]
+        table[f"{name}_low"] = [getattr(r, name).low for r in rows]
+        table[f"{name}_high"] = [getattr(r, name).high for r in rows]
+    table["minima"] = [r.minima for r in rows]
+    table["budgets"] = [r.budgets for r in rows]
+    table["refused"] = [r.refused for r in rows]
+    table["notes"] = ["; ".join(r.notes) for r in rows]
+    return {name: np.array(values) for name, values in table.items()}
 
 
 def draw(table: Columns, title: str, split: str, confidence: float) -> Axes:
-    """a and its interval on every line; `split` names what the labels of the lines are."""
+    """Draw a and its interval on every line. `split` describes the labels of the lines."""
     y, ticks, headings = _layout(table)
     _, axes = plt.subplots(figsize=(8.4, 1.35 + LINE * (max(y) + 2)))
     across: Any = {"transform": axes.get_yaxis_transform(), "va": "center"}
@@ -88,7 +86,7 @@ def draw(table: Columns, title: str, split: str, confidence: float) -> Axes:
 
 
 def _layout(table: Columns) -> tuple[list[float], list[str], list[tuple[float, str]]]:
-    """Return (position of each line, its label, headings with positions)."""
+    """Return the position of each line, its label, and the headings with positions."""
     names = [k for k in ("label", "n_params", "flops") if len(set(table[k])) > 1] or ["n_params"]
     above, own = names[:-1], names[-1]
     places: list[float] = []
@@ -109,7 +107,7 @@ def _layout(table: Columns) -> tuple[list[float], list[str], list[tuple[float, s
 
 
 def _limits(table: Columns) -> tuple[float, float]:
-    """Both published values and every dot; intervals that leave the picture are cut off."""
+    """Return limits that hold both published values and every dot. Long intervals are cut off."""
     shown = [v for v in table["a"] if np.isfinite(v)] + [v for v, _ in PUBLISHED.values()]
     low, high = min(shown), max(shown)
     ends = [v for k in ("a_low", "a_high") for v in table[k] if np.isfinite(v)]

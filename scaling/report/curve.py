@@ -1,4 +1,4 @@
-"""A law of one quantity: its runs, the law with its interval, and a decade beyond them."""
+"""Draw a law of one quantity with its interval and runs, to a decade beyond them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ BEYOND = 10.0  # times the largest x
 
 
 def picture(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
-    """Series `run` and `law`; `low` to `high` holds the law, `run_low` to `run_high` a new run."""
+    """Return the series `run` and `law` of a law of one input.
+
+    `low` to `high` is the interval of the law, `run_low` to `run_high` that of a new run.
+    """
     (name,), target = law.form.inputs, law.form.target
     x = table[name]
     if name == "loss":
@@ -62,15 +65,16 @@ def draw(
     confidence: float,
     labels: Mapping[str, str] | None,
 ) -> Axes:
+    """Draw the runs, the law and both intervals."""
     axes = style.new_axes(style.mathtext(title), style.label(x, labels), style.label(y, labels))
     runs, law = part(columns, "run"), part(columns, "law")
-    for low, high, alpha, what in (
+    for low, high, alpha, subject in (
         ("run_low", "run_high", 0.12, "a new run"),
         ("low", "high", 0.3, "the law"),
     ):
         ends = np.stack([law[low], law[high]])
         if np.isfinite(ends).all(axis=0).any():
-            # an end at infinity or 0 is drawn out of the picture
+            # ends at infinity or 0 lie outside the picture
             ends = np.where(np.isnan(ends), ends, np.clip(ends, 1e-12, 1e12))
             axes.fill_between(
                 law[x],
@@ -78,16 +82,16 @@ def draw(
                 color=style.BLUE,
                 alpha=alpha,
                 lw=0,
-                label=f"{confidence:.0%} interval of {what}",
+                label=f"{confidence:.0%} interval of {subject}",
             )
     axes.plot(law[x], law[y], "-", color=style.BLUE, lw=1.5, label="law")
     axes.plot(runs[x], runs[y], "o", color=style.ORANGE, ms=5, mec="white", mew=0.5, label="runs")
     if x == "loss":
         axes.set(xscale="linear", yscale="linear")
     else:
-        seen = np.concatenate([runs[y], law[y][np.isfinite(law[y])], law["low"], law["high"]])
-        seen = seen[np.isfinite(seen) & (seen > 0)]
-        lowest = max(float(seen.min()), 0.3 * float(min(runs[y].min(), np.nanmin(law[y]))))
+        shown = np.concatenate([runs[y], law[y][np.isfinite(law[y])], law["low"], law["high"]])
+        shown = shown[np.isfinite(shown) & (shown > 0)]
+        lowest = max(float(shown.min()), 0.3 * float(min(runs[y].min(), np.nanmin(law[y]))))
         axes.set_ylim(lowest / 1.04, max(runs[y].max(), np.nanmax(law[y])) * 1.06)
         axes.axvline(runs[x].max(), color=style.GREY, lw=0.8, ls=":")
         axes.annotate(

@@ -1,6 +1,4 @@
-"""Proposed runs in the plane of N and D, with what is allowed, what is done and where the targets
-lie.
-"""
+"""Draw proposed runs in the plane of N and D, with the allowed region, done runs and targets."""
 
 from __future__ import annotations
 
@@ -16,13 +14,20 @@ from scaling.laws.design import Prior, Target
 from scaling.laws.design_plans import expected_optimum
 from scaling.laws.table import Table
 from scaling.report import style
-from scaling.report.picture import Columns, Picture, part, stacked
+from scaling.report.picture import (
+    Columns,
+    Picture,
+    equal_compute_lines,
+    equal_compute_name,
+    part,
+    stacked,
+)
 
 LINES = 8  # of equal compute, at most
 POINTS = 41
-CROWDED = (0.25, 0.1)  # decades of N and D within which a mark covers a number beside another
+CROWDED = (0.25, 0.1)  # a mark within these decades of N and D covers another mark's number
 AREA = 34  # points^2 of a run's mark
-MARGIN = 2.0  # the picture reaches this far beyond everything in it, as a factor
+MARGIN = 2.0  # the axes extend beyond all points by this factor
 
 
 def picture(
@@ -34,9 +39,11 @@ def picture(
     done: Table | None = None,
     flops_per_n_d: float = 6.0,
 ) -> Picture:
-    """Series: `proposed` (with `count` and `share` of the FLOPs), `done`, `allowed` (the corners),
-    `frontier` (mean and central 80% of what the beliefs expect), `target` (the same at the
-    targets), `equal compute`.
+    """Return proposed and done runs, the allowed region, and the optimum that the beliefs expect.
+
+    Series: `proposed` (with `count` and `share` of the FLOPs), `done`, `allowed` (the corners),
+    `frontier` (mean and central 80% of the expected optimum), `target` (the same at the targets),
+    and one per line of equal compute.
     """
     k = flops_per_n_d
     kept = ("n_params", "tokens", "flops", "count", "share")
@@ -49,10 +56,10 @@ def picture(
     flops, ratio = np.array(corners).T
     size = np.sqrt(flops / k / ratio)
     series["allowed"] = {"n_params": size, "tokens": size * ratio, "flops": flops}
-    at = np.array([t.flops for t in targets])
-    frontier = np.geomspace(min(cheapest, *at), max(dearest, *at), POINTS)
+    target_flops = np.array([t.flops for t in targets])
+    frontier = np.geomspace(min(cheapest, *target_flops), max(dearest, *target_flops), POINTS)
     series["frontier"] = _optimum(beliefs, frontier, k)
-    series["target"] = _optimum(beliefs, at, k)
+    series["target"] = _optimum(beliefs, target_flops, k)
     view = {
         c: (
             min(s[c].min() for s in series.values()) / MARGIN,
@@ -67,7 +74,7 @@ def picture(
         last = min(view["n_params"][1], compute / k / view["tokens"][0])
         if last > first:
             n = np.array([first, last])
-            series[f"equal compute {compute:.0e}"] = {
+            series[equal_compute_name(compute)] = {
                 "n_params": n,
                 "tokens": compute / k / n,
                 "flops": compute,
@@ -89,6 +96,7 @@ def _optimum(beliefs: Sequence[Prior], flops: np.ndarray, k: float) -> dict[str,
 
 
 def draw(columns: Columns) -> Figure:
+    """Draw all series of `picture`, with a colour bar for the share of the FLOPs."""
     figure, (axes,) = style.panels(1, height=4.8)
     runs, done, allowed, best, target = (
         part(columns, s) for s in ("proposed", "done", "allowed", "frontier", "target")
@@ -96,17 +104,17 @@ def draw(columns: Columns) -> Figure:
     axes.set(
         xscale="log", yscale="log", xlabel=style.label("n_params"), ylabel=style.label("tokens")
     )
-    lines = [s for s in dict.fromkeys(columns["series"]) if s.startswith("equal compute")]
-    n = np.concatenate([part(columns, s)["n_params"] for s in lines])
-    d = np.concatenate([part(columns, s)["tokens"] for s in lines])
+    lines = equal_compute_lines(columns)
+    n = np.concatenate([line["n_params"] for line in lines])
+    d = np.concatenate([line["tokens"] for line in lines])
     axes.set(xlim=(n.min(), n.max()), ylim=(d.min(), d.max()))
     axes.fill(
         allowed["n_params"], allowed["tokens"], facecolor="0.95", edgecolor="0.6", lw=0.8,
         zorder=0, label="allowed",
     )  # fmt: skip
     axes.plot([], [], ":", color="0.65", lw=0.8, label="equal FLOPs")
-    for name in lines:
-        _equal_compute(axes, part(columns, name))
+    for line in lines:
+        _equal_compute(axes, line)
     axes.fill(
         np.concatenate([best["n_params_low"], best["n_params_high"][::-1]]),
         np.concatenate([best["tokens_high"], best["tokens_low"][::-1]]),
@@ -141,7 +149,7 @@ def draw(columns: Columns) -> Figure:
 
 
 def _counts(axes: Axes, runs: Columns) -> None:
-    """Write the number of equal runs beside a mark: right, or left of another mark."""
+    """Write the number of equal runs to the right of a mark, or to the left if that is crowded."""
     places = np.log10(np.stack([runs["n_params"], runs["tokens"]], axis=1))
     for i in np.flatnonzero(runs["count"] > 1):
         right, up = (places - places[i]).T
@@ -157,16 +165,15 @@ def _counts(axes: Axes, runs: Columns) -> None:
 
 
 def _equal_compute(axes: Axes, line: Columns) -> None:
-    """A dotted line, named at its lower end."""
+    """Draw a dotted line with its FLOPs at the lower end."""
     axes.plot(line["n_params"], line["tokens"], ":", color="0.65", lw=0.8, zorder=0.5)
     exponent = round(np.log10(line["flops"][0]))
     ends = axes.transData.transform(np.stack([line["n_params"], line["tokens"]], axis=1))
-    if np.linalg.norm(ends[1] - ends[0]) < 80:  # a corner, too short for its name
+    if np.linalg.norm(ends[1] - ends[0]) < 80:  # too short for its label
         return
     rotation = float(np.degrees(np.arctan2(*(ends[1] - ends[0])[::-1])))
     axes.annotate(
         f"$10^{{{exponent}}}$", (line["n_params"][1], line["tokens"][1]), (-4, 3),
         textcoords="offset points", rotation=rotation, rotation_mode="anchor", va="bottom",
-        ha="right",
-        fontsize=7, color="0.4",
+        ha="right", fontsize=7, color="0.4",
     )  # fmt: skip

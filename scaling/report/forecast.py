@@ -1,4 +1,4 @@
-"""A combined forecast: how each form did on runs held back, and what each expects of new runs."""
+"""Draw a combined forecast: the backtest of each form, and its expectations of new runs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from scaling.report.picture import Columns, Picture
 COMBINED = "combined"
 
 
-def backtest(found: Combined) -> Picture:
-    """Columns: `form`, its `weight`, `held_back` (share of the runs) and `rms_log_error` there."""
+def backtest(combined: Combined) -> Picture:
+    """Return columns `form`, `weight`, `held_back` (share of the runs) and `rms_log_error`."""
     rows = [
-        (name, found.weights[name], share, error)
-        for name, errors in found.errors.items()
-        for share, error in zip(found.backtest, errors, strict=True)
+        (name, combined.weights[name], share, error)
+        for name, errors in combined.errors.items()
+        for share, error in zip(combined.backtest, errors, strict=True)
     ]
     names = ("form", "weight", "held_back", "rms_log_error")
     columns = {n: np.array([r[i] for r in rows]) for i, n in enumerate(names)}
@@ -29,6 +29,7 @@ def backtest(found: Combined) -> Picture:
 
 
 def draw_backtest(columns: Columns) -> Axes:
+    """Draw the error of each form against the share of runs held back."""
     axes = style.panels(1, height=3.4, width=5.2)[1][0]
     for name, colour in style.colours(columns["form"]).items():
         rows = columns["form"] == name
@@ -37,7 +38,7 @@ def draw_backtest(columns: Columns) -> Axes:
             color=colour, label=f"{name}, weight {columns['weight'][rows][0]:.2f}",
         )  # fmt: skip
     axes.set(
-        title="Backtest: fitted to the cheaper runs, asked for the dearer",
+        title="Backtest: fit the cheaper runs, predict the dearer",
         xlabel="runs held back, % of all, dearest first",
         ylabel="root mean square error\nof log loss, %",
     )
@@ -47,20 +48,22 @@ def draw_backtest(columns: Columns) -> Axes:
     return axes
 
 
-def points(found: Combined, inputs: Sequence[tuple[float, ...]], names: Sequence[str]) -> Picture:
-    """What every form and their combination expect of new runs at `inputs`, in columns `names`.
+def points(
+    combined: Combined, inputs: Sequence[tuple[float, ...]], names: Sequence[str]
+) -> Picture:
+    """Return the losses that every form and their combination expect of new runs at `inputs`.
 
-    `low` to `high` holds the loss of a new run.
+    `names` are the columns of the inputs. `low` to `high` is the interval of a new run's loss.
     """
     rows = []
     for i, point in enumerate(inputs):
-        for form, law in found.fits.items():
-            rows.append((*point, form, found.weights[form], law.prediction_interval(*point)))
-        rows.append((*point, COMBINED, 1.0, found.intervals[i]))
+        for form, law in combined.fits.items():
+            rows.append((*point, form, combined.weights[form], law.prediction_interval(*point)))
+        rows.append((*point, COMBINED, 1.0, combined.intervals[i]))
     columns = {n: np.array([r[i] for r in rows]) for i, n in enumerate((*names, "form", "weight"))}
     for key, part in (("loss", "value"), ("low", "low"), ("high", "high")):
         columns[key] = np.array([getattr(r[-1], part) for r in rows])
-    confidence = next(iter(found.fits.values())).confidence
+    confidence = next(iter(combined.fits.values())).confidence
     return Picture(columns, partial(draw_points, names=tuple(names), confidence=confidence))
 
 
@@ -70,6 +73,7 @@ def draw_points(
     confidence: float,
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
+    """Draw a group of lines per point, with one interval per form."""
     forms = list(dict.fromkeys(columns["form"]))
     groups = list(dict.fromkeys(zip(*(columns[n] for n in names), strict=True)))
     height = 1.3 + 0.28 * len(columns["form"]) + 0.25 * len(groups)
@@ -79,8 +83,8 @@ def draw_points(
     for group in groups:
         rows = np.all([columns[n] == v for n, v in zip(names, group, strict=True)], axis=0)
         symbols = {"n_params": "N", "tokens": "D"}
-        what = (f"{symbols.get(n, n)} = {v:.3g}" for n, v in zip(names, group, strict=True))
-        ticks[y] = ", ".join(what).replace("e+", "e")
+        texts = (f"{symbols.get(n, n)} = {v:.3g}" for n, v in zip(names, group, strict=True))
+        ticks[y] = ", ".join(texts).replace("e+", "e")
         for i in np.flatnonzero(rows):
             y -= 1.0
             name, value = columns["form"][i], columns["loss"][i]

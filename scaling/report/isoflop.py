@@ -1,4 +1,4 @@
-"""IsoFLOP profiles, their minima, and the power laws of the optimum through them."""
+"""Draw IsoFLOP profiles, their minima and the power laws of the optimum through them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 
 CURVE_POINTS = 100
-BEYOND = 3.0  # the laws are drawn this far beyond the minima, as a factor
+BEYOND = 3.0  # the laws extend beyond the minima by this factor
 QUANTITIES = {
     "n_params": ("n_opt", "n_opt", "N*"),
     "tokens": ("tokens_opt", "tokens_opt", "D*"),
@@ -24,13 +24,13 @@ QUANTITIES = {
 }  # column -> (interval of a profile, power law, symbol)
 
 
-def profiles(found: IsoflopFit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
-    """Loss against size at every budget. Series: `run`, `profile`, and `minimum` where it is
-    interior.
+def profiles(fit: IsoflopFit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
+    """Return loss against size at every budget.
 
-    Where seeds repeat a size, `seeds` has their mean, standard deviation `sd` and `count`.
+    Series: `run`, `profile`, and `minimum` if it is interior. If seeds repeat a size, `seeds` has
+    their mean, standard deviation `sd` and `count`.
     """
-    rows = table.rows(np.isin(table.budget, [p.budget for p in found.profiles]))
+    rows = table.rows(np.isin(table.budget, [p.budget for p in fit.profiles]))
     series: dict[str, dict] = {
         "run": {
             "run_id": np.array(rows.names),
@@ -50,39 +50,41 @@ def profiles(found: IsoflopFit, table: Table, labels: Mapping[str, str] | None =
             "sd": points.sd_P,
             "count": points.count_P,
         }
-    drawn = [p for p in found.profiles if np.isfinite(p.coefficients).all()]
+    drawn = [p for p in fit.profiles if np.isfinite(p.coefficients).all()]
     grids = [_between(p.log_points[0]) for p in drawn]
     series["profile"] = {
         "budget": np.repeat([p.budget for p in drawn], CURVE_POINTS),
         "n_params": np.concatenate(grids),
         "loss": np.concatenate([p.curve(n) for p, n in zip(drawn, grids, strict=True)]),
     }
-    series["minimum"] = _minima(found, good=True)
+    series["minimum"] = _minima(fit, good=True)
     return Picture(
         stacked(series),
-        partial(draw_profiles, confidence=found.n_opt.confidence, labels=labels),
+        partial(draw_profiles, confidence=fit.n_opt.confidence, labels=labels),
     )
 
 
 def draw_profiles(columns: Columns, confidence: float, labels: Mapping[str, str] | None) -> Axes:
+    """Draw the runs, curves and minima of every budget in one colour each."""
     axes = style.new_axes(
         "IsoFLOP profiles", style.label("n_params", labels), style.label("loss", labels)
     )
     runs, curves, best = (part(columns, s) for s in ("run", "profile", "minimum"))
     budgets = np.unique(runs["budget"])
     for budget, colour in zip(budgets, style.shades(len(budgets)), strict=False):
-        here, along = runs["budget"] == budget, curves["budget"] == budget
+        run_rows, curve_rows = runs["budget"] == budget, curves["budget"] == budget
         axes.plot(
-            runs["n_params"][here], runs["loss"][here], "o", color=colour, ms=4.5, mec="white",
-            mew=0.4, label=f"{budget:.3g} FLOPs",
+            runs["n_params"][run_rows], runs["loss"][run_rows], "o", color=colour, ms=4.5,
+            mec="white", mew=0.4, label=f"{budget:.3g} FLOPs",
         )  # fmt: skip
-        axes.plot(curves["n_params"][along], curves["loss"][along], "-", color=colour, lw=1.2)
+        axes.plot(
+            curves["n_params"][curve_rows], curves["loss"][curve_rows], "-", color=colour, lw=1.2
+        )
     seeds = part(columns, "seeds")
     if len(seeds["loss"]):
         axes.errorbar(
             seeds["n_params"], seeds["loss"], yerr=np.nan_to_num(seeds["sd"]), fmt="none",
-            ecolor="0.3",
-            elinewidth=1, capsize=2.5, zorder=4, label="mean and s.d. of seeds",
+            ecolor="0.3", elinewidth=1, capsize=2.5, zorder=4, label="mean and s.d. of seeds",
         )  # fmt: skip
     axes.errorbar(
         best["n_params"], best["loss"], xerr=_bars(best, "n_params"), fmt="*", color=style.RED,
@@ -98,17 +100,17 @@ def draw_profiles(columns: Columns, confidence: float, labels: Mapping[str, str]
     return axes
 
 
-def optimum(found: IsoflopFit, labels: Mapping[str, str] | None = None) -> Picture:
-    """Draw N*, D* and L* against compute: series `minimum`, `bad minimum` and `law`."""
-    series = {"minimum": _minima(found, good=True)}
-    if any(p.problem for p in found.profiles):
-        series["bad minimum"] = _minima(found, good=False)
-    low, high = found.n_opt.x_range
+def optimum(fit: IsoflopFit, labels: Mapping[str, str] | None = None) -> Picture:
+    """Return N*, D* and L* against compute: series `minimum`, `bad minimum` and `law`."""
+    series = {"minimum": _minima(fit, good=True)}
+    if any(p.problem for p in fit.profiles):
+        series["bad minimum"] = _minima(fit, good=False)
+    low, high = fit.n_opt.x_range
     flops = np.geomspace(low / BEYOND, high * BEYOND, 41)
     law: dict[str, np.ndarray] = {"budget": flops}
     exponents = {}
     for column, (_, name, symbol) in QUANTITIES.items():
-        power = getattr(found, name)
+        power = getattr(fit, name)
         ends = [power.predict_interval(c, power.confidence) for c in flops]
         law[column] = power.predict(flops)
         law[f"{column}_low"] = np.array([i.low for i in ends])
@@ -125,6 +127,7 @@ def optimum(found: IsoflopFit, labels: Mapping[str, str] | None = None) -> Pictu
 def draw_optimum(
     columns: Columns, titles: Mapping[str, str], labels: Mapping[str, str] | None
 ) -> Figure:
+    """Draw a panel per quantity, with its power law and the minima."""
     figure, axes = style.panels(3, width=style.WIDTH * 1.3, height=3.0)
     best, bad, law = (part(columns, s) for s in ("minimum", "bad minimum", "law"))
     for panel, name in zip(axes, QUANTITIES, strict=True):
@@ -153,24 +156,25 @@ def draw_optimum(
 
 
 def _between(log_n: np.ndarray) -> np.ndarray:
-    """Sizes from the smallest to the largest, which rounding must not push outside: splines end
-    there.
+    """Return `[CURVE_POINTS]` sizes from the smallest to the largest, never outside of them.
+
+    A spline is undefined beyond its ends, so rounding must not pass them.
     """
-    inside = np.linspace(log_n[0], log_n[-1], CURVE_POINTS)
-    return np.exp(np.clip(inside, log_n[0] + 1e-12, log_n[-1] - 1e-12))
+    steps = np.linspace(log_n[0], log_n[-1], CURVE_POINTS)
+    return np.exp(np.clip(steps, log_n[0] + 1e-12, log_n[-1] - 1e-12))
 
 
-def _minima(found: IsoflopFit, *, good: bool) -> dict[str, np.ndarray]:
-    chosen = [p for p in found.profiles if bool(p.problem) != good]
-    columns = {"budget": np.array([p.budget for p in chosen])}
+def _minima(fit: IsoflopFit, *, good: bool) -> dict[str, np.ndarray]:
+    minima = [p for p in fit.profiles if bool(p.problem) != good]
+    columns = {"budget": np.array([p.budget for p in minima])}
     for column, (name, _, _) in QUANTITIES.items():
         for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
-            columns[column + end] = np.array([getattr(getattr(p, name), key) for p in chosen])
+            columns[column + end] = np.array([getattr(getattr(p, name), key) for p in minima])
     return columns
 
 
 def _bars(points: Columns, name: str) -> np.ndarray:
-    """Lengths of error bars below and above; none where an interval does not hold its value."""
+    """Return `[2, points]`: error bars below and above, 0 if the interval excludes its value."""
     value = points[name]
     sides = np.stack([value - points[f"{name}_low"], points[f"{name}_high"] - value])
     return np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0)

@@ -1,4 +1,4 @@
-"""Prediction against measurement: every run beside what the law says of it."""
+"""Draw the measured losses of all runs against those that the law predicts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from scaling.report.picture import Columns, Picture
 
 
 def picture(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
-    """Measured against predicted target with the line of equality, and their ratio below.
+    """Return the measured and the predicted target of every run.
 
-    Columns: `run_id`, the inputs, `flops` where known, `measured`, `predicted`, and `se` where the
-    table has it.
+    Columns: `run_id`, the inputs, `flops` if known, `measured`, `predicted`, and `se` if the table
+    has it.
     """
-    known = [c for c in dict.fromkeys((*law.form.inputs, "flops")) if c in table]
+    names = [c for c in dict.fromkeys((*law.form.inputs, "flops")) if c in table]
     columns = {
         "run_id": np.array(table.names),
-        **{name: table[name] for name in known},
+        **{name: table[name] for name in names},
         "measured": table[law.form.target],
         "predicted": np.asarray(law.predict(*(table[name] for name in law.form.inputs))),
     }
@@ -35,6 +35,7 @@ def picture(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> 
 
 
 def draw(columns: Columns, target: str, labels: Mapping[str, str] | None) -> Figure:
+    """Draw measured against predicted values with the line of equality, and their ratio."""
     figure, (left, right) = style.panels(2, width=style.WIDTH * 1.15, height=3.1)
     measured, predicted = columns["measured"], columns["predicted"]
     colour: dict[str, Any] = {"c": style.BLUE}
@@ -48,9 +49,9 @@ def draw(columns: Columns, target: str, labels: Mapping[str, str] | None) -> Fig
         right.errorbar(predicted, relative, yerr=100 * columns["se"] / predicted, **bars)
     points = left.scatter(predicted, measured, **marks)
     right.scatter(predicted, relative, **marks)
-    known = np.concatenate([measured, predicted])
-    known = known[np.isfinite(known)]
-    ends = np.array([known.min() / 1.03, known.max() * 1.03])
+    values = np.concatenate([measured, predicted])
+    values = values[np.isfinite(values)]
+    ends = np.array([values.min() / 1.03, values.max() * 1.03])
     left.plot(ends, ends, "-", color=style.RED, lw=1, label="measured = predicted", zorder=1)
     right.axhline(0, color=style.RED, lw=1, zorder=1)
     name = style.label(target, labels)

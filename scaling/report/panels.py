@@ -1,6 +1,4 @@
-"""Loss against every swept key, a panel each: settings, the best at each value, optima, runs that
-diverged.
-"""
+"""Draw loss against every swept key in a panel each, with optima and diverged runs."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 
 MARGIN = 0.1  # of the range of losses, above and below
-STEEP = 3.0  # losses above the lowest by more than this many times the middle excess are cut off
+STEEP = 3.0  # cut off losses whose excess is above this many times the median excess
 
 
 def picture(
@@ -26,13 +24,14 @@ def picture(
     diverged: Mapping[str, np.ndarray],
     labels: Mapping[str, str] | None = None,
 ) -> Picture:
-    """`settings` has run_id, a column per name in `axes`, loss, sd, count, loss_se.
+    """Return settings, optima and diverged runs. `settings` has one row per setting.
 
-    `axes` gives each its `label` and the `texts` of its places where it is no number. Series:
-    `setting`, `optimum of <axis>` (columns at, low, high, loss), `diverged` (columns of the axes).
+    Its columns: run_id, one per name in `axes`, loss, sd, count, loss_se. `axes` holds the `label`
+    of each axis and, if its values are text, the `texts` of its ticks. Series: `setting`,
+    `optimum of <axis>` (columns at, low, high, loss), `diverged` (columns of the axes).
     """
     series: dict[str, Mapping[str, Any]] = {"setting": settings}
-    series |= {f"optimum of {name}": found for name, found in optima.items() if len(found["at"])}
+    series |= {f"optimum of {name}": rows for name, rows in optima.items() if len(rows["at"])}
     if any(len(v) for v in diverged.values()):
         series["diverged"] = diverged
     return Picture(stacked(series), partial(draw, axes=axes, labels=labels))
@@ -41,6 +40,7 @@ def picture(
 def draw(
     columns: Columns, axes: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str] | None
 ) -> Figure:
+    """Draw a panel per axis. Without axes, draw losses against the number of seeds."""
     if not axes:
         axes = {"count": {"label": "number of seeds", "texts": []}}
     width = style.WIDTH * (1.0 if len(axes) == 1 else 1.3)
@@ -63,25 +63,26 @@ def _panel(axes: Axes, columns: Columns, name: str, axis: Mapping[str, Any]) -> 
         [np.flatnonzero(runs[name] == v)[runs["loss"][runs[name] == v].argmin()] for v in values]
     )
     others = np.setdiff1d(np.arange(len(runs["loss"])), best)
-    lost = part(columns, "diverged")
-    crosses = lost[name][np.isfinite(lost[name])] if name in lost else np.empty(0)
+    diverged = part(columns, "diverged")
+    crosses = diverged[name][np.isfinite(diverged[name])] if name in diverged else np.empty(0)
     _scale(axes, np.unique(np.concatenate([values, crosses])), axis["texts"])
     if len(best) < len(runs["loss"]):
-        style.seeds(axes, {k: v[others] for k, v in runs.items()}, name, color=style.GREY,
-        alpha=0.5,
-                    label="other settings", ms=3.5)  # fmt: skip
+        style.seeds(
+            axes, {k: v[others] for k, v in runs.items()}, name, color=style.GREY, alpha=0.5,
+            label="other settings", ms=3.5,
+        )  # fmt: skip
         if not axis["texts"]:
             axes.plot(values, runs["loss"][best], "-", color=style.BLUE, lw=1.2)
-    what = "best at this value" if len(best) < len(runs["loss"]) else "setting"
-    style.seeds(axes, {k: v[best] for k, v in runs.items()}, name, color=style.BLUE, label=what)
-    found = part(columns, f"optimum of {name}")
-    if "at" in found and len(found["at"]):
-        ends = np.stack([found["at"] - found["low"], found["high"] - found["at"]])
+    label = "best at this value" if len(best) < len(runs["loss"]) else "setting"
+    style.seeds(axes, {k: v[best] for k, v in runs.items()}, name, color=style.BLUE, label=label)
+    optima = part(columns, f"optimum of {name}")
+    if "at" in optima and len(optima["at"]):
+        ends = np.stack([optima["at"] - optima["low"], optima["high"] - optima["at"]])
         ends = np.where(np.isfinite(ends), np.maximum(ends, 0.0), 0.0)
-        axes.errorbar(found["at"], found["loss"], xerr=ends, fmt="*", color=style.RED, ms=10,
-        mec="white",
-                      mew=0.5, capsize=2, elinewidth=1, zorder=5,
-                      label="optimum of a parabola")  # fmt: skip
+        axes.errorbar(
+            optima["at"], optima["loss"], xerr=ends, fmt="*", color=style.RED, ms=10, mec="white",
+            mew=0.5, capsize=2, elinewidth=1, zorder=5, label="optimum of a parabola",
+        )  # fmt: skip
     if len(crosses):
         axes.plot(crosses, np.full(len(crosses), 0.98), "x", color=style.RED, ms=5,
                   transform=axes.get_xaxis_transform(), label="diverged")  # fmt: skip
@@ -90,7 +91,7 @@ def _panel(axes: Axes, columns: Columns, name: str, axis: Mapping[str, Any]) -> 
 
 
 def _scale(axes: Axes, values: np.ndarray, texts: list[str]) -> None:
-    """Logarithmic where positive values span more than a factor of 4; texts at whole numbers."""
+    """Scale the x axis: logarithmic beyond a factor of 4, texts at whole numbers."""
     if texts:
         axes.set_xticks(range(len(texts)), texts, fontsize=8)
         axes.set_xlim(-0.5, len(texts) - 0.5)
@@ -102,8 +103,8 @@ def _scale(axes: Axes, values: np.ndarray, texts: list[str]) -> None:
 
 
 def _view(loss: np.ndarray) -> tuple[float, float]:
-    """Losses far above the others are cut off, so that the valley can be seen."""
+    """Return y limits that cut off losses far above the others, so that the valley shows."""
     excess = loss - loss.min()
     top = loss.min() + min(excess.max(), STEEP * max(float(np.median(excess)), 1e-3))
-    room = max(top - loss.min(), 1e-3) * MARGIN
-    return loss.min() - room, top + 2 * room
+    margin = max(top - loss.min(), 1e-3) * MARGIN
+    return loss.min() - margin, top + 2 * margin

@@ -1,4 +1,4 @@
-"""A picture is its columns and a function that draws them: what is in the CSV is what is drawn."""
+"""Define a picture: the columns of its CSV and the function that draws them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from scaling.report import style
 from scaling.utils import files
 
 Columns = dict[str, np.ndarray]
+EQUAL_COMPUTE = "equal compute"  # first words of the name of a series that is a line of equal FLOPs
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Columns of equal length, one per column of the CSV, and how to draw them and nothing else."""
+    """Columns of equal length, as in the CSV, and a function that draws only these."""
 
     columns: Columns
     draw: Callable[[Columns], Axes | Figure]
 
     def write(self, stem: Path, caption: str = "") -> Path:
-        """Write `stem`.csv, .svg and .png, with `caption` below the drawing; returns the last."""
+        """Write `stem`.csv, .svg and .png with `caption` below. Return the path of the PNG."""
         svg, png = style.render(lambda: self.draw(self.columns), caption)
         for suffix, content in (
             (".csv", files.csv_bytes(self.columns)),
@@ -38,18 +39,19 @@ class Picture:
 
 
 def stacked(series: Mapping[str, Mapping[str, Any]]) -> Columns:
-    """Several series below one another; a column `series` names them.
+    """Stack several series in one table, with a column `series` that names them.
 
-    Each series maps columns to a sequence or to one value for all its rows. Cells of columns that a
-    series lacks are NaN, or empty in columns of text.
+    Each series maps columns to a sequence or to one value for all its rows. If a series lacks a
+    column, its cells are NaN, or empty in columns of text. Raises ValueError if the lengths of
+    one series differ.
     """
     blocks, names = [], {"series": None}
-    for name, given in series.items():
-        arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v)) for v in given.values()))
-        block = dict(zip(given, arrays, strict=True))
+    for name, values in series.items():
+        arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v)) for v in values.values()))
+        block = dict(zip(values, arrays, strict=True))
         block["series"] = np.full(len(arrays[0]), name)
         blocks.append(block)
-        names.update(dict.fromkeys(given))
+        names.update(dict.fromkeys(values))
     text = {n for n in names for b in blocks if n in b and b[n].dtype.kind in "UO"}
     return {
         n: np.concatenate(
@@ -65,6 +67,17 @@ def stacked(series: Mapping[str, Mapping[str, Any]]) -> Columns:
 
 
 def part(columns: Columns, series: str) -> Columns:
-    """The rows of one series; no rows where there is none of that name."""
+    """Return the rows of one series, none if no series has that name."""
     rows = columns["series"] == series
     return {name: values[rows] for name, values in columns.items()}
+
+
+def equal_compute_name(flops: float) -> str:
+    """Return the name of the series that is the line of equal compute at `flops`."""
+    return f"{EQUAL_COMPUTE} {flops:.0e}"
+
+
+def equal_compute_lines(columns: Columns) -> list[Columns]:
+    """Return the rows of each line of equal compute, in order of appearance."""
+    names = dict.fromkeys(columns["series"])
+    return [part(columns, name) for name in names if name.startswith(f"{EQUAL_COMPUTE} ")]

@@ -1,4 +1,4 @@
-"""Which pictures belong to a fitted law, by name."""
+"""Collect the pictures of a fitted law by name."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Law = Fit | IsoflopFit | Combined | HyperFit | VarproFit
 SIZE_AND_DATA = ("n_params", "tokens")
 
 
-def of(
+def for_law(
     law: Law,
     table: Table,
     points: Sequence[tuple[float, ...]] = (),
     labels: Mapping[str, str] | None = None,
 ) -> dict[str, Picture]:
-    """The pictures of a law fitted to `table`; `points` are the N and D, or x, that a combined
-    forecast is about.
+    """Return the pictures of a law fitted to `table`.
 
-    `labels` name the columns on the axes; without them they have their usual names.
+    `points`: the inputs (N and D, or x) at which a combined forecast predicts. `labels`: names of
+    the columns on the axes, in place of the usual ones.
     """
     if isinstance(law, IsoflopFit):
         return {
@@ -35,24 +35,24 @@ def of(
         }
     if isinstance(law, Combined):
         names = next(iter(law.fits.values())).form.inputs
-        found = {"forecast": forecast.points(law, points, names)} if points else {}
-        return {"backtest": forecast.backtest(law), **found} if law.backtest else found
-    return {} if isinstance(law, HyperFit | VarproFit) else of_form(law, table, labels)
+        pictures = {"forecast": forecast.points(law, points, names)} if points else {}
+        return {"backtest": forecast.backtest(law), **pictures} if law.backtest else pictures
+    return {} if isinstance(law, HyperFit | VarproFit) else _for_form(law, table, labels)
 
 
-def of_form(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> dict[str, Picture]:
-    """Return contours or curve if the form has them, residuals and refits."""
-    found: dict[str, Picture] = {}
+def _for_form(law: Fit, table: Table, labels: Mapping[str, str] | None) -> dict[str, Picture]:
+    """Return contours or a curve if the form has them, residuals and refits."""
+    pictures: dict[str, Picture] = {}
     if law.form.inputs == SIZE_AND_DATA and law.form.target == "loss":
-        costed = table
+        priced = table
         if "flops" not in table:
-            costed = table.with_columns(flops=6.0 * table.n_params * table.tokens)
-        found["contours"] = surface.picture(law, costed, labels=labels)
+            priced = table.with_columns(flops=6.0 * table.n_params * table.tokens)
+        pictures["contours"] = surface.picture(law, priced, labels=labels)
     if len(law.form.inputs) == 1:
-        found["curve"] = curve.picture(law, table, labels)
+        pictures["curve"] = curve.picture(law, table, labels)
     else:
-        found["predicted"] = measured.picture(law, table, labels)
-    found["residuals"] = residuals.picture(law, table, labels)
-    if len(law.draws_BP) and len(law.form.parameters) > 1:  # drawn in pairs
-        found["bootstrap"] = bootstrap.picture(law, labels)
-    return found
+        pictures["predicted"] = measured.picture(law, table, labels)
+    pictures["residuals"] = residuals.picture(law, table, labels)
+    if len(law.draws_BP) and len(law.form.parameters) > 1:  # the picture needs pairs
+        pictures["bootstrap"] = bootstrap.picture(law, labels)
+    return pictures

@@ -1,4 +1,4 @@
-"""Draw the residuals of a law against each input and compute, with the trend the fit tests."""
+"""Draw the residuals of a law against each input and compute, with the tested trends."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 
 TREND_POINTS = 60
-LONG = 30  # letters that fit under one of three panels
+LONG = 30  # the letters that fit under one of three panels
 
 
 def picture(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
-    """One panel per input, and one for compute where the table knows it.
+    """Return the residuals against each input, and against compute if the table has it.
 
-    Columns: `run_id`, the inputs, the target, `predicted` and `log_residual` (log of measured over
-    predicted) of every run; for each trend its points and `chance`, the probability of as strong a
-    one without cause (F test of `laws.diagnose`).
+    Columns of a run: `run_id`, the inputs, the target, `predicted` and `log_residual` (log of
+    measured over predicted). Columns of a trend: its points and `chance`, the probability that
+    noise alone makes a trend as strong (F test of `laws.diagnose`).
     """
     scales = diagnose.scales(table, law.form)
     inputs = [table[name] for name in law.form.inputs]
@@ -49,6 +49,7 @@ def picture(law: Fit, table: Table, labels: Mapping[str, str] | None = None) -> 
 
 
 def draw(columns: Columns, scales: tuple[str, ...], labels: Mapping[str, str] | None) -> Figure:
+    """Draw a panel per column in `scales`. A trend beyond chance is a solid line."""
     count = len(scales)
     figure, axes = style.panels(
         count, width=style.WIDTH * (1.25 if count == 3 else 1), height=3.0, share_y=True
@@ -68,13 +69,13 @@ def draw(columns: Columns, scales: tuple[str, ...], labels: Mapping[str, str] | 
         trend = part(columns, f"trend against {name}")
         if len(trend[name]):
             chance = float(trend["chance"][0])
-            found = chance < diagnose.BY_CHANCE
+            significant = chance < diagnose.BY_CHANCE
             panel.plot(
                 trend[name],
                 100 * np.expm1(trend["log_residual"]),
-                "-" if found else "--",
+                "-" if significant else "--",
                 color=style.RED,
-                lw=2 if found else 1.2,
+                lw=2 if significant else 1.2,
                 label=f"trend, p = {chance:.1g}",
             )
         text = style.label(name, labels)
@@ -88,6 +89,6 @@ def draw(columns: Columns, scales: tuple[str, ...], labels: Mapping[str, str] | 
         if len(trend[name]):
             panel.legend(loc="upper right", handlelength=1.6)
     low, high = axes[0].get_ylim()
-    axes[0].set_ylim(low, high + 0.16 * (high - low))  # room for the legends; the panels share it
+    axes[0].set_ylim(low, high + 0.16 * (high - low))  # space for the legends, in all panels
     figure.supylabel("measured / predicted - 1, %", fontsize=10)
     return figure

@@ -1,6 +1,4 @@
-"""What rounds of designed runs bought: the forecast at one compute after each, beside what all had
-cost by then.
-"""
+"""Draw the forecast at one compute after each round of designed runs, with the total cost."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ PANELS = {"loss": "forecast loss, nats/token", "n_params": "forecast N*, paramet
 
 
 def picture(history: Sequence[Mapping[str, Any]], at: float, confidence: float) -> Picture:
-    """Columns: round, runs, flops (of all rounds so far), and loss and n_params with `_low` and
-    `_high`.
+    """Return one row per round: round, runs and flops so far, loss and n_params with intervals.
 
-    `history` has these of each round, loss and n_params as intervals of the optimum at `at` FLOPs.
+    `history` holds these of each round, loss and n_params as intervals of the optimum at `at`
+    FLOPs. The ends of the intervals are the columns `<name>_low` and `<name>_high`.
     """
     columns = {c: np.array([h[c] for h in history]) for c in ("round", "runs", "flops")}
     for name in PANELS:
@@ -31,18 +29,20 @@ def picture(history: Sequence[Mapping[str, Any]], at: float, confidence: float) 
 
 
 def draw(columns: Columns, at: float, confidence: float) -> Figure:
+    """Draw a panel per quantity against the round, with intervals."""
     figure, panels = style.panels(len(PANELS), width=style.WIDTH * 1.2)
     for panel, (name, label) in zip(panels, PANELS.items(), strict=True):
         value = columns[name]
         ends = np.stack([value - columns[f"{name}_low"], columns[f"{name}_high"] - value])
         ends = np.where(np.isfinite(ends), np.maximum(ends, 0.0), 0.0)
-        panel.errorbar(columns["round"], value, yerr=ends, fmt="o-", color=style.BLUE, capsize=3,
-        lw=1,
-                       label=f"{confidence:.0%} interval")  # fmt: skip
-        told = zip(columns["round"], columns["flops"], columns["runs"], strict=True)
+        panel.errorbar(
+            columns["round"], value, yerr=ends, fmt="o-", color=style.BLUE, capsize=3, lw=1,
+            label=f"{confidence:.0%} interval",
+        )  # fmt: skip
+        totals = zip(columns["round"], columns["flops"], columns["runs"], strict=True)
         panel.set_xticks(
             columns["round"],
-            [f"{n:.0f}\n{runs:.0f} runs, {c:.2g}" for n, c, runs in told],
+            [f"{n:.0f}\n{runs:.0f} runs, {c:.2g}" for n, c, runs in totals],
             fontsize=8,
         )
         panel.set(xlabel="round; runs and FLOPs of all so far", ylabel=label)

@@ -8,7 +8,7 @@ from scaling.utils.errors import UserError
 
 
 def summary(workdir: Path) -> list[str]:
-    """Return the lines of `summary.txt`. Raises UserError if nothing was fitted yet."""
+    """Return the lines of `summary.txt`. Raises UserError if no fit has written it."""
     path = workdir / "summary.txt"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `scaling fit` first")

@@ -1,7 +1,7 @@
-"""How all pictures look: colours, type, axes, and their rendering to SVG and PNG.
+"""Set the colours, type and axes of all pictures, and render them to SVG and PNG.
 
-Colours: the eight of Okabe & Ito 2008 for kinds of line, viridis for budgets, sizes and losses;
-both can be told apart with any common colour vision.
+Kinds of line have the colours of Okabe & Ito 2008; budgets, sizes and losses have viridis. Both
+work with any common colour vision.
 """
 
 from __future__ import annotations
@@ -26,16 +26,8 @@ from matplotlib.transforms import Bbox
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
 SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
-KINDS = (
-    BLUE,
-    ORANGE,
-    GREEN,
-    PURPLE,
-    SKY,
-    GREY,
-    BLACK,
-)  # series of equal rank; RED marks the answer
-WIDTH, HEIGHT = 6.4, 4.0  # inches; two columns of a page, or one with its type still legible
+KINDS = (BLUE, ORANGE, GREEN, PURPLE, SKY, GREY, BLACK)  # of equal rank; RED marks the answer
+WIDTH, HEIGHT = 6.4, 4.0  # inches; legible at the width of a page or of one column
 LETTERS_PER_INCH, CAPTION_LINE = 19, 0.115  # of a caption: letters per inch, inches per line
 STYLE: Any = {
     "figure.figsize": (WIDTH, HEIGHT),
@@ -68,23 +60,23 @@ LABELS = {
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour of `KINDS` per name, in order; they begin again where names outnumber them."""
+    """Return a colour of `KINDS` per distinct name, in order, starting again after the last."""
     return dict(zip(dict.fromkeys(names), itertools.cycle(KINDS), strict=False))
 
 
 def label(name: str, labels: Mapping[str, str] | None = None) -> str:
-    """What stands on the axis of a column, with its unit; `labels` go before the usual ones."""
+    """Return the axis label of a column, with its unit. `labels` override the usual ones."""
     return {**LABELS, **(labels or {})}.get(name, name)
 
 
 def symbol(name: str) -> str:
-    """The letter of a column, as in N = 12,288; its name where it has none."""
+    """Return the letter of a column, as in N = 12,288, or its name if it has no letter."""
     letters = {"n_params": "N", "tokens": "D", "unique_tokens": "U", "flops": "C"}
     return letters.get(name, name)
 
 
 def count(value: float) -> str:
-    """A number of parameters or tokens: all digits below a million, then 3.2M, 1.5B, 2T."""
+    """Format a number of parameters or tokens: all digits below a million, then 3.2M, 1.5B, 2T."""
     for unit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
         if value >= unit:
             return f"{value / unit:.3g}{letter}"
@@ -92,14 +84,14 @@ def count(value: float) -> str:
 
 
 def starred(name: str, labels: Mapping[str, str] | None = None) -> str:
-    """The label of a column at the optimum: N*, D* or L*."""
-    what, _, unit = label(name, labels).rpartition(",")
+    """Return the label of a column at the optimum: N*, D* or L*. Raises KeyError for others."""
+    quantity, _, unit = label(name, labels).rpartition(",")
     symbol = {"n_params": "N", "tokens": "D", "loss": "L"}[name]
-    return f"{what.removesuffix(f' {symbol}')} {symbol}*,{unit}"
+    return f"{quantity.removesuffix(f' {symbol}')} {symbol}*,{unit}"
 
 
 def mathtext(equation: str) -> str:
-    """A form's equation as matplotlib sets it: exponents raised, Greek letters in Greek."""
+    """Return a form's equation as matplotlib mathtext, with raised exponents and Greek letters."""
     raised = re.sub(r"\^(\([^()]*\)|-?\w+)", lambda m: "^{" + m[1].strip("()") + "}", equation)
     greek = re.sub(r"(?<![a-zA-Z])(alpha|beta|gamma|eta)(?![a-zA-Z])", r"\\\1", raised)
     words = re.sub(r"(?<![a-zA-Z\\])(err|exp|log|eps)(?![a-zA-Z])", r"\\mathrm{\1}", greek)
@@ -108,10 +100,10 @@ def mathtext(equation: str) -> str:
 
 
 def render(draw: Callable[[], Axes | Figure], caption: str = "") -> tuple[bytes, bytes]:
-    """(SVG, PNG) of what `draw` draws, with `caption` in small type below it."""
+    """Return the bytes of the drawing as (SVG, PNG), with `caption` in small type below it."""
     with plt.rc_context(STYLE):
-        drawn = draw()
-        figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
+        drawing = draw()
+        figure = drawing if isinstance(drawing, Figure) else drawing.get_figure(root=True)
         assert figure is not None  # an axes always has one
         page = _captioned(figure, caption) if caption else None
         svg, png = io.BytesIO(), io.BytesIO()
@@ -122,13 +114,13 @@ def render(draw: Callable[[], Axes | Figure], caption: str = "") -> tuple[bytes,
 
 
 def _captioned(figure: Figure, caption: str) -> Bbox:
-    """Write the caption below the figure; returns the page that holds both, in inches."""
+    """Write the caption below the figure. Return the box that holds both, in inches."""
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(caption, int(LETTERS_PER_INCH * width))
-    below: Any = {"va": "top", "fontsize": 6.5, "color": "0.35"}
-    figure.text(0.01, -0.03 / height, "\n".join(lines), **below)
+    text_style: Any = {"va": "top", "fontsize": 6.5, "color": "0.35"}
+    figure.text(0.01, -0.03 / height, "\n".join(lines), **text_style)
     if figure.legends:
-        # a legend outside the axes would move to the page: lay out first, then tie it to the figure
+        # a legend outside the axes would move to the page: lay it out first, then pin it
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for legend in figure.legends:
@@ -137,6 +129,7 @@ def _captioned(figure: Figure, caption: str) -> Bbox:
 
 
 def new_axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
+    """Return the axes of a new figure, with a logarithmic x axis and, if `log_y`, y axis."""
     _, axes = plt.subplots()
     axes.set(title=title, xlabel=x, ylabel=y, xscale="log")
     if log_y:
@@ -146,22 +139,24 @@ def new_axes(title: str, x: str, y: str, *, log_y: bool = True) -> Axes:
     return axes
 
 
-def seeds(axes: Axes, at: Mapping[str, Any], x: str, *, color, label: str, **kind: Any) -> None:
-    """Points `loss` at `x`: means with the standard deviation of their seeds (`sd`, `count`), or
-    single runs with the standard error of their evaluation (`loss_se`).
+def seeds(axes: Axes, points: Mapping[str, Any], x: str, *, color, label: str, **kind: Any) -> None:
+    """Draw losses at `x` with error bars. `points` has columns `x`, loss, sd, count and loss_se.
+
+    The bar of a mean over seeds is their standard deviation (`sd`). The bar of a single run is the
+    standard error of its evaluation (`loss_se`).
     """
-    several = np.asarray(at["count"], float) > 1
-    bars = np.nan_to_num(np.where(several, at["sd"], at["loss_se"]))
+    several = np.asarray(points["count"], float) > 1
+    bars = np.nan_to_num(np.where(several, points["sd"], points["loss_se"]))
     label += " (mean, s.d. of seeds)" if several.any() else ""
     style: Any = {"fmt": "o", "ms": 4.5, "mec": "white", "mew": 0.4, "capsize": 2.5}
-    axes.errorbar(at[x], at["loss"], yerr=bars, color=color, elinewidth=1, label=label, zorder=4,
-                  **(style | kind))  # fmt: skip
+    axes.errorbar(
+        points[x], points["loss"], yerr=bars, color=color, elinewidth=1, label=label, zorder=4,
+        **(style | kind),
+    )  # fmt: skip
 
 
 def panels(count: int, *, width: float = WIDTH, height: float = 2.9, share_y: bool = False):
-    """(figure, list of `count` axes): side by side, or two in a row where there are more than
-    three.
-    """
+    """Return a figure and `count` axes, side by side, or in rows of two from four on."""
     columns = count if count <= 3 else 2
     rows = -(-count // columns)
     figure, axes = plt.subplots(
@@ -178,10 +173,10 @@ def panels(count: int, *, width: float = WIDTH, height: float = 2.9, share_y: bo
 
 
 def loss_ticks(axes: Axes, which: str = "y") -> None:
-    """Plain, evenly spaced numbers on a logarithmic axis that spans about a decade, for losses."""
+    """Put plain, evenly spaced numbers on a logarithmic axis of losses."""
     axis = axes.yaxis if which == "y" else axes.xaxis
     low, high = sorted(axis.get_view_interval())
-    if high > 30 * low:  # several decades: ticks at powers of ten say more
+    if high > 30 * low:  # several decades: use powers of ten
         axis.set_major_locator(ticker.LogLocator())
         axis.set_major_formatter(ticker.LogFormatterSciNotation())
         return
@@ -196,9 +191,7 @@ def loss_ticks(axes: Axes, which: str = "y") -> None:
 
 
 def log_ticks(axes: Axes, which: str = "x", most: int = 5) -> None:
-    """Powers of ten, at most about `most`, on a logarithmic axis; 1, 2, 5 where it spans few
-    decades.
-    """
+    """Put about `most` powers of ten on a logarithmic axis, with digits between if it is short."""
     axis = axes.yaxis if which == "y" else axes.xaxis
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(high / low)
@@ -213,4 +206,5 @@ def log_ticks(axes: Axes, which: str = "x", most: int = 5) -> None:
 
 
 def shades(count: int) -> list:
+    """Return at least `count` colours of viridis, from dark to light."""
     return [plt.get_cmap("viridis")(x) for x in np.linspace(0.0, 0.85, max(count, 2))]

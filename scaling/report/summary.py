@@ -12,23 +12,24 @@ def lines(
     holdout: results.RunResult | None = None,
     unit: str = "tokens",
 ) -> list[str]:
-    """The summary as lines of text, every interval at the study's confidence; `unit` is what D
-    counts.
+    """Return the summary as lines of text, with intervals at the study's confidence.
+
+    `unit`: the unit of D.
     """
-    out = []
+    text = []
     if fits.isoflop:
-        out.append(f"Optimum per budget (IsoFLOP parabolas; {fits.conditions['embedding']})")
-        out.append(f"  {'FLOPs':>9} {'N*':>10} {'D*':>12} {'D*/N*':>7} {'loss':>8}  note")
+        text.append(f"Optimum per budget (IsoFLOP parabolas; {fits.conditions['embedding']})")
+        text.append(f"  {'FLOPs':>9} {'N*':>10} {'D*':>12} {'D*/N*':>7} {'loss':>8}  note")
         for p in fits.isoflop.profiles:
             ratio = p.tokens_opt.value / p.n_opt.value
-            out.append(
+            text.append(
                 f"  {p.budget:9.2e} {p.n_opt.value:10.3g} {p.tokens_opt.value:12.4g} {ratio:7.1f} "
                 f"{p.loss_opt.value:8.4f}  {p.problem or ''}"
             )
-    out.append("Exponents with intervals")
+    text.append("Exponents with intervals")
     for title, fit in (("envelope", fits.envelope), ("IsoFLOP", fits.isoflop)):
         if fit is None:
-            out.append(f"  {title:10} refused: {fits.refused[title.lower()]}")
+            text.append(f"  {title:10} refused: {fits.refused[title.lower()]}")
             continue
         parts = [
             f"{name} ~ C^{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
@@ -38,20 +39,20 @@ def lines(
                 ("L*", fit.frontier.exponent),
             )
         ]
-        out.append(f"  {title:10} " + "  ".join(parts))
+        text.append(f"  {title:10} " + "  ".join(parts))
     if fits.chinchilla:
         c = fits.chinchilla
         parts = [f"{name} {i.brief()}" for name, i in c.intervals.items()]
-        out.append("  L(N, D)    " + "  ".join(parts))
-        out.append(f"             verdict: {c.verdict}")
+        text.append("  L(N, D)    " + "  ".join(parts))
+        text.append(f"             verdict: {c.verdict}")
     else:
-        out.append(f"  L(N, D)    refused: {fits.refused['chinchilla']}")
+        text.append(f"  L(N, D)    refused: {fits.refused['chinchilla']}")
     for fit in (fits.isoflop, fits.chinchilla, fits.envelope):
-        out.extend(f"  warning: {w}" for w in (fit.warnings if fit else ()))
+        text.extend(f"  warning: {w}" for w in (fit.warnings if fit else ()))
     if forecast:
         p = forecast["predicted_loss"]
-        out.append(
-            f"Held-out run: {forecast['flops']:.3g} FLOPs, n_params {forecast['n_params']:,}, "
+        text.append(
+            f"Held-text run: {forecast['flops']:.3g} FLOPs, n_params {forecast['n_params']:,}, "
             f"{forecast['tokens']:,} {unit}"
         )
         parts = [
@@ -60,13 +61,13 @@ def lines(
             + ")"
             for name, law in forecast["laws"].items()
         ]
-        out.append("  laws combined: " + ", ".join(parts))
-        out.append(f"  predicted loss {p['value']:.4f} [{p['low']:.4f}, {p['high']:.4f}]")
+        text.append("  laws combined: " + ", ".join(parts))
+        text.append(f"  predicted loss {p['value']:.4f} [{p['low']:.4f}, {p['high']:.4f}]")
         if holdout and holdout.loss is not None:
             error = holdout.loss / p["value"] - 1
             inside = "inside" if p["low"] <= holdout.loss <= p["high"] else "outside"
-            out.append(
+            text.append(
                 f"  measured loss  {units.with_error(holdout.loss, holdout.loss_se)}  "
                 f"({error:+.2%}, {inside} the interval)"
             )
-    return out
+    return text

@@ -14,12 +14,19 @@ from scaling.laws.fit import Fit
 from scaling.laws.frontier import Optimum, cost_per_token, frontier
 from scaling.laws.table import Table
 from scaling.report import style
-from scaling.report.picture import Columns, Picture, part, stacked
+from scaling.report.picture import (
+    Columns,
+    Picture,
+    equal_compute_lines,
+    equal_compute_name,
+    part,
+    stacked,
+)
 
-GRID = 41  # sizes and lengths at which the surface is computed
+GRID = 41  # points of the surface per axis
 LEVELS = 13
 LINES = 8  # of equal compute, at most
-MARGIN = (2.0, 4.0)  # the picture reaches this far below and above the runs, as factors
+MARGIN = (2.0, 4.0)  # the axes extend below and above the runs by these factors
 FRONTIER_POINTS = 33
 
 
@@ -29,11 +36,11 @@ def picture(
     optima: Sequence[Optimum] = (),
     labels: Mapping[str, str] | None = None,
 ) -> Picture:
-    """Contours of a law of n_params and tokens.
+    """Return the contours of a law of n_params and tokens.
 
-    Series: `surface` (the grid), `run`, `equal compute` (FLOPs as the table's runs cost them) and
-    `frontier`, which holds N* and D* by compute with their intervals; `optima` are computed unless
-    given.
+    Series: `surface` (the grid), `run`, one per line of equal compute (FLOPs as the table's runs
+    cost them) and `frontier`, which holds N* and D* by compute with their intervals. `optima` are
+    the points of the frontier, computed if empty.
     """
     view = {
         c: (table[c].min() / MARGIN[0], table[c].max() * MARGIN[1]) for c in ("n_params", "tokens")
@@ -65,12 +72,12 @@ def picture(
     }
     decades = np.arange(np.ceil(np.log10(compute.min())), np.log10(compute.max()))
     for flops in 10.0 ** decades[:: max(1, int(np.ceil(len(decades) / LINES)))]:
-        along = flops / cost(n_axis)
-        inside = (along >= d_axis[0]) & (along <= d_axis[-1])
+        length = flops / cost(n_axis)
+        inside = (length >= d_axis[0]) & (length <= d_axis[-1])
         if inside.sum() > 1:
-            series[f"equal compute {flops:.0e}"] = {
+            series[equal_compute_name(flops)] = {
                 "n_params": n_axis[inside],
-                "tokens": along[inside],
+                "tokens": length[inside],
                 "flops": flops,
             }
     return Picture(
@@ -80,16 +87,17 @@ def picture(
 
 
 def levels(loss: np.ndarray) -> np.ndarray:
-    """Round losses that split the surface into parts of about equal area."""
-    wanted = np.quantile(loss, np.linspace(0.02, 0.98, LEVELS))
+    """Return about LEVELS rounded losses that split the surface into parts of similar area."""
+    quantiles = np.quantile(loss, np.linspace(0.02, 0.98, LEVELS))
     for digits in range(1, 6):
-        rounded = np.unique([float(f"{w:.{digits}e}") for w in wanted])
+        rounded = np.unique([float(f"{w:.{digits}e}") for w in quantiles])
         if len(rounded) >= LEVELS - 2:
             break
     return rounded
 
 
 def draw(columns: Columns, title: str, confidence: float, labels: Mapping[str, str] | None) -> Axes:
+    """Draw the contours, the runs, the frontier and lines of equal compute."""
     figure, (axes,) = style.panels(1, height=4.6)
     grid, runs, best = (part(columns, s) for s in ("surface", "run", "frontier"))
     n_axis, d_axis = np.unique(grid["n_params"]), np.unique(grid["tokens"])
@@ -107,9 +115,8 @@ def draw(columns: Columns, title: str, confidence: float, labels: Mapping[str, s
         ylim=d_axis[[0, -1]],
         title=style.mathtext(title),
     )
-    for series in np.unique(columns["series"]):
-        if series.startswith("equal compute"):
-            _equal_compute(axes, part(columns, series))
+    for line in equal_compute_lines(columns):
+        _equal_compute(axes, line)
     ends = [
         np.concatenate([best[a], best[b][::-1]])
         for a, b in (("n_params_low", "n_params_high"), ("tokens_high", "tokens_low"))
@@ -138,17 +145,17 @@ def draw(columns: Columns, title: str, confidence: float, labels: Mapping[str, s
 
 
 def _equal_compute(axes: Axes, line: Columns) -> None:
-    """One dotted line, named near its upper end, where D is large and N small."""
+    """Draw a dotted line with its FLOPs near the upper end, at large D and small N."""
     axes.plot(line["n_params"], line["tokens"], ":", color="white", lw=1.0)
-    at = 1
+    second = 1  # the text starts at the second point of the line
     if len(line["flops"]) < GRID / 3:
-        return  # a corner, too short for its name
+        return  # too short for its label
     points = axes.transData.transform(np.stack([line["n_params"], line["tokens"]], axis=1))
-    slope = points[2 * at] - points[at]
+    slope = points[2 * second] - points[second]
     exponent = round(np.log10(line["flops"][0]))
     axes.text(
-        line["n_params"][at],
-        line["tokens"][at],
+        line["n_params"][second],
+        line["tokens"][second],
         f" $10^{{{exponent}}}$ FLOPs",
         rotation=float(np.degrees(np.arctan2(slope[1], slope[0]))),
         rotation_mode="anchor",

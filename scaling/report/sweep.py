@@ -1,4 +1,4 @@
-"""What a sweep's curves hold: for each name its law as JSON and its picture."""
+"""Build the content of a sweep's curves: for each name, the law as JSON and the picture."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from scaling.utils import notices
 def contents(
     fits, forecast, holdout, labels: Mapping[str, str]
 ) -> dict[str, tuple[dict[str, Any], Picture]]:
-    """name -> (law as JSON, its picture) of all laws `fits` of a sweep.
+    """Return name -> (law as JSON, picture) for all laws `fits` of a sweep.
 
-    `forecast` and `holdout` are the sealed forecast and the run it is about, or None; `labels` name
-    the axes.
+    `forecast`: the sealed forecast, or None. `holdout`: the run that it predicts, or None.
+    `labels`: names of the axes.
     """
-    found: dict[str, tuple[dict[str, Any], Picture]] = {}
-    found["loss_curves"] = (
+    entries: dict[str, tuple[dict[str, Any], Picture]] = {}
+    entries["loss_curves"] = (
         {
             "estimator": "envelope of smoothed training curves (Hoffmann et al. 2022, approach 1)",
             "equation": "N* = k C^a, D* = k C^b, L = k C^c",
@@ -38,7 +38,7 @@ def contents(
         training.picture(fits.curves, fits.envelope, labels),
     )
     if fits.isoflop:
-        found["isoflop"] = (
+        entries["isoflop"] = (
             {
                 "estimator": "parabola in log N per budget (Hoffmann et al. 2022, approach 2)",
                 "equation": "log L = c0 + c1 x + c2 x^2, x = log N - log N0",
@@ -47,14 +47,15 @@ def contents(
             },
             isoflop.profiles(fits.isoflop, fits.table, labels),
         )
-    found.update(parametric(fits, labels))
-    found.update(optima(fits, forecast, holdout, labels))
-    return found
+    entries.update(parametric(fits, labels))
+    entries.update(optima(fits, forecast, holdout, labels))
+    return entries
 
 
 def parametric(fits, labels: Mapping[str, str]) -> dict[str, tuple[dict[str, Any], Picture]]:
-    """L(N, D), approach 3: residuals, contours, prediction against measurement and refits; {}
-    without it.
+    """Return the pictures of L(N, D), approach 3, or {} if it was not fitted.
+
+    They are its residuals, its contours, prediction against measurement, and its refits.
     """
     if not fits.chinchilla:
         return {}
@@ -73,12 +74,12 @@ def parametric(fits, labels: Mapping[str, str]) -> dict[str, tuple[dict[str, Any
 def optima(
     fits, forecast, holdout, labels: Mapping[str, str]
 ) -> dict[str, tuple[dict[str, Any], Picture]]:
-    """Loss, N* and D* of the compute-optimal run by every approach; {} without any."""
-    found: dict[str, tuple[dict[str, Any], Picture]] = {}
+    """Return loss, N* and D* of the compute-optimal run by every approach, or {} without any."""
+    entries: dict[str, tuple[dict[str, Any], Picture]] = {}
     for name, quantity in (("frontier", "loss"), ("n_opt", "n_params"), ("tokens_opt", "tokens")):
         if not fits.isoflop and not fits.frontier:
             continue
-        found[name] = (
+        entries[name] = (
             {
                 "estimator": "approaches 1, 2 and 3 of Hoffmann et al. 2022 side by side",
                 "equation": "y = k C^a through the minima (1, 2); minimum of L(N, C / c(N)) (3)",
@@ -97,7 +98,7 @@ def optima(
             },
             approaches.picture(fits, name, quantity, forecast, holdout, labels),
         )
-    return found
+    return entries
 
 
 def _parametric(law: Fit, runs: Table) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training curves of a sweep and their lower envelope."""
+"""Draw the training curves of a sweep and their lower envelope."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from scaling.laws.envelope import Curve, EnvelopeFit
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 
-WINDOWS = 60  # a curve is smoothed over this part of its logged steps
+WINDOWS = 60  # the running mean spans this fraction (1 / 60) of a curve's logged steps
 
 
 def picture(
     curves: Sequence[Curve], envelope: EnvelopeFit | None, labels: Mapping[str, str] | None = None
 ) -> Picture:
-    """Series `training` (`loss` as logged, `smoothed` as drawn) and `envelope`."""
+    """Return the series `training` (`loss` as logged, `smoothed` as drawn) and `envelope`."""
 
-    def joined(of_curve):
-        return np.concatenate([np.empty(0), *(of_curve(c) for c in curves)])
+    def joined(column):
+        return np.concatenate([np.empty(0), *(column(c) for c in curves)])
 
     series: dict[str, dict] = {
         "training": {
@@ -47,16 +47,16 @@ def picture(
 
 
 def draw(columns: Columns, labels: Mapping[str, str] | None) -> Axes:
-    """Loss against compute of every run, coloured by size, with the envelope."""
+    """Draw loss against compute of every run, coloured by size, with the envelope."""
     axes = style.new_axes(
         "Training curves", style.label("flops", labels), style.label("training_loss", labels)
     )
     runs, envelope = part(columns, "training"), part(columns, "envelope")
     sizes = np.unique(runs["n_params"])
     for size, colour in zip(sizes, style.shades(len(sizes)), strict=False):
-        of_size = runs["n_params"] == size
-        for i, name in enumerate(np.unique(runs["run_id"][of_size])):
-            rows = of_size & (runs["run_id"] == name)
+        size_rows = runs["n_params"] == size
+        for i, name in enumerate(np.unique(runs["run_id"][size_rows])):
+            rows = size_rows & (runs["run_id"] == name)
             axes.plot(
                 runs["flops"][rows], runs["smoothed"][rows], "-", color=colour, lw=0.7,
                 label=None if i else f"N = {size:,.0f}",
@@ -72,7 +72,7 @@ def draw(columns: Columns, labels: Mapping[str, str] | None) -> Axes:
 
 
 def _smoothed(loss: np.ndarray) -> np.ndarray:
-    """Running mean; NaN until its window is full."""
+    """Return the running mean, NaN until its window is full."""
     window = max(1, len(loss) // WINDOWS)
     mean = np.convolve(loss, np.ones(window) / window, "valid")
     return np.concatenate([np.full(window - 1, np.nan), mean])

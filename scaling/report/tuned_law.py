@@ -1,6 +1,4 @@
-"""The best learning rate or batch size against size or length, and the power law through the
-optima.
-"""
+"""Draw the best learning rate or batch size against size or length, with its power law."""
 
 from __future__ import annotations
 
@@ -17,8 +15,8 @@ from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 
 POINTS = 41
-BEYOND = 3.0  # the law is drawn this far beyond the optima, as a factor
-LINES = 6  # of the other input, at most
+BEYOND = 3.0  # the law extends beyond the optima by this factor
+LINES = 6  # values of the other input, at most
 
 
 def picture(
@@ -29,11 +27,10 @@ def picture(
     confidence: float,
     labels: Mapping[str, str] | None = None,
 ) -> Picture:
-    """Series `optimum`, `left out` (the best value tried, where no optimum lies inside the grid)
-    and `law`.
+    """Return the optima of all groups and the law through them, against the input that varies.
 
-    Columns: n_params, tokens, `name`, low, high. The law is drawn against the input that varies, a
-    line for each value of the other.
+    Series: `optimum`, `left out` (the best value tried, if no optimum lies inside the grid) and
+    `law`, with a line per value of the other input. Columns: n_params, tokens, `name`, low, high.
     """
     good = [g for g in groups if not g.problem]
     bad = [g for g in groups if g.problem]
@@ -46,16 +43,16 @@ def picture(
         },
         "left out": {**_inputs(bad), name: np.array([_best(table, g, name) for g in bad])},
     }
-    of = law.form.inputs if law else ()
+    inputs = law.form.inputs if law else ()
     sizes = {float(f"{g.inputs['n_params']:.6g}") for g in groups}
-    x = of[0] if of else ("n_params" if len(sizes) > 1 else "tokens")
+    x = inputs[0] if inputs else ("n_params" if len(sizes) > 1 else "tokens")
     other = "tokens" if x == "n_params" else "n_params"
     if law:
         series["law"] = _line(law, good, x, other)
     title = law.equation if law else f"Best {name}; no law, for the reason in the JSON"
     return Picture(
         stacked(series),
-        partial(draw, name=name, x=x, other=other, title=title, lines=len(of) > 1,
+        partial(draw, name=name, x=x, other=other, title=title, lines=len(inputs) > 1,
                 confidence=confidence, labels=labels),
     )  # fmt: skip
 
@@ -65,14 +62,14 @@ def _inputs(groups: Sequence[Tuned]) -> dict[str, np.ndarray]:
 
 
 def _best(table: Table, group: Tuned, name: str) -> float:
-    near = [np.abs(np.log(table[c] / group.inputs[c])) < 0.02 for c in ("n_params", "tokens")]
-    rows = np.flatnonzero(np.logical_and(*near))
+    close = [np.abs(np.log(table[c] / group.inputs[c])) < 0.02 for c in ("n_params", "tokens")]
+    rows = np.flatnonzero(np.logical_and(*close))
     return float(table[name][rows[table.loss[rows].argmin()]])
 
 
 def _line(law: HyperFit, good: Sequence[Tuned], x: str, other: str) -> dict[str, np.ndarray]:
-    at = np.array([g.inputs[x] for g in good])
-    grid = np.geomspace(at.min() / 1.5, at.max() * BEYOND, POINTS)
+    optima = np.array([g.inputs[x] for g in good])
+    grid = np.geomspace(optima.min() / 1.5, optima.max() * BEYOND, POINTS)
     values = np.unique([float(f"{g.inputs[other]:.6g}") for g in good])
     if len(law.form.inputs) == 1:
         values = np.array([np.nan])
@@ -81,13 +78,13 @@ def _line(law: HyperFit, good: Sequence[Tuned], x: str, other: str) -> dict[str,
     columns: dict[str, list] = {x: [], other: [], law.form.target: [], "low": [], "high": []}
     for value in values:
         for point in grid:
-            given = {x: point, other: value}
-            found = law.predict_interval(*(given[name] for name in law.form.inputs))
+            inputs = {x: point, other: value}
+            interval = law.predict_interval(*(inputs[name] for name in law.form.inputs))
             columns[x].append(point)
             columns[other].append(value)
-            columns[law.form.target].append(found.value)
-            columns["low"].append(found.low)
-            columns["high"].append(found.high)
+            columns[law.form.target].append(interval.value)
+            columns["low"].append(interval.low)
+            columns["high"].append(interval.high)
     return {name: np.array(v) for name, v in columns.items()}
 
 
@@ -101,27 +98,27 @@ def draw(
     confidence: float,
     labels: Mapping[str, str] | None,
 ) -> Axes:
+    """Draw the law with a line per value of `other`, the optima, and the groups left out."""
     heading = style.mathtext(title) if "=" in title else title
     axes = style.new_axes(heading, style.label(x, labels), f"best {style.label(name, labels)}")
     best, bad, law = (part(columns, s) for s in ("optimum", "left out", "law"))
     values = np.unique(law[other]) if lines else np.array([np.nan])
     shades = style.shades(len(values)) if lines else [style.BLUE]
     for value, colour in zip(values, shades, strict=False):
-        along = law[other] == value if lines else np.full(len(law[x]), True)
-        if not along.any():
+        rows = law[other] == value if lines else np.full(len(law[x]), True)
+        if not rows.any():
             continue
         label = f"law at {style.symbol(other)} = {style.count(value)}" if lines else "law"
-        axes.plot(law[x][along], law[name][along], "-", color=colour, lw=1.3, label=label)
-        ends = np.stack([law["low"][along], law["high"][along]])
+        axes.plot(law[x][rows], law[name][rows], "-", color=colour, lw=1.3, label=label)
+        ends = np.stack([law["low"][rows], law["high"][rows]])
         if np.isfinite(ends).all():
-            axes.fill_between(law[x][along], *ends, color=colour, alpha=0.15, lw=0)
+            axes.fill_between(law[x][rows], *ends, color=colour, alpha=0.15, lw=0)
     if len(best[x]):
         sides = np.stack([best[name] - best["low"], best["high"] - best[name]])
         axes.errorbar(
             best[x], best[name], yerr=np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0),
-            fmt="*",
-            color=style.RED, ms=9, mec="white", mew=0.5, capsize=2.5, elinewidth=1, zorder=5,
-            label=f"optimum, {confidence:.0%} interval",
+            fmt="*", color=style.RED, ms=9, mec="white", mew=0.5, capsize=2.5, elinewidth=1,
+            zorder=5, label=f"optimum, {confidence:.0%} interval",
         )  # fmt: skip
     if len(bad[x]):
         axes.plot(

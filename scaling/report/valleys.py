@@ -1,6 +1,4 @@
-"""Loss against the learning rate or the batch size, a line per group of runs, with the optimum of
-each.
-"""
+"""Draw loss against the learning rate or the batch size, with a line and an optimum per group."""
 
 from __future__ import annotations
 
@@ -17,8 +15,8 @@ from scaling.laws.table import Table
 from scaling.report import style
 from scaling.report.picture import Columns, Picture, part, stacked
 
-MOST = 4  # lengths that have a panel each; of more, all groups share one
-STEEP = 1.25  # losses above this many times the highest optimum are cut off
+MOST = 4  # lengths with a panel each; beyond that, all groups share one panel
+STEEP = 1.25  # cut off losses above this many times the highest optimum
 
 
 def picture(
@@ -28,10 +26,10 @@ def picture(
     loss_se: np.ndarray,
     labels: Mapping[str, str] | None = None,
 ) -> Picture:
-    """Series `mean` (seeds of one setting, the other hyperparameter at its best), `optimum` where
-    it is interior.
+    """Return means over seeds, with the other hyperparameter at its best, and interior optima.
 
-    Columns: n_params, tokens, `name`, loss, sd, count, loss_se; low and high of an optimum.
+    Series: `mean` (columns n_params, tokens, `name`, loss, sd, count, loss_se) and `optimum`
+    (n_params, tokens, `name`, low, high, loss). `loss_se`: `[runs]` of `table`.
     """
     others = [h for h in HYPERPARAMETERS if h in table and h != name]
     keys = [table[c] for c in ("n_params", "tokens", name, *others)]
@@ -63,28 +61,35 @@ def picture(
 
 
 def draw(columns: Columns, name: str, labels: Mapping[str, str] | None) -> Figure:
+    """Draw a panel per length, or a single one if the lengths are many."""
     runs, best = part(columns, "mean"), part(columns, "optimum")
     lengths = np.unique(runs["tokens"])
-    apart = len(lengths) <= MOST
-    count = len(lengths) if apart else 1
+    split = len(lengths) <= MOST
+    count = len(lengths) if split else 1
     width = style.WIDTH * (1.3 if count > 1 else 1.0)
     figure, panels = style.panels(count, width=width, height=4.0 if count == 1 else 2.9)
     sizes = np.unique(runs["n_params"])
     colours = dict(zip(sizes, style.shades(len(sizes)), strict=False))
     for panel, length in zip(panels, lengths, strict=False):
-        here = (
+        run_rows = (
             np.abs(np.log(runs["tokens"] / length)) < 0.02
-            if apart
+            if split
             else np.full(len(runs[name]), True)
         )
-        stars = (
+        best_rows = (
             np.abs(np.log(best["tokens"] / length)) < 0.02
-            if apart
+            if split
             else np.full(len(best[name]), True)
         )
-        _panel(panel, {k: v[here] for k, v in runs.items()}, {k: v[stars] for k, v in best.items()},
-               name, colours, lengths=not apart)  # fmt: skip
-        if apart:
+        _panel(
+            panel,
+            {k: v[run_rows] for k, v in runs.items()},
+            {k: v[best_rows] for k, v in best.items()},
+            name,
+            colours,
+            lengths=not split,
+        )
+        if split:
             panel.set_title(f"D = {style.count(length)}", fontsize=9)
         panel.set_xlabel(style.label(name, labels))
         if panel.get_subplotspec().is_first_col():
@@ -93,20 +98,19 @@ def draw(columns: Columns, name: str, labels: Mapping[str, str] | None) -> Figur
 
 
 def _panel(axes: Axes, runs: Columns, best: Columns, name: str, colours, lengths: bool) -> None:
-    """`lengths`: runs of all lengths stand here, so the legend has to name them, too."""
+    """Draw one panel. `lengths`: the panel has runs of all lengths, and the legend names them."""
     axes.set(xscale="log", yscale="log")
     for n_params, tokens in sorted(set(zip(runs["n_params"], runs["tokens"], strict=True))):
         rows = (runs["n_params"] == n_params) & (runs["tokens"] == tokens)
-        at = {k: v[rows] for k, v in runs.items()}
+        points = {k: v[rows] for k, v in runs.items()}
         colour = colours[n_params]
-        axes.plot(at[name], at["loss"], "-", color=colour, lw=1)
-        style.seeds(axes, at, name, color=colour, label=f"N = {style.count(n_params)}"
+        axes.plot(points[name], points["loss"], "-", color=colour, lw=1)
+        style.seeds(axes, points, name, color=colour, label=f"N = {style.count(n_params)}"
                     + (f", D = {style.count(tokens)}" if lengths else ""))  # fmt: skip
     sides = np.stack([best[name] - best["low"], best["high"] - best[name]])
     axes.errorbar(
         best[name], best["loss"], xerr=np.where(np.isfinite(sides), np.maximum(sides, 0.0), 0.0),
-        fmt="*",
-        color=style.RED, ms=9, mec="white", mew=0.5, capsize=2, elinewidth=1, zorder=6,
+        fmt="*", color=style.RED, ms=9, mec="white", mew=0.5, capsize=2, elinewidth=1, zorder=6,
         label="optimum",
     )  # fmt: skip
     lowest = min([*runs["loss"], *best["loss"]])

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from scaling.training.run import ActiveRun
 
-# What matters first: a narrow terminal cuts the line at its right end, which is the runs' names.
+# A narrow terminal cuts the right end of the line, so the names of the runs come last.
 FORMAT = (
     "{percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}] {rate_fmt}{postfix}"
     " {desc}"
@@ -18,7 +18,7 @@ FORMAT = (
 
 @contextlib.contextmanager
 def bar(runs: Sequence[ActiveRun], hidden: bool) -> Iterator[tqdm]:
-    """Open a bar in tokens over all runs. It is shown on a terminal unless `hidden`."""
+    """Open a bar in tokens over all runs, visible on a terminal unless `hidden`."""
     line = tqdm(
         total=sum(run.total * run.per_step for run in runs),
         initial=sum(run.done * run.per_step for run in runs),
@@ -35,7 +35,7 @@ def bar(runs: Sequence[ActiveRun], hidden: bool) -> Iterator[tqdm]:
 
 
 def figures(runs: Iterable[ActiveRun]) -> dict[str, str]:
-    """Return the lowest training loss and the mean MFU of the newest dispatch, as far as known."""
+    """Return the lowest training loss and the mean MFU of the newest dispatch, if known."""
     losses = [run.last_loss for run in runs if run.last_loss is not None]
     mfus = [run.last_mfu for run in runs if run.last_mfu is not None]
     shown = {"loss": f"{min(losses):.4f}"} if losses else {}

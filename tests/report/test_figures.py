@@ -106,7 +106,7 @@ def check_files(picture):
 @pytest.mark.parametrize("name", TRUTH)
 def test_every_form_has_its_pictures_and_they_hold_what_the_law_says(name):
     law, table = law_and_table(name)
-    found = pictures.of(law, table)
+    found = pictures.for_law(law, table)
     assert set(found) == MADE.get(name, {"curve", "residuals", "bootstrap"})
     inputs = [table[c] for c in law.form.inputs]
     runs = part(found["residuals"].columns, "run")
@@ -138,7 +138,7 @@ def test_every_form_has_its_pictures_and_they_hold_what_the_law_says(name):
 
 @pytest.mark.parametrize("name", ["chinchilla", "data_constrained", "power_offset"])
 def test_pictures_are_drawn_from_their_csv_alone(name):
-    for picture in pictures.of(*law_and_table(name)).values():
+    for picture in pictures.for_law(*law_and_table(name)).values():
         check_files(picture)
 
 
@@ -185,7 +185,7 @@ def test_refits_at_infinity_are_left_out_of_the_axes_and_counted():
     draws_BP[3] = np.nan
     draws_BP[4, 5] = 1e9
     law = dataclasses.replace(law, draws_BP=draws_BP)
-    found = pictures.of(law, table)
+    found = pictures.for_law(law, table)
     refits = part(found["bootstrap"].columns, "refit")
     assert np.isinf(refits["R_D"]).sum() == 3
     svg, _ = style.render(lambda: found["bootstrap"].draw(found["bootstrap"].columns))
@@ -198,7 +198,7 @@ def test_without_refits_there_is_no_cloud_and_no_band():
     for name in ("chinchilla", "power_offset"):
         law, table = law_and_table(name)
         law = dataclasses.replace(law, draws_BP=law.draws_BP[:0])
-        found = pictures.of(law, table)
+        found = pictures.for_law(law, table)
         assert "bootstrap" not in found
         for picture in found.values():
             check_files(picture)
@@ -208,7 +208,7 @@ def test_structure_in_the_residuals_is_drawn_as_found():
     law, table = law_and_table("chinchilla")
     x = np.log(table.n_params)
     bent = 0.02 * ((x - x.mean()) ** 2 / x.var() - 1) + law.residuals
-    columns = pictures.of(dataclasses.replace(law, residuals=bent), table)["residuals"].columns
+    columns = pictures.for_law(dataclasses.replace(law, residuals=bent), table)["residuals"].columns
     trend = part(columns, "trend against n_params")
     assert trend["chance"][0] < 1e-3
     assert trend["log_residual"][0] > 0.01 > 0 > trend["log_residual"].min()
@@ -229,7 +229,7 @@ def isoflop_table():
 def test_isoflop_profiles_and_laws(method):
     table = isoflop_table()
     law = laws.fit_isoflop(table, method=method, bootstrap=RESAMPLES)
-    found = pictures.of(law, table)
+    found = pictures.for_law(law, table)
     assert set(found) == {"profiles", "laws"}
     profile = part(found["profiles"].columns, "profile")
     assert np.isfinite(profile["loss"]).all() and len(np.unique(profile["budget"])) == 3
@@ -251,15 +251,15 @@ def test_combined_forecast_names_its_folds_and_members():
         fits=fits,
         weights={"chinchilla": 0.3, "chinchilla_tied": 0.7},
         errors={"chinchilla": [0.01, 0.02], "chinchilla_tied": [0.005, 0.01]},
-        folds=(0.15, 0.35),
+        backtest=(0.15, 0.35),
         notes=(),
     )
-    found = pictures.of(law, table, points)
+    found = pictures.for_law(law, table, points)
     assert set(found) == {"backtest", "forecast"}
     errors = found["backtest"].columns
     for name, expected in law.errors.items():
         assert errors["rms_log_error"][errors["form"] == name].tolist() == expected
-        assert errors["held_back"][errors["form"] == name].tolist() == list(law.folds)
+        assert errors["held_back"][errors["form"] == name].tolist() == list(law.backtest)
     expected = found["forecast"].columns
     assert len(expected["loss"]) == 2 * (len(law.fits) + 1)
     combined = expected["form"] == "combined"
