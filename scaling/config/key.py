@@ -103,7 +103,7 @@ class Key:
         return f" should be {self._or_words(self.range.text)}"
 
     def _is_word(self, value: Any) -> bool:
-        """Whether the value is None or "auto" and the key allows it."""
+        """Return whether the value is None or "auto" and the key allows it."""
         return (value is None or value == AUTO) and value in self.old
 
     def _or_words(self, text: str) -> str:

@@ -101,7 +101,7 @@ def _files(share: Path, package: Package) -> list[Path]:
 
 
 def _text(file: Path) -> str:
-    """Return the text of a file; replace invalid UTF-8, of which the dictionary has a few bytes."""
+    """Return the text of a file, with invalid UTF-8 (a few bytes of the dictionary) replaced."""
     raw = file.read_bytes()
     try:
         content = gzip.decompress(raw) if file.suffix in (".gz", ".dz") else raw

@@ -89,6 +89,6 @@ def gathered(w: jax.Array, *names: str) -> jax.Array:
 
 
 def splits(name: str) -> bool:
-    """Whether an axis of that name is split."""
+    """Return whether an axis of that name is split."""
     layout = _layout.get()
     return layout is not None and any(layout((name,)).spec)

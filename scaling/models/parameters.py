@@ -39,7 +39,7 @@ class ParamInfo:
 
     @property
     def stacked(self) -> bool:
-        """Whether the first axis stacks layers."""
+        """Return whether the first axis stacks layers."""
         return self.axes[0] == LAYERS
 
 

@@ -112,7 +112,7 @@ def count() -> int:
 
 
 def writer() -> bool:
-    """Whether this process writes files; the others do not."""
+    """Return whether this process is the one that writes files."""
     return count() == 1 or sys.modules["jax"].process_index() == 0
 
 
@@ -178,7 +178,7 @@ def assert_same_on_all(name: str, text: str) -> None:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether `flag` holds on any process; returns once all of them have called it."""
+    """Return whether `flag` holds on any process, once all processes have called this function."""
     if count() == 1:
         return flag
     with guard():

@@ -25,7 +25,7 @@ class ProcessRank:
     """One process among several that train a run together."""
 
     coordinator: str  # host:port at which process 0 listens
-    processes: int  # how many there are
+    processes: int  # their number
     process: int  # the number of this one, from 0
 
     @property
@@ -133,7 +133,7 @@ def _read(peer: socket.socket) -> Any:
 
 
 def _has_left(peer: socket.socket) -> bool:
-    """Whether a connected process has ended since."""
+    """Return whether a connected process has ended since."""
     peer.setblocking(False)
     try:
         return peer.recv(1) == b""

@@ -231,7 +231,7 @@ def optimizer_state_shardings(state, params, shardings, otherwise: NamedSharding
 
 
 def needs_layout(mesh: Mesh) -> bool:
-    """Whether the mesh splits more than the batch: then programs constrain how activations lie."""
+    """Return whether the mesh splits more than the batch. Programs then constrain activations."""
     return any(mesh.shape[a] > 1 for a in AXES if a not in ("replica", "data"))
 
 

@@ -84,7 +84,7 @@ def _over_runs(function, mesh: Mesh, shared: int = 0):
         specs = [PartitionSpec("run")] * (len(args) - shared) + [PartitionSpec()] * shared
         return jax.shard_map(
             local, mesh=mesh, in_specs=tuple(specs), out_specs=PartitionSpec("run"),
-            check_vma=False,  # runs share nothing, so there is no replication to check
+            check_vma=False,  # runs share nothing, so no replication to check
         )(*args)  # fmt: skip
 
     return apply

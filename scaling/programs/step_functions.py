@@ -121,6 +121,6 @@ class StepFunctions:
             return self.field.loss(self.as_model(params), batch_B, self.chunk, self.terms)
 
     def readings(self, params, batch_B) -> dict[str, Any]:
-        """What the field's metrics need of each row, "loss" among it: `{name: [B, ...]}`."""
+        """Return what the field's metrics read of each row, with its "loss": `{name: [B, ...]}`."""
         with logical_axes.use_layout(self.layout):
             return self.field.readings(self.as_model(params), batch_B, self.chunk)

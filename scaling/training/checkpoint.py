@@ -72,7 +72,7 @@ class Checkpoints:
 
     @property
     def _empty(self) -> bool:
-        """Whether this process alone knows that nothing was saved here."""
+        """Return whether this process alone knows that nothing was saved here."""
         if multiprocess.count() > 1:
             return False
         return not (self.folder.is_dir() and any(p.is_dir() for p in self.folder.iterdir()))
@@ -179,7 +179,7 @@ class Checkpoints:
 
 
 def _is_machine_error(error: Exception) -> bool:
-    """Whether memory, permissions or the network failed rather than the checkpoint."""
+    """Return whether memory, permissions or the network failed rather than the checkpoint."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in MACHINE:
         return True
     return any(word in str(error) for word in MACHINE_STATUS)

@@ -111,7 +111,7 @@ class Pack:
 
     @property
     def training(self) -> bool:
-        """Whether a run has steps left."""
+        """Return whether a run has steps left."""
         return any(run.training for run in self.runs.values())
 
     def dispatch(self) -> Dispatch:

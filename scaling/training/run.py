@@ -103,7 +103,7 @@ class ActiveRun:
 
     @property
     def paused(self) -> bool:
-        """Whether the run is at the step `until` of its spec, or beyond, in good order."""
+        """Return whether the run is at the step `until` of its spec, or beyond, in good order."""
         reached = bool(self.spec.until) and self.spec.until <= self.done < self.total
         return reached and self.status == "active"
 
@@ -153,7 +153,7 @@ class ActiveRun:
 
     @property
     def merges(self) -> bool:
-        """Whether the run is at its end and averages checkpoints there."""
+        """Return whether the run is at its end and averages checkpoints there."""
         return bool(self.merge_steps) and self.status == "active" and self.done == self.total
 
     def merged(self, state: Any, state_like: Any) -> Any:
@@ -214,7 +214,7 @@ class ActiveRun:
         return self._ends_dispatch(self.eval_every)
 
     def _ends_dispatch(self, every: int) -> bool:
-        """Whether the run is at the end of a dispatch, of every `every`-th one."""
+        """Return whether the run is at the end of a dispatch, of every `every`-th one."""
         return self.done % self.K == 0 and (self.done // self.K) % every == 0
 
     def log(self, window: Window, metrics_K: dict[str, np.ndarray], seconds: float) -> int:

@@ -187,7 +187,7 @@ class Halving:
         )
 
     def _read_decision(self, group: Group, rung: int) -> dict[str, Any] | None:
-        """Return a rung's decision, None if there is none yet."""
+        """Return a rung's decision, or None before it is made."""
         name = f"{group.name}-{rung}.json"
         if name not in self._decisions:
             content = self._storage.read(name)
