@@ -103,7 +103,7 @@ def patch_of(config: ConfigDict) -> tuple[int, int]:
 
 
 def _mixer(s: Shape) -> int:
-    """Parameters of one block's mixer."""
+    """Return the parameter count of one block's mixer."""
     D = s.width
     return {
         "transformer": 4 * D * D,
@@ -115,7 +115,7 @@ def _mixer(s: Shape) -> int:
 
 
 def param_groups(s: Shape) -> dict[str, int]:
-    """Parameters by group; `tests/test_accounting.py` asserts the sum against the real tree."""
+    """Return parameter counts by group. `tests/test_accounting.py` compares the sum to a model."""
     D, F, L = s.width, s.mlp_width, s.depth
     qk_scales = 2 * s.head_dim * L if s.qk_norm else 0
     halves = 1 if s.kind == "mlp" else 2  # of a block, each with its norm
@@ -150,7 +150,7 @@ def param_counts(s: Shape) -> dict[str, int]:
 
 
 def forward_flops_per_token(s: Shape, lookup_as_product: bool = False) -> dict[str, int]:
-    """FLOPs of a forward pass by part, of one token or of all positions of a grid.
+    """Return the FLOPs of a forward pass by part, of one token or of all positions of a grid.
 
     As in Hoffmann et al. 2022, appendix F: a multiplication and an addition count as two; norms,
     activations and rotations are left out.
@@ -200,7 +200,7 @@ def flops_per_token(s: Shape, convention: str) -> int:
 
 
 def training_flops(s: Shape, tokens: int) -> dict[str, float]:
-    """FLOPs of a run of `tokens`, by convention, as the columns `flops_<convention>`."""
+    """Return the FLOPs of a run of `tokens`, by convention, as the columns `flops_<convention>`."""
     return {f"flops_{c}": float(flops_per_token(s, c) * tokens) for c in CONVENTIONS}
 
 

@@ -28,7 +28,7 @@ def unknown_key(name: str, known: Iterable[str] = KEYS) -> str:
 
 
 def check_flat(flat: Mapping[str, Any], source: str) -> None:
-    """Raises UserError at the first key that is unknown, missing, of a wrong type or impossible."""
+    """Raise UserError at the first key that is unknown, missing, of a wrong type or impossible."""
     for name in flat:
         if name not in KEYS:
             raise UserError(f"{source}: config.{name}: {unknown_key(name)}")

@@ -128,7 +128,7 @@ class Key:
             raise ValueError(self._or_words(str(error))) from None
 
     def _items(self, text: str) -> tuple:
-        """A tuple in Python's notation, without the brackets if need be; numbers also as 1M."""
+        """Parse a tuple in Python's notation, with optional brackets and numbers like 1M."""
         try:
             value = ast.literal_eval(text)
         except (SyntaxError, ValueError) as error:

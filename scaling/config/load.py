@@ -101,7 +101,7 @@ def replaced(flat: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
 
 
 def _checked(flat: Mapping[str, Any], source: str) -> ConfigDict:
-    """Raises UserError at the first key that is unknown, missing, of a wrong type or impossible."""
+    """Raise UserError at the first key that is unknown, missing, of a wrong type or impossible."""
     flat = decoded(flat)
     check_flat(flat, source)
     return from_flat(flat)

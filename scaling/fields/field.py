@@ -45,19 +45,19 @@ class Field(Protocol):
     """The functions of `scaling/fields/<name>.py`; `c` is a whole config."""
 
     def example(self, c: ConfigDict) -> Any:
-        """One row of a batch as a tree of jax.ShapeDtypeStruct."""
+        """Return one row of a batch as a tree of jax.ShapeDtypeStruct."""
 
     def prepare(self, c: ConfigDict) -> Prepared:
         """Return the data, from the cache or made now. Raises UserError if missing or bad."""
 
     def model(self, c: ConfigDict, rngs: nnx.Rngs) -> nnx.Module:
-        """The network; `c.model.matmul` and `c.model.attention` are resolved."""
+        """Return the network; `c.model.matmul` and `c.model.attention` are resolved."""
 
     def loss(self, model: Any, batch: Any, chunk: int, terms: LossTerms) -> Any:
         """Mean cross-entropy in nats per target, with the gradient of the objective of `terms`."""
 
     def readings(self, model: Any, batch: Any, chunk: int) -> dict[str, Any]:
-        """The numbers of each row that the metrics need.
+        """Return the numbers of each row that the metrics need.
 
         Among them is "loss", the sum over the row's targets that count.
         """

@@ -113,7 +113,7 @@ def metrics(readings_N, rows):
 
 
 def details(readings_N, rows):
-    """The confusion matrix: rows are labels, columns predictions."""
+    """Return the confusion matrix: rows are labels, columns predictions."""
     logits_NY = readings_N["logits"]
     matrix_YY = confusion(logits_NY.argmax(axis=-1), rows.batch["y"], logits_NY.shape[-1])
     return {"classes": list(rows.classes), "confusion": matrix_YY.tolist()}

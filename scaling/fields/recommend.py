@@ -82,7 +82,7 @@ def loss(model, tokens_BT1, chunk, terms):
 
 
 def readings(model, tokens_BT1, chunk):
-    """Loss and rank of the last position alone: earlier ones may have been trained on.
+    """Return the loss and rank of the last position alone: earlier ones may have been trained on.
 
     The rank is among all items; a tie counts against the target.
     """

@@ -22,7 +22,7 @@ def prepare(c):
 
 
 def scaled(x_BHWC):
-    """Each segment with mean 0 and variance 1, which removes its loudness."""
+    """Return each segment with mean 0 and variance 1, which removes its loudness."""
     centred_BHWC = x_BHWC - x_BHWC.mean(axis=(1, 2, 3), keepdims=True)
     variance_B111 = jnp.square(centred_BHWC).mean(axis=(1, 2, 3), keepdims=True)
     return centred_BHWC / jnp.sqrt(variance_B111 + 1e-5)

@@ -63,5 +63,5 @@ def _mixer(model, grid, rngs: nnx.Rngs) -> nnx.Module:
 
 
 def _stream(x_BTD):
-    """A term of the residual stream, whole in width."""
+    """Return a term of the residual stream, whole in width."""
     return logical_axes.constrain(x_BTD, "batch", "sequence", "width")

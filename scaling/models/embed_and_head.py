@@ -38,11 +38,11 @@ class OutputPart(Protocol):
         """Return float32 logits."""
 
     def losses(self, x_BTD, shared, targets, chunk: int, terms: losses.LossTerms, /) -> jax.Array:
-        """Cross-entropy of the targets in nats, with the gradient of the objective of `terms`."""
+        """Return cross-entropies in nats, with the gradient of the objective of `terms`."""
 
 
 def look_up(table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
-    """Rows of a table; the gradient of a row, a sum over all of its uses, adds up in float32."""
+    """Return rows of a table. The gradient of a row sums over all of its uses in float32."""
     if table_VD.dtype == jnp.float32:
         return table_VD[tokens_BT]
     return _look_up_low_precision(table_VD, tokens_BT)
@@ -113,7 +113,7 @@ class Tokens(nnx.Module):
         return logical_axes.constrain(x_BTD, "batch", "sequence", "width"), embedding_VD
 
     def _windows(self, x_BTD):
-        """The last J of each position, side by side."""
+        """Return the last J of each position, side by side."""
         J, T = self.window, x_BTD.shape[1]
         x_BTD = logical_axes.constrain(x_BTD, "batch", "keys", "width")
         padded = jnp.pad(x_BTD, ((0, 0), (J - 1, 0), (0, 0)))

@@ -91,7 +91,7 @@ class Attention(nnx.Module):
 
 
 def activation(kind: str, h: Sequence[jax.Array]) -> jax.Array:
-    """The hidden layer of an MLP from its G input products `h_..F`."""
+    """Return the hidden layer of an MLP from its G input products `h_..F`."""
     if kind == "swiglu":
         return jax.nn.silu(h[0]) * h[1]
     if kind == "relu2":

@@ -47,8 +47,9 @@ PLAIN = LossTerms(0.0, 0.0, 0.0)
 def token_losses(
     logits_BTV: jax.Array, targets_BT: jax.Array, terms: LossTerms = PLAIN
 ) -> jax.Array:
-    """Cross-entropy, or the objective of `terms`, in nats, `[B, T]` float32, or of any leading
-    axes.
+    """Return the cross-entropy, or the objective of `terms`, in nats, `[B, T]` float32.
+
+    The leading axes B and T may be any others.
 
     No device needs logits of another device's part of V.
     """
@@ -87,7 +88,7 @@ def mixed_losses(logits_NV, y_N, y2_N, mix_N, terms: LossTerms = PLAIN) -> jax.A
 
 
 def follow(losses_BT: jax.Array, objective_BT: jax.Array) -> jax.Array:
-    """The values of `losses_BT` with the gradient of `objective_BT`; logs show cross-entropy."""
+    """Return `losses_BT` with the gradient of `objective_BT`, so that logs show cross-entropy."""
     return objective_BT + jax.lax.stop_gradient(losses_BT - objective_BT)
 
 

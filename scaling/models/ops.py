@@ -178,7 +178,7 @@ def _chunked_backward(chunk, saved, g_BTHK):
         dk.append(_product("bhcs,bhck->bhsk", ds_BHCS, q_BHTK[:, :, start:end]))
 
     def summed(parts):
-        """The sum of parts that hold the first keys of all."""
+        """Return the sum of parts that hold the first keys of all."""
         spans = enumerate(_spans(T, chunk))
         return jnp.concatenate(
             [sum(p[:, :, a:b] for p in parts[i:]) for i, (a, b) in spans], axis=2

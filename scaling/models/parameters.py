@@ -52,7 +52,7 @@ def normal_param(
 
 
 def vector_param(value: jax.Array, axis: str) -> nnx.Param:
-    """A scale or an eigenvalue per channel: no matrix, and without weight decay."""
+    """Return a scale or an eigenvalue per channel: no matrix, and without weight decay."""
     return nnx.Param(value, out_sharding=(axis,), matrix=None, decay=False)
 
 
@@ -81,7 +81,7 @@ def to_tree(state: nnx.State, leaf: Callable[[nnx.Variable], Any] = nnx.Variable
 
 
 def from_tree(tree: Any, like: nnx.State) -> nnx.State:
-    """The inverse of `to_tree`: a state as `like` with the arrays of `tree`."""
+    """Return the inverse of `to_tree`: a state as `like` with the arrays of `tree`."""
     nested = dict(tree)
     for end in ENDS:
         if end in like:

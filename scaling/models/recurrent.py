@@ -188,7 +188,7 @@ def recurrence(re_S, im_S, u_BTS, v_BTS) -> tuple[jax.Array, jax.Array]:
 
 
 def _recurrence(re_S, im_S, u_BTS, v_BTS):
-    """An associative scan within chunks of C positions, then one loop over the states of N chunks.
+    """Scan associatively within chunks of C positions, then loop over the states of N chunks.
 
     Pairs (a, b), the step s -> a s + b, compose as (a', b') after (a, b) = (a' a, a' b + b').
     """

@@ -33,7 +33,7 @@ REMAT = {
 
 
 def language(model, *, vocab_size: int, seq_len: int, rngs: nnx.Rngs) -> Transformer:
-    """The model of `tokens_BT` below `vocab_size` with float32 `logits_BTV` of the next token.
+    """Return the model from `tokens_BT` below `vocab_size` to float32 `logits_BTV`.
 
     `model` is the config's section with `matmul` and `attention` resolved; `seq_len` bounds T.
     """
@@ -78,7 +78,7 @@ class Transformer(nnx.Module):
         return self.outputs(x_BTD, shared)
 
     def losses(self, inputs, targets, chunk: int = 0, terms: losses.LossTerms = losses.PLAIN):
-        """Cross-entropy of each target in nats, with the gradient of the objective of `terms`.
+        """Return cross-entropies in nats, with the gradient of the objective of `terms`.
 
         Logits exist for `chunk` positions at a time, 0 for all at once.
         """
@@ -97,7 +97,7 @@ class Transformer(nnx.Module):
         return self.outputs.losses_and_hits(x_BTD, shared, targets, chunk)
 
     def last_logits(self, inputs):
-        """Logits after the last position."""
+        """Return the logits after the last position."""
         x_BTD, shared, _ = self._hidden(inputs)
         return self.outputs(x_BTD[:, -1:], shared)[:, 0]
 

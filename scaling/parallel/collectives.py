@@ -98,7 +98,7 @@ def read(text: str, steps: int = 1) -> list[Collective]:
 
 
 def inner_loops(text: str) -> int:
-    """The length of the longest loop of known length, 1 without loops.
+    """Return the length of the longest loop of known length, 1 without loops.
 
     The compiler's own count of FLOPs takes each of their bodies once.
     """
@@ -157,7 +157,7 @@ def _collective(line: str, devices: int) -> Collective | None:
 
 
 def _result(types: str, kind: str, started: bool) -> str:
-    """The result's part of an instruction's type; two kinds start with (operands, results, ...)."""
+    """Return the result in an instruction's type. Two kinds have (operands, results, ...)."""
     if not started or kind not in ("all-gather", "collective-permute"):
         return types
     parts, depth, begin = [], 0, 1
@@ -170,7 +170,7 @@ def _result(types: str, kind: str, started: bool) -> str:
 
 
 def _sizes(types: str) -> Iterator[float]:
-    """Bytes of each array of a type: "f32[8,32]{1,0}", or a tuple of them."""
+    """Return the bytes of each array of a type: "f32[8,32]{1,0}", or a tuple of them."""
     for letters, bits, shape in _TYPE.findall(types):
         size = 1 if letters == "pred" else int(bits or 0) / 8  # tokens have none
         for length in filter(None, shape.split(",")):
@@ -179,7 +179,7 @@ def _sizes(types: str) -> Iterator[float]:
 
 
 def _group(line: str, devices: int) -> int:
-    """The number of devices of a group.
+    """Return the number of devices of a group.
 
     Texts write groups in three ways: {{0,1},{2,3}}, [2,2]<=[4], and by the axes of a mesh,
     mesh['a'=2,'b'=2] {'b'} or {'b':(1)2} for a part of an axis.

@@ -42,7 +42,7 @@ LOCAL_KEYS = ("data.cache_dir", "data.path")
 def find_rank(
     coordinator: str, processes: str, process: str, env: Mapping[str, str] = os.environ
 ) -> ProcessRank | None:
-    """This process's rank by flags, by SCALING_* variables, or by Slurm's; None if it is alone.
+    """Return this process's rank by flags, SCALING_* or Slurm variables, None if it is alone.
 
     Raises UserError if they are incomplete or contradict each other.
     """
@@ -68,7 +68,7 @@ def find_rank(
 
 
 def _slurm_rank(env: Mapping[str, str]) -> ProcessRank | None:
-    """The rank of a task of an `srun` of several; its port follows from the job, as in JAX."""
+    """Return the rank of a task of an `srun` of several. The job sets its port, as in JAX."""
     tasks = int(env.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks == 1:
         return None
@@ -106,7 +106,7 @@ def start(rank: ProcessRank | None, config: ConfigDict) -> None:
 
 
 def count() -> int:
-    """The number of processes of this run."""
+    """Return the number of processes of this run."""
     jax: Any = sys.modules.get("jax")
     return jax.process_count() if jax and jax.distributed.is_initialized() else 1
 
@@ -186,7 +186,7 @@ def any_process(flag: bool) -> bool:
 
 
 def _lines(line: str) -> list[str]:
-    """The line of every process."""
+    """Return the lines of all processes."""
     from jax.experimental import multihost_utils
 
     mine = np.zeros(LINE_BYTES, np.uint8)
@@ -197,7 +197,7 @@ def _lines(line: str) -> list[str]:
 
 
 def broadcast_from_writer(value: int) -> int:
-    """The writer's value, on all processes."""
+    """Return the writer's value, on all processes."""
     if count() == 1:
         return value
     from jax.experimental import multihost_utils
@@ -219,7 +219,7 @@ class Agreement:
         self._votes: list[Any] = []
 
     def __call__(self, caught: str, now: bool) -> str:
-        """The signal that one of the processes caught, "" if none did. Raises LostClaim on all."""
+        """Return the signal that any process caught, "" if none. Raises LostClaim on all."""
         if count() == 1:
             self._check()
             return caught
@@ -239,7 +239,7 @@ class Agreement:
 
 @functools.cache
 def _highest() -> Callable[[int], Any]:
-    """A program that starts to compute the highest number of all processes."""
+    """Return a program that starts to compute the highest number of all processes."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import Mesh, NamedSharding, PartitionSpec

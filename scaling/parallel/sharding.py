@@ -90,7 +90,7 @@ def _nearest(name, known) -> str:
 
 
 def spec(axes, rules: Rules, mesh: Mesh | AbstractMesh, rows=BATCH_AXES) -> PartitionSpec:
-    """The partition of an array whose axes have these logical names; "batch" is split by `rows`.
+    """Return the partition of an array with these logical axes. `rows` split the axis "batch".
 
     A mesh axis splits one axis of an array: if two ask for it, the first gets it.
     """
@@ -170,7 +170,7 @@ def _divides(key: str, value: int, parts: int, over: str, multiple: int = 1) -> 
 
 
 def named_sharding(axes, rules: Rules, mesh: Mesh) -> NamedSharding:
-    """The sharding of an activation with these logical axes, also within `defer_allreduce`."""
+    """Return the sharding of an activation by its logical axes, also in `defer_allreduce`."""
     traced = jax.sharding.get_abstract_mesh()
     if not traced.manual_axes:
         return NamedSharding(mesh, spec(axes, rules, mesh))
@@ -204,7 +204,7 @@ def defer_allreduce(means: Callable, mesh: Mesh) -> Callable:
 
 
 def param_shardings(infos, mesh: Mesh, rules: Rules = RULES):
-    """A tree of shardings in the shape of `infos`, a tree of `ParamInfo`."""
+    """Return a tree of shardings in the shape of `infos`, a tree of `ParamInfo`."""
 
     def of(info: ParamInfo) -> NamedSharding:
         return NamedSharding(mesh, spec(info.axes, rules, mesh))
@@ -213,7 +213,7 @@ def param_shardings(infos, mesh: Mesh, rules: Rules = RULES):
 
 
 def optimizer_state_shardings(state, params, shardings, otherwise: NamedSharding):
-    """A tree of shardings in the shape of an optimizer's `state`.
+    """Return a tree of shardings in the shape of an optimizer's `state`.
 
     An array with the path and the shape of a parameter in a tree like `params` is sharded as that
     parameter, by `shardings`; all else, counters and factors of moments, as `otherwise`.

@@ -116,7 +116,7 @@ def overlap(choice: str, backend: str, n_devices: int) -> dict[str, bool]:
 
 
 def cudnn_head_dim() -> int:
-    """The largest head that cuDNN's flash attention takes on this GPU; 0 without cuDNN."""
+    """Return the largest head that cuDNN's flash attention takes on this GPU; 0 without cuDNN."""
     device = jax.local_devices()[0]
     if "cuda" not in device.client.platform_version:  # ROCm's backend is named "gpu", too
         return 0

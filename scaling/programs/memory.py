@@ -44,7 +44,7 @@ PARTS = ("params", "optimizer", "gradients", "gathered weights", "activations", 
 
 
 def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
-    """Bytes per device by `PARTS`."""
+    """Return the bytes per device by `PARTS`."""
     m, shape, tensor = config.model, accounting.shape_of(config), axis(programs, "tensor")
     number = jnp.dtype(m.dtype).itemsize
     params = shard_bytes(programs.state_like["params"])
@@ -81,7 +81,7 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
 
 
 def _batch(config: ConfigDict, programs: Programs) -> float:
-    """Bytes of a dispatch's rows."""
+    """Return the bytes of a dispatch's rows."""
     lead: tuple[int, ...] = (config.train.steps_per_dispatch, config.train.batch_size)
     if programs.runs == 1:
         lead = sharding.batch_sharding(programs.mesh, leading=1).shard_shape(lead)
@@ -90,7 +90,7 @@ def _batch(config: ConfigDict, programs: Programs) -> float:
 
 
 def _mixer(config: ConfigDict, shape: accounting.Shape, tensor: int) -> float:
-    """Bytes per token that a block's mixer keeps."""
+    """Return the bytes per token that a block's mixer keeps."""
     D, number = shape.width, jnp.dtype(config.model.dtype).itemsize
     if shape.kind == "transformer":
         weights = 0 if config.model.attention == "cudnn" else 4 * D / shape.head_dim * shape.seq_len
@@ -101,7 +101,7 @@ def _mixer(config: ConfigDict, shape: accounting.Shape, tensor: int) -> float:
 
 
 def _logits(config: ConfigDict, programs: Programs, tokens: float) -> float:
-    """Bytes of the logits and their gradient, or of those of one chunk."""
+    """Return the bytes of the logits and their gradient, or of those of one chunk."""
     shape = accounting.shape_of(config)
     context, vocab = shape.seq_len, shape.vocab_size
     if shape.grid:  # one row of logits for all positions
@@ -142,12 +142,12 @@ def remedies(config: ConfigDict, programs: Programs, sizes: dict[str, float]) ->
 
 
 def axis(programs: Programs, name: str) -> int:
-    """Devices along an axis of the mesh, 1 if the mesh has no such axis."""
+    """Return the number of devices along an axis of the mesh, 1 if the mesh has no such axis."""
     return dict(programs.mesh.shape).get(name, 1)
 
 
 def shard_bytes(tree: Any) -> float:
-    """Bytes that one device holds of a tree of arrays, or of their shapes with shardings."""
+    """Return the bytes per device of a tree of arrays, or of their shapes with shardings."""
     return float(
         sum(
             math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize

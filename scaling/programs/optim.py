@@ -43,7 +43,7 @@ Infos = Any  # a tree of ParamInfo in the shape of the parameters
 
 
 def hyperparameters(config: ConfigDict) -> dict[str, float]:
-    """The traced hyperparameters of a run: what may change without a new program."""
+    """Return the traced hyperparameters of a run, which may change without a new program."""
     steps = config_lib.schedule_steps(config)
     if config.optim.cooldown == "merge":  # the decay would begin after the last step
         steps |= {"total": steps["total"] + 1, "decay": 1}
@@ -78,7 +78,7 @@ def learning_rate(schedule: str, step: jax.Array, hyper: Hyper) -> jax.Array:
 
 
 def optimizer(optim, hyper: Hyper, infos: Infos) -> optax.GradientTransformation:
-    """The step of `optim.name` with clipping and weight decay, before the learning rate.
+    """Return the step of `optim.name` with clipping and weight decay, before the learning rate.
 
     `optim` is the config's section; `hyper` may hold tracers. Clipping is of the gradient's global
     norm.
@@ -122,7 +122,7 @@ def _muon(optim, infos: Infos) -> optax.GradientTransformation:
     }
 
     def dimensions(params):
-        """The axes of each matrix. Of `params` optax has masked all that is no matrix."""
+        """Return the axes of each matrix. Of `params` optax has masked all that is no matrix."""
         return jax.tree_util.tree_map_with_path(
             lambda path, _: contrib.MuonDimensionNumbers(*matrices[path]), params
         )
@@ -146,7 +146,7 @@ def _muon(optim, infos: Infos) -> optax.GradientTransformation:
 
 
 def _longer_side(shape: tuple[int, ...], matrix: Matrix) -> int:
-    """Rows or columns of each matrix in an array of this shape, whichever are more."""
+    """Return the rows or columns of each matrix in an array of this shape, whichever are more."""
     return max(math.prod(shape[i] for i in axes) for axes in matrix)
 
 

@@ -15,7 +15,7 @@ from scaling.programs.step_functions import StepFunctions
 
 
 def make_mesh(runs: int) -> Mesh:
-    """The mesh of all devices along the axis "run".
+    """Return the mesh of all devices along the axis "run".
 
     Raises ValueError if `runs` is no multiple of their number.
     """
@@ -26,7 +26,7 @@ def make_mesh(runs: int) -> Mesh:
 
 
 def packed(functions: StepFunctions, mesh: Mesh, runs: int) -> Programs:
-    """The programs of `runs` runs; each lives whole on one device."""
+    """Return the programs of `runs` runs; each lives whole on one device."""
     by_run, everywhere = (NamedSharding(mesh, PartitionSpec(*a)) for a in (("run",), ()))
     alone = SingleDeviceSharding(mesh.devices.flat[0])
 

@@ -60,14 +60,14 @@ class StepFunctions:
         return nnx.merge(self.graph, parameters.from_tree(params, self.abstract))
 
     def init(self, seed):
-        """The state before the first step."""
+        """Return the state before the first step."""
         params = parameters.to_tree(nnx.state(self.build(seed), nnx.Param))
         decay = {"weight_decay": 0.0}  # it has no state
         opt = optim.optimizer(self.config.optim, decay, self.infos).init(params)
         return {"params": params, "opt": opt}
 
     def train(self, state, hyper, batch_KB, first, begin, end):
-        """Steps [begin, end) of a dispatch whose step 0 is the run's step `first`.
+        """Take steps [begin, end) of a dispatch whose step 0 is the run's step `first`.
 
         Returns the state and the `METRICS`, `[K]` each, 0 for steps outside of [begin, end).
         """
@@ -83,7 +83,7 @@ class StepFunctions:
         return jax.lax.fori_loop(begin, end, body, (state, zeros_K))
 
     def step(self, state, hyper, batch_B, step):
-        """One optimizer step, number `step` of its run: the next state and its metrics."""
+        """Take one optimizer step, number `step` of its run: the next state and its metrics."""
         o = self.config.optim
         value, grads = self.loss_and_grads(state["params"], batch_B)
         transform = optim.optimizer(o, hyper, self.infos)

@@ -29,7 +29,7 @@ from scaling.programs.step_functions import StepFunctions
 
 
 def programs(config: ConfigDict, runs: int = 1) -> Programs:
-    """The programs for `config`, built once per process for equal shapes.
+    """Return the programs for `config`, built once per process for equal shapes.
 
     With `runs` above 1 they train that many runs at once, the run axis spread over all devices, so
     that no device waits for another. Each run then lives on one device, and `config.parallel` names
@@ -106,7 +106,7 @@ def _one_run(key: str) -> Programs:
     )
 
     def whole(batch_B):
-        """A batch that every process holds, each handing over its own rows."""
+        """Return a batch that every process holds, each handing over its own rows."""
         return jax.tree.map(
             lambda x_B: jax.make_array_from_callback(x_B.shape, rows, lambda part: x_B[part]),
             batch_B,

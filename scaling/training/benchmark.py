@@ -113,7 +113,7 @@ class _Steps:
         np.asarray(metrics["loss"])  # a run waits for it, too
 
     def seconds(self) -> float:
-        """Seconds of one step of one run, after the first."""
+        """Return the seconds of one step of one run, after the first."""
         count = max(1, min(self.most, round(SECONDS / _timed(lambda: self.train(1)))))
         whole = statistics.median(_timed(lambda: self.train(count)) for _ in range(REPEATS))
         return whole / (count * self.runs)
@@ -126,7 +126,7 @@ def _timed(call: Callable[[], None]) -> float:
 
 
 def _random(config: ConfigDict, lead: tuple[int, ...]) -> Any:
-    """A batch with the axes `lead` in front, of random ids, labels, pixels or numbers."""
+    """Return a batch with the axes `lead` in front, of random ids, labels, pixels or numbers."""
     rng, d = np.random.default_rng(0), config.data
     labelled = d.field in field_traits.LABELLED
 

@@ -45,12 +45,12 @@ def record(event: bytes) -> bytes:
 
 
 def first(time: float) -> bytes:
-    """The first Event of a file."""
+    """Return the first Event of a file."""
     return _double(1, time) + _bytes(3, VERSION.encode())
 
 
 def scalar(time: float, step: int, name: str, value: float) -> bytes:
-    """An Event of one named value, stored as float32."""
+    """Return an Event of one named value, stored as float32."""
     point = _bytes(1, name.encode()) + _key(2, FLOAT) + struct.pack("<f", value)
     return _double(1, time) + _key(2, 0) + _integer(step) + _bytes(5, _bytes(1, point))
 

@@ -104,7 +104,7 @@ def train_runs(
 
 
 def _outcome_on_disk(spec: RunSpec) -> Outcome:
-    """The result of a run that ended before, or the error of reading it; None for other runs."""
+    """Return the result of an ended run or the error of reading it, None for other runs."""
     path = spec.folder / "result.json"
     if not multiprocess.broadcast_from_writer(path.exists()):
         return None

@@ -209,7 +209,7 @@ class Pack:
         return outcomes
 
     def _evaluate(self) -> list[HeldOut]:
-        """The held-out loss and metrics of every slot."""
+        """Return the held-out loss and metrics of every slot."""
 
         def readings(batch_B):
             return self.programs.readings(self.state["params"], batch_B)
@@ -217,7 +217,7 @@ class Pack:
         return evaluate(readings, self._held_out, self._field, self.config.eval.batch_size)
 
     def _lap(self) -> float:
-        """Seconds since the last call, or since the pack was made."""
+        """Return the seconds since the last call, or since the pack was made."""
         seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
         return seconds
 

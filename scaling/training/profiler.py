@@ -19,7 +19,7 @@ SKIPPED = 2  # dispatches before the trace: the first compiles, the second fills
 
 
 def traces(folder: Path) -> list[Path]:
-    """The traces of the run in `folder`, oldest first."""
+    """Return the traces of the run in `folder`, oldest first."""
     return sorted((folder / "tensorboard" / "plugins" / "profile").glob("*/*.xplane.pb"))
 
 

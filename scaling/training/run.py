@@ -179,7 +179,7 @@ class ActiveRun:
         return state
 
     def window(self) -> Window:
-        """The next steps: to the end of the dispatch, or to the next step that the run stops at."""
+        """Return the next steps, to the end of the dispatch or the next stop of the run."""
         k, begin = divmod(self.done, self.K)
         if not self.training:
             return Window(k * self.K, 0, 0)

@@ -145,7 +145,7 @@ class RunLog:
 
 
 def columns(metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Each metric and its standard error; values that are not finite have no column."""
+    """Return each metric and its standard error; values that are not finite have no column."""
     values: dict[str, float] = {}
     for name, metric in metrics.items():
         values |= {name: metric.value, f"{name}_se": metric.se}

@@ -100,7 +100,7 @@ def _scalars(rows: list[RunResult]):
 
 
 def _records(summaries) -> bytes:
-    """An event file of (step, summary) pairs. Its times are 0: TensorBoard then orders by step."""
+    """Return an event file of (step, summary) pairs. Its times are 0, to order by step."""
     from tensorboardX.proto import event_pb2
 
     first = event_pb2.Event(file_version=event_file.VERSION)
