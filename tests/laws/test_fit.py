@@ -154,9 +154,11 @@ def test_odd_rows_are_warned_of():
 
     table = noisy()
     mixed = table.with_columns(n_params=np.where(np.arange(36) < 5, 1e-6, 1.0) * table.n_params)
-    assert any("mixed units" in w for w in odd_rows(mixed))
+    warnings = [(n.kind, "mixed units" in n.text) for n in odd_rows(mixed)]
+    assert (notices.MIXED_UNITS, True) in warnings
     twice = table.rows(np.r_[0:36, 7])
-    assert any("repeat another one" in w for w in odd_rows(twice))
+    warnings = [(n.kind, "repeat another row" in n.text) for n in odd_rows(twice)]
+    assert (notices.DUPLICATE_ROWS, True) in warnings
     assert not odd_rows(surface("chinchilla"))
 
 
