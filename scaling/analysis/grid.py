@@ -218,9 +218,9 @@ def _diverged(rows: list[RunResult], axes: list[Axis], workdir: Path) -> dict[st
     flat = swept_keys.configs(
         [r for r in rows if r.status == "diverged" and r.role == "sweep"], workdir
     )[0]
-    known = [f for f in flat if f]
+    configs = [f for f in flat if f]
     return {
-        a.name: np.array([float(f.get(a.keys[0], np.nan)) for f in known])
+        a.name: np.array([float(f.get(a.keys[0], np.nan)) for f in configs])
         for a in axes
         if a.numeric
     }
