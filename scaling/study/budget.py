@@ -31,7 +31,7 @@ class Limit:
 
     kind: str  # flops | seconds | money
     value: float
-    flag: str  # that sets it, with its value, for errors
+    flag: str  # the flag with its value, for errors
 
 
 def parse(text: str) -> Limit:
@@ -67,9 +67,9 @@ def check(
 ) -> None:
     """Raise UserError if the runs without a result exceed a limit, with the numbers.
 
-    `runs`: the plan, if the caller has it. `cost`: its forecast; without it the time is measured
-    for a limit that is not in FLOPs. `with_holdout`: count the held-out run, too, in time at the
-    mean rate of the other runs, or of all that was trained where no other run is left.
+    `runs`: the plan, if the caller has it. `cost`: its forecast, if the caller has it; otherwise a
+    limit in time or money measures the time. `with_holdout`: add the held-out run. Its time follows
+    from the mean rate of the runs left, or of all trained runs if none is left.
     """
     price = config.launch.price_per_device_hour
     for limit in limits:
@@ -81,28 +81,30 @@ def check(
     if not limits:
         return
     runs = planned(config) if runs is None else runs
-    now = _look(config, runs, workdir)
-    holdout = _holdout_flops(config, now) if with_holdout else 0.0
-    unfinished = [r for r in now.runs if r.state not in ENDED]
+    snapshot = _look(config, runs, workdir)
+    holdout = _holdout_flops(config, snapshot) if with_holdout else 0.0
+    unfinished = [r for r in snapshot.runs if r.state not in ENDED]
     if not unfinished and not holdout:
         return
     if any(limit.kind != "flops" for limit in limits):
         machine.start_jax(config.parallel.cpu_devices)
         if unfinished and cost is None:
-            cost = cost_lib.forecast(config, runs, now)
+            cost = cost_lib.forecast(config, runs, snapshot)
     for limit in limits:
         if limit.kind == "flops":
-            _compare(limit, now, {r.run_id: r.left for r in unfinished}, now.left, holdout)
+            _compare(
+                limit, snapshot, {r.run_id: r.left for r in unfinished}, snapshot.left, holdout
+            )
             continue
         rate = price * machine.device_count() / 3600 if limit.kind == "money" else 1.0
         seconds = cost.seconds if cost else 0.0
-        per_flop = seconds / now.left if now.left else _seconds_per_flop(workdir)
+        per_flop = seconds / snapshot.left if snapshot.left else _seconds_per_flop(workdir)
         each = {k: rate * s for k, s in cost.run_seconds.items()} if cost else {}
-        _compare(limit, now, each, rate * seconds, rate * holdout * per_flop)
+        _compare(limit, snapshot, each, rate * seconds, rate * holdout * per_flop)
 
 
 def _compare(
-    limit: Limit, now: Snapshot, each: dict[str, float], total: float, holdout: float
+    limit: Limit, snapshot: Snapshot, each: dict[str, float], total: float, holdout: float
 ) -> None:
     """Raise UserError if `total` and the held-out run, in the limit's unit, exceed the limit.
 
@@ -120,7 +122,7 @@ def _compare(
             f"{limit.flag}: the held-out run is left and needs {show(holdout)}; raise the limit, "
             "or set config.laws.holdout_factor=None"
         )
-    left = f"{len(each)} of {len(now.runs)} runs are left"
+    left = f"{len(each)} of {len(snapshot.runs)} runs are left"
     if holdout:
         left += " and the held-out run"
     smallest = min(each, key=lambda k: each[k])
@@ -138,7 +140,7 @@ def planned(config: ConfigDict) -> list[PlannedRun]:
 
 
 def forecast(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Cost:
-    """Measure what the runs cost and write `cost.json` where there is a workdir."""
+    """Measure the cost of the runs. Write `cost.json` if `workdir` is given."""
     cost = cost_lib.forecast(config, runs, _look(config, runs, workdir))
     if workdir is not None:
         cost_lib.write(cost, workdir)
@@ -146,25 +148,25 @@ def forecast(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -
 
 
 def _look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Snapshot:
-    """Return what is done of the plan. Raises UserError if the workdir belongs to another sweep."""
+    """Return the state of the plan. Raises UserError if the workdir belongs to another sweep."""
     if workdir is not None and (workdir / "sweep.json").is_file():
-        sweep_json.create_or_check(config, workdir)  # writes nothing where there is a sweep.json
+        sweep_json.create_or_check(config, workdir)  # writes nothing if sweep.json exists
     return cost_lib.look(config, runs, workdir)
 
 
-def _holdout_flops(config: ConfigDict, now: Snapshot) -> float:
-    """Return the FLOPs of the held-out run, 0 where there is none or it has been trained."""
+def _holdout_flops(config: ConfigDict, snapshot: Snapshot) -> float:
+    """Return the FLOPs of the held-out run, or 0 without one or if it has ended."""
     if config.sweep.kind not in holdout.WITH_FORECAST or not config.laws.holdout_factor:
         return 0.0
     if conditions.two_prices(config) or any(
-        r.role == "holdout" and r.status in ENDED for r in now.others
+        r.role == "holdout" and r.status in ENDED for r in snapshot.others
     ):
         return 0.0
     return config.laws.holdout_factor * max(config.sweep.budgets)
 
 
 def _seconds_per_flop(workdir: Path | None) -> float:
-    """Return the seconds per FLOP of all that was trained in a workdir; 0 where nothing was."""
+    """Return the mean seconds per FLOP of the trained runs of a workdir, 0 without any."""
     rows = results.collect(workdir)[0] if workdir else []
     flops = sum(r.flops_spent for r in rows)
     return sum(r.wall_time for r in rows) / flops if flops else 0.0

@@ -3,7 +3,7 @@
     seconds of a run = tokens left / (tokens/s) + evaluations + checkpoints
     seconds of a sweep = the sum over its runs + compilation once per size, for one worker
 
-Runs with a result cost nothing. A run that has begun costs what is left of it.
+Runs with a result cost nothing. A run that has begun costs its remaining part.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROW_BYTES = 300  # of metrics.jsonl and TensorBoard's events per logged row, as 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of what is left of a sweep: FLOPs ("exact" convention), seconds of one worker."""
+    """The remaining cost of a sweep: FLOPs ("exact" convention), seconds of one worker."""
 
     runs: int  # planned
     left: int  # of these, without a result
@@ -44,30 +44,30 @@ class Cost:
     compile_seconds: float  # part of `seconds`
     checkpoint_bytes: int  # of the runs left, at their end
     log_bytes: int  # of the runs left
-    device_hours: float  # a CPU host is one device, however many it is presented as
+    device_hours: float  # a CPU host is one device, for any number of virtual devices
     price: float  # at config.launch.price_per_device_hour; 0 if that is None
     sizes: list[Size]
     run_seconds: dict[str, float]  # run_id -> its part of `seconds`, compilation left out
     device: str
-    unit: str  # what `tokens` of the field counts
+    unit: str  # the unit of `tokens` in the field
 
 
 def look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Snapshot:
-    """Return how far the plan is in `workdir`. Without a workdir nothing is done."""
+    """Return the progress of the plan in `workdir`. Without a workdir no run has begun."""
     planned = jobs.runs_by_id(runs, config.launch.share_trunks)
     folder = workdir or Path("/nonexistent")
     return progress.Progress(planned, folder, config.launch.stale_seconds).look()
 
 
 def forecast(config: ConfigDict, runs: list[PlannedRun], now: Snapshot) -> Cost:
-    """Measure every size that has runs left and add up. A size takes seconds.
+    """Measure every size that has runs left, and return the total cost. A size takes seconds.
 
     `now`: the result of `look` at the same runs.
     """
-    left = [r.config for r, s in zip(runs, now.runs, strict=True) if s.state not in ENDED]
-    keys = {train_step.program_key(one) for one in left}
+    configs = [r.config for r, s in zip(runs, now.runs, strict=True) if s.state not in ENDED]
+    keys = {train_step.program_key(one) for one in configs}
     with tqdm(total=len(keys), desc="measuring", unit="size", disable=None, file=sys.stderr) as bar:
-        sizes = benchmark.sizes(left, lambda size: bar.update())
+        sizes = benchmark.sizes(configs, lambda size: bar.update())
     return add_up(config, runs, now, sizes)
 
 

@@ -1,7 +1,7 @@
 """Seal a forecast on disk, then plan the run that tests it.
 
-`<workdir>/forecast.json` is written once, before the run starts, with a hash of the table that it
-was fitted on. It is never written again: a later fit on more runs does not change the forecast.
+`<workdir>/forecast.json` is written once, before the run starts, with the hash of the fitted table.
+It is never written again: a later fit on more runs does not change the forecast.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from scaling.training import loop
 from scaling.utils import files
 from scaling.utils.errors import UserError
 
-WITH_FORECAST = ("compute",)  # kinds of sweep that prescribe a run beyond themselves
+WITH_FORECAST = ("compute",)  # kinds of sweep that prescribe a larger run
 
 
 def prescribe(fits: Fits, config: ConfigDict) -> PlannedRun:
     """Plan the run at holdout_factor times the largest budget, at the size that the laws prescribe.
 
     The size is the geometric mean of the N* of the parametric law and of the IsoFLOP minima, or the
-    one that could be fitted. The run has the nearest width that the ladder's rounding allows.
+    N* of the one that was fitted. The run has the nearest width that the ladder's rounding allows.
+    Raises UserError if no width fits the budget, CannotFit without any law.
     """
     budget = config.laws.holdout_factor * max(config.sweep.budgets)
     multiple = config.sweep.width_multiple
@@ -115,7 +116,7 @@ def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "fitted_on": {"sha256": fits.table.hash(), "runs": list(fits.table.names)},
     }
     files.write_json(workdir / "forecast.json", content)
-    # on an object store another machine's may have been first, and then stands here
+    # on an object store, the forecast of another machine may be first and replace this file
     workdir_url.retry(workdir_url.open_workdir(workdir).push_table, "forecast.json")
     sealed = forecast_file.read(workdir)
     assert sealed is not None

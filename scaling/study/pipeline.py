@@ -28,9 +28,8 @@ class Written:
 
     summary: list[str]
     pictures: list[Path]
-    notes: list[str] = dataclasses.field(
-        default_factory=list
-    )  # for the reader of this command only
+    # only for the command's own output
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def train(config: ConfigDict, workdir: Path) -> runner.Outcome:
@@ -46,15 +45,15 @@ def train(config: ConfigDict, workdir: Path) -> runner.Outcome:
 
 
 def curves(config: ConfigDict, workdir: Path, problems: list[str]) -> Written:
-    """Train the sweep, test its forecast, write its curves. A stopped step continues."""
+    """Train the sweep, test its forecast and write its curves. An interrupted step resumes."""
     problems.extend(train(config, workdir).problems)
-    note = []
+    notes = []
     if config.laws.holdout_factor and has_forecast(config):
         hold_out(config, workdir, problems)
     elif config.laws.holdout_factor:
-        note = [no_forecast(config)]
+        notes = [no_forecast(config)]
     written = fit_and_write(config, workdir, problems)
-    return dataclasses.replace(written, notes=note)
+    return dataclasses.replace(written, notes=notes)
 
 
 def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Written:
@@ -73,11 +72,11 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
     analysis = registry.analyse(rows, workdir, config)
     pictures, lines = registry.write(analysis, workdir, config), analysis.lines
     files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
-    written = sorted({path.stem for path in pictures})
-    for name in set(_curves_of(stamp)) - set(written):  # curves of a law that is refused now
+    names = sorted({path.stem for path in pictures})
+    for name in set(_curves_of(stamp)) - set(names):  # curves of a newly refused law
         for ending in ("json", "csv", "svg", "png"):
             (stamp.parent / f"{name}.{ending}").unlink(missing_ok=True)
-    files.write_json(stamp, {"sha256": key, "commit": machine.commit(), "curves": written})
+    files.write_json(stamp, {"sha256": key, "commit": machine.commit(), "curves": names})
     return Written(lines, pictures)
 
 
@@ -87,7 +86,7 @@ def _curves_of(stamp: Path) -> list[str]:
 
 
 def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast) -> str:
-    """Return the SHA-256 of all that the curves are made from: rows, choices, forecast, code."""
+    """Return the SHA-256 of the inputs of the curves: rows, choices, forecast, code."""
     content = {
         "rows": [dataclasses.asdict(r) for r in rows],
         "laws": config.laws.to_dict(),
@@ -124,7 +123,7 @@ def no_forecast(config: ConfigDict) -> str:
 def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
     """Seal the forecast once, then train the run that it predicts.
 
-    What goes wrong with single runs is added to `problems`. Raises UserError if the sweep has no
+    Problems of single runs are added to `problems`. Raises UserError if the sweep has no
     forecast or has unfinished runs.
     """
     if not has_forecast(config):

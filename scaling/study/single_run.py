@@ -25,8 +25,8 @@ def folder_of(config: ConfigDict, workdir: Path) -> Path:
 def train(config: ConfigDict, workdir: Path, trace: int = 0) -> results.RunResult:
     """Train the one run that the config describes, or return its result.
 
-    `trace`: dispatches to write a profiler trace of. Raises UserError on bad input, Preempted after
-    a signal, everything saved.
+    `trace`: write a profiler trace of this many dispatches. Raises UserError on bad input. Raises
+    Preempted after a signal, with everything saved.
     """
     from scaling.parallel import multiprocess
     from scaling.sweep.shared import workdir_url
@@ -34,27 +34,27 @@ def train(config: ConfigDict, workdir: Path, trace: int = 0) -> results.RunResul
     from scaling.utils import machine
 
     machine.start_jax(config.parallel.cpu_devices)
-    place, folder = workdir_url.open_workdir(workdir), folder_of(config, workdir)
-    if multiprocess.count() > 1 and workdir_url.is_remote(place.name):
-        raise UserError(f"--workdir={place.name}: several processes need a folder that all mount")
-    workdir_url.retry(place.pull, folder)
+    store, folder = workdir_url.open_workdir(workdir), folder_of(config, workdir)
+    if multiprocess.count() > 1 and workdir_url.is_remote(store.name):
+        raise UserError(f"--workdir={store.name}: several processes need a folder that all mount")
+    workdir_url.retry(store.pull, folder)
     if trace:
         profiler.check(config, folder, trace)
     try:
         return loop.train_run(
             config,
             folder,
-            before_writing=lambda: workdir_url.push_if_reachable(place, [folder]),
+            before_writing=lambda: workdir_url.push_if_reachable(store, [folder]),
             trace=trace,
         )
     finally:
-        workdir_url.retry(place.push, folder)
+        workdir_url.retry(store.push, folder)
 
 
 def runs_of(config: ConfigDict | None, workdir: Path) -> tuple[ConfigDict, list[PlannedRun]]:
     """Return the config and the runs of a workdir: its sweep's plan or, without a sweep, its runs.
 
-    Raises UserError if it holds neither, or not what `config` describes.
+    Raises UserError if it holds neither, or if `config` describes another sweep or run.
     """
     if (workdir / sweep_json.NAME).is_file():
         if config is not None:
@@ -80,7 +80,7 @@ def runs_of(config: ConfigDict | None, workdir: Path) -> tuple[ConfigDict, list[
 
 
 def _planned(folder: Path) -> PlannedRun | None:
-    """Return the run of a folder, None where it has no config."""
+    """Return the run of a folder, or None if it has no config."""
     path = folder / "config.json"
     if not path.is_file():
         return None
