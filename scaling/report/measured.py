@@ -39,7 +39,8 @@ def draw(columns: Columns, target: str, labels: Mapping[str, str] | None) -> Fig
     figure, (left, right) = style.panels(2, width=style.WIDTH * 1.15, height=3.1)
     measured, predicted = columns["measured"], columns["predicted"]
     colour: dict[str, Any] = {"c": style.BLUE}
-    if "flops" in columns and np.ptp(columns["flops"]) > 0:
+    # relative to the compute: equal budgets, multiplied out in float64, differ by about 1e-16
+    if "flops" in columns and np.ptp(columns["flops"]) > 1e-12 * np.max(columns["flops"]):
         colour = {"c": columns["flops"], "norm": LogNorm(), "cmap": "viridis"}
     marks = {**colour, "s": 18, "edgecolors": "white", "linewidths": 0.4, "zorder": 3}
     relative = 100 * (measured / predicted - 1)

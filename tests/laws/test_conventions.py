@@ -157,7 +157,8 @@ def test_the_uncertainty_of_the_law_widens_the_intervals_of_moved_profiles(runs,
         return compare([case_of(runs, "without", "without")], **OPTIONS)[0]
 
     sure, unsure = row_with(np.ones(20)), row_with(np.linspace(0.4, 1.6, 20))
-    assert sure.a.value == unsure.a.value
+    # float64 fits of the same runs: the draws do not enter, the BLAS kernel may round differently
+    assert sure.a.value == pytest.approx(unsure.a.value, rel=1e-12)
     assert unsure.a.se > 1.2 * sure.a.se
     assert unsure.a.high - unsure.a.low > sure.a.high - sure.a.low
 

@@ -52,7 +52,9 @@ def test_exponents_are_exact_without_noise():
     for name, value in (("k", K), ("p", P), ("q", Q)):
         assert law.law[name].value == pytest.approx(value, rel=1e-6)
     assert law.predict(7e9, 1e12) == pytest.approx(lr_opt(7e9, 1e12), rel=1e-6)
-    assert law.verdict == "good" and not law.warnings and law.scatter == 0
+    assert law.verdict == "good" and not law.warnings
+    # of log optima: the vertex of a log loss near 1 with bend 0.02 rounds to about 1e-14
+    assert law.scatter == pytest.approx(0, abs=1e-12)
     # 1% of the loss is lost at |log lr - log lr*| = sqrt(log 1.01 / 0.02)
     assert law.wrong_by == pytest.approx(np.exp(np.sqrt(np.log(1.01) / 0.02)), rel=1e-6)
 

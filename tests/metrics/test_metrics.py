@@ -196,7 +196,11 @@ def test_groups_may_have_names_and_one_group_has_no_error():
     logits_NC, y_N = drawn(60, 3)
     number = np.arange(60) // 6
     named = classes.classification(logits_NC, y_N, [f"speaker {i}" for i in number])
-    assert named == classes.classification(logits_NC, y_N, number)
+    numbered = classes.classification(logits_NC, y_N, number)
+    assert named.keys() == numbered.keys()
+    for key, metric in numbered.items():  # relative to each figure: float64 sums of 60 examples
+        expected = pytest.approx((metric.value, metric.se), rel=1e-12)
+        assert (named[key].value, named[key].se) == expected and named[key].n == metric.n
     one = classes.classification(logits_NC, y_N, ["anna"] * 60)["accuracy"]
     assert one.n == 1 and np.isnan(one.se) and "one draw, no standard error" in str(one)
 
