@@ -103,7 +103,8 @@ def test_experts_report_their_loss_without_what_balances_them(config):
     assert abs(heavy_K[-1] - plain_K[-1]) > 1e-3, "it changes the training"
     params, tokens_BT1 = plain.init(0)["params"], counting()[0, 0]
     held_out, same = (p.readings(params, tokens_BT1)["loss"] for p in (plain, heavy))
-    np.testing.assert_array_equal(held_out, same)
+    # relative to the loss, as above: two compilations of one float32 sum
+    np.testing.assert_allclose(held_out, same, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["muon", "adafactor"])
