@@ -129,7 +129,7 @@ def test_the_readme_is_short_and_its_sweep_plans(tmp_path, capsys):
     assert len(code.splitlines()) <= 12
     (tmp_path / "my_sweep.py").write_text(code)
     assert cli.main(["plan", f"--config={tmp_path / 'my_sweep.py'}"]) == 0
-    assert "12 runs" in capsys.readouterr().out
+    assert "6 runs" in capsys.readouterr().out
 
 
 def test_the_index_lists_every_page_once():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,10 +36,20 @@ def _count(text: str) -> int:
     return value
 
 
+def _bound(text: str) -> float:
+    return math.inf if text.strip().lower() == "inf" else parse.number(text)
+
+
+def or_unset(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return `convert` with "" as None, so that a script may write --flag=$UNSET."""
+    return lambda text: None if text == "" else convert(text)
+
+
 whole_number = _argument(parse.whole_number)
 number = _argument(parse.number)
 boolean = _argument(parse.boolean)
 seconds = _argument(parse.seconds)
+bound = _argument(_bound)  # a number or inf
 positive = _argument(_positive)  # a number above 0
 count = _argument(_count)  # a whole number from 1
 

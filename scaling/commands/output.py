@@ -78,7 +78,17 @@ def show_each(args: argparse.Namespace, outputs: Iterable[Output]) -> None:
             print("\n".join(text(output, args.wide)), flush=True)
         return
     made = list(outputs)
-    print("\n".join(lines(made, chosen)))
+    printed = lines(made, chosen)
+    if printed:
+        print("\n".join(printed))
+
+
+def show_lines(args: argparse.Namespace, name: str, texts: Sequence[str]) -> None:
+    """Print lines of text; the other formats hold them as rows of one column."""
+    show(
+        args,
+        Output({f"{name}s": list(texts)}, [Table("", [{name: t} for t in texts])], text=texts),
+    )
 
 
 def warn(problems: Sequence[str]) -> int:
@@ -167,7 +177,7 @@ def _csv(table: Table) -> list[str]:
     writer = csv.DictWriter(text, table.columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: _flat(v) for k, v in row.items()} for row in table.rows)
-    return text.getvalue().splitlines()
+    return text.getvalue().rstrip("\n").split("\n")  # a cell may hold other line ends
 
 
 def _flat(value: Any) -> Any:

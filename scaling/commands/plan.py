@@ -36,14 +36,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--devices",
-        type=flag_types.count,
+        type=flag_types.or_unset(flag_types.count),
         metavar="N",
         help="compile for N simulated devices of the CPU backend, to plan larger machines",
     )
     for name, (unit, what) in SPEEDS.items():
         parser.add_argument(
             f"--{name}",
-            type=flag_types.positive,
+            type=flag_types.or_unset(flag_types.positive),
             metavar=unit,
             help=f"{what}; without it that of this machine's devices where it is known",
         )

@@ -17,12 +17,15 @@ def add(parser) -> None:
     )
     parser.add_argument(
         "--processes",
-        type=flag_types.whole_number,
+        type=flag_types.or_unset(flag_types.whole_number),
         metavar="N",
         help="number of processes; 1 works alone under srun",
     )
     parser.add_argument(
-        "--process", type=flag_types.whole_number, metavar="K", help="this process, from 0"
+        "--process",
+        type=flag_types.or_unset(flag_types.whole_number),
+        metavar="K",
+        help="this process, from 0",
     )
 
 

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     with workdir_flags.opened(args, push=False) as workdir:
         config, runs = single_run.runs_of(given, workdir)
         if args.tensorboard:
-            return _tensorboard(workdir)
+            return _tensorboard(args, workdir)
         planned = jobs.runs_by_id(runs, config.launch.share_trunks)
         look_at = progress.Progress(planned, workdir, config.launch.stale_seconds).look
         store = workdir_url.open_workdir(workdir)
@@ -90,12 +90,13 @@ def _interval(watch: str | None) -> float:
     return seconds
 
 
-def _tensorboard(workdir: Path) -> int:
+def _tensorboard(args: argparse.Namespace, workdir: Path) -> int:
     """Write the events of all runs and print the command that shows them."""
     from scaling import results
     from scaling.training import tensorboard
 
     runs, damaged = results.collect(workdir)
     tensorboard.write(workdir, runs)
-    print(f"{len(runs)} runs in TensorBoard: tensorboard --logdir {workdir}")
+    line = f"{len(runs)} runs in TensorBoard: tensorboard --logdir {workdir}"
+    output.show_lines(args, "command", [line])
     return output.warn(damaged)

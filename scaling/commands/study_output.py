@@ -22,12 +22,12 @@ def of(written: Written, workdir: Path) -> Output:
     text = [*written.notes, *written.summary, *pictures]
     content = {"summary": written.summary, "notes": written.notes, **curves(workdir)}
     content["pictures"] = [str(path) for path in written.pictures]
-    return Output(content, [parameters(workdir)], written.notes, text)
+    return Output(content, [parameters(workdir)], [*written.notes, *written.summary], text)
 
 
 def of_summary(summary: list[str], workdir: Path) -> Output:
     """Return the summary that an earlier fit wrote."""
-    return Output({"summary": summary, **curves(workdir)}, [parameters(workdir)], (), summary)
+    return Output({"summary": summary, **curves(workdir)}, [parameters(workdir)], summary, summary)
 
 
 def curves(workdir: Path) -> dict[str, Any]:

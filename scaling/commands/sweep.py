@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         limit_flags.refuse_with_others(limits)
         budget.check(config, limits, workdir)
         if args.print_commands:
-            return _print_commands(config, workdir)
+            return _print_commands(args, config, workdir)
         outcome = pipeline.train(config, workdir)
         if multiprocess.writer():
             name = workdir_url.open_workdir(workdir).name
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     return output.warn(outcome.problems)
 
 
-def _print_commands(config: ConfigDict, workdir: Path) -> int:
+def _print_commands(args: argparse.Namespace, config: ConfigDict, workdir: Path) -> int:
     """Begin the sweep and print the commands of its workers."""
     from scaling.config import load as config_lib
     from scaling.sweep.execute import runner
@@ -69,6 +69,6 @@ def _print_commands(config: ConfigDict, workdir: Path) -> int:
     other_machines = config_lib.with_values(
         config, {"launch.pack": 1 if config.launch.pack == "auto" else config.launch.pack}
     )
-    for line in tpu.commands(shared, runner.begin(runs, workdir, other_machines)):
-        print(line)
+    commands = tpu.commands(shared, runner.begin(runs, workdir, other_machines))
+    output.show_lines(args, "command", list(commands))
     return 0

@@ -110,7 +110,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--drop_above_flops",
-        type=flag_types.number,
+        type=flag_types.bound,
         default=0.0,
         metavar="C",
         help="leave out runs above C FLOPs",

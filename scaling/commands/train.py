@@ -22,7 +22,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--profile",
         nargs="?",
         const=DISPATCHES,
-        type=flag_types.count,
+        type=flag_types.or_unset(flag_types.count),
         metavar="N",
         help=f"trace N steady dispatches ({DISPATCHES}) into the run's folder, for XProf and "
         "TensorBoard's profile tab",

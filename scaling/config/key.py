@@ -132,7 +132,7 @@ class Key:
         try:
             value = ast.literal_eval(text)
         except (SyntaxError, ValueError) as error:
-            if self.unit:
+            if self.unit and text.count("(") == text.count(")"):
                 read = parse.whole_number if self.whole else parse.number
                 return tuple(read(part) for part in text.strip("([])").split(",") if part.strip())
             if isinstance(error, SyntaxError) and ("," in text or " " in text):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from configs import base
 from scaling.config.check import check_flat, unknown_key
@@ -42,15 +42,37 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     values = parse_overrides(overrides)
     if not Path(path.split(":")[0]).is_file():
         raise UserError(f"--config={path}: no such file")
-    argv = ["scaling", f"--config={path}"]
-    study = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "", flag_values=study, sys_argv=argv)
     try:
-        study(argv)
-        flat = flatten(study.config)
+        study = _study(path)
+        _override(study, values)  # before flattening: other keys may refer to these
+        flat = flatten(study)
     except Exception as error:  # a study is arbitrary code: whatever it raises is bad input
         raise UserError(f"{path}: {one_line(error)}") from error
     return _checked({**flat, **values}, source=path)
+
+
+def _study(path: str) -> ConfigDict:
+    """Return what `get_config` of a study returns, called with what follows ":" in `path`."""
+    file, colon, argument = path.partition(":")
+    spec = importlib.util.spec_from_file_location("scaling_study", file)
+    if spec is None or spec.loader is None:
+        raise UserError("not a Python file; name a study such as configs/quickstart.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    study = module.get_config(*([argument] if colon else []))
+    if not isinstance(study, ConfigDict):
+        raise UserError(f"get_config() returned {type(study).__name__}; return a ConfigDict")
+    return study
+
+
+def _override(config: ConfigDict, values: Mapping[str, Any]) -> None:
+    """Set the values of dotted keys that the config has, and of the keys that refer to them."""
+    for name, value in values.items():
+        section, _, inner = name.rpartition(".")
+        holder = config.get(section) if section else config
+        if holder is not None and inner in holder:
+            with holder.ignore_type():
+                holder[inner] = value
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:

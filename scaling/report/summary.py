@@ -52,12 +52,12 @@ def lines(
     if forecast:
         p = forecast["predicted_loss"]
         text.append(
-            f"Held-text run: {forecast['flops']:.3g} FLOPs, n_params {forecast['n_params']:,}, "
+            f"Held-out run: {forecast['flops']:.3g} FLOPs, n_params {forecast['n_params']:,}, "
             f"{forecast['tokens']:,} {unit}"
         )
         parts = [
             f"{name} {law['loss']['value']:.4f} (weight {law['weight']:.2f}, backtest "
-            + " ".join(f"{e:+.1%}" for e in law["backtest_log_errors"])
+            + (" ".join(f"{e:+.1%}" for e in law["backtest_log_errors"]) or "none")
             + ")"
             for name, law in forecast["laws"].items()
         ]

@@ -18,9 +18,13 @@ _BOOLEANS = {
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _DIGITS = re.compile(r"[+-]?(\d+(_\d+)*)?(\.\d*)?([eE][+-]?\d+)?")
 
+_BASES = re.compile(r"0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+")  # as in Python
+
 
 def whole_number(text: str) -> int:
     """Return "1e6", "1_000_000", "1M" or "2.5B" as an int. Raises ValueError naming these forms."""
+    if _BASES.fullmatch(text):
+        return int(text, 0)
     value = _decimal(text)
     if value is None or value != value.to_integral_value():
         raise ValueError(f"{text!r} is not {WHOLE_FORMS}")

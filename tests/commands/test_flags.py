@@ -179,3 +179,9 @@ def test_flags_that_came_later_take_no_beginnings():
     for name in flag_parser.WHOLE_NAMES_ONLY:
         with pytest.raises(UserError, match=r"no such flag|could be"):
             parsed("plan", name[:-1])
+
+
+def test_an_empty_number_is_an_unset_flag(capsys):
+    flags = ["--devices=", "--peak_flops=", "--budget="]
+    assert cli.main(["plan", "--config=configs/mini.py", *flags]) == 0
+    assert "18 runs" in capsys.readouterr().out

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 
 from scaling.commands import output
@@ -78,3 +80,16 @@ def test_text_is_printed_as_soon_as_it_is_made(capsys):
 
     output.show_each(args, outputs())
     assert "two rows" in seen[0] and capsys.readouterr().out == "later\n"
+
+
+def test_a_csv_cell_keeps_the_line_ends_inside_it():
+    table = Table("", [{"family": "x\u2028y\fz", "n": 1}])
+    rows = output.lines([Output({}, [table])], "csv")
+    assert rows == ["family,n", "x\u2028y\fz,1"]
+
+
+def test_lines_of_text_are_a_column_in_other_formats():
+    args = argparse.Namespace(json=False, format="csv", wide=False)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        output.show_lines(args, "command", ["scaling work --workdir=W"])
+    assert printed.getvalue() == "command\nscaling work --workdir=W\n"

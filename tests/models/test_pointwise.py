@@ -9,6 +9,8 @@ import pytest
 
 from scaling.models import pointwise
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 EPS = 1e-6
 
 

@@ -20,6 +20,7 @@ from scaling.utils import parse
         ("-1", -1),
         ("9007199254740993", 9007199254740993),  # exact beyond float64
         ("1e22", 10**22),
+        ("0x1F", 31),
     ],
 )
 def test_whole_numbers(text, value):
@@ -37,7 +38,7 @@ def test_whole_numbers(text, value):
         "1 M",
         "1m",
         "one",
-        "0x10",
+        "0xg",
         "1__0",
         "_1",
         "nan",
