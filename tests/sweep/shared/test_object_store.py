@@ -18,8 +18,8 @@ from scaling.training import loop
 from scaling.utils import files
 from scaling.utils.errors import Preempted, UserError
 from tests.common import ROOT
+from tests.sweep.claiming import OWNER, RACER, ask, start, take_within
 from tests.sweep.s3_server import mirror
-from tests.sweep.shared.test_claims import OWNER, RACER, ask, start, take_within
 
 
 def keys(url: str, folder: str = "") -> set[str]:
