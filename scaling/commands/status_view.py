@@ -28,8 +28,7 @@ def show(now: Snapshot, args, workdir: Path, interval: float) -> None:
         print(json.dumps(as_dict(now, workdir), indent=None if interval else 1), flush=True)
         return
     if chosen != "text":
-        rows = [dataclasses.asdict(r) for r in now.runs]
-        output.show(args, Output({}, [Table("Runs", rows, OPTIONAL)], list(_sums(now))))
+        output.show(args, Output({}, [Table("Runs", rows(now), OPTIONAL)], list(_sums(now))))
         return
     most = None if args.all else LINES
     redraw = interval and sys.stdout.isatty()
@@ -64,6 +63,18 @@ def lines(now: Snapshot, most: int | None = None) -> Iterator[str]:
         name = "held-out " if row.role == "holdout" else f"{row.role} "
         yield f"{name}{row.run_id}: {row.status} {loss}"
     yield from _sums(now)
+
+
+def rows(now: Snapshot) -> list[dict[str, Any]]:
+    """Return one row per run of the sweep, then those of other roles, such as the held-out run."""
+    unknown = dict.fromkeys(field.name for field in dataclasses.fields(RunState))
+    return [
+        *({**dataclasses.asdict(run), "role": "sweep"} for run in now.runs),
+        *(
+            {**unknown, "run_id": r.run_id, "state": r.status, "loss": r.loss, "role": r.role}
+            for r in now.others
+        ),
+    ]
 
 
 def _sums(now: Snapshot) -> Iterator[str]:

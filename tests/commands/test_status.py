@@ -44,8 +44,10 @@ def test_status_counts_runs_and_compute(capsys, mini, tmp_path):
 
     code, out, _ = call(capsys, "status", f"--workdir={workdir}", "--format=csv")
     rows = list(csv.DictReader(io.StringIO(out)))
-    states = sorted(row["state"] for row in rows)
+    states = sorted(row["state"] for row in rows if row["role"] == "sweep")
     assert states == ["done"] * 15 + ["failed", "paused", "waiting"]
+    (held_out,) = (row for row in rows if row["role"] == "holdout")
+    assert held_out["state"] == "done" and float(held_out["loss"]) > 0
 
 
 def test_a_config_of_another_study_is_refused(capsys, mini):
