@@ -237,7 +237,7 @@ def test_chunked_attention_in_bfloat16_is_as_near_to_float32_as_the_plain_form()
 
     def graded(how, dtype):
         *qkv, g = (a.astype(dtype) for a in args)
-        attention = functools.partial(ops.attention, how=how)
+        attention = functools.partial(ops.attention, form=how)
         both = jax.jit(lambda *qkv: (attention(*qkv), *jax.vjp(attention, *qkv)[1](g)))
         return [np.asarray(x, np.float32) for x in both(*qkv)]
 

@@ -88,7 +88,7 @@ def test_what_the_machine_refuses_is_no_damage(saved, error, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(checkpoints._manager, "restore", refuse)
-            with pytest.raises(UserError, match=r"32 cannot be read now .*; it is left as it is"):
+            with pytest.raises(UserError, match=r"32 cannot be read now .*; it is left unchanged"):
                 checkpoints.restore(programs.state_like)
         state, position = checkpoints.restore(programs.state_like)
     assert position["step"] == 32 and same(state, states[32])
