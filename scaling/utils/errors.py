@@ -14,10 +14,6 @@ class Preempted(Exception):
     """SIGTERM or SIGINT arrived, and everything is saved."""
 
 
-class Diverged(Exception):
-    """The loss or the gradient stopped being finite."""
-
-
 class LostClaim(Exception):
     """Another worker took the run over, since this process did not renew its claim in time."""
 
