@@ -19,17 +19,12 @@ from scaling.parallel import multiprocess
 from scaling.parallel.rendezvous import ProcessRank
 from scaling.utils import files
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_LOST_PEER, EXIT_PREEMPTED, UserError
-from tests.common import ROOT
+from tests.common import ROOT, STEP, TINY, flags
 
-STEP = 32 * 4  # tokens
 TRAIN = (
     "train",
     "--config=configs/mini.py",
-    "--config.sweep.kind=none",
-    "--config.model.width=16",
-    "--config.model.head_dim=8",
-    "--config.model.mlp_width=64",
-    "--config.eval.tokens=2048",
+    *flags(TINY),
     f"--config.checkpoint.every_tokens={STEP * 16}",
     "--config.parallel.cpu_devices=1",
 )

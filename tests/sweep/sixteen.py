@@ -1,21 +1,17 @@
 """A sweep of sixteen runs of 288 to 576 steps for kill tests: 6 share two trunks, 8 are cosine."""
 
 from configs import mini
-
-STEP = 32 * 4  # tokens
+from tests.common import STEP, TINY
 
 
 def get_config():
     c = mini.get_config()
     c.name = "sixteen"
+    c.update_from_flattened_dict(TINY)
     c.sweep.kind = "grid"
     c.sweep.grid_keys = ("optim.schedule", "train.tokens", "seed")
     lengths = tuple(STEP * steps for steps in (288, 384, 480, 576))
     c.sweep.grid_values = (("wsd", "cosine"), lengths, (0, 1))
-    c.model.width = 16
-    c.model.head_dim = 8
-    c.model.mlp_width = 64
     c.optim.warmup_tokens = STEP * 48
     c.checkpoint.every_tokens = STEP * 64
-    c.eval.tokens = 2048
     return c

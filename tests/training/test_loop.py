@@ -16,15 +16,9 @@ from scaling.config import load as config_lib
 from scaling.training import loop
 from scaling.utils import files
 from scaling.utils.errors import EXIT_PREEMPTED, UserError
-from tests.common import ROOT, run_cli
+from tests.common import ROOT, TINY, flags, run_cli
 
-OVERRIDES = (
-    "--config=configs/mini.py",
-    "--config.sweep.kind=none",
-    "--config.model.width=16",
-    "--config.model.head_dim=8",
-    "--config.model.mlp_width=64",
-)
+OVERRIDES = ("--config=configs/mini.py", *flags(TINY))
 
 
 # Mini run of 40 steps on two CPU devices. The order of float32 additions depends on the instruction

@@ -19,9 +19,8 @@ from scaling.training.checkpoint import Checkpoints
 from scaling.training.spec import RunSpec
 from scaling.utils import files
 from scaling.utils.errors import UserError
-from tests.common import ROOT
+from tests.common import ROOT, STEP
 
-STEP = 32 * 4  # tokens
 EXACT = ("loss", "loss_se", "bits_per_byte", "train_loss", "tokens", "schedule", "decay_tokens")
 MERGE = {
     "optim.schedule": "wsd",

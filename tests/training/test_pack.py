@@ -13,8 +13,8 @@ from scaling.programs import backend, train_step
 from scaling.training import loop
 from scaling.training.spec import RunSpec
 from scaling.utils import files
+from tests.common import STEP
 
-STEP = 32 * 4  # tokens
 EXACT = ("loss", "loss_se", "bits_per_byte", "train_loss", "tokens")
 
 

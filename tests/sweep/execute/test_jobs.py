@@ -9,18 +9,14 @@ import pytest
 from scaling.config import load as config_lib
 from scaling.sweep.execute import jobs
 from scaling.sweep.plan import planner
-from tests.common import ROOT
-
-STEP = 32 * 4  # tokens
+from tests.common import ROOT, STEP, TINY
 
 
 def sweep(lengths, **values):
     base = {
+        **TINY,
         "sweep.kind": "data",
         "sweep.tokens": tuple(STEP * n for n in lengths),
-        "model.width": 16,
-        "model.head_dim": 8,
-        "model.mlp_width": 64,
         "optim.schedule": "wsd",
         "optim.warmup_tokens": STEP * 20,
         "optim.decay_fraction": 0.2,

@@ -7,9 +7,8 @@ import pytest
 from scaling.config import load as config_lib
 from scaling.sweep.execute import jobs, runner
 from scaling.sweep.plan import planner
-from tests.common import ROOT
+from tests.common import ROOT, STEP, TINY
 
-STEP = 32 * 4  # tokens
 SAME = (
     "run_id",
     "loss",
@@ -27,14 +26,11 @@ def horizons(cache):
     return config_lib.with_values(
         config_lib.load(str(ROOT / "configs" / "mini.py")),
         {
+            **TINY,
             "sweep.kind": "data",
             "sweep.tokens": tuple(STEP * n for n in (48, 68, 96, 136)),
-            "model.width": 16,
-            "model.head_dim": 8,
-            "model.mlp_width": 64,
             "optim.schedule": "wsd",
             "optim.warmup_tokens": STEP * 8,
-            "eval.tokens": 2048,
             "launch.pack": 1,
         },
     )

@@ -16,9 +16,9 @@ from scaling.sweep.shared import sweep_json
 from scaling.training import loop
 from scaling.utils import files
 from scaling.utils.errors import Preempted, UserError
+from tests.common import STEP
 from tests.sweep import launched
 
-STEP = 32 * 4  # tokens
 RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 1e30)
 
 
