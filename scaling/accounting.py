@@ -1,8 +1,8 @@
 """Count the parameters, FLOPs and tokens of a model from its shape alone.
 
-Letters: D model width, H heads, K head size, F MLP width, G MLP input matrices (2 for SwiGLU),
-V vocabulary, T context, L layers, E experts, k of them for each token, J taps of a kernel or tokens
-of a window.
+Letters: D model width, H heads, K head size, F MLP width, G MLP input matrices (of
+models/activations.py), V vocabulary, T context, L layers, E experts, k of them for each token, J
+taps of a kernel or tokens of a window.
 
 Parameters and forward FLOPs of one token in one block, of its mixer by kind and of its MLP:
 
@@ -15,7 +15,8 @@ Parameters and forward FLOPs of one token in one block, of its mixer by kind and
     experts       E (G + 1) D F + D E     2 k (G + 1) D F + 2 D E
 
 `n_params_active` counts k experts in place of E: those that a token uses. So do the FLOPs, in every
-convention. The padding of blocks in scaling/models/experts.py is not counted.
+convention. The padding of blocks in scaling/models/experts.py is not counted. `check_built`
+compares the counts with each model that programs are built for.
 
 Causal attention is counted as if every position saw the whole context (T^2, not T^2 / 2), as in
 Hoffmann et al. 2022 and most published counts; the chunked CPU attention does about half of it.
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 from ml_collections import ConfigDict
 
 from scaling.config.field_traits import LABELLED
+from scaling.models import activations
 from scaling.utils.errors import UserError
 
 # Training FLOPs per token by convention. N counts k of a layer's E experts.
@@ -80,7 +82,7 @@ def shape_of(config: ConfigDict) -> Shape:
         width=m.width,
         head_dim=m.head_dim,
         mlp_width=m.mlp_width,
-        mlp_inputs=2 if m.mlp == "swiglu" else 1,
+        mlp_inputs=activations.of(m.mlp).inputs,
         vocab_size=d.classes if grid else d.vocab_size,
         seq_len=(d.height // rows) * (d.width // columns) if grid else d.seq_len,
         learned_positions=m.positions == "learned",
@@ -176,6 +178,36 @@ def forward_flops_per_token(s: Shape, lookup_as_product: bool = False) -> dict[s
     }
     per_unit = T if s.grid else 1
     return {name: per_unit * flops for name, flops in trunk.items()} | {"head": 2 * D * V}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a built model holds; counted in programs/step_functions.py."""
+
+    total: int  # parameters
+    blocks: int  # of them in the blocks
+    products: int  # forward FLOPs per position of the weights of blocks and window
+
+
+def check_built(s: Shape, built: Built) -> None:
+    """Raise UserError unless the counts of a shape are those of the model built for it."""
+    groups, flops = param_groups(s), forward_flops_per_token(s)
+    names = ("window", "mixer", "router", "mlp", "qkv", "attention_output")
+    counted = Built(
+        total=sum(groups.values()),
+        blocks=sum(groups[name] for name in ("mixer", "mlp", "router", "norms")) - s.width,
+        products=sum(flops.get(name, 0) for name in names) // (s.seq_len if s.grid else 1),
+    )
+    for name, what in (
+        ("total", "parameters"),
+        ("blocks", "parameters of the blocks"),
+        ("products", "FLOPs per position of the blocks' products"),
+    ):
+        if (ours := getattr(counted, name)) != (real := getattr(built, name)):
+            raise UserError(
+                f"config.model: {ours:,} {what} are counted, but the model built has {real:,}; let "
+                "scaling/accounting.py count what scaling/models builds"
+            )
 
 
 def flops_per_token(s: Shape, convention: str) -> int:

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from scaling import accounting
+from scaling.config import keys
 from scaling.config import load as config_lib
+from scaling.models import activations
 from scaling.utils.errors import UserError
 
 VARIANTS = [
@@ -35,6 +37,52 @@ def test_groups_add_up_to_the_real_tree(values):
     attention = sum(x.size for n, x in tree["blocks"]["attention"].items() if n.startswith("w_"))
     assert groups["mixer"] == attention
     assert groups["mlp"] == sum(x.size for x in jax.tree.leaves(tree["blocks"]["mlp"]))
+
+
+@pytest.fixture
+def geglu(monkeypatch):
+    """An activation with two input matrices, as a user adds it."""
+    gated = activations.Activation(2, lambda h: jax.nn.gelu(h[0]) * h[1])
+    monkeypatch.setitem(activations.ACTIVATIONS, "geglu", gated)
+    return "geglu"
+
+
+@pytest.mark.parametrize("experts", [0, 4])
+def test_an_added_activation_is_counted_as_built(geglu, experts):
+    from scaling.programs import train_step
+
+    config, known = (sized(model__experts=experts, model__mlp="swiglu") for _ in range(2))
+    config.model.mlp = geglu  # not among the choices of base.py
+    tree = train_step.programs(config).state_like["params"]
+    counts = accounting.param_counts(accounting.shape_of(config))
+    assert counts["n_params_total"] == sum(x.size for x in jax.tree.leaves(tree))
+    assert accounting.shape_of(config) == accounting.shape_of(known)
+
+
+def test_the_choices_of_the_config_are_the_table():
+    assert keys.KEYS["model.mlp"].choices == tuple(activations.ACTIVATIONS)
+    config = sized()
+    config.model.mlp = "silu"
+    with pytest.raises(UserError, match=r"^config.model.mlp='silu': not in ACTIVATIONS of [^\n]*$"):
+        accounting.shape_of(config)
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "line"),
+    [
+        ("param_groups", "mlp", r"[\d,]+ parameters are counted, but the model built has"),
+        ("param_groups", "embedding", r"[\d,]+ parameters are counted, but the model built has"),
+        ("forward_flops_per_token", "qkv", "FLOPs per position of the blocks' products are"),
+        ("forward_flops_per_token", "mlp", "FLOPs per position of the blocks' products are"),
+    ],
+)
+def test_a_count_that_differs_from_the_model_is_refused(function, name, line, monkeypatch):
+    from scaling.programs import train_step
+
+    count = getattr(accounting, function)
+    monkeypatch.setattr(accounting, function, lambda s: {**count(s), name: count(s)[name] // 2})
+    with pytest.raises(UserError, match=rf"^config.model: [^\n]*{line}[^\n]*$"):
+        train_step.programs(sized(model__depth=9))  # of no other test
 
 
 def test_nanodo_block_parameter_for_parameter():

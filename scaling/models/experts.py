@@ -19,8 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from scaling.models import logical_axes, ops
-from scaling.models.layers import activation
+from scaling.models import activations, logical_axes, ops
 from scaling.models.parameters import Matrix, normal_param
 
 BLOCK = (8, 128)  # rows of a block, at least and at most
@@ -41,7 +40,7 @@ class Experts(nnx.Module):
 
     def __init__(self, model, *, rngs: nnx.Rngs):
         D, E, F = model.width, model.experts, model.mlp_width
-        G = 2 if model.mlp == "swiglu" else 1
+        G = activations.of(model.mlp).inputs
         dtype = jnp.dtype(model.param_dtype)
         std, out_std = 1 / math.sqrt(D), 1 / math.sqrt(F) / math.sqrt(2 * model.depth)
         # The router is a head over experts, and heads are no matrices to an optimizer.
@@ -134,12 +133,12 @@ _product = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
 
 
 def _mlps_forward(x_WCD, w_EDX, w_EFD, expert_W, kind, G):
-    dtype = x_WCD.dtype
+    dtype, activation = x_WCD.dtype, activations.of(kind).function
 
     def one(block):
         x_CD, e = block
         a_CX = _product(x_CD, w_EDX[e]).astype(dtype)
-        h_CF = activation(kind, jnp.split(a_CX, G, axis=-1))
+        h_CF = activation(jnp.split(a_CX, G, axis=-1))
         return _product(h_CF, w_EFD[e]).astype(dtype), a_CX
 
     y_WCD, a_WCX = jax.lax.map(one, (x_WCD, expert_W))
@@ -148,12 +147,12 @@ def _mlps_forward(x_WCD, w_EDX, w_EFD, expert_W, kind, G):
 
 def _mlps_backward(kind, G, saved, g_WCD):
     x_WCD, a_WCX, w_EDX, w_EFD, expert_W = saved
-    dtype = x_WCD.dtype
+    dtype, activation = x_WCD.dtype, activations.of(kind).function
 
     def one(carry, block):
         dw_EDX, dw_EFD = carry
         x_CD, a_CX, g_CD, e = block
-        h_CF, pull = jax.vjp(lambda a: activation(kind, jnp.split(a, G, axis=-1)), a_CX)
+        h_CF, pull = jax.vjp(lambda a: activation(jnp.split(a, G, axis=-1)), a_CX)
         dw_EFD = dw_EFD.at[e].add(_product(h_CF.T, g_CD))
         (da_CX,) = pull(_product(g_CD, w_EFD[e].T).astype(dtype))
         dw_EDX = dw_EDX.at[e].add(_product(x_CD.T, da_CX))

@@ -1,7 +1,7 @@
 """Norms, attention and the MLP.
 
 Shapes: B batch, T positions, D model width, H heads, K head size, X the three of query, key and
-value, F hidden width of the MLP, G number of MLP input matrices (2 for SwiGLU, else 1).
+value, F hidden width of the MLP, G number of its input matrices, see `activations.py`.
 
 Initialisation: matrices ~ Normal(0, 1/fan_in); those that write into the residual stream are also
 divided by sqrt(2 * depth) (GPT-2), so that its variance does not grow with depth.
@@ -10,13 +10,12 @@ divided by sqrt(2 * depth) (GPT-2), so that its variance does not grow with dept
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import logical_axes, ops, pointwise
+from scaling.models import activations, logical_axes, ops, pointwise
 from scaling.models.parameters import Matrix, normal_param, vector_param
 
 
@@ -90,24 +89,14 @@ class Attention(nnx.Module):
         return ops.matmul(o_BTHK.reshape(B, T, -1), w_HKD.reshape(-1, D), self.matmul)
 
 
-def activation(kind: str, h: Sequence[jax.Array]) -> jax.Array:
-    """Return the hidden layer of an MLP from its G input products `h_..F`."""
-    if kind == "swiglu":
-        return jax.nn.silu(h[0]) * h[1]
-    if kind == "relu2":
-        return jnp.square(jax.nn.relu(h[0]))
-    return pointwise.gelu(h[0])
-
-
 class MLP(nnx.Module):
-    """Two-layer MLP without biases: GELU, squared ReLU (So et al. 2021), SwiGLU (Shazeer 2020)."""
+    """Two-layer MLP without biases, of any kind in `activations.py`."""
 
     W_IN = ("embed", "gate", "mlp")
     W_OUT = ("mlp", "embed")
 
     def __init__(self, model, *, rngs: nnx.Rngs):
-        D, F = model.width, model.mlp_width
-        G = 2 if model.mlp == "swiglu" else 1
+        D, F, G = model.width, model.mlp_width, activations.of(model.mlp).inputs
         dtype = jnp.dtype(model.param_dtype)
         out_std = 1 / math.sqrt(F) / math.sqrt(2 * model.depth)
         self.w_DGF = normal_param(
@@ -120,5 +109,6 @@ class MLP(nnx.Module):
         w_DGF = logical_axes.gathered(self.w_DGF[...].astype(x_BTD.dtype), *self.W_IN)
         w_FD = logical_axes.gathered(self.w_FD[...].astype(x_BTD.dtype), *self.W_OUT)
         h = [ops.matmul(x_BTD, w_DGF[:, g], self.matmul) for g in range(w_DGF.shape[1])]
-        h_BTF = logical_axes.constrain(activation(self.kind, h), "batch", "sequence", "mlp")
+        h_BTF = activations.of(self.kind).function(h)
+        h_BTF = logical_axes.constrain(h_BTF, "batch", "sequence", "mlp")
         return ops.matmul(h_BTF, w_FD, self.matmul)

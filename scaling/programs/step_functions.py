@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
+from scaling import accounting
 from scaling.fields import registry as fields
 from scaling.models import logical_axes, losses, parameters
 from scaling.programs import optim
@@ -51,10 +52,27 @@ class StepFunctions:
         self.terms = losses.LossTerms(o.label_smoothing, o.z_loss, o.focal_gamma, balance)
         self.graph, self.abstract = nnx.split(nnx.eval_shape(lambda: self.build(0)))
         self.infos = parameters.to_tree(self.abstract, parameters.info)
+        accounting.check_built(accounting.shape_of(config), self._built())
 
     def build(self, seed) -> nnx.Module:
         with nnx.use_eager_sharding(False):
             return self.field.model(self.config, nnx.Rngs(params=jax.random.key(seed)))
+
+    def _built(self) -> accounting.Built:
+        """Count what the model holds, and what its weights multiply: two FLOPs per position each.
+
+        Of an expert's matrix only a token's share counts. Embeddings and heads are left out.
+        """
+        m = self.config.model
+        total = blocks = products = 0
+        sizes = parameters.to_tree(self.abstract, lambda variable: variable.get_value().size)
+        for size, info in zip(jax.tree.leaves(sizes), jax.tree.leaves(self.infos), strict=True):
+            total += size
+            blocks += size if info.stacked else 0
+            if info.decay and (info.stacked or info.matrix):
+                routed = info.matrix and "experts" in info.axes
+                products += 2 * size * m.experts_per_token // m.experts if routed else 2 * size
+        return accounting.Built(total, blocks, products)
 
     def as_model(self, params) -> nnx.Module:
         return nnx.merge(self.graph, parameters.from_tree(params, self.abstract))

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.models import conv, experts, ops, recurrent
-from scaling.models.layers import activation
+from scaling.models import activations, conv, experts, ops, recurrent
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -103,7 +102,7 @@ def test_experts_drop_nothing(kind, G, routes):
     def plain(x_BTD, gate_BTk, w_EDGF, w_EFD):
         weight_BTE = (jax.nn.one_hot(chosen_BTk, E) * gate_BTk[..., None]).sum(axis=2)
         h = [jnp.einsum("btd,edf->btef", x_BTD, w_EDGF[:, :, g]) for g in range(G)]
-        return jnp.einsum("btef,efd,bte->btd", activation(kind, h), w_EFD, weight_BTE)
+        return jnp.einsum("btef,efd,bte->btd", activations.of(kind).function(h), w_EFD, weight_BTE)
 
     def ours(x_BTD, gate_BTk, w_EDGF, w_EFD):
         return experts.dispatched(x_BTD, gate_BTk, chosen_BTk, w_EDGF, w_EFD, kind=kind)
