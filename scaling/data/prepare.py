@@ -63,6 +63,8 @@ def _cache_key(data) -> str:
         if not path.is_file():
             raise UserError(f"config.data.tokenizer_path={path}: no such file")
         tokenizer["file"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    if data.tokenizer == "bpe":  # earlier ones cut documents and took special tokens out of texts
+        tokenizer["documents"] = "whole, as they are"
     parts = {
         "format": FORMAT,
         "source": sources.identity(data),

@@ -14,6 +14,8 @@ import numpy as np
 from scaling.utils.errors import UserError
 
 SEPARATOR = "<|separator|>"
+# The first of these that a tokenizer.json has ends documents.
+SEPARATORS = (SEPARATOR, "<|endoftext|>", "</s>", "<|end_of_text|>")
 BPE_TRAINING_DOCUMENTS = 100_000
 
 
@@ -60,43 +62,73 @@ class ByteTokenizer:
 
 
 class BpeTokenizer:
-    """Byte-level BPE of the `tokenizers` package, loaded from a tokenizer.json."""
+    """Byte-level BPE of the `tokenizers` package, loaded from a tokenizer.json.
+
+    A document is encoded whole and as it is: the file's truncation, padding and dropout are off,
+    and special tokens inside a text are text.
+    """
 
     def __init__(self, path: Path):
         import tokenizers
 
+        content = path.read_bytes()
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            file = json.loads(content)
+            file |= {"truncation": None, "padding": None}
+            if "dropout" in file["model"]:
+                file["model"]["dropout"] = None
+            added = {token["content"]: token for token in file.get("added_tokens") or ()}
+            for name in SEPARATORS:
+                if name in added:
+                    added[name]["special"] = True  # else it would be found in texts
+            self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(file))
         except Exception as error:  # the package raises bare Exception
-            raise UserError(f"config.data.tokenizer_path={path}: {error}") from error
-        decoder = json.loads(path.read_text()).get("decoder") or {}
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"config.data.tokenizer_path={path}: no tokenizer.json ({reason}); save one with "
+                "`Tokenizer.save` of the package tokenizers"
+            ) from error
+        decoder = file.get("decoder") or {}
         if "ByteLevel" not in json.dumps(decoder):
             raise UserError(
                 f"{path}: its decoder is {decoder.get('type')}, not ByteLevel, so the bytes of a "
                 "token are not known; use a byte-level BPE, as GPT-2's or Llama 3's"
             )
-        self.vocab_size = self._tokenizer.get_vocab_size()
-        known = (SEPARATOR, "<|endoftext|>", "</s>")
-        ids = [self._tokenizer.token_to_id(token) for token in known]
+        self._tokenizer.encode_special_tokens = True  # encode them as other text
+        self._path = path
+        vocabulary = self._tokenizer.get_vocab()
+        self.vocab_size = 1 + max(vocabulary.values())
+        ids = [self._tokenizer.token_to_id(token) for token in SEPARATORS]
         if all(i is None for i in ids):
-            raise UserError(f"{path}: has none of the separator tokens {', '.join(known)}")
+            raise UserError(f"{path}: has none of the separator tokens {', '.join(SEPARATORS)}")
         self.separator = next(i for i in ids if i is not None)
-        self.fingerprint = "bpe:" + hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        self._lengths = np.zeros(self.vocab_size, np.int64)
+        for token, index in vocabulary.items():
+            # Byte-level BPE writes every byte as one printable character, added tokens as they are.
+            self._lengths[index] = len(token.encode("utf-8") if token in added else token)
+        self._lengths[self.separator] = 1
+        self.fingerprint = "bpe:" + hashlib.sha256(content).hexdigest()[:16]
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
+        """Raises UserError for a text that its tokens do not hold byte by byte."""
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        return [np.asarray(e.ids, np.uint32) for e in encodings]
+        encoded = [np.asarray(e.ids, np.uint32) for e in encodings]
+        for text, ids in zip(texts, encoded, strict=True):
+            ours, real = int(self._lengths[ids].sum()), len(text.encode("utf-8"))
+            if ours != real or (ids == self.separator).any():
+                separators = " and separators" if (ids == self.separator).any() else ""
+                raise UserError(
+                    f"{self._path}: the document that begins {text[:40]!r} has {real:,} bytes, its "
+                    f"tokens {ours:,}{separators}; remove what changes text, such as a normalizer "
+                    "or add_prefix_space, and give each of the 256 bytes a token"
+                )
+        return encoded
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._tokenizer.decode([i for i in ids if i != self.separator])
 
     def byte_lengths(self) -> np.ndarray:
-        # Byte-level BPE writes every byte as one printable character.
-        lengths = np.zeros(self.vocab_size, np.int64)
-        for token, index in self._tokenizer.get_vocab().items():
-            lengths[index] = len(token)
-        lengths[self.separator] = 1
-        return lengths
+        return self._lengths
 
 
 def train_bpe(documents: Iterable[str], vocab_size: int, path: Path) -> None:
