@@ -73,8 +73,8 @@ class RunResult:
     eval_tokens: int | None
     train_loss: float | None  # mean over the last logged steps
     wall_time: float  # seconds over all restarts, with compilation; its share if packed
-    tokens_per_second: float | None  # median over dispatches, without compilation
-    mfu: float | None  # flops_exact per second over machine.peak_flops
+    tokens_per_second: float | None  # median of 3 or more dispatches, without the first
+    mfu: float | None  # flops_exact per second over machine.peak_flops; at most 1
     trunk: str  # run_id of the run whose checkpoint it was forked from, or ""
     packed: int  # runs trained side by side in its program; 1 = alone
     config_hash: str

@@ -32,7 +32,7 @@ def output(config: ConfigDict, runs: list[PlannedRun], peak_flops: float = 0.0) 
         n_devices = plan_compile.device_count()
         peak, device = n_devices * peak_flops, f"{n_devices} devices as stated"
     else:
-        peak, device = machine.peak_flops(), machine.device_name()
+        peak, device = machine.peak_flops(config.model.dtype), machine.device_name()
     speed, unit = peak * config.sweep.assumed_mfu, field_traits.UNITS[config.data.field]
     rows = [_row(run, parts[run.run_id], unit, speed) for run in runs]
     if not any(row["note"] for row in rows):

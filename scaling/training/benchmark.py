@@ -41,7 +41,7 @@ class Size:
     setup_seconds: float  # building and compiling: start, training, evaluation
     step_seconds: float
     tokens_per_second: float
-    mfu: float  # "exact" FLOPs over the machine's matrix peak; nan if that is not known
+    mfu: float  # "exact" FLOPs over the matrix peak, see `machine.utilisation`
     evaluation_seconds: float  # of all config.eval.tokens
     checkpoint_seconds: float  # until it is on disk; in a run, part of it overlaps with training
     checkpoint_bytes: int
@@ -74,7 +74,9 @@ def measure(config: ConfigDict, runs: int = 1) -> Size:
         setup_seconds=setup,
         step_seconds=per_step,
         tokens_per_second=speed,
-        mfu=speed * accounting.flops_per_token(shape, "exact") / machine.peak_flops(),
+        mfu=machine.utilisation(
+            speed * accounting.flops_per_token(shape, "exact"), config.model.dtype
+        ),
         evaluation_seconds=batches
         * statistics.median(_timed(evaluate) for _ in range(REPEATS))
         / runs,

@@ -77,6 +77,7 @@ class ActiveRun:
             still_mine=still_mine,
             tokens_per_step=self.per_step,
             flops_per_step=self.flops_per_step,
+            dtype=c.model.dtype,
             log_every=c.train.log_every,
         )
         self._source = data.dispatches(c, share)

@@ -23,6 +23,7 @@ from scaling.utils import files, machine
 METRICS, EVALUATIONS = "metrics.jsonl", "evals.jsonl"
 ROWS = (METRICS, EVALUATIONS)
 KEYS = ("loss", "grad_norm", "lr")
+SAMPLES = 3  # dispatches behind each speed, at least
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,14 @@ class RunLog:
         still_mine: Callable[[], None],
         tokens_per_step: int,
         flops_per_step: float,
+        dtype: str,
         log_every: int,
     ):
         self.folder, self.writer, self.still_mine = folder, writer, still_mine
         self.tokens_per_step, self.flops_per_step = tokens_per_step, flops_per_step
-        self.log_every = log_every
+        self.dtype, self.log_every = dtype, log_every
         self.last_loss: float | None = None
-        self.last_mfu: float | None = None  # of the newest dispatch; None if no peak is known
+        self.last_mfu: float | None = None  # of the newest dispatches, see `mfu`
         self._speeds: list[float] = []  # tokens per second of each dispatch
 
     def open(self) -> None:
@@ -63,7 +65,7 @@ class RunLog:
             for name in ROWS:
                 files.renew(self.folder / name)
         self._events = tensorboard.Curves(self.folder / "tensorboard")
-        machine.peak_flops()  # measured now, while the device is idle, for `add_window` and `mfu`
+        machine.peak_flops(self.dtype)  # measured now, while the device is idle, for `mfu`
 
     def resume(self, step: int) -> None:
         """Read the last loss: a run killed after its last checkpoint trains no more rows."""
@@ -98,9 +100,9 @@ class RunLog:
                 self._add_event(f"train/{key}", rows[-1][key], done)
         self.last_loss = rows[-1]["loss"]
         tokens = (window.end - window.begin) * self.tokens_per_step
-        if self._speeds:  # the first dispatch holds the compilation
-            self._add_speed(tokens / seconds, window.first + window.end)
         self._speeds.append(tokens / seconds)
+        if (speed := _median(self._speeds[1:][-SAMPLES:])) is not None:
+            self._add_speed(speed, window.first + window.end)
         self._append(METRICS, rows)
         return tokens
 
@@ -118,12 +120,15 @@ class RunLog:
 
     @property
     def speed(self) -> float | None:
-        """Median tokens per second. None for a run of one dispatch, which holds the compilation."""
-        return statistics.median(self._speeds[1:]) if len(self._speeds) > 1 else None
+        """Median tokens per second of the dispatches after the first, which holds the compilation.
+
+        None for fewer than `SAMPLES` of them.
+        """
+        return _median(self._speeds[1:])
 
     def mfu(self, speed: float) -> float | None:
-        """Model FLOP utilisation at `speed` tokens per second; None if no peak is known."""
-        mfu = speed * self.flops_per_step / self.tokens_per_step / machine.peak_flops()
+        """Model FLOP utilisation at `speed` tokens per second; None as in `machine.utilisation`."""
+        mfu = machine.utilisation(speed * self.flops_per_step / self.tokens_per_step, self.dtype)
         return mfu if math.isfinite(mfu) else None
 
     def _add_speed(self, speed: float, step: int) -> None:
@@ -142,6 +147,10 @@ class RunLog:
         if self.writer:
             files.append_lines(self.folder / name, rows, self.still_mine)
             self._events.write()
+
+
+def _median(speeds: list[float]) -> float | None:
+    return statistics.median(speeds) if len(speeds) >= SAMPLES else None
 
 
 def columns(metrics: Mapping[str, Metric]) -> dict[str, float]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import json
+import math
 import os
+import platform
+import re
 import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
+
+from scaling.utils import files
+from scaling.utils.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent.parent  # the folder `scaling/`
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -23,6 +31,12 @@ PEAKS = {
     "TPU v5": 459e12,
     "TPU v6 lite": 918e12,
 }
+MEASUREMENTS = 5  # processes that measure a CPU's peak; the best counts
+
+
+def cache_root() -> Path:
+    """Return the folder of what every study of this machine may use again."""
+    return Path(os.environ.get("SCALING_CACHE") or "~/.cache/scaling").expanduser()
 
 
 def enable_compilation_cache() -> None:
@@ -30,8 +44,7 @@ def enable_compilation_cache() -> None:
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        root = Path(os.environ.get("SCALING_CACHE") or "~/.cache/scaling").expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(root / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_root() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
@@ -92,24 +105,70 @@ def device_count() -> int:
 
 
 @functools.cache
-def peak_flops() -> float:
-    """Return the FLOP/s of all devices: measured on CPUs (fp32 matmul), else from data sheets."""
+def peak_flops(dtype: str = "float32") -> float:
+    """Return the FLOP/s of all devices: measured on CPUs in `dtype`, else from data sheets.
+
+    NaN for an unknown accelerator. The cache folder keeps the best measurement of this CPU: another
+    process may slow one down, so the first `MEASUREMENTS` processes measure and the others read.
+    """
     import jax
-    import numpy as np
 
     devices = jax.devices()
     if devices[0].platform != "cpu":
         kind = devices[0].device_kind
         known = [name for name in PEAKS if name in kind]
         # the longest name, since "TPU v5" is part of "TPU v5 lite"
-        return PEAKS[max(known, key=len)] * len(devices) if known else float("nan")
+        return PEAKS[max(known, key=len)] * len(devices) if known else math.nan
+    path = cache_root() / "peaks" / f"{_cpu_name()}-{dtype}.json"
+    best, count = _known_peak(path)
+    if count < MEASUREMENTS:
+        best = max(best, _measured_peak(dtype))
+        with contextlib.suppress(UserError):  # a folder that cannot be written keeps no peak
+            files.write_json(path, {"flops_per_second": best, "measurements": count + 1})
+    return best * jax.process_count()
+
+
+def utilisation(flops_per_second: float, dtype: str) -> float:
+    """Return the share of the peak, NaN if no peak is known.
+
+    NaN, too, above 1: then every measurement of the peak was slowed down.
+    """
+    share = flops_per_second / peak_flops(dtype)
+    return share if share <= 1 else math.nan
+
+
+def _measured_peak(dtype: str) -> float:
+    """Return the FLOP/s of the fastest of several matrix products on an idle device."""
+    import jax
+    import jax.numpy as jnp
+
     size = 1536
-    x = jax.device_put(np.ones((size, size), np.float32))
+    x = jax.device_put(jnp.ones((size, size), dtype))
     product = jax.jit(lambda x: x @ x)
     product(x).block_until_ready()
-    best = float("inf")
+    best = math.inf
     for _ in range(5):
         start = time.perf_counter()
         product(x).block_until_ready()
         best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best * jax.process_count()
+    return 2 * size**3 / best
+
+
+def _known_peak(path: Path) -> tuple[float, int]:
+    """Return (best FLOP/s, measurements) of a file; (0, 0) for a missing or damaged one."""
+    try:
+        row = json.loads(path.read_text())
+        best, count = float(row["flops_per_second"]), int(row["measurements"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return 0.0, 0
+    return (best, count) if 0 < best < math.inf and count > 0 else (0.0, 0)
+
+
+def _cpu_name() -> str:
+    """Return the CPU's model and the cores that this process may use, as part of a file's name."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        names = re.findall(r"^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model = names[0] if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return "-".join([*re.findall(r"\w+", model), f"{cores}-cores"])

@@ -1,7 +1,9 @@
-"""Test that the hash of the sources covers every package, so that curves of old code are stale."""
+"""Test the hash of the sources, which covers every package, and the peak of a CPU."""
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 from pathlib import Path
 
@@ -57,3 +59,54 @@ def test_files_that_are_not_sources_do_not_change_the_hash(copy):
     before = code_hash()
     (copy / "laws" / "notes.txt").write_text("not code")
     assert code_hash() == before
+
+
+@pytest.fixture
+def peaks(tmp_path, monkeypatch):
+    """Return a list of FLOP/s that each process will measure, and a function that is a process."""
+    measured: list[float] = []
+    monkeypatch.setenv("SCALING_CACHE", str(tmp_path))
+    monkeypatch.setattr(machine, "_measured_peak", lambda dtype: measured.pop(0))
+
+    def peak(dtype="float32"):
+        machine.peak_flops.cache_clear()
+        return machine.peak_flops(dtype)
+
+    yield measured, peak
+    machine.peak_flops.cache_clear()
+
+
+def test_the_peak_is_the_best_of_several_processes(peaks, tmp_path):
+    measured, peak = peaks
+    measured += [3e9, 8e9, 5e9, 1e9, 2e9]  # the first one is on a busy machine
+    assert [peak() for _ in range(7)] == [3e9] + [8e9] * 6 and not measured
+    measured += [4e9]
+    assert peak("bfloat16") == 4e9 and peak() == 8e9
+    assert len(list((tmp_path / "peaks").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "[]", "null", "{}", '{"flops_per_second": 1e999}', "[" * 99999]
+)
+def test_a_damaged_peak_is_measured_again(damage, peaks, tmp_path):
+    measured, peak = peaks
+    measured += [3e9, 2e9]
+    assert peak() == 3e9
+    (path,) = (tmp_path / "peaks").iterdir()
+    path.write_text(damage)
+    assert peak() == 2e9 and json.loads(path.read_text())["measurements"] == 1
+
+
+def test_a_share_of_the_peak_is_never_above_one(peaks):
+    measured, peak = peaks
+    measured += [1e9]
+    peak()
+    assert machine.utilisation(0.5e9, "float32") == 0.5
+    assert math.isnan(machine.utilisation(2.34e9, "float32"))
+
+
+def test_a_cache_that_cannot_be_written_keeps_no_peak(peaks, tmp_path):
+    measured, peak = peaks
+    measured += [3e9, 2e9]
+    (tmp_path / "peaks").write_text("in the place of the folder")
+    assert peak() == 3e9 and peak() == 2e9

@@ -113,7 +113,8 @@ def _worth_measuring(job_runs: Sequence[JobRun]) -> bool:
     from scaling.utils import machine
 
     flops = sum(job_run.flops for job_run in job_runs)
-    assumed = machine.peak_flops() * job_runs[0].run.values["sweep.assumed_mfu"]
+    values = job_runs[0].run.values
+    assumed = machine.peak_flops(values["model.dtype"]) * values["sweep.assumed_mfu"]
     return not flops / assumed < WORTH_MEASURING  # true for NaN, an unknown peak
 
 

@@ -98,7 +98,7 @@ class Progress:
             self._ended[name] = RunState(
                 name, "done", run.n_params, run.flops, 1.0, ended.loss, "", None
             )
-            # a run of one dispatch has no clean speed; all of its time counts as overhead
+            # a run of few dispatches has no clean speed; all of its time counts as overhead
             speed = ended.tokens_per_second
             training = run.tokens / speed if speed else 0.0
             rate = run.flops / training if training else None
