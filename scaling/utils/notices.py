@@ -23,10 +23,14 @@ class Kind:
     requested: bool = False  # by a flag or a config key
 
 
+# How a file was read
+READ_AS = Kind("read_as", NOTE)
 # Rows as a whole
 DUPLICATE_ROWS = Kind("duplicate_rows", DOUBT)
 MIXED_UNITS = Kind("mixed_units", DOUBT)
 UNUSUAL_UNITS = Kind("unusual_units", DOUBT)
+TRAINING_CURVES = Kind("training_curves", DOUBT)  # points of a run taken as runs
+MIXED_FAMILIES = Kind("mixed_families", DOUBT)  # a column of labels tells the rows apart
 MIXED_SCHEDULES = Kind("mixed_schedules", DOUBT)
 REPEATED_DATA = Kind("repeated_data", NOTE)
 NARROW_COMPUTE = Kind("narrow_compute", DOUBT)
@@ -78,11 +82,14 @@ GRID_IS_BETTER = Kind("grid_is_better", NOTE)
 TOO_WIDE_FOR_FORM = Kind("too_wide_for_form", NOTE)
 VARYING_COST = Kind("varying_cost", NOTE)
 # Single rows or runs left out
+MALFORMED_ROW = Kind("malformed_row", NOTE)
 UNREADABLE_CELL = Kind("unreadable_cell", NOTE)
+NO_BUDGET = Kind("no_budget", NOTE)
+CURVE_POINT = Kind("curve_point", NOTE, requested=True)
 HIGHEST_LOSS = Kind("highest_loss", NOTE, requested=True)
 ABOVE_FLOPS = Kind("above_flops", NOTE, requested=True)
 SHORT_RUN = Kind("short_run", NOTE, requested=True)
-OTHER_ROLE = Kind("other_role", NOTE)
+OTHER_ROLE = Kind("other_role", NOTE, requested=True)  # by the plan of the sweep
 UNFINISHED_RUN = Kind("unfinished_run", NOTE)
 NO_CONFIG = Kind("no_config", NOTE)
 
