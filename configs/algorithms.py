@@ -18,7 +18,7 @@ compute both have (docs/algorithms.md).
     feature    222        swiglu 1.1 [0.77, 1.4]
 """
 
-from configs import quickstart, vision_quickstart
+from scaling.configs import quickstart, vision_quickstart
 from scaling.utils.errors import UserError
 
 
@@ -86,7 +86,7 @@ def get_config(name="text.transformer"):
     question, _, family = name.partition(".")
     if question not in QUESTIONS or family not in QUESTIONS[question][1]:
         known = (f"{q}.{f}" for q, (_, families) in QUESTIONS.items() for f in families)
-        raise UserError(f"configs/algorithms.py:{name}: choose one of {', '.join(known)}")
+        raise UserError(f"{name!r}: choose one of {', '.join(known)}")
     field, families = QUESTIONS[question]
     c = {"text": on_text, "images": on_images}[field]()
     c.name = f"algorithms-{question}-{family}"

@@ -17,7 +17,7 @@ Result: the fitted law (docs/fields.md).
     recommend.data    46       exponent 0.19 [0.12, 0.34]
 """
 
-from configs import recommend_quickstart, speech_quickstart, vision_quickstart
+from scaling.configs import recommend_quickstart, speech_quickstart, vision_quickstart
 from scaling.utils.errors import UserError
 
 FIELDS = {
@@ -59,7 +59,7 @@ def get_config(name="vision.params"):
     field, _, kind = name.partition(".")
     if field not in FIELDS or kind not in SWEEPS:
         known = ", ".join(f"{f}.{k}" for f in FIELDS for k in SWEEPS)
-        raise UserError(f"configs/fields.py:{name}: choose one of {known}")
+        raise UserError(f"{name!r}: choose one of {known}")
     c = FIELDS[field].get_config()
     c.name = f"{field}_{kind}"
     c.laws.holdout_factor = 0.0

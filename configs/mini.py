@@ -7,7 +7,7 @@ training on two CPU cores.
 Result: all curves and a forecast, of models of 792 to 12,384 parameters.
 """
 
-from configs import quickstart
+from scaling.configs import quickstart
 
 
 def get_config():

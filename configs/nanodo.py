@@ -6,7 +6,7 @@ Time: `scaling plan` counts 1.19e14 FLOPs for a million tokens, hours on two CPU
 Result: a loss of 18.9 million parameters after 488 steps. No reference value is published.
 """
 
-from configs import base
+from scaling.configs import base
 
 
 def get_config():

@@ -15,7 +15,7 @@ any TFDS text. All of the split is tokenised: `data.train_split="train[:10%]"` i
 longest run.
 """
 
-from configs import base
+from scaling.configs import base
 
 
 def get_config():

@@ -12,7 +12,7 @@ over 5% of each run and follows a cosine to 0. It is the rule that experiments/l
 on this corpus.
 """
 
-from configs import base
+from scaling.configs import base
 
 
 def get_config():

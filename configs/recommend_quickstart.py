@@ -15,7 +15,7 @@ rate warms up over 5% of each run and follows a cosine to 0. Its rule is the bes
 the run then names the right config.data.vocab_size.
 """
 
-from configs import base
+from scaling.configs import base
 
 
 def get_config():

@@ -16,7 +16,7 @@ of three rates is the rule's at width 16 and twice that, the highest tried, at w
 segments.
 """
 
-from configs import base
+from scaling.configs import base
 
 
 def get_config():

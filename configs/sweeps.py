@@ -21,7 +21,8 @@ Result: see docs/sweeps.md for intervals and conditions.
     design  25    116      forecast at 3e12 FLOPs: 1.52 [1.44, 1.70] after two rounds, 9 runs first
 """
 
-from configs import quickstart
+from scaling.configs import quickstart
+from scaling.utils.errors import UserError
 
 LR_AT = 0.876, 0.4  # the quickstart's rule: lr = 0.876 n_params^-0.4
 
@@ -157,7 +158,7 @@ STUDIES = {
 
 def get_config(study="params"):
     if study not in STUDIES:
-        raise ValueError(f"no study {study!r}; choose from {', '.join(STUDIES)}")
+        raise UserError(f"{study!r}: choose one of {', '.join(STUDIES)}")
     c = quickstart.get_config()
     c.name = study
     c.laws.holdout_factor = 0.0

@@ -13,7 +13,7 @@ run and follows a cosine to 0. Its rule is a compromise: the best rate is twice 
 images and lower at 61,440 (docs/algorithms/images/vit.csv). D counts images.
 """
 
-from configs import base
+from scaling.configs import base
 
 
 def get_config():

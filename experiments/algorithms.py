@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from configs import algorithms
 from experiments import common
 from scaling import cli, results
 from scaling.config import load as config_lib
+from scaling.configs import algorithms
 from scaling.sweep.plan import planner
 from scaling.utils import files, machine
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.base import KEYS
 from scaling import cli
 from scaling.commands import command_line, flag_parser
+from scaling.configs.base import KEYS
 from tests.common import ROOT
 from tests.test_imports import LEVELS
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -129,8 +133,9 @@ def test_packages_import_only_from_lower_levels():
 
 def test_studies_import_only_studies_and_the_config():
     for file in (ROOT / "configs").glob("*.py"):
-        names = {n for n in imports_of(file) if n.split(".")[0] in ("scaling", *OUTSIDE)}
-        assert all(n.startswith(("scaling.config.", "scaling.utils.")) for n in names), file
+        names = {n for n in imports_of(file) if n.split(".")[0] in ("scaling", "configs", *OUTSIDE)}
+        allowed = ("scaling.config.", "scaling.configs", "scaling.utils.")
+        assert all(n.startswith(allowed) for n in names), file
 
 
 def test_modules_have_no_cycle():
@@ -173,14 +178,48 @@ def test_a_cycle_is_found(tmp_path):
 def test_the_root_holds_packages_and_few_modules():
     assert {f.stem for f in (ROOT / "scaling").glob("*.py")} == ROOT_MODULES
     inits = [f for f in (ROOT / "scaling").rglob("__init__.py") if f.parent.name != "scaling"]
-    assert inits and not [f for f in inits if f.read_text()]
+    assert [f.parent.name for f in inits if f.read_text()] == ["configs"]  # points to configs/
     folders = {f.parent for f in (ROOT / "scaling").rglob("*.py")}
     assert all((folder / "__init__.py").is_file() for folder in folders)
 
 
-def test_the_wheel_holds_every_package():
-    include = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert include["packages"]["find"]["include"] == ["scaling*", "configs*", "experiments*"]
+def test_the_wheel_holds_the_packages_of_the_library_and_configs_as_one_of_them():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert setuptools["packages"]["find"]["include"] == ["scaling*"]
+    assert setuptools["package-dir"] == {"scaling.configs": "configs"}
+    assert not setuptools["include-package-data"]  # else scaling/configs/__init__.py comes along
+
+
+@pytest.mark.slow  # pip downloads the build backend
+def test_an_installed_wheel_and_a_source_archive_have_the_studies(tmp_path):
+    """Build as `pip install .` does, install beside this environment, plan from another folder."""
+    source = tmp_path / "source"
+    names = run(["git", "ls-files"], ROOT).splitlines()
+    for name in names:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    run([*pip, "install", "--target", str(tmp_path / "build"), "setuptools>=77"], tmp_path)
+    archive = "import setuptools.build_meta as b; print(b.build_sdist('..'))"
+    made = run([sys.executable, "-c", archive], source, tmp_path / "build").split()[-1]
+    for origin in (source, tmp_path / made):
+        target = tmp_path / f"installed-{origin.name}"
+        run([*pip, "install", "--no-deps", "--target", str(target), str(origin)], tmp_path)
+        top = {p.name for p in target.iterdir() if not p.name.endswith(".dist-info")}
+        assert top == {"scaling", "bin"}
+        plan = [sys.executable, "-P", "-m", "scaling", "plan", "--json", "--config=mini"]
+        assert '"run_id"' in run(plan, tmp_path, target)
+        where = "import scaling.configs.base as b; print(b.__file__)"
+        found = run([sys.executable, "-P", "-c", where], tmp_path, target)
+        assert found.strip() == str(target / "scaling" / "configs" / "base.py")
+
+
+def run(command: list[str], folder: Path, path: Path | str = "") -> str:
+    """Output of a command that must succeed, with a $PYTHONPATH."""
+    env = {**os.environ, "PYTHONPATH": str(path)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_help_and_laws_stay_light():

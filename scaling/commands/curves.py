@@ -8,7 +8,7 @@ from scaling.commands import limit_flags, output, workdir_flags
 
 HELP = "sweep, fit, holdout and report in one; the same command continues where it stopped"
 EXAMPLE = """\
-scaling curves --config=configs/quickstart.py --workdir=results/quickstart
+scaling curves --config=quickstart --workdir=results/quickstart
 scaling curves --workdir=results/quickstart --time=10m"""
 
 

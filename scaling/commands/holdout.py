@@ -9,7 +9,7 @@ from scaling.commands import output, workdir_flags
 HELP = "seal the forecast, train the held-out run, compare"
 EXAMPLE = """\
 scaling holdout --workdir=results/quickstart
-scaling holdout --config=configs/quickstart.py --workdir=W --config.launch.kind=local"""
+scaling holdout --config=quickstart --workdir=W --config.launch.kind=local"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

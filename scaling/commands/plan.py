@@ -11,8 +11,8 @@ from scaling.utils.errors import UserError
 
 HELP = "print the runs of a config, their sizes, tokens, FLOPs and time; train nothing"
 EXAMPLE = """\
-scaling plan --config=configs/quickstart.py
-scaling plan --config=configs/quickstart.py --measure --time=2h --workdir=results/quickstart"""
+scaling plan --config=quickstart
+scaling plan --config=quickstart --measure --time=2h --workdir=results/quickstart"""
 SPEEDS = {
     "peak_flops": ("FLOP/s", "of one device, e.g. 989e12"),
     "memory_bandwidth": ("B/s", "that one device reads and writes, e.g. 3.35e12"),

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 HELP = "train all runs of the config's sweep and write the table"
 EXAMPLE = """\
-scaling sweep --config=configs/quickstart.py --workdir=results/quickstart
-scaling sweep --config=configs/quickstart.py --workdir=W --time=2h --config.launch.workers=2"""
+scaling sweep --config=quickstart --workdir=results/quickstart
+scaling sweep --config=quickstart --workdir=W --time=2h --config.launch.workers=2"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

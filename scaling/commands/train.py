@@ -9,8 +9,8 @@ from scaling.utils.errors import EXIT_INCOMPLETE
 
 HELP = "train the one run that the config describes"
 EXAMPLE = """\
-scaling train --config=configs/llama.py --workdir=results/llama
-scaling train --config=configs/mini.py --workdir=W --config.train.tokens=1e5 --profile"""
+scaling train --config=llama --workdir=results/llama
+scaling train --config=mini --workdir=W --config.train.tokens=1e5 --profile"""
 DISPATCHES = 3  # that --profile traces
 
 

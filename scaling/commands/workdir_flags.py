@@ -13,14 +13,14 @@ from scaling.utils.errors import UserError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-CONFIG_HELP = "a study, e.g. configs/quickstart.py; --config.key=value overrides a key"
+CONFIG_HELP = "a study: a name such as quickstart, or a file; --config.key=value overrides a key"
 STORED_HELP = f"{CONFIG_HELP}; without it the config that the workdir stores"
 
 
 def add(parser: argparse.ArgumentParser, stored: bool = False) -> None:
     """Add --config and --workdir. With `stored` the command does without --config."""
     parser.add_argument(
-        "--config", default="", metavar="FILE", help=STORED_HELP if stored else CONFIG_HELP
+        "--config", default="", metavar="STUDY", help=STORED_HELP if stored else CONFIG_HELP
     )
     add_workdir(parser)
 

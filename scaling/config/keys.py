@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from configs.base import KEYS, get_config
 from scaling.config.flat_dict import flatten
+from scaling.config.key import Key
+from scaling.configs import base
 
+KEYS: dict[str, Key] = base.KEYS
 # Keys with values that files and hashes encode in another way.
 ENCODED = {name: key for name, key in KEYS.items() if key.old}
 PROGRAM = frozenset(name for name, key in KEYS.items() if key.program)
-DEFAULTS = flatten(get_config())  # in the order of configs, which is alphabetical
+DEFAULTS = flatten(base.get_config())  # in the order of configs, which is alphabetical
 
 
 def encode(name: str, value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import base
+from scaling.config import study_file
 from scaling.config.check import check_flat, unknown_key
 from scaling.config.flat_dict import flatten, nested
 from scaling.config.hashing import run_hash as run_hash
@@ -22,7 +21,8 @@ from scaling.config.steps import merge_steps as merge_steps
 from scaling.config.steps import schedule_steps as schedule_steps
 from scaling.config.steps import targets_per_row as targets_per_row
 from scaling.config.steps import tokens_per_step as tokens_per_step
-from scaling.utils.errors import UserError, one_line
+from scaling.configs import base
+from scaling.utils.errors import Preempted, UserError
 from scaling.utils.file_version import SCHEMA, refuse_newer
 
 
@@ -34,35 +34,23 @@ def base_config() -> ConfigDict:
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Return the config of `path` with `--config.key=value` overrides, checked and locked.
 
-    `path` may end in ":argument" for the study's get_config. Raises UserError that names the file,
-    the key or the value.
+    `path` is a file, or the bare name of a study in configs/. It may end in ":argument" for the
+    study's get_config. Raises UserError that names the file, the key or the value.
     """
     if not path:
-        raise UserError("--config is missing; try --config=configs/quickstart.py")
+        raise UserError("--config is missing; try --config=quickstart")
     values = parse_overrides(overrides)
-    if not Path(path.split(":")[0]).is_file():
-        raise UserError(f"--config={path}: no such file")
+    name, colon, argument = path.partition(":")
+    file = study_file.find(name)
     try:
-        study = _study(path)
+        study = study_file.call(file, *([argument] if colon else []))
         _override(study, values)  # before flattening: other keys may refer to these
         flat = flatten(study)
-    except Exception as error:  # a study is arbitrary code: whatever it raises is bad input
-        raise UserError(f"{path}: {one_line(error)}") from error
+    except (KeyboardInterrupt, Preempted):
+        raise
+    except BaseException as error:  # a study is arbitrary code: whatever it raises is bad input
+        raise UserError(f"{path}: {study_file.reason(error, file)}") from error
     return _checked({**flat, **values}, source=path)
-
-
-def _study(path: str) -> ConfigDict:
-    """Return what `get_config` of a study returns, called with what follows ":" in `path`."""
-    file, colon, argument = path.partition(":")
-    spec = importlib.util.spec_from_file_location("scaling_study", file)
-    if spec is None or spec.loader is None:
-        raise UserError("not a Python file; name a study such as configs/quickstart.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    study = module.get_config(*([argument] if colon else []))
-    if not isinstance(study, ConfigDict):
-        raise UserError(f"get_config() returned {type(study).__name__}; return a ConfigDict")
-    return study
 
 
 def _override(config: ConfigDict, values: Mapping[str, Any]) -> None:

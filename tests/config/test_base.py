@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base
 from scaling.config import field_traits, key
 from scaling.config import load as config_lib
 from scaling.config.keys import ENCODED, KEYS
+from scaling.configs import base
 from scaling.utils.file_version import SCHEMA
 
 
@@ -120,7 +120,7 @@ def test_old_encodings_mean_the_same_everywhere(name, tmp_path):
     for value, old in ENCODED[name].old.items():
         study = tmp_path / "study.py"
         study.write_text(
-            "from configs import base\ndef get_config():\n"
+            "from scaling.configs import base\ndef get_config():\n"
             f"    c = base.get_config()\n    c.{name} = {old!r}\n    return c\n"
         )
         stored = config_lib.to_json(config_lib.base_config())

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from configs import algorithms, fields, sweeps
 from scaling import accounting
 from scaling.config import load as config_lib
+from scaling.configs import algorithms, fields, sweeps
 from scaling.sweep.plan import planner
 from scaling.utils.errors import UserError
 from tests.common import ROOT
@@ -122,7 +122,7 @@ def test_decay_longer_than_the_run_is_refused():
 def test_a_study_that_adds_a_key_is_refused(tmp_path):
     study = tmp_path / "study.py"
     study.write_text(
-        "from configs import base\ndef get_config():\n"
+        "from scaling.configs import base\ndef get_config():\n"
         "    c = base.get_config()\n    c.optim.nesterov = True\n    return c\n"
     )
     with pytest.raises(UserError, match=r"study\.py.*nesterov"):

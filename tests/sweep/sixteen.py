@@ -1,6 +1,6 @@
 """A sweep of sixteen runs of 288 to 576 steps for kill tests: 6 share two trunks, 8 are cosine."""
 
-from configs import mini
+from scaling.configs import mini
 from tests.common import STEP, TINY
 
 
