@@ -14,6 +14,18 @@ from tests.common import ROOT, STEP, TINY, make_once
 from tests.sweep import launched, s3_server, slurm_cluster
 
 
+@pytest.fixture
+def hostile_folder(tmp_path, monkeypatch):
+    """The current folder, with modules that the program must not import. They leave a trace."""
+    folder, trace = tmp_path / "current", tmp_path / "imported"
+    (folder / "configs").mkdir(parents=True)
+    for name in ("configs/__init__.py", "tqdm.py", "experiments.py", "numpy.py"):
+        (folder / name).write_text(f"open({str(trace)!r}, 'a').write(__file__ + '\\n')\n")
+    monkeypatch.chdir(folder)
+    yield folder
+    assert not trace.exists(), trace.read_text()
+
+
 @pytest.fixture(scope="session")
 def small_sweep():
     """Four runs of one size, each of 400 steps and 25 dispatches, about a second."""

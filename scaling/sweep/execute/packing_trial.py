@@ -135,7 +135,7 @@ def _load_cores(core_shares: Sequence[Sequence[int]]) -> Iterator[None]:
         for core in (core for share in core_shares for core in share):
             process = stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", BUSY, str(os.getpid())],
+                    [sys.executable, "-P", "-c", BUSY, str(os.getpid())],
                     env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
                 )
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,34 +10,44 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from scaling.sweep.shared import workdir_url
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_PREEMPTED, UserError
 
 POLL_SECONDS = 0.2  # between looks at a worker process
+PYTHON = (sys.executable, "-P")  # which imports nothing from the current folder
 MAX_DEATHS = 5  # deaths in a row, with no run finished in between, before a slot is given up
 
 
 def command(workdir: Path | str, launch_id: str) -> list[str]:
     """Return the command line of a worker on any machine that sees the workdir, folder or URL."""
-    return [
-        sys.executable,
-        "-m",
-        "scaling",
-        "work",
-        f"--workdir={workdir}",
-        f"--launch={launch_id}",
-    ]
+    return [*PYTHON, "-m", "scaling", "work", f"--workdir={workdir}", f"--launch={launch_id}"]
 
 
 def python_path() -> str:
-    """Return the $PYTHONPATH that finds this package again, even if it is not installed."""
-    root = str(Path(__file__).resolve().parents[3])
-    known = os.environ.get("PYTHONPATH", "")
-    if root in (*known.split(os.pathsep), sysconfig.get_path("purelib")):
-        return known
-    return os.pathsep.join(filter(None, (root, known)))
+    """Return the $PYTHONPATH with which workers find this package, even if it is not installed."""
+    known = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    folder = unknown_folder()
+    return os.pathsep.join(
+        known if folder is None or str(folder) in known else [str(folder), *known]
+    )
+
+
+def unknown_folder() -> Path | None:
+    """Return the folder that holds this package, None if `python -P` looks there by itself.
+
+    It is not added without need, since the modules beside this package come before installed ones.
+    """
+    root = Path(__file__).resolve().parents[3]
+    return None if str(root) == sysconfig.get_path("purelib") or _installed_from(root) else root
+
+
+def _installed_from(root: Path) -> bool:
+    """Return whether pip installed this package from a folder, as editable (PEP 610)."""
+    sources = (d.read_text("direct_url.json") for d in metadata.distributions(name="scaling"))
+    return any(json.loads(source).get("url") == root.as_uri() for source in sources if source)
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class Worker:
                 f"{self.log}: cannot be written ({error.strerror}); choose another --workdir, or "
                 "free some space"
             ) from error
-        slot = [sys.executable, "-m", "scaling.sweep.launchers.slot", f"--parent={os.getpid()}"]
+        slot = [*PYTHON, "-m", "scaling.sweep.launchers.slot", f"--parent={os.getpid()}"]
         if self.cores:
             slot.append(f"--cores={self.cores}")
         with log:

@@ -6,12 +6,13 @@ config.launch. If the cluster loses a machine, Ray restarts its tasks on another
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker, summary
+from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker, summary, unknown_folder
 from scaling.sweep.shared import workdir_url
 from scaling.utils.errors import Preempted, UserError, one_line
 from scaling.utils.signals import StopSignal
@@ -35,7 +36,7 @@ def launch(
     }
     # the outer StopSignal restores the handlers that ray.init replaces
     with StopSignal().listening():
-        _connect(ray, options.address)
+        _connect(ray, options.address, unknown_folder() or workdir)
         try:
             with StopSignal().listening() as stop:
                 _check(ray, options.address, needs)
@@ -102,19 +103,21 @@ def _ray():
     return ray
 
 
-def _connect(ray, address: str) -> None:
+def _connect(ray, address: str, folder: Path) -> None:
     """Join the cluster at `address`, or start one on this machine if that is "".
 
-    Raises UserError if no cluster answers.
+    Its tasks import modules of the current folder before installed ones, so `folder` is that one
+    meanwhile. Raises UserError if no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        with contextlib.chdir(folder):
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
     except Exception as error:  # ray raises ConnectionError, ValueError, RuntimeError and others
         reason = one_line(error, 300)
         raise UserError(

@@ -105,7 +105,11 @@ def _submit(options, folder: Path, name: str, task: Task, count: int) -> set[str
         mem=f"{options.memory_gb}GB" if options.memory_gb else None,
         partition=options.partition or None,
         account=options.account or None,
-        setup=[f"export PYTHONPATH={shlex.quote(python_path())}", *options.setup],
+        # as `python -P` of the job itself, whose working folder is that of the launcher
+        setup=[
+            f"export PYTHONPATH={shlex.quote(python_path())} PYTHONSAFEPATH=1",
+            *options.setup,
+        ],
         # a worker needs at most a few dispatches and one checkpoint of time
         signal_delay_s=min(120, 15 * options.minutes),
         srun_args=[f"--cpus-per-task={cores}"],  # since 22.05 srun does not take sbatch's

@@ -26,7 +26,7 @@ def commands(workdir: str, launch_id: str, python: str = "python3") -> list[str]
     The shell that runs them defines $TPU_NAME and $ZONE, as in Google's documents. `python` is the
     interpreter on those machines that has this package.
     """
-    work = [python, "-m", "scaling", "work", f"--workdir={workdir}", f"--launch={launch_id}"]
+    work = [python, "-P", "-m", "scaling", "work", f"--workdir={workdir}", f"--launch={launch_id}"]
     bounds = [f"{name}={value}" for name, value in ONE_HOST.items()]
     everywhere = shlex.join(["env", *bounds, *work])
     return [

@@ -33,7 +33,7 @@ def metrics(workdir) -> int:
 
 
 def test_two_workers_on_their_own_cores_give_the_table_of_one_process(
-    small_sweep, small_table, tmp_path
+    small_sweep, small_table, tmp_path, hostile_folder
 ):
     workdir = launched.begin(small_sweep, tmp_path / "w")
     seen, ticks = {}, []

@@ -13,7 +13,9 @@ from scaling.utils.errors import UserError
 from tests.sweep import launched
 
 
-def test_two_tasks_give_the_table_of_one_process(ray_installed, small_sweep, small_table, tmp_path):
+def test_two_tasks_give_the_table_of_one_process(
+    ray_installed, small_sweep, small_table, tmp_path, hostile_folder
+):
     workdir = launched.begin(small_sweep, tmp_path / "w", kind="ray")
     before = signal.getsignal(signal.SIGTERM)
     config = config_lib.with_values(small_sweep, {"launch.kind": "ray"})

@@ -44,7 +44,7 @@ def dispatches(workdir) -> int:
 
 
 def test_an_array_gives_the_table_of_one_process_and_waits_for_no_job_without_work(
-    slurm, small_sweep, small_table, tmp_path, capfd
+    slurm, small_sweep, small_table, tmp_path, capfd, hostile_folder
 ):
     config = config_lib.with_values(small_sweep, {"launch.kind": "slurm", "launch.minutes": 5})
     workdir = launched.begin(config, tmp_path / "array")

@@ -13,7 +13,7 @@ def test_every_line_is_a_command_that_a_shell_reads_back():
     workdir = "/shared/it's a sweep"
     lines = [line for line in tpu.commands(workdir, "launch7") if not line.startswith("#")]
     here, one, all_hosts = map(shlex.split, lines)
-    assert here[1:] == ["-m", "scaling", "work", f"--workdir={workdir}", "--launch=launch7"]
+    assert here[1:] == ["-P", "-m", "scaling", "work", f"--workdir={workdir}", "--launch=launch7"]
     for words, worker in ((one, "0"), (all_hosts, "all")):
         assert words[:6] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "$TPU_NAME"]
         assert f"--worker={worker}" in words and "--zone=$ZONE" in words
@@ -34,8 +34,8 @@ def test_sweep_prints_commands_that_a_shell_can_run(tmp_path, cache, capsys):
     ]
     assert cli.main(["sweep", *flags, "--print_commands"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    (line,) = [x for x in lines if x.startswith("python3 -m scaling work")]
+    (line,) = [x for x in lines if x.startswith("python3 -P -m scaling work")]
     arguments = shlex.split(line)
-    done = run_cli(*arguments[3:])
+    done = run_cli(*arguments[4:])
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "w" / "runs").glob("*/result.json"))) == 1
