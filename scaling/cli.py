@@ -5,33 +5,53 @@ from __future__ import annotations
 import logging
 import os
 import select
-import signal
 import sys
-import threading
 
-from scaling.commands import command_line
-from scaling.utils import huge_pages
+from scaling.utils import huge_pages, signals
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError
 
 TIMED = ("train", "sweep", "work", "holdout", "curves", "plan")  # those that train, or time steps
+EXIT_SECONDS = 5.0  # longest wait for threads and exit handlers of libraries at the end
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line and return its exit code: 0, 2, 3 or 75 (docs/commands.md)."""
-    if argv is None and sys.argv[1:2] and sys.argv[1] in TIMED:
+    """Run a command line and return its exit code: 0, 2, 3 or 75 (docs/commands.md).
+
+    Without `argv` the process is the command's own: its signals are handled from here to its end.
+    """
+    if argv is not None:
+        with signals.listening():
+            return _run(argv)
+    signals.hold()
+    if sys.argv[1:2] and sys.argv[1] in TIMED:
         huge_pages.restart()  # before imports that take seconds
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    _raise_at_sigterm()
+    signals.install()
+    code: int | str | None = 1
     try:
-        args = command_line.parse(sys.argv[1:] if argv is None else argv)
+        code = _run(sys.argv[1:])
+        return code
+    except SystemExit as end:
+        code = end.code
+        raise
+    finally:
+        signals.end_within(EXIT_SECONDS, code if isinstance(code, int) else code is not None)
+
+
+def _run(argv: list[str]) -> int:
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        from scaling.commands import command_line
+
+        args = command_line.parse(argv)
         code = args.run(args)
         sys.stdout.flush()
+        signals.check()
         return code
     except UserError as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except Preempted as stop:
-        print(f"stopped by {stop}; the same command continues", file=sys.stderr)
+        signals.report(str(stop))
         return EXIT_PREEMPTED
     except KeyboardInterrupt:
         print("stopped; the same command continues", file=sys.stderr)
@@ -39,16 +59,6 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         _end_quietly()
         return 0
-
-
-def _raise_at_sigterm() -> None:
-    """Make SIGTERM raise Preempted, so that it ends like Ctrl-C. A run in progress saves first."""
-
-    def stop(number, frame):
-        raise Preempted(signal.Signals(number).name)
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
 
 
 def _end_quietly() -> None:

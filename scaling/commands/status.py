@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 from scaling.commands import flag_types, output, workdir_flags
-from scaling.utils.errors import EXIT_INCOMPLETE, UserError
+from scaling.utils import signals
+from scaling.utils.errors import EXIT_INCOMPLETE, Preempted, UserError
 
 HELP = "runs by state, loss so far, FLOPs spent and left, time to go"
 EXAMPLE = """\
@@ -66,11 +66,12 @@ def run(args: argparse.Namespace) -> int:
         try:
             now = look()
             while interval and not now.ended:
-                time.sleep(interval)
+                signals.pause(interval)
                 now = look()
-        except KeyboardInterrupt:
+        except Preempted:
             if not interval:
                 raise
+            signals.clear()
             print()
             return 0
         output.warn([] if interval else now.damaged)

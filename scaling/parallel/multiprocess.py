@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from scaling.config import hashing
 from scaling.parallel import rendezvous
 from scaling.parallel.rendezvous import ProcessRank
-from scaling.utils import machine
+from scaling.utils import machine, signals
 from scaling.utils.errors import EXIT_LOST_PEER, LostClaim, Preempted, UserError
 
 # Longest wait until all processes have connected, unless $SCALING_WAIT_SECONDS states another.
@@ -136,7 +136,7 @@ def guard() -> Iterator[None]:
     """Around operations that all processes do together: an error of this one alone ends it."""
     try:
         yield
-    except (UserError, LostClaim, Preempted):  # all processes raise these together
+    except (UserError, LostClaim):  # all processes raise these together
         raise
     except Exception as error:
         if count() == 1:
@@ -146,22 +146,23 @@ def guard() -> Iterator[None]:
 
 @contextlib.contextmanager
 def raise_on_all() -> Iterator[None]:
-    """Raise a UserError of any process in this block on all of them, at its end."""
+    """Raise a UserError or Preempted of any process in this block on all of them, at its end."""
     if count() == 1:
         yield
         return
-    mine: UserError | None = None
+    mine: UserError | Preempted | None = None
     with guard():
         try:
             yield
-        except UserError as error:
+        except (UserError, Preempted) as error:
             mine = error
-        lines = _lines(str(mine or ""))
+        lines = _lines(f"{type(mine).__name__}:{mine}" if mine else "")
     if mine:
         raise mine
     for k, line in enumerate(lines):
-        if line:
-            raise UserError(f"process {k}: {line}")
+        kind, _, text = line.partition(":")
+        if kind:
+            raise Preempted(text) if kind == "Preempted" else UserError(f"process {k}: {text}")
 
 
 def assert_same_on_all(name: str, text: str) -> None:
@@ -218,23 +219,47 @@ class Agreement:
         self._check = check or (lambda: None)
         self._votes: list[Any] = []
 
-    def __call__(self, caught: str, now: bool) -> str:
-        """Return the signal that any process caught, "" if none. Raises LostClaim on all."""
+    def __call__(self, now: bool, claims: bool = True) -> str:
+        """Return the signal that any process caught, "" if none.
+
+        With `claims` check the claim, too. Raises LostClaim on all.
+        """
         if count() == 1:
-            self._check()
-            return caught
+            if claims:
+                self._check()
+            return signals.caught()
         lost: LostClaim | None = None
         try:
-            self._check()
+            if claims:
+                self._check()
         except LostClaim as error:
             lost = error
-        self._votes.append(_highest()(LOST if lost else signal.Signals[caught] if caught else 0))
+        self._votes.append(_highest()(LOST if lost else _caught()))
         decided = 0
         while len(self._votes) > (0 if now else 1):
             decided = max(decided, int(self._votes.pop(0)))
         if decided == LOST:
             raise lost or LostClaim("another worker took the run over")
-        return signal.Signals(decided).name if decided else ""
+        return _name(decided)
+
+
+def check_signals() -> None:
+    """Raise Preempted on all processes once a signal reached one of them."""
+    if count() > 1:
+        with guard():
+            decided = int(_highest()(_caught()))
+        if decided:
+            raise Preempted(_name(decided))
+    signals.check()
+
+
+def _caught() -> int:
+    """Return the number of the signal that this process caught, 0 without one."""
+    return signal.Signals[signals.caught()] if signals.caught() else 0
+
+
+def _name(number: int) -> str:
+    return signal.Signals(number).name if number else ""
 
 
 @functools.cache

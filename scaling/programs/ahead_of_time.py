@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from scaling.parallel import collectives, sharding
 from scaling.parallel.collectives import Collective, Total
 from scaling.programs import backend, memory, optim, train_step
 from scaling.programs.interface import Programs
-from scaling.utils import units
+from scaling.utils import signals, units
 from scaling.utils.errors import UserError
 
 # A program whose memory by shapes is below this part of a device's fits without a compilation.
@@ -114,13 +114,17 @@ def compile_in_background(config: ConfigDict, programs: Programs) -> Iterator[No
     """Compile the training program in a thread while the body runs, and wait for it at the end.
 
     The first call of `programs.train` then finds it compiled. Only the compiler runs beside the
-    body, since it does not hold Python's lock; tracing is done before.
+    body, since it does not hold Python's lock; tracing is done before. Raises Preempted after a
+    signal.
     """
     lowered = programs.jitted.lower(*arguments(config, programs))
-    with ThreadPoolExecutor(1) as pool:
-        compiling = pool.submit(lowered.compile)
-        yield
-        compiling.result()
+    pool = ThreadPoolExecutor(1)
+    compiling = pool.submit(lowered.compile)
+    pool.shutdown(wait=False)
+    yield
+    while not wait([compiling], timeout=signals.PAUSE_SECONDS).done:
+        signals.check()
+    compiling.result()
 
 
 def _compile(config: ConfigDict, programs: Programs) -> Compiled:

@@ -31,7 +31,7 @@ def train(config: ConfigDict, workdir: Path, trace: int = 0) -> results.RunResul
     from scaling.parallel import multiprocess
     from scaling.sweep.shared import workdir_url
     from scaling.training import loop, profiler
-    from scaling.utils import machine
+    from scaling.utils import machine, signals
 
     machine.start_jax(config.parallel.cpu_devices)
     store, folder = workdir_url.open_workdir(workdir), folder_of(config, workdir)
@@ -48,7 +48,8 @@ def train(config: ConfigDict, workdir: Path, trace: int = 0) -> results.RunResul
             trace=trace,
         )
     finally:
-        workdir_url.retry(store.push, folder)
+        with signals.saving():
+            workdir_url.retry(store.push, folder)
 
 
 def runs_of(config: ConfigDict | None, workdir: Path) -> tuple[ConfigDict, list[PlannedRun]]:

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from scaling.parallel import multiprocess
+from scaling.utils import signals
 from scaling.utils.errors import UserError, one_line
 
 log = logging.getLogger("scaling")
@@ -90,7 +91,8 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._manager.close()
+            with signals.saving():
+                self._manager.close()
 
     def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
         """Start saving. Once this returns the buffers of `state` may be donated.
@@ -101,6 +103,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)  # orbax's threads would hang without it
             if step in self._manager.all_steps():
                 return
         position = {"step": step, "state_sha256": _digest(state), **position}
@@ -124,7 +127,8 @@ class Checkpoints:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            yield
+            with signals.saving():
+                yield
         except (OSError, ValueError) as error:  # tensorstore raises ValueError for all disk errors
             reason = one_line(error).replace(f"{self.folder}/", "")
             raise UserError(

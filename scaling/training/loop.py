@@ -17,7 +17,7 @@ from scaling.parallel import multiprocess
 from scaling.training import profiler, progress_bar
 from scaling.training.packed import Dispatch, Outcome, Pack
 from scaling.training.spec import RunSpec
-from scaling.utils.signals import StopSignal
+from scaling.utils import signals
 
 __all__ = ["run_id", "train_run", "train_runs"]
 
@@ -62,13 +62,24 @@ def train_runs(
     `trace` dispatches are traced into the first run's folder, see `profiler.traced`.
     Raises Preempted after a signal, everything saved.
     """
-    outcomes: list[Outcome] = [_outcome_on_disk(spec) for spec in specs]
-    if all(outcomes):
+    with signals.listening():
+        multiprocess.check_signals()
+        outcomes: list[Outcome] = [_outcome_on_disk(spec) for spec in specs]
+        if not all(outcomes):
+            _train(specs, outcomes, on_progress, before_writing, trace)
         return outcomes
 
+
+def _train(
+    specs: Sequence[RunSpec],
+    outcomes: list[Outcome],
+    on_progress: Callable[[int], None] | None,
+    before_writing: Callable[[], None] | None,
+    trace: int,
+) -> None:
+    """Train the runs that have no outcome, and enter their outcomes."""
     pack = Pack(specs)
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(StopSignal().listening())
         pack.enter(stack, outcomes, before_writing)
         if trace:
             programs = profiler.traced(pack.programs, specs[0].folder, trace)
@@ -76,31 +87,33 @@ def train_runs(
         stack.enter_context(multiprocess.guard())  # the last one entered is the first one left
         agree = multiprocess.Agreement(before_writing)
         pack.restore()
+        multiprocess.check_signals()
         on_tokens = stack.enter_context(_progress(pack, on_progress))
+        pack.evaluate_skipped(agree)
 
         in_flight: list[Dispatch] = []
         while pack.training:
-            dispatch = pack.dispatch()
-            in_flight.append(dispatch)
-            saving, evaluating = pack.due(dispatch)
-            # Asked once per dispatch, since a signal may come between any two lines.
-            stopping = agree(stop.caught, now=bool(saving or evaluating))
-            # One dispatch stays in flight while the rows of the one before it are written. Before
-            # anything is saved all are awaited, so that only good states are saved.
-            kept = 0 if saving or evaluating or stopping else 1
-            while len(in_flight) > kept:
-                pack.log(in_flight.pop(0), on_tokens)
-            if evaluating:
-                pack.evaluate(evaluating)
+            with signals.saving():
+                dispatch = pack.dispatch()
+                in_flight.append(dispatch)
+                saving, evaluating = pack.due(dispatch)
+                # Asked once per dispatch, since a signal may come between any two lines.
+                stopping = agree(now=bool(saving or evaluating))
+                # One dispatch stays in flight while the rows of the one before it are written.
+                # Before anything is saved all are awaited, so that only good states are saved.
+                kept = 0 if saving or evaluating or stopping else 1
+                while len(in_flight) > kept:
+                    pack.log(in_flight.pop(0), on_tokens)
+            if evaluating and not stopping:
+                stopping = pack.evaluate(evaluating, agree)
             if saving or stopping:
                 pack.save(list(pack.runs) if stopping else saving)
-            if stopping and pack.training:
+            if stopping:
                 pack.stop(stopping)
 
         pack.merge()
         for i, result in pack.finish(agree).items():
             outcomes[i] = result
-    return outcomes
 
 
 def _outcome_on_disk(spec: RunSpec) -> Outcome:

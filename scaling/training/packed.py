@@ -24,6 +24,7 @@ from scaling.training.evaluate import HeldOut, evaluate
 from scaling.training.run import ActiveRun
 from scaling.training.run_log import Window
 from scaling.training.spec import RunSpec
+from scaling.utils import signals
 from scaling.utils.errors import Preempted
 
 Outcome = results.RunResult | Exception | None  # None: paused at the step that its spec names
@@ -97,10 +98,11 @@ class Pack:
         Initialisation, too, takes as long as its compiler.
         """
         with ahead_of_time.compile_in_background(self.config, self.programs):
-            states = [
-                self.runs[i].restore(self.programs) if i in self.runs else self.programs.init(0)
-                for i in range(self.slots)
-            ]
+            states = []
+            for i in range(self.slots):
+                signals.check()
+                run = self.runs.get(i)
+                states.append(run.restore(self.programs) if run else self.programs.init(0))
         self.state = self.programs.join(states)
         hyper_of = {i: run.hyper for i, run in self.runs.items()}
         filler = next(iter(hyper_of.values()), {})
@@ -150,13 +152,31 @@ class Pack:
             row = {k: v[i] for k, v in metrics_RK.items()}
             on_tokens(self.runs[i].log(dispatch.windows[i], row, seconds / len(dispatch.slots)))
 
-    def evaluate(self, slots: Sequence[int]) -> None:
-        """Evaluate and write the rows of these slots' runs."""
-        held_out = self._evaluate()
+    def evaluate(self, slots: Sequence[int], agree: multiprocess.Agreement) -> str:
+        """Evaluate and write the rows of these slots' runs.
+
+        Returns the signal that cut the evaluation off, "" without one. A run that resumes at this
+        step evaluates first, see `evaluate_skipped`.
+        """
+        try:
+            held_out = self._evaluate(agree)
+        except Preempted as signal:
+            return str(signal)
         self.still_mine()
         for i in slots:
             if self.runs[i].status == "active":
                 self.runs[i].log_evaluation(held_out[i])
+        return ""
+
+    def evaluate_skipped(self, agree: multiprocess.Agreement) -> None:
+        """Evaluate the runs that a signal stopped between a dispatch and its evaluation."""
+        slots = [
+            i
+            for i, run in self.runs.items()
+            if multiprocess.broadcast_from_writer(run.lacks_evaluation())
+        ]
+        if slots and (signal := self.evaluate(slots, agree)):
+            raise Preempted(signal)
 
     def save(self, slots: Sequence[int]) -> None:
         """Start saving the runs of these slots; all rows up to here must be written."""
@@ -168,9 +188,11 @@ class Pack:
 
     def stop(self, signal: str) -> NoReturn:
         """Wait for the checkpoints. Raises Preempted."""
-        left = [run for run in self.runs.values() if run.training]
+        left = [run for run in self.runs.values() if run.status == "active"]
         for run in self.runs.values():
             run.wait()
+        if not left:
+            raise Preempted(signal)
         raise Preempted(
             f"{signal}: saved {', '.join(f'{run.name} at step {run.done}' for run in left)}"
         )
@@ -182,6 +204,7 @@ class Pack:
         self.still_mine()
         states = self.programs.split(self.state)
         for i, run in self.runs.items():
+            signals.check()
             if run.merges:
                 states[i] = run.merged(states[i], self.programs.state_like)
         self.state = self.programs.join(states)
@@ -191,13 +214,15 @@ class Pack:
 
         A run that pauses in good order has a row of its evaluation and no result.
         """
+        if signal := agree(now=True):
+            self.stop(signal)
         some_active = any(run.status == "active" for run in self.runs.values())
-        final = self._evaluate() if some_active else []
+        final = self._evaluate(agree) if some_active else []
         seconds = self._lap() / max(1, len(self.runs))
         for run in self.runs.values():
             run.seconds += seconds
             run.wait()  # a result without its last checkpoint could not be deployed
-        agree("", now=True)
+        agree(now=True)
         outcomes = {}
         for i, run in self.runs.items():
             held_out = final[i] if run.status == "active" else None
@@ -208,10 +233,12 @@ class Pack:
             outcomes[self._slot_of.index(i)] = run.finish(held_out)
         return outcomes
 
-    def _evaluate(self) -> list[HeldOut]:
-        """Return the held-out loss and metrics of every slot."""
+    def _evaluate(self, agree: multiprocess.Agreement) -> list[HeldOut]:
+        """Return the held-out loss and metrics of every slot. Raises Preempted after a signal."""
 
         def readings(batch_B):
+            if signal := agree(now=False, claims=False):
+                raise Preempted(signal)
             return self.programs.readings(self.state["params"], batch_B)
 
         return evaluate(readings, self._held_out, self._field, self.config.eval.batch_size)

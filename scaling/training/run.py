@@ -214,6 +214,10 @@ class ActiveRun:
             return False
         return self._ends_dispatch(self.eval_every)
 
+    def lacks_evaluation(self) -> bool:
+        """Return whether the restored run saved at a step whose evaluation it did not write."""
+        return self.done > 0 and self.wants_evaluation() and not self._log.has_evaluation(self.done)
+
     def _ends_dispatch(self, every: int) -> bool:
         """Return whether the run is at the end of a dispatch, of every `every`-th one."""
         return self.done % self.K == 0 and (self.done // self.K) % every == 0

@@ -118,6 +118,11 @@ class RunLog:
         self._add_event("eval/loss", held_out.loss, step)
         self._append(EVALUATIONS, [row])
 
+    def has_evaluation(self, step: int) -> bool:
+        """Return whether evals.jsonl has a row of this step."""
+        rows = files.read_lines(self.folder / EVALUATIONS, key="step")
+        return any(row["step"] == step for row in rows)
+
     @property
     def speed(self) -> float | None:
         """Median tokens per second of the dispatches after the first, which holds the compilation.

@@ -10,8 +10,8 @@ class UserError(Exception):
     """Bad input; its message is one line: what was wrong, where, and how to fix it."""
 
 
-class Preempted(Exception):
-    """SIGTERM or SIGINT arrived, and everything is saved."""
+class Preempted(BaseException):
+    """SIGTERM or SIGINT came. No `except Exception`, ours or a library's, ends its way up."""
 
 
 class LostClaim(Exception):

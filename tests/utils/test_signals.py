@@ -21,11 +21,11 @@ def interrupting():
 def test_echoes_are_one_signal_and_a_later_one_acts_at_once(monkeypatch, interrupting):
     monkeypatch.setattr(signals, "ONE_SIGNAL_SECONDS", 0.2)
     echoed = False
-    with pytest.raises(KeyboardInterrupt), signals.StopSignal().listening() as stop:
-        assert not stop.caught
+    with pytest.raises(KeyboardInterrupt), signals.listening():
+        assert not signals.caught()
         for _ in range(3):
             signal.raise_signal(signal.SIGINT)
-        echoed = stop.caught == "SIGINT"
+        echoed = signals.caught() == "SIGINT"
         time.sleep(0.25)
         signal.raise_signal(signal.SIGINT)
         pytest.fail("the later signal did not act")

@@ -19,7 +19,7 @@ from pathlib import Path
 from scaling.sweep.execute import jobs
 from scaling.sweep.execute.jobs import JobRun
 from scaling.sweep.launchers.local import shares
-from scaling.utils.errors import Preempted, one_line
+from scaling.utils.errors import one_line
 
 # Only the groups of runs at these shares of all FLOPs, in order of size, are timed.
 TRIED_SHARES = (0.25, 0.75)
@@ -62,8 +62,6 @@ def workers(job_runs: Sequence[JobRun], packs: Mapping[str, int], cores: Sequenc
         ]
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         count = min(count, int(_memory_left() // memory))
-    except Preempted:
-        raise
     except Exception as error:  # train without workers, and report the training's own errors
         reason = one_line(error, 200)
         print(f"warning: workers were not tried: {reason}", file=sys.stderr, flush=True)

@@ -6,9 +6,7 @@ Any number of workers on any number of machines may serve one workdir, which hol
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +17,15 @@ from scaling.sweep.execute.jobs import Job, JobRun
 from scaling.sweep.plan.halving import Halving, HalvingDecision
 from scaling.sweep.shared import workdir_url
 from scaling.sweep.shared.claims import Claim, Claims
-from scaling.utils import files
+from scaling.utils import files, signals
 from scaling.utils.errors import LostClaim, Preempted, UserError, one_line
 
 log = logging.getLogger("scaling")
 
 # Deaths of workers that train a run, without a new checkpoint in between, before the run fails.
 MAX_DEATHS = 3
-END, WAIT = -1, -2  # messages of process 0 to the others, which else are a job's number
+# Messages of process 0 to the others, which else are a job's number.
+END, WAIT, STOPPED = -1, -2, -3
 POLL_SECONDS = 0.5  # between checks of jobs that others hold or that wait for their trunk
 
 
@@ -67,20 +66,24 @@ class Worker:
         """
         if not multiprocess.writer():
             return self._follow(jobs)
+        end = END
         try:
             self._lead(jobs)
+        except Preempted:
+            end = STOPPED
+            raise
         finally:
-            multiprocess.broadcast_from_writer(END)
+            multiprocess.broadcast_from_writer(end)
 
     def _follow(self, jobs: Sequence[Job]) -> None:
-        preempted: Preempted | None = None
-        while (k := multiprocess.broadcast_from_writer(END)) != END:
+        preempted = Preempted("a signal to process 0")
+        while (k := multiprocess.broadcast_from_writer(END)) not in (END, STOPPED):
             if k != WAIT:
                 try:
                     self._train(jobs[k], lambda: None)
                 except Preempted as error:  # process 0 raises it, too, and ends the loop
                     preempted = error
-        if preempted:
+        if k == STOPPED:
             raise preempted
 
     def _lead(self, jobs: Sequence[Job]) -> None:
@@ -98,6 +101,7 @@ class Worker:
             trained = False
             workdir_url.retry(self.store.pull_results)
             for job in list(open_jobs):
+                signals.check()
                 if all(self._ended(job_run.run_id) for job_run in job):
                     open_jobs.remove(job)
                 elif self._ready(job) and self._try(job, number[id(job)]):
@@ -105,7 +109,7 @@ class Worker:
                     break  # look again from the earliest open job
             if open_jobs and not trained:
                 multiprocess.broadcast_from_writer(WAIT)
-                time.sleep(max(POLL_SECONDS, self.store.poll_seconds))
+                signals.pause(max(POLL_SECONDS, self.store.poll_seconds))
 
     def _folder(self, job_run: JobRun) -> Path:
         return self.workdir / "runs" / job_run.run_id
@@ -125,8 +129,8 @@ class Worker:
 
     def _failed(self, folder: Path) -> bool:
         try:
-            return json.loads((folder / "failure.json").read_text()).get("launch") == self.launch
-        except (OSError, ValueError, AttributeError):
+            return files.read_json(folder / "failure.json").get("launch") == self.launch
+        except UserError:
             return False
 
     def _decision(self, job_run: JobRun) -> HalvingDecision:
@@ -221,8 +225,10 @@ class Worker:
                     before_writing=check,
                 )
         except Preempted:
-            for spec in specs:
-                workdir_url.retry(self.store.push, spec.folder)
+            # suppressed: the same again, if the store does not answer
+            with signals.saving(), contextlib.suppress(Preempted):
+                for spec in specs:
+                    workdir_url.retry(self.store.push, spec.folder)
             raise
         except LostClaim as error:
             log.warning("warning: %s", error)
@@ -245,7 +251,7 @@ class Worker:
         """Upload and report how each run ended: a result, an exception, or None for a pause."""
         for job_run, outcome in zip(job, outcomes, strict=True):
             if isinstance(outcome, results.DamagedResult):
-                self.problems.append(f"{outcome}; skipped, delete it to train that run again")
+                self.problems.append(f"{outcome}; {results.SKIPPED}")
             elif isinstance(outcome, Exception):
                 _exit_if_only_here(outcome)
                 log.debug("run failed", exc_info=outcome)

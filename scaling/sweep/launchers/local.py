@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scaling.sweep.launchers.process import POLL_SECONDS, Worker, summary
-from scaling.utils.errors import Preempted, UserError
-from scaling.utils.signals import StopSignal
+from scaling.utils import signals
+from scaling.utils.errors import UserError
 
 
 def launch(
@@ -21,36 +21,38 @@ def launch(
     """Run local workers, see `scaling.sweep.launchers.launch`. `options` is config.launch.
 
     SIGTERM and SIGINT are forwarded, and the launcher waits while the workers save. A second
-    signal ends the launcher at once. If the launcher is killed, Linux sends its workers SIGTERM.
+    Ctrl-C ends the launcher at once. If the launcher is killed, Linux sends its workers SIGTERM.
     """
     cores, gpus = shares(visible_cores(), workers), visible_gpus()
     started: list[Worker] = []
-    with StopSignal().listening() as stop:
+    with signals.listening():
         try:
             for k in range(workers):
                 env = gpu_env(gpus, k, workers)
                 started.append(Worker(f"worker{k}", workdir, launch_id, cores[k], env))
-            wait(started, stop, on_wait)
+            wait(started, on_wait)
+            signals.check()
         except BaseException:
             for worker in started:
                 worker.stop()
             raise
-    problems = summary([worker.outcome() for worker in started])
-    if stop.caught:
-        raise Preempted(stop.caught)
-    return problems
+    return summary([worker.outcome() for worker in started])
 
 
-def wait(workers: Sequence[Worker], stop: StopSignal, on_wait: Callable[[], None]) -> None:
+def wait(workers: Sequence[Worker], on_wait: Callable[[], None]) -> None:
     """Wait until all workers have ended. Forward a signal once, also to workers yet to restart."""
-    forwarded = False
     while sum(worker.poll() for worker in workers):  # a sum, so that each worker is polled
-        if stop.caught and not forwarded:
-            forwarded = True
-            for worker in workers:
-                worker.stop()
+        if signals.caught():
+            break
         on_wait()
         time.sleep(POLL_SECONDS)
+    else:
+        return
+    for worker in workers:
+        worker.stop()
+    with signals.saving():  # each worker bounds its own end
+        while sum(worker.poll() for worker in workers):
+            time.sleep(POLL_SECONDS)
 
 
 def visible_cores() -> list[int]:

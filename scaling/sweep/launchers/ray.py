@@ -14,8 +14,8 @@ from pathlib import Path
 
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker, summary, unknown_folder
 from scaling.sweep.shared import workdir_url
-from scaling.utils.errors import Preempted, UserError, one_line
-from scaling.utils.signals import StopSignal
+from scaling.utils import signals
+from scaling.utils.errors import UserError, one_line
 
 MAX_LOSSES = 20  # machines that a task may lose before it is given up
 
@@ -34,22 +34,20 @@ def launch(
         "num_gpus": options.gpus,
         "resources": dict(options.resources),
     }
-    # the outer StopSignal restores the handlers that ray.init replaces
-    with StopSignal().listening():
+    with signals.listening():
         _connect(ray, options.address, unknown_folder() or workdir)
+        signals.reinstall()  # ray.init replaces the handlers
         try:
-            with StopSignal().listening() as stop:
-                _check(ray, options.address, needs)
-                task = ray.remote(max_retries=MAX_LOSSES, **needs)(work)
-                refs = [
-                    task.remote(workdir_url.open_workdir(workdir).name, launch_id, f"ray{k}")
-                    for k in range(workers)
-                ]
-                outcomes = _wait(ray, refs, stop, on_wait)
+            _check(ray, options.address, needs)
+            task = ray.remote(max_retries=MAX_LOSSES, **needs)(work)
+            refs = [
+                task.remote(workdir_url.open_workdir(workdir).name, launch_id, f"ray{k}")
+                for k in range(workers)
+            ]
+            outcomes = _wait(ray, refs, on_wait)
         finally:
             ray.shutdown()
-    if stop.caught:
-        raise Preempted(stop.caught)
+        signals.check()
     return summary(outcomes)
 
 
@@ -67,16 +65,17 @@ def work(workdir: str, launch_id: str, name: str) -> Outcome:
     return worker.outcome()
 
 
-def _wait(ray, refs, stop: StopSignal, on_wait) -> list[Outcome]:
+def _wait(ray, refs, on_wait) -> list[Outcome]:
     """Wait until all tasks have ended; a signal cancels them once."""
-    running, cancelled = list(refs), False
-    while running:
+    running = list(refs)
+    while running and not signals.caught():
         _, running = ray.wait(running, num_returns=len(running), timeout=POLL_SECONDS)
-        if stop.caught and not cancelled:
-            cancelled = True
-            for ref in running:
-                ray.cancel(ref, force=False)
         on_wait()
+    for ref in running:
+        ray.cancel(ref, force=False)
+    with signals.saving():  # each worker bounds its own end
+        while running:
+            _, running = ray.wait(running, num_returns=len(running), timeout=POLL_SECONDS)
     return [_outcome(ray, ref, k) for k, ref in enumerate(refs)]
 
 

@@ -25,8 +25,8 @@ from pathlib import Path
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, python_path, summary
 from scaling.sweep.launchers.slurm_task import Task
 from scaling.sweep.shared import workdir_url
+from scaling.utils import signals
 from scaling.utils.errors import Preempted, UserError
-from scaling.utils.signals import StopSignal
 
 QUEUE_SECONDS = (1.0, 20.0)  # between queries of the queue: at first, and later
 MAX_FAILURES = 30  # failed queries in a row before the launcher gives up
@@ -52,17 +52,16 @@ def launch(
     jobs = {job for job in _queue(name) if (folder / f"{job}{SUBMITTED}").exists()}
     if jobs:
         print(f"slurm: found {_ids(jobs)} in the queue", file=sys.stderr, flush=True)
-    with StopSignal().listening() as stop:
-        if len(jobs) < workers and not stop.caught:
+    with signals.listening():
+        if len(jobs) < workers:
+            signals.check()
             task = Task(workdir_url.open_workdir(workdir).name, launch_id)
             jobs.update(_submit(options, folder, name, task, workers - len(jobs)))
-        outcomes = _watch(folder, name, jobs, stop, on_wait)
-    if stop.caught:
-        ids = _ids(jobs)
-        note = (
-            f"; Slurm keeps {ids} running, `scancel {ids}` lets them save and stop" if ids else ""
-        )
-        raise Preempted(f"{stop.caught}{note}")
+        outcomes = _watch(folder, name, jobs, on_wait)
+        if caught := signals.caught():
+            ids = _ids(jobs)
+            note = f"; Slurm keeps {ids} running, `scancel {ids}` lets them save and stop"
+            raise Preempted(f"{caught}{note if ids else ''}")
     return summary(outcomes)
 
 
@@ -127,7 +126,7 @@ def _submit(options, folder: Path, name: str, task: Task, count: int) -> set[str
         raise UserError(f"Slurm refused the jobs ({lines[-1][:300]}); see config.launch") from error
 
 
-def _watch(folder, name, jobs: set[str], stop: StopSignal, on_wait) -> list[Outcome]:
+def _watch(folder, name, jobs: set[str], on_wait) -> list[Outcome]:
     """Wait until no job of `jobs` is in the queue, or a signal; remove ended jobs from it.
 
     Once a worker found no work left, cancel the jobs that have not started.
@@ -136,7 +135,7 @@ def _watch(folder, name, jobs: set[str], stop: StopSignal, on_wait) -> list[Outc
     lost_jobs: list[str] = []
     shown, failures, finished = "", 0, False
     period, longest = QUEUE_SECONDS
-    while jobs and not stop.caught:
+    while jobs and not signals.caught():
         try:
             queue, failures = _queue(name), 0
         except UserError:
@@ -162,7 +161,7 @@ def _watch(folder, name, jobs: set[str], stop: StopSignal, on_wait) -> list[Outc
             if jobs:
                 subprocess.run(["scancel", "--state=PENDING", *sorted(jobs)], capture_output=True)
         deadline = time.time() + period
-        while jobs and time.time() < deadline and not stop.caught:
+        while jobs and time.time() < deadline and not signals.caught():
             on_wait()
             time.sleep(POLL_SECONDS)
         period = min(longest, period * 1.3)
@@ -226,7 +225,7 @@ def _outcome(folder: Path, job: str) -> Outcome | None:
     """
     path, deadline = folder / f"{job}_0_result.pkl", time.time() + LAG_SECONDS
     while not path.exists():
-        if time.time() > deadline:
+        if time.time() > deadline or signals.caught():
             return None
         time.sleep(POLL_SECONDS)
     status, value = pickle.loads(path.read_bytes())

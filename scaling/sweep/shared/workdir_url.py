@@ -9,7 +9,6 @@ folder again, which returns the same `store`, and pulls or pushes.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from scaling.sweep.shared.claims import Claims
 from scaling.sweep.shared.object_store import Mirror
 from scaling.sweep.shared.storage import is_remote
 from scaling.sweep.shared.workdir import Workdir
+from scaling.utils import signals
 from scaling.utils.errors import UserError, one_line
 
 log = logging.getLogger("scaling")
@@ -48,14 +48,14 @@ def open_workdir(workdir: Path | str, *, create: bool = True) -> Workdir:
 def retry(call: Callable[..., Any], *args, **options) -> Any:
     """Call a workdir method, retrying while the store is unreachable.
 
-    Raises UserError after the last retry.
+    Raises UserError after the last retry, Preempted after a signal.
     """
     for wait in WAITS:
         try:
             return call(*args, **options)
         except OSError as error:
             log.warning("warning: the workdir's store: %s; trying again", one_line(error, 200))
-            time.sleep(wait)
+            signals.pause(wait)
     try:
         return call(*args, **options)
     except OSError as error:
