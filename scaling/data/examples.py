@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from scaling.data import cache, catalogue, labelled
 from scaling.data.labelled import Corrupt, Example, Source
+from scaling.utils import signals
 from scaling.utils.errors import UserError
 
 FORMAT = 1
@@ -127,6 +128,7 @@ def _build(data, source: Source, settings: dict, folder: Path) -> None:
                     {part: open_files.enter_context(open(p, "wb")) for part, p in paths.items()}
                 )
             for is_valid, example in _split(data, source):
+                signals.check()
                 if isinstance(example, Corrupt):
                     corrupt.append(example)
                     continue

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from scaling.data import cache, sources, text_steps
 from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
+from scaling.utils import signals
 from scaling.utils.errors import UserError
 
 FORMAT = 1
@@ -121,6 +122,7 @@ def _split(
     """
     seen = {_hash(text) for text in held_out or ()}
     for number, text in enumerate(documents, plan.held_out if plan else 0):
+        signals.check()
         digest.update(text.encode("utf-8"))
         if _hash(text) in seen:
             left_out.append(number)

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from scaling.data import near
+from scaling.utils import signals
 
 TRAIN, VALID, REMOVED = 0, 1, 2  # fates of a document
 
@@ -102,6 +103,7 @@ def plan(
     draws: list[float] = []  # of each document
     valid, train = ((True, t) for t in held_out or ()), ((False, t) for t in documents)
     for number, (is_valid, raw) in enumerate(itertools.chain(valid, train)):
+        signals.check()
         text = steps.apply(raw)
         result.held_out += is_valid
         draws.append(draw(text))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.newton_steps import ROUND, End, Shared, Start, compiled
+from scaling.utils import signals
 
 STAGES = 6  # thresholds from the first to the target
 WIDEST = 1.0  # first threshold, in units of the residual
@@ -187,6 +188,7 @@ class _Batches:
         damping = np.full(count, FIRST_DAMPING)
         active = np.arange(count)
         for _ in range(-(-stage.iterations // ROUND)):
+            signals.check()
             size = small_size if len(active) <= small_size else large_size
             chunks = [active[i : i + size] for i in range(0, len(active), size)]
 

@@ -25,7 +25,7 @@ from scaling.config import load as config_lib
 from scaling.fields import registry as fields
 from scaling.programs import optim, train_step
 from scaling.training.checkpoint import Checkpoints
-from scaling.utils import machine
+from scaling.utils import machine, signals
 
 SECONDS = 0.5  # a timed dispatch has as many steps as take about this long, at most a whole one
 REPEATS = 3  # timed dispatches; their median counts
@@ -98,6 +98,7 @@ class _Steps:
     """The training program of `runs` runs with a state and a batch for it."""
 
     def __init__(self, config: ConfigDict, runs: int):
+        signals.check()
         self.runs, self.most = runs, config.train.steps_per_dispatch
         batch_KB = _random(config, (self.most, config.train.batch_size))
         hyper = optim.hyperparameters(config).items()
@@ -122,6 +123,7 @@ class _Steps:
 
 
 def _timed(call: Callable[[], None]) -> float:
+    signals.check()
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
