@@ -119,7 +119,8 @@ def reinstall() -> None:
 
 def before_forced_end(call: Callable[[], None]) -> None:
     """Call this before the thread ends the process, e.g. to release what others wait for."""
-    _goodbyes.append(call)
+    if call not in _goodbyes:
+        _goodbyes.append(call)
 
 
 def end_within(seconds: float, code: int) -> None:

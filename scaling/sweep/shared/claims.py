@@ -31,6 +31,7 @@ from pathlib import Path
 
 from scaling.sweep.shared import owner
 from scaling.sweep.shared.generations import NAME, Generations
+from scaling.utils import signals
 from scaling.utils.errors import UserError, one_line
 
 log = logging.getLogger("scaling")
@@ -151,11 +152,17 @@ class Claims:
         return now - seen[2] >= self.stale_after
 
     def _renew_from_now_on(self, claim: Claim) -> None:
+        signals.before_forced_end(self._release_all)
         with self._lock:
             self._held.add(claim)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._renewals, name="claims", daemon=True)
                 self._thread.start()
+
+    def _release_all(self) -> None:
+        """Release the claims of a process that ends now: its end is no death of a worker."""
+        for claim in list(self._held):
+            claim.release()
 
     def _renewals(self) -> None:
         warn = log.warning  # only once, since the same line would repeat with every heartbeat
