@@ -35,7 +35,7 @@ class OutputPart(Protocol):
     """The back end, after the final norm; an `nnx.Module`. `shared` is from the input part."""
 
     def __call__(self, x_BTD, shared, /) -> jax.Array:
-        """Return float32 logits."""
+        """Return float32 logits for evaluation, see `losses.unrounded`."""
 
     def losses(self, x_BTD, shared, targets, chunk: int, terms: losses.LossTerms, /) -> jax.Array:
         """Return cross-entropies in nats, with the gradient of the objective of `terms`."""
@@ -135,7 +135,7 @@ class TokenHead(nnx.Module):
         self.matmul, self.compute_dtype = model.matmul, model.dtype
 
     def __call__(self, x_BTD, embedding_VD) -> jax.Array:
-        return self._logits(x_BTD, self._head(embedding_VD))
+        return self._logits(*losses.unrounded(x_BTD, self._head(embedding_VD)))
 
     def losses(
         self, x_BTD, embedding_VD, targets_BT, chunk: int = 0,
@@ -150,8 +150,8 @@ class TokenHead(nnx.Module):
         return losses.in_chunks(chunk_losses, x_BTD, targets_BT, chunk)
 
     def losses_and_hits(self, x_BTD, embedding_VD, targets_BT, chunk: int = 0):
-        """(losses, whether the target is the likeliest token), each `[B, T]`."""
-        head_DV = self._head(embedding_VD)
+        """(losses, whether the target is the likeliest token) of unrounded logits, `[B, T]`."""
+        x_BTD, head_DV = losses.unrounded(x_BTD, self._head(embedding_VD))
 
         def chunk_losses_and_hits(x_BCD, targets_BC):
             logits_BCV = self._logits(x_BCD, head_DV)

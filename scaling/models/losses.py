@@ -44,6 +44,14 @@ class LossTerms:
 PLAIN = LossTerms(0.0, 0.0, 0.0)
 
 
+def unrounded(x: jax.Array, w_DV: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the factors of logits as float32, so that their product is not rounded to bfloat16.
+
+    Evaluation ranks logits, and rounded ones tie. Training rounds them as all its products.
+    """
+    return x.astype(jnp.float32), w_DV.astype(jnp.float32)
+
+
 def token_losses(
     logits_BTV: jax.Array, targets_BT: jax.Array, terms: LossTerms = PLAIN
 ) -> jax.Array:

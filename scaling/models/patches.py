@@ -64,15 +64,18 @@ class LabelHead(nnx.Module):
         self.matmul, self.compute_dtype = model.matmul, model.dtype
 
     def __call__(self, x_BTD, shared) -> jax.Array:
-        """`logits_BY`"""
+        """`logits_BY` for evaluation, see `losses.unrounded`."""
+        return ops.matmul(*losses.unrounded(*self._factors(x_BTD)), self.matmul)
+
+    def _factors(self, x_BTD) -> tuple[jax.Array, jax.Array]:
+        """Return x_BD and head_DY, whose product are the logits."""
         dtype = jnp.dtype(self.compute_dtype)
         head_DY = logical_axes.gathered(self.head_DY[...].astype(dtype), "embed", "classes")
-        x_BD = x_BTD.astype(jnp.float32).mean(axis=1).astype(dtype)
-        return ops.matmul(x_BD, head_DY, self.matmul).astype(jnp.float32)
+        return x_BTD.astype(jnp.float32).mean(axis=1).astype(dtype), head_DY
 
     def losses(self, x_BTD, shared, targets, chunk: int, terms: losses.LossTerms) -> jax.Array:
         """`[B]` of targets `{"y": [B]}`; with "y2" and "mix" the mixup loss of both labels."""
-        logits_BY = self(x_BTD, shared)
+        logits_BY = ops.matmul(*self._factors(x_BTD), self.matmul).astype(jnp.float32)
         if "mix" not in targets:
             return losses.trained_losses(logits_BY, targets["y"], terms)
         mixed = targets["y"], targets["y2"], targets["mix"]
