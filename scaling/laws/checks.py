@@ -82,15 +82,6 @@ def _inconsistent_compute(table: Table) -> list[Notice]:
                 f"{np.exp(OFF):.0f} times larger or smaller in {len(odd)} ({rows}): mixed units?",
             )
         )
-    if abs(middle) > np.log(30.0):
-        warnings.append(
-            Notice(
-                notices.UNUSUAL_UNITS,
-                f"flops / (6 n_params tokens) is {np.exp(middle):.3g}: the columns are in "
-                "different units (e.g. tokens in billions); exponents are right, coefficients and "
-                "N*, D* are in these units",
-            )
-        )
     return warnings
 
 

@@ -1,155 +1,195 @@
-"""Read a table of runs from a CSV with any column names."""
+"""Read a table of runs from a file with any column names."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from scaling.laws import checks
+from scaling.laws import checks, read_curves, read_numbers, read_units
 from scaling.laws.table import Table, group_budgets, make_table
-from scaling.utils import notices, suggest
+from scaling.utils import notices, suggest, table_file
 from scaling.utils.errors import UserError
 from scaling.utils.notices import Notice
+from scaling.utils.table_file import Row, TableFile
 
-SIGNED = ("budget", "seed")  # columns that may hold 0 or less
+BLOCKS = "blocks"  # the column of labels that --blocks names
 
 
 def read_csv(
-    path: str | Path,
+    path: str | Path | TableFile,
     *,
     drop_highest: int = 0,
     drop_above_flops: float = 0.0,
     where: str | Mapping[str, str] = "",
     flops_per_n_d: float = 6.0,
+    units: str | Mapping[str, float | str] = "",
+    last_of: str = "",
+    blocks: str = "",
+    decimal: str = "",
+    separator: str = "",
     **columns: str,
 ) -> Table:
-    """Read a table from a CSV with any column names.
+    """Read a table from a file, or from all files of a pattern, with any column names.
 
-    `columns` maps the meaning of a column (n_params, tokens, flops, loss, budget, unique_tokens,
-    tokens_per_param, loss_se, seed, x, error, lr, batch) to its name in the file. Empty names are
-    ignored. A missing one of tokens and flops is computed from C = flops_per_n_d N D. Without a
-    budget column, rows of equal compute are grouped. `where` keeps rows by equality: a string such
-    as "hparams=base,warmup=long", or a mapping.
+    The file is CSV (separated by , ; tab or |), JSON (an object per line) or Parquet, perhaps
+    compressed (.gz, .bz2, .xz, .zst). `columns` maps the meaning of a column (n_params, tokens,
+    flops, loss, budget, unique_tokens, tokens_per_param, loss_se, seed, x, error, lr, batch) to its
+    name in the file. Empty names are ignored. "@name" is the number in the name of a row's file,
+    "@name:KEY" the one after KEY. A missing one of tokens and flops is computed from
+    C = flops_per_n_d N D. Without a budget column, rows of equal compute are grouped.
+
+    Options:
+        where: rows to keep, such as "hparams=base,warmup=long", or a mapping.
+        units: factors of columns, such as "n_params=1e6,tokens=1e9", or a mapping; also
+            "loss=perplexity" and "flops=PFLOP-days".
+        last_of: keep the row of each run with the largest value in this column.
+        blocks: a column whose labels become the column "blocks", for `fit(blocks="blocks")`.
+        decimal, separator: "comma" or "point"; a separator of cells. Needed where the file leaves
+            a doubt.
 
     Unreadable rows, the `drop_highest` rows of highest loss and rows above `drop_above_flops` are
-    left out and listed in `excluded`. Raises UserError if the file or a column is missing, or if no
-    row is usable.
+    left out and listed in `excluded`. `reading` says how the file was read. Raises UserError if the
+    file or a column is missing, if a number may be read in two ways, or if no row is usable.
     """
-    file = Path(path)
-    mapping = {meaning: name for meaning, name in columns.items() if name}
+    file = path if isinstance(path, TableFile) else table_file.read(path, separator)
+    mapping = {meaning: name.strip() for meaning, name in columns.items() if name.strip()}
+    _check_meanings(mapping)
+    factors = read_units.parse(units, mapping)
+    conditions = _conditions(where) if isinstance(where, str) else dict(where)
+    labels = _label_column(file, mapping, blocks.strip())
+    file.require([*(read_numbers.column(n) for n in mapping.values()), *conditions])
+    file.require(filter(None, [last_of.strip(), labels]))
+    selected = [r for r in file.rows if all(_same(r.cells[c], v) for c, v in conditions.items())]
+    if file.rows and not selected:
+        raise UserError(
+            f"{file.path}: no row with {_conditions_text(conditions)}; check the values of these "
+            "columns"
+        )
+    excluded = list(file.left_out)
+    if last_of.strip():
+        selected = read_curves.last_rows(
+            file, selected, last_of.strip(), mapping, labels, decimal, excluded
+        )
+    numbers, reading = read_numbers.read(file, selected, mapping, factors, decimal, excluded)
+    kept = [(row, values) for row, values in zip(selected, numbers, strict=True) if values]
+    if labels:
+        kept = _with_labels(kept, labels, excluded)
+    kept = _drop_highest(kept, drop_highest, excluded)
+    rows = [row for row, _ in kept]
+    data = {m: np.array([v[m] for _, v in kept]) for m in (*mapping, *([BLOCKS] if labels else []))}
+    _derive(data, flops_per_n_d)
+    if drop_above_flops and "flops" not in data:
+        raise UserError("--drop_above_flops needs FLOPs; give --flops, or --n_params and --tokens")
+    if drop_above_flops:
+        above = data["flops"] > drop_above_flops
+        excluded += [
+            Notice(notices.ABOVE_FLOPS, f"{rows[i].name}: above {drop_above_flops:g} FLOPs")
+            for i in np.flatnonzero(above)
+        ]
+        data = {m: values[~above] for m, values in data.items()}
+        rows = [row for row, out in zip(rows, above, strict=True) if not out]
+    if not rows:
+        reasons = "; ".join(map(str, excluded[:3]))
+        raise UserError(f"{file.path}: no usable row of {len(file.rows)}; {reasons}")
+    budget = data.pop("budget", None)
+    if budget is None and "flops" in data:
+        budget = group_budgets(data["flops"])
+    table = make_table(**data, budget=budget, names=[row.name for row in rows], excluded=excluded)
+    warnings = [
+        *checks.odd_rows(table),
+        *read_units.suspicions(table, mapping, set(factors)),
+        *read_curves.suspicions(table, rows, mapping, bool(labels or blocks or last_of)),
+    ]
+    return dataclasses.replace(table, warnings=tuple(warnings), reading=(*file.reading, *reading))
+
+
+def distinct(path: str | Path | TableFile, columns: Iterable[str]) -> list[dict[str, str]]:
+    """Return the distinct combinations of cells in these columns, in order of appearance.
+
+    Raises UserError if the file or a column is missing.
+    """
+    names = tuple(column.strip() for column in columns)
+    file = path if isinstance(path, TableFile) else table_file.read(path)
+    file.require(names)
+    cells = dict.fromkeys(tuple(row.cells[c] for c in names) for row in file.rows)
+    return [dict(zip(names, values, strict=True)) for values in cells]
+
+
+def _check_meanings(mapping: Mapping[str, str]) -> None:
+    """Raise UserError at an unknown meaning, or one that needs another."""
+    for meaning in mapping:
+        if meaning not in read_numbers.KINDS:
+            near = suggest.nearest(meaning, read_numbers.KINDS)
+            hint = f"did you mean {near}? " if near else ""
+            raise UserError(
+                f"{meaning}: no meaning of a column; {hint}choose from "
+                f"{', '.join(read_numbers.KINDS)}"
+            )
     if {"n_params", "loss"} <= set(mapping) and not {
         "tokens",
         "flops",
         "tokens_per_param",
     } & set(mapping):
         raise UserError("give --tokens or --flops, the column of tokens or of training FLOPs")
-    conditions = _conditions(where) if isinstance(where, str) else dict(where)
-    rows = _rows(file, (*mapping.values(), *conditions))
-    selected_rows = [(k, r) for k, r in rows if all(_same(r[c], v) for c, v in conditions.items())]
-    if rows and not selected_rows:
+
+
+def _label_column(file: TableFile, mapping: Mapping[str, str], blocks: str) -> str:
+    """Return the file's column that labels the blocks; "" if a column of numbers does."""
+    if not blocks or blocks in mapping:
+        return ""
+    if blocks in read_numbers.KINDS and blocks not in file.header:
         raise UserError(
-            f"{file}: no row with {_conditions_text(conditions)}; check the values of these columns"
+            f"{file.path}: --blocks={blocks}: no column {blocks!r}; name it with "
+            f"--{blocks}=COLUMN, or resample by another column, --blocks=COLUMN"
         )
-    readable_rows: list[tuple[int, dict[str, float]]] = []
-    excluded: list[Notice] = []
-    for number, row in selected_rows:
-        try:
-            values = {meaning: _number(row, name, meaning) for meaning, name in mapping.items()}
-        except ValueError as error:
-            excluded.append(Notice(notices.UNREADABLE_CELL, f"row {number}: {error}"))
-            continue
-        readable_rows.append((number, values))
-    readable_rows = _drop_highest(readable_rows, drop_highest, excluded)
-    data = {m: np.array([v[m] for _, v in readable_rows]) for m in mapping}
-    numbers = np.array([number for number, _ in readable_rows])
+    return blocks
+
+
+def _with_labels(
+    kept: Sequence[tuple[Row, dict[str, float]]], column: str, excluded: list[Notice]
+) -> list[tuple[Row, dict[str, float]]]:
+    """Number the labels of a column from 1. A row without one is left out."""
+    codes: dict[str, int] = {}
+    made = []
+    for row, values in kept:
+        label = row.cells[column]
+        if label:
+            made.append((row, {**values, BLOCKS: float(codes.setdefault(label, len(codes) + 1))}))
+        else:
+            excluded.append(Notice(notices.UNREADABLE_CELL, f"{row.name}: {column} is empty"))
+    return made
+
+
+def _derive(data: dict[str, np.ndarray], flops_per_n_d: float) -> None:
+    """Add the one of tokens and flops that follows from the other."""
     if "n_params" in data and "tokens_per_param" in data and "tokens" not in data:
         data["tokens"] = data["n_params"] * data["tokens_per_param"]
     if "n_params" in data and "tokens" in data and "flops" not in data:
         data["flops"] = flops_per_n_d * data["n_params"] * data["tokens"]
     if "n_params" in data and "flops" in data and "tokens" not in data:
         data["tokens"] = data["flops"] / (flops_per_n_d * data["n_params"])
-    if drop_above_flops and "flops" not in data:
-        raise UserError("--drop_above_flops needs FLOPs; give --flops, or --n_params and --tokens")
-    if drop_above_flops:
-        above = data["flops"] > drop_above_flops
-        excluded += [
-            Notice(notices.ABOVE_FLOPS, f"row {k}: above {drop_above_flops:g} FLOPs")
-            for k in numbers[above]
-        ]
-        data = {m: values[~above] for m, values in data.items()}
-        numbers = numbers[~above]
-    if not len(numbers):
-        reasons = "; ".join(map(str, excluded[:3]))
-        raise UserError(f"{file}: no usable row of {len(rows)}; {reasons}")
-    budget = data.pop("budget", None)
-    if budget is None and "flops" in data:
-        budget = group_budgets(data["flops"])
-    names = [f"row {number}" for number in numbers]
-    table = make_table(**data, budget=budget, names=names, excluded=excluded)
-    return dataclasses.replace(table, warnings=tuple(checks.odd_rows(table)))
 
 
-def distinct(path: str | Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """Return the distinct combinations of cells in these columns, in order of appearance.
-
-    Raises UserError if the file or a column is missing.
-    """
-    names = tuple(columns)
-    cells = dict.fromkeys(tuple(row[c] for c in names) for _, row in _rows(Path(path), names))
-    return [dict(zip(names, values, strict=True)) for values in cells]
-
-
-def _rows(file: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
-    """Return (line number, cells) of every row. Raises UserError if a column is missing."""
-    if not file.is_file():
-        raise UserError(f"{file}: no such file")
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle)
-            header, rows = list(reader.fieldnames or []), list(enumerate(reader, start=2))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file}: not a CSV in UTF-8 ({error}); save it as one") from None
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    for column in columns:
-        if column not in header:
-            near = suggest.nearest(column, header)
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise UserError(f"{file}: no column {column!r}{hint} (found {', '.join(header)})")
-    return rows
-
-
-def _number(row: dict, name: str, meaning: str) -> float:
-    try:
-        value = float(row[name])
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}={row[name]!r} is not a number") from None
-    if not math.isfinite(value) or (value <= 0 and meaning not in SIGNED):
-        raise ValueError(f"{name}={row[name]!r} is not positive and finite")
-    return value
-
-
-def _drop_highest(readable_rows, count: int, excluded: list[Notice]):
+def _drop_highest(kept, count: int, excluded: list[Notice]):
     if count < 0:
         raise UserError(f"--drop_highest={count}; must be 0 or more")
     if not count:
-        return readable_rows
-    if readable_rows and "loss" not in readable_rows[0][1]:
+        return kept
+    if kept and "loss" not in kept[0][1]:
         raise UserError(
             "--drop_highest leaves out the highest losses, but this form reads no losses"
         )
-    ordered = sorted(readable_rows, key=lambda item: item[1]["loss"])
-    dropped = {number for number, _ in ordered[max(len(ordered) - count, 0) :]}
+    ordered = sorted(range(len(kept)), key=lambda i: kept[i][1]["loss"])
+    dropped = set(ordered[max(len(ordered) - count, 0) :])
     excluded += [
-        Notice(notices.HIGHEST_LOSS, f"row {k}: among the {count} highest losses")
-        for k in sorted(dropped)
+        Notice(notices.HIGHEST_LOSS, f"{kept[i][0].name}: among the {count} highest losses")
+        for i in sorted(dropped)
     ]
-    return [item for item in readable_rows if item[0] not in dropped]
+    return [item for i, item in enumerate(kept) if i not in dropped]
 
 
 def _conditions(where: str) -> dict[str, str]:
@@ -169,5 +209,5 @@ def _conditions_text(conditions: Mapping[str, str]) -> str:
 def _same(cell: str, value: str) -> bool:
     try:
         return float(cell) == float(value)
-    except (TypeError, ValueError):
-        return cell == value
+    except ValueError:
+        return cell == value.strip()

@@ -24,13 +24,14 @@ class Table:
 
     `columns` may hold n_params, tokens, flops (training FLOPs of the run), loss, budget (IsoFLOP
     group; 0 for none), unique_tokens, tokens_per_param, loss_se, seed, x, error, lr, batch (tokens
-    per step).
+    per step), blocks (a number per label of `--blocks`).
     """
 
     columns: Mapping[str, np.ndarray]
     names: tuple[str, ...]
     excluded: tuple[Notice, ...] = ()  # one per row left out, with the reason
     warnings: tuple[Notice, ...] = ()  # on the rows that were kept
+    reading: tuple[Notice, ...] = ()  # how the file was read, where that is not plain CSV
 
     def __len__(self) -> int:
         return len(self.names)

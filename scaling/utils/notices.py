@@ -115,6 +115,20 @@ def worst(notices: Iterable[Notice]) -> str:
     return next((severity for severity in (WEAK, DOUBT) if severity in severities), NOTE)
 
 
+def lines(notices: Iterable[Notice], most: int = 3) -> list[str]:
+    """Return one line per notice, or one per kind with its count if a kind has more than `most`."""
+    by_kind: dict[Kind, list[str]] = {}
+    for notice in notices:
+        by_kind.setdefault(notice.kind, []).append(notice.text)
+    made: list[str] = []
+    for texts in by_kind.values():
+        short = (
+            texts if len(texts) <= most else [f"{len(texts)} rows: {'; '.join(texts[:most])}; …"]
+        )
+        made += short
+    return made
+
+
 def as_json(name: str, notices: Iterable[Notice]) -> dict[str, list[str]]:
     """Return {"warnings": texts, "warning_kinds": kinds} for the name "warnings"."""
     notices = list(notices)

@@ -22,12 +22,12 @@ DECIMAL, THOUSANDS = "decimal", "thousands"
 COUNT, FLOPS, SHARE, PLAIN = "count", "flops", "share", "plain"
 
 _CELL = re.compile(
-    r"(?P<sign>[+-]?)(?P<core>[\d.,'’_ \u00a0\u2009\u202f]*\d[.,]?)(?P<exponent>[eE][+-]?\d+)?"
+    r"(?P<sign>[+-]?)(?P<core>[\d.,'\u2019_ \u00a0\u2009\u202f]*\d[.,]?)(?P<exponent>[eE][+-]?\d+)?"
     r"(?P<rest>\s*[^\d\s].*)?"
 )
-_SPACES = re.compile(r"['’_ \u00a0\u2009\u202f]")
+_SPACES = re.compile(r"['\u2019_ \u00a0\u2009\u202f]")
 _GROUP = re.compile(r"[1-9]\d{0,2}(,\d{3})|[1-9]\d{0,2}(\.\d{3})")  # either reading is possible
-_SPACED = re.compile(r"\d{1,3}(?:(['’_ \u00a0\u2009\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d*)?")
+_SPACED = re.compile(r"\d{1,3}(?:(['\u2019_ \u00a0\u2009\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d*)?")
 _WORDS = {
     "thousand": "k", "million": "M", "mio": "M", "mn": "M", "billion": "B", "bn": "B",
     "trillion": "T",
