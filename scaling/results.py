@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import logging
+import math
 import os
 import typing
 from collections.abc import Callable
@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from scaling.utils import files
-from scaling.utils.errors import UserError
+from scaling.utils.errors import UserError, one_line
 from scaling.utils.file_version import SCHEMA, refuse_newer
 
 log = logging.getLogger("scaling")
 
 
 AS_PLANNED = ("done", "stopped")  # statuses that are not a problem
+STATUSES = (*AS_PLANNED, "diverged", "failed")
+ENDS = ("result.json", "failure.json")
+SKIPPED = "skipped, delete it to train that run again"
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def write(path: Path, result: RunResult) -> None:
     """Write `result.json` once. Raises FileExistsError if it exists."""
     if path.exists():
         raise FileExistsError(f"{path} exists; a run's result is written once")
-    files.write_json(path, to_json(result))
+    files.write_json(path, to_json(result), seal=True)
 
 
 def to_json(result: RunResult) -> dict[str, Any]:
@@ -128,16 +131,25 @@ def to_json(result: RunResult) -> dict[str, Any]:
 
 
 def read(path: Path) -> RunResult:
-    """Read a result file. Raises DamagedResult naming the file, UserError for a newer schema."""
+    """Read the result file of a run's folder.
+
+    Raises DamagedResult naming the file, also if it is of another run than its folder, UserError
+    for a newer schema, and FileNotFoundError.
+    """
     try:
-        row = json.loads(path.read_text())
+        row = files.parse(path.read_bytes())
         if isinstance(row, dict):
             refuse_newer(row, path)
-        return from_row(row)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedResult(f"{path}: not JSON ({error})") from error
-    except DamagedResult as error:
-        raise DamagedResult(f"{path}: {error}") from error
+        result = from_row(files.unsealed(row))
+        if result.run_id != path.parent.name:
+            raise DamagedResult(f"is of another run, {one_line(result.run_id, 100)}")
+        return result
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise DamagedResult(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, DamagedResult) as error:
+        raise DamagedResult(f"{path}: {one_line(error, 200)}") from error
 
 
 def from_row(row: Any) -> RunResult:
@@ -155,12 +167,29 @@ def from_row(row: Any) -> RunResult:
             if not optional:
                 raise DamagedResult(f"column {name} is empty")
             values[name] = None
-            continue
-        try:
-            values[name] = convert(value)
-        except (TypeError, ValueError) as error:
-            raise DamagedResult(f"column {name}={value!r} is not {convert.__name__}") from error
+        else:
+            values[name] = _converted(name, value, convert)
+    if values["status"] not in STATUSES:
+        raise DamagedResult(f"column status={values['status'][:40]!r} is not {STATUSES}")
+    if values["status"] == "done" and values["loss"] is None:
+        raise DamagedResult("column loss is empty though the run is done")
     return RunResult(**values, metrics=_metrics(row))
+
+
+def _converted(name: str, value: Any, convert: type) -> Any:
+    """Return a value, or the text of one, as the type of its column. Raises DamagedResult."""
+    try:
+        if isinstance(value, bool | list | dict) or (convert is str and not isinstance(value, str)):
+            raise TypeError
+        converted = convert(value)
+        if convert is float and not math.isfinite(converted):
+            raise ValueError
+        if convert is int and not (0 <= converted < 2**63 and value in (converted, str(value))):
+            raise ValueError
+        return converted
+    except (TypeError, ValueError, OverflowError) as error:
+        shown = one_line(repr(value), 40)
+        raise DamagedResult(f"column {name}={shown} is not {convert.__name__}") from error
 
 
 def _metrics(row: dict[str, Any]) -> dict[str, float]:
@@ -169,10 +198,9 @@ def _metrics(row: dict[str, Any]) -> dict[str, float]:
     if metrics is None:
         known = {*_TYPES, "schema", "launch"}
         metrics = {k: v for k, v in row.items() if k not in known and _is_number(v)}
-    try:
-        return {name: float(value) for name, value in metrics.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise DamagedResult(f"metrics {metrics!r} are not names and numbers") from error
+    if not isinstance(metrics, dict):
+        raise DamagedResult("metrics are not names and numbers")
+    return {name: _converted(name, value, float) for name, value in metrics.items()}
 
 
 def collect(workdir: Path) -> tuple[list[RunResult], list[str]]:
@@ -182,7 +210,7 @@ def collect(workdir: Path) -> tuple[list[RunResult], list[str]]:
         try:
             ended = read_ended(workdir / "runs" / name)
         except DamagedResult as error:
-            damaged.append(f"{error}; skipped, delete it to train that run again")
+            damaged.append(f"{error}; {SKIPPED}")
         else:
             if ended is not None:
                 results.append(ended)
@@ -199,9 +227,9 @@ def run_names(workdir: Path) -> list[str]:
 
 def read_ended(run_dir: Path) -> RunResult | None:
     """Return the run's `result.json`, else its `failure.json`, else None. Raises DamagedResult."""
-    for name in ("result.json", "failure.json"):
+    for name in ENDS:
         # A failed open is one call to the file system, the least over a network.
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return read(run_dir / name)
     return None
 

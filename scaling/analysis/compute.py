@@ -38,6 +38,7 @@ class Fits:
     frontier: list[Optimum]  # of the parametric law, over the plotted range of compute
     refused: dict[str, str]
     conditions: dict[str, Any] = field(default_factory=dict)  # how the runs were trained
+    problems: tuple[str, ...] = ()  # one line per file of rows with damaged lines
 
 
 def compute(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
@@ -61,6 +62,7 @@ def compute(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysi
         ranges=to_text.ranges(fits.table, ("n_params", "tokens", "flops")),
         table=fits.table,
         held_out=_measured(forecast, held_out, config),
+        problems=fits.problems,
     )
 
 
@@ -74,7 +76,8 @@ def fit(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Fits:
         raise CannotFit(f"{workdir}: no finished run of a sweep; run `scaling sweep` first")
     long_runs = run_table.sweep_table(rows, config, config.laws.min_steps)
     options = {"bootstrap": config.laws.bootstrap, "confidence": config.laws.confidence}
-    training = training_curves(rows, workdir, config)
+    problems: list[str] = []
+    training = training_curves(rows, workdir, config, problems)
     refused: dict[str, str] = {}
 
     def attempt(name: str, fitter, *args, **kwargs):
@@ -110,6 +113,7 @@ def fit(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Fits:
         frontier=optima(chinchilla, table, config),
         refused=refused,
         conditions=conditions.stated(run_table.usable(rows)[0], config),
+        problems=tuple(problems),
     )
 
 
@@ -126,11 +130,17 @@ def optima(law: laws.Fit | None, table: Table, config: ConfigDict) -> list[Optim
     return frontier(law, table, np.geomspace(low, high, FRONTIER_POINTS))
 
 
-def training_curves(rows: list[RunResult], workdir: Path, config: ConfigDict) -> list[Curve]:
-    """Return the logged training losses of every finished sweep run, in order of tokens."""
+def training_curves(
+    rows: list[RunResult], workdir: Path, config: ConfigDict, problems: list[str]
+) -> list[Curve]:
+    """Return the logged training losses of every finished sweep run, in order of tokens.
+
+    Files with damaged lines are added to `problems`.
+    """
     curves = []
     for r in run_table.usable(rows)[0]:
-        logged = files.read_lines(workdir / "runs" / r.run_id / "metrics.jsonl", key="step")
+        path = workdir / "runs" / r.run_id / "metrics.jsonl"
+        logged = files.read_lines(path, "step", ("tokens", "loss"), problems)
         if not logged:
             continue
         tokens = np.array([row["tokens"] for row in logged], float)

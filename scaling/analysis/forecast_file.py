@@ -17,6 +17,15 @@ def read(workdir: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     forecast = files.read_json(path)
-    for loss in (forecast["predicted_loss"], *(law["loss"] for law in forecast["laws"].values())):
-        loss.update({k: float("nan") for k, v in loss.items() if v is None})
+    with files.damage(path):
+        files.check_numbers(forecast, "flops", "n_params", "tokens")
+        laws = forecast["laws"].values()
+        for loss in (forecast["predicted_loss"], *(law["loss"] for law in laws)):
+            loss.update({k: float("nan") for k, v in loss.items() if v is None})
+            if not all(isinstance(loss[name], float) for name in ("value", "low", "high")):
+                raise ValueError("a loss is not a number")
+        for law in laws:
+            files.check_numbers(law, "weight")
+            errors = {str(i): error for i, error in enumerate(law["backtest_log_errors"])}
+            files.check_numbers(errors, *errors)
     return forecast

@@ -33,6 +33,7 @@ class Analysis:
     ranges: dict[str, list[float]] = field(default_factory=dict)  # of validity, by column
     table: Table | None = None  # the table of the fits; None: the losses of `used`
     held_out: dict[str, Any] | None = None  # the forecast beside the measurement
+    problems: tuple[str, ...] = ()  # one line per file that was left out in part
 
 
 def fitted(law: Fit, names: dict[str, str] | None = None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ are one axis.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,8 @@ import numpy as np
 
 from scaling.config import hashing, keys
 from scaling.results import RunResult
-from scaling.utils import notices
+from scaling.utils import files, notices
+from scaling.utils.errors import UserError
 from scaling.utils.notices import Notice
 
 SEED = "seed"
@@ -55,8 +55,8 @@ def configs(rows: Sequence[RunResult], workdir: Path) -> tuple[list[dict], list[
     for r in rows:
         path = workdir / "runs" / r.run_id / "config.json"
         try:
-            flat.append(_flat(json.loads(path.read_text())))
-        except (OSError, ValueError, AttributeError):
+            flat.append(_flat(files.read_json(path)))
+        except UserError:
             flat.append({})
             text = f"{r.run_id}: no readable config.json, so its swept values are unknown"
             missing.append(Notice(notices.NO_CONFIG, text))

@@ -33,7 +33,8 @@ def of_summary(summary: list[str], workdir: Path) -> Output:
 def curves(workdir: Path) -> dict[str, Any]:
     """Return the laws of `<workdir>/curves` by name."""
     paths = sorted((workdir / "curves").glob("*.json"))
-    return {"curves": {p.stem: files.read_json(p) for p in paths if p.stem != "inputs"}}
+    fix = "run `scaling fit` again"
+    return {"curves": {p.stem: files.read_json(p, fix) for p in paths if p.stem != "inputs"}}
 
 
 def parameters(workdir: Path) -> Table:

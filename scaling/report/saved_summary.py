@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scaling.utils import files
 from scaling.utils.errors import UserError
 
 
@@ -12,4 +13,5 @@ def summary(workdir: Path) -> list[str]:
     path = workdir / "summary.txt"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `scaling fit` first")
-    return path.read_text().splitlines()
+    with files.damage(path, "run `scaling fit` again"):
+        return path.read_text().splitlines()

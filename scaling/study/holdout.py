@@ -115,7 +115,7 @@ def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "parameters": fits.chinchilla.values if fits.chinchilla else None,
         "fitted_on": {"sha256": fits.table.hash(), "runs": list(fits.table.names)},
     }
-    files.write_json(workdir / "forecast.json", content)
+    files.write_json(workdir / "forecast.json", content, seal=True)
     # on an object store, the forecast of another machine may be first and replace this file
     workdir_url.retry(workdir_url.open_workdir(workdir).push_table, "forecast.json")
     sealed = forecast_file.read(workdir)

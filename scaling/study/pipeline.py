@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -66,29 +67,52 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
     workdir_url.retry(workdir_url.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
     forecast = forecast_file.read(workdir)
-    key, stamp = _inputs_hash(rows, config, forecast), workdir / "curves" / "inputs.json"
-    if stamp.is_file() and files.read_json(stamp)["sha256"] == key:
+    stamp = workdir / "curves" / "inputs.json"
+    key = _inputs_hash(rows, config, forecast, workdir)
+    stamped = _stamped(stamp)
+    if stamped.get("sha256") == key and stamped.get("written") == _written(workdir):
         return Written(saved_summary.summary(workdir), sorted((workdir / "curves").glob("*.png")))
     analysis = registry.analyse(rows, workdir, config)
+    problems.extend(analysis.problems)
     pictures, lines = registry.write(analysis, workdir, config), analysis.lines
     files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
     names = sorted({path.stem for path in pictures})
-    for name in set(_curves_of(stamp)) - set(names):  # curves of a newly refused law
+    for name in set(stamped.get("curves", [])) - set(names):  # curves of a newly refused law
         for ending in ("json", "csv", "svg", "png"):
             (stamp.parent / f"{name}.{ending}").unlink(missing_ok=True)
-    files.write_json(stamp, {"sha256": key, "commit": machine.commit(), "curves": names})
+    content = {"sha256": key, "commit": machine.commit(), "curves": names}
+    if not analysis.problems:  # with problems the next fit finds and reports them again
+        content["written"] = _written(workdir)
+    files.write_json(stamp, content, seal=True)
     return Written(lines, pictures)
 
 
-def _curves_of(stamp: Path) -> list[str]:
-    """Return the names of the curves that the last fit wrote."""
-    return files.read_json(stamp).get("curves", []) if stamp.is_file() else []
+def _stamped(stamp: Path) -> dict[str, Any]:
+    """Return what the last fit noted; nothing if it cannot be read, which only costs a fit."""
+    try:
+        with files.damage(stamp):
+            content = files.read_json(stamp)
+            return {**content, "curves": [str(name) for name in content["curves"]]}
+    except UserError:
+        return {}
 
 
-def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast) -> str:
+def _written(workdir: Path) -> str:
+    """Return the SHA-256 of the laws and the summary that a fit writes and later commands read."""
+    digest = hashlib.sha256()
+    for path in (workdir / "summary.txt", *sorted((workdir / "curves").glob("*.json"))):
+        if path.is_file() and path.name != "inputs.json":
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast, workdir: Path) -> str:
     """Return the SHA-256 of the inputs of the curves: rows, choices, forecast, code."""
+    paths = (workdir / "runs" / r.run_id / "metrics.jsonl" for r in rows)
+    stats = (path.stat() for path in paths if path.exists())
     content = {
         "rows": [dataclasses.asdict(r) for r in rows],
+        "logged": [(stat.st_size, stat.st_mtime_ns) for stat in stats],
         "laws": config.laws.to_dict(),
         "forecast": forecast,
         "code": machine.code_hash(),
@@ -145,6 +169,7 @@ def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
                 "`scaling sweep` before the forecast is sealed"
             )
         fits = compute.fit(rows, workdir, config)
+        problems.extend(fits.problems)
         forecast = holdout.seal(fits, config, workdir)
     outcome = runner.sweep([holdout.planned(forecast, config)], workdir, role="holdout")
     problems.extend(p for p in outcome.problems if p not in problems)

@@ -114,7 +114,8 @@ def write_or_check_data(data: Prepared, folder: Path) -> None:
     if not path.is_file():
         files.write_json(path, {"fingerprint": data.fingerprint})
         return
-    stored = files.read_json(path)["fingerprint"]
+    with files.damage(path):
+        stored = files.read_json(path)["fingerprint"]
     if stored != data.fingerprint:
         raise UserError(
             f"{folder} was begun on other data ({stored}, now {data.fingerprint}); restore the "

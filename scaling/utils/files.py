@@ -1,22 +1,37 @@
-"""Write files so that a kill at any moment leaves either the old or the new content.
+"""Write files so that a kill at any moment leaves the old or the new content, and read them back.
 
 A file that cannot be written, for lack of space or permission, raises a UserError that names it.
+A file that is not what was written there is `Damaged`. A file that many runs depend on is then
+refused. A file of one run, or a line of one, is skipped and reported, see docs/running_sweeps.md.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
+import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.utils.errors import UserError
+from scaling.utils.errors import UserError, one_line
+
+log = logging.getLogger("scaling")
+
+MAX_DEPTH = 100  # of nested JSON; no file of ours is deeper, and deeper ones overflow the stack
+SEAL = "seal"  # key of a JSON file that holds the hash of its other keys
+# What damaged content raises in code that unpacks it.
+UNPACKING = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
+
+
+class Damaged(UserError):
+    """A file of ours that is not what was written there."""
 
 
 @contextlib.contextmanager
@@ -75,14 +90,26 @@ def csv_bytes(columns: dict[str, Any]) -> bytes:
     return text.getvalue().encode()
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, seal: bool = False) -> None:
     """Write a value as JSON, atomically; see `json_bytes`."""
-    write_bytes(path, json_bytes(value))
+    write_bytes(path, json_bytes(value, seal))
 
 
-def json_bytes(value: Any) -> bytes:
-    """Return a value as JSON, with null for numbers that are not finite, which JSON lacks."""
-    return (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode()
+def json_bytes(value: Any, seal: bool = False) -> bytes:
+    """Return a value as JSON, with null for numbers that are not finite, which JSON lacks.
+
+    `seal` adds a hash of a dict's content, which `read_json` checks.
+    """
+    value = _finite(value)
+    if seal:
+        value = {**value, SEAL: _seal(value)}
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _seal(content: dict[str, Any]) -> str:
+    """Return the hash of all keys but the schema number, which is checked before."""
+    others = {key: value for key, value in content.items() if key not in (SEAL, "schema")}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _finite(value: Any) -> Any:
@@ -93,14 +120,87 @@ def _finite(value: Any) -> Any:
     return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def read_json(path: Path) -> Any:
-    """Return the value of a JSON file. Raises UserError naming a missing or damaged file."""
+def read_json(path: Path, fix: str = "delete it, or restore it") -> dict[str, Any]:
+    """Return the object of a JSON file, without its seal.
+
+    Raises UserError naming a missing or unreadable file, Damaged naming the file and the fault.
+    """
+    with damage(path, fix):
+        return parse_object(_content(path))
+
+
+def parse_object(content: bytes | str) -> dict[str, Any]:
+    """Return a JSON object without its seal. Raises ValueError if it is not one, or was changed."""
+    return unsealed(parse(content))
+
+
+def unsealed(value: Any) -> dict[str, Any]:
+    """Return an object without its seal. Raises ValueError if it is not one, or was changed."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{type(value).__name__}, not an object")
+    content = {key: inner for key, inner in value.items() if key != SEAL}
+    if SEAL in value and value[SEAL] != _seal(content):
+        raise ValueError("its content differs from what was written")
+    return content
+
+
+def parse(content: bytes | str) -> Any:
+    """Return the value of JSON. Raises ValueError if it is not JSON, or nested too deep."""
     try:
-        return json.loads(path.read_text())
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON: {one_line(error, 150)}") from error
+    brackets = (b"[", b"{") if isinstance(content, bytes) else ("[", "{")
+    level = [value] if sum(content.count(sign) for sign in brackets) > MAX_DEPTH else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    if level:
+        raise ValueError("nested too deep")
+    return value
+
+
+@contextlib.contextmanager
+def damage(source: Path | str, fix: str = "delete it, or restore it") -> Iterator[None]:
+    """Convert what damaged content raises when it is unpacked to Damaged, which names `source`."""
+    try:
+        yield
+    except UNPACKING as error:
+        reason = one_line(error, 200)
+        if isinstance(error, LookupError):
+            reason = f"{reason} is missing"
+        raise Damaged(f"{source}: damaged ({reason}); {fix}") from error
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value of JSON is a number, and finite as a float."""
+    try:
+        return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def check_numbers(values: dict[str, Any], *names: str) -> None:
+    """Raise KeyError or ValueError, for `damage`, unless these values are finite numbers."""
+    for name in names:
+        if not is_number(values[name]):
+            raise ValueError(f"{name} is not a finite number")
+
+
+def _content(path: Path) -> bytes:
+    """Return a file's bytes. Raises UserError if it is missing or cannot be read."""
+    try:
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it, or restore it") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def append_bytes(path: Path, content: bytes) -> None:
@@ -141,19 +241,53 @@ def _lines(rows: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def read_lines(path: Path, key: str) -> list[dict[str, Any]]:
+def read_lines(
+    path: Path, key: str, numbers: Sequence[str] = (), problems: list[str] | None = None
+) -> list[dict[str, Any]]:
     """Return the rows of a JSON-lines file, the last of each `key`, in order of `key`.
 
-    A killed and resumed run repeats the rows after its checkpoint, with equal numbers. Lines torn
-    by the kill are skipped.
+    A row needs an integer `key` and finite `numbers`. Other lines are skipped; one line that names
+    the file and the first of them is added to `problems`, or logged. A last line without its end,
+    which a kill leaves, is skipped silently. Without a file there are no rows.
     """
-    rows: dict[Any, dict[str, Any]] = {}
-    if not path.is_file():
+    rows: dict[int, dict[str, Any]] = {}
+    try:
+        lines = _content(path).split(b"\n") if path.exists() else [b""]
+    except UserError as error:
+        _report([f"{error}; skipped"], problems)
         return []
-    for line in path.read_text().splitlines():
+    bad = []
+    for number, line in enumerate(lines[:-1], start=1):
         try:
-            row = json.loads(line)
+            row = parse_row(line, key, numbers)
             rows[row[key]] = row
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
+        except ValueError as error:
+            bad.append(f"line {number}: {one_line(error, 100)}")
+    with contextlib.suppress(ValueError):
+        row = parse_row(lines[-1], key, numbers)
+        rows[row[key]] = row
+    if bad:
+        more = f", and {len(bad) - 1} more lines" if len(bad) > 1 else ""
+        _report([f"{path}: {bad[0]}{more}; skipped"], problems)
     return [rows[k] for k in sorted(rows)]
+
+
+def parse_row(line: bytes, key: str, numbers: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the row of a line; see `read_lines`. Raises ValueError if it is not one."""
+    row = parse(line)
+    if not isinstance(row, dict):
+        raise ValueError("not an object")
+    if not isinstance(row.get(key), int):
+        raise ValueError(f"{key}={str(row.get(key))[:40]!r} is not a whole number")
+    for name in (key, *numbers):
+        if not is_number(row.get(name)):
+            raise ValueError(f"{name}={str(row.get(name))[:40]!r} is not a finite number")
+    return row
+
+
+def _report(lines: list[str], problems: list[str] | None) -> None:
+    if problems is not None:
+        problems += [line for line in lines if line not in problems]
+        return
+    for line in lines:
+        log.warning("warning: %s", line)

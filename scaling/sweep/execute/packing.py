@@ -8,7 +8,6 @@ while a restart must agree to the bit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from scaling.sweep.launchers.local import visible_cores
 from scaling.sweep.shared import workdir_url
 from scaling.sweep.shared.storage import FolderStorage
 from scaling.utils import files
-from scaling.utils.errors import UserError
 
 MAX_PACK = 8  # runs of a pack, unless the config sets a number
 # Seconds. Shorter sweeps are packed unmeasured, since measuring compiles twice, and use no workers.
@@ -54,16 +52,17 @@ def choose(
         workers = _choose_workers(job_runs, packs, options) if measure_workers else 1
         if workers > 1:
             packs = dict.fromkeys(packs, 1)
-        content = json.dumps({"packs": packs, "workers": workers}, indent=1) + "\n"
+        content = files.json_bytes({"packs": packs, "workers": workers}, seal=True)
         with files.report_unwritable(path):
-            FolderStorage(workdir).create(path.name, content.encode())  # False: another was first
+            FolderStorage(workdir).create(path.name, content)  # False: another was first
     workdir_url.retry(workdir_url.open_workdir(workdir).push_table, path.name)
-    stored = files.read_json(path)
-    try:
-        packs = {str(key): int(runs) for key, runs in stored["packs"].items()}
+    fix = "delete it to measure again"
+    stored = files.read_json(path, fix)
+    with files.damage(path, fix):
+        packs = {key: int(runs) for key, runs in stored["packs"].items()}
         workers = int(stored.get("workers", 1))  # older files have none
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} holds no packing; delete it to measure again") from error
+        if min([workers, *packs.values()]) < 1:
+            raise ValueError("a number below 1")
     fit = min(workers, len(visible_cores()))  # another machine may have written it
     if options.workers != "auto":
         return Packing(packs, options.workers)

@@ -7,7 +7,7 @@ A look costs one listing of `runs/`, one read of each new result, and the last 4
 from __future__ import annotations
 
 import bisect
-import json
+import contextlib
 import math
 import os
 import statistics
@@ -20,6 +20,7 @@ from typing import Any
 from scaling import results
 from scaling.sweep.execute.jobs import JobRun
 from scaling.sweep.execute.snapshot import ENDED, RunState, Snapshot
+from scaling.utils import files
 
 TAIL_BYTES = 4096  # holds at least ten rows of metrics.jsonl
 RATE_SECONDS = (10.0, 120.0)  # shortest and longest time over which the rate is measured
@@ -79,7 +80,7 @@ class Progress:
                 try:
                     row = results.read_ended(self.workdir / "runs" / name)
                 except results.DamagedResult as error:
-                    damaged.append(f"{error}; skipped, delete it to train that run again")
+                    damaged.append(f"{error}; {results.SKIPPED}")
             if row is not None:
                 rows.append(row)
                 if row.status in ENDED:
@@ -92,7 +93,7 @@ class Progress:
         try:
             ended = results.read_ended(folder)
         except results.DamagedResult as error:
-            damaged.append(f"{error}; skipped, delete it to train that run again")
+            damaged.append(f"{error}; {results.SKIPPED}")
             return _RunView("failed", reason="its result is damaged")
         if ended is not None and ended.status == "done":
             self._ended[name] = RunState(
@@ -199,11 +200,9 @@ def last_row(path: Path) -> tuple[dict[str, Any] | None, float]:
     except OSError:  # no file yet, or an unreadable one, which must not end the display
         return None, -math.inf
     for line in reversed(lines):
-        try:
-            row = json.loads(line)
-            return {"tokens": row["tokens"], "loss": row["loss"]}, status.st_mtime
-        except (ValueError, KeyError, TypeError):
-            continue
+        with contextlib.suppress(ValueError):
+            row = files.parse_row(line, "step", ("tokens", "loss"))
+            return {name: row[name] for name in ("tokens", "loss")}, status.st_mtime
     return None, status.st_mtime
 
 

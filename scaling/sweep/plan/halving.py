@@ -14,8 +14,6 @@ the rung. Runs that diverged or failed rank last.
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,13 +191,14 @@ class Halving:
             content = self._storage.read(name)
             if content is None:
                 return None
-            try:
-                decision = json.loads(content)
-                decision["kept"], decision["tokens"], decision["ranking"][0]["loss"]
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise UserError(
-                    f"{self._shared}/{name}: damaged; delete it, or restore it"
-                ) from error
+            with files.damage(f"{self._shared}/{name}"):
+                decision = files.parse_object(content)
+                files.check_numbers(decision, "tokens")
+                files.check_numbers(decision["ranking"][0], "loss")
+                for row in decision["ranking"]:
+                    row["run_id"], row["why"]  # KeyError if missing
+                    files.check_numbers({**row, "loss": row["loss"] or 0.0}, "loss")
+                set(decision["kept"])
             self._decisions[name] = decision
         return self._decisions[name]
 
@@ -222,8 +221,8 @@ class Halving:
         kept = [r["run_id"] for r in ranking[: min(good, max(1, len(ranking) // group.eta))]]
         content = {"tokens": group.rungs[rung], "eta": group.eta, "kept": kept, "ranking": ranking}
         try:
-            text = json.dumps(content, indent=1) + "\n"
-            self._storage.create(f"{group.name}-{rung}.json", text.encode())
+            sealed = files.json_bytes(content, seal=True)
+            self._storage.create(f"{group.name}-{rung}.json", sealed)
         except OSError as error:
             if is_remote(self._shared):
                 raise
@@ -245,25 +244,29 @@ class Halving:
         if (name, rung) in self._pauses:
             return self._pauses[name, rung]
         row = next((r for r in self._rows(name, "evals.jsonl") if r["step"] == step), None)
-        if row is not None and row["loss"] is not None and math.isfinite(row["loss"]):
+        if row is not None and files.is_number(row.get("loss")):
             logged = [r["loss"] for r in self._rows(name, "metrics.jsonl") if r["step"] <= step]
+            elapsed = row.get("elapsed")
             pause = {
                 "loss": row["loss"],
                 "train_loss": logged[-1] if logged else None,
-                "elapsed": row.get("elapsed", 0.0),
+                "elapsed": elapsed if files.is_number(elapsed) else 0.0,
             }
             if is_remote(self._shared):
-                self._storage.replace(key, (json.dumps(pause) + "\n").encode())
+                self._storage.replace(key, files.json_bytes(pause, seal=True))
         else:
             content = self._storage.read(key) if is_remote(self._shared) else None
             if content is None:
                 return None
-            pause = json.loads(content)
+            with files.damage(f"{self._shared}/{key}"):
+                pause = files.parse_object(content)
+                files.check_numbers(pause, "loss", "elapsed")
         self._pauses[name, rung] = pause
         return pause
 
     def _rows(self, name: str, file: str) -> list[dict[str, Any]]:
-        return files.read_lines(self.workdir / "runs" / name / file, "step")
+        numbers = ("loss",) if file == "metrics.jsonl" else ()
+        return files.read_lines(self.workdir / "runs" / name / file, "step", numbers)
 
 
 def _end_status(folder: Path) -> str:
