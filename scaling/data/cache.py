@@ -1,10 +1,13 @@
-"""Create folders of prepared data once, atomically, and check them on use."""
+"""Create folders of prepared data once, atomically, and check them on use.
+
+A folder that is being built names its process, so that what a killed process left can be removed.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -12,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scaling.utils.errors import UserError
+from scaling.utils import files, process
 
+BUILDING = ".building-"  # then the builder's machine, process and start, and a random part
 VERIFY_BELOW = 1 << 30  # bytes; larger files are checked by their size alone
 
 
@@ -23,14 +27,25 @@ def root(data) -> Path:
     return Path(folder).expanduser()
 
 
+def is_complete(folder: Path) -> bool:
+    """Return whether a folder of prepared data is complete.
+
+    Folders beside it that killed processes of this machine were building are removed.
+    """
+    for left in abandoned(folder.parent):
+        shutil.rmtree(left, ignore_errors=True)
+    return (folder / "meta.json").is_file()
+
+
 @contextlib.contextmanager
 def create_once(folder: Path) -> Iterator[Path]:
     """Yield a new folder that becomes `folder` at the end; an error deletes it.
 
     If another process was first, its folder stays. A complete folder holds `meta.json`.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    with files.report_unwritable(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=_prefix(process.this()), dir=folder.parent))
     try:
         yield work
         try:
@@ -42,13 +57,40 @@ def create_once(folder: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
-    """Return the `meta.json` of a complete folder. Raises UserError if it is damaged."""
-    path = folder / "meta.json"
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete {folder} and run again") from error
+def abandoned(parent: Path) -> list[Path]:
+    """Return the folders below `parent` whose builder ran on this machine and is gone.
+
+    Those of other machines, and of versions that named no builder, may be in use.
+    """
+    here, left = process.this(), []
+    for path in sorted(parent.glob(f"{BUILDING}*")):
+        parts = path.name.removeprefix(BUILDING).split("-")
+        if len(parts) == 4 and parts[1].isdecimal() and parts[2].isdecimal():
+            builder = dataclasses.replace(here, pid=int(parts[1]), started=int(parts[2]))
+            if path.name.startswith(_prefix(builder)) and builder.dead:
+                left.append(path)
+    return left
+
+
+def _prefix(builder: process.Process) -> str:
+    machine = hashlib.sha256(f"{builder.host} {builder.machine}".encode()).hexdigest()[:12]
+    return f"{BUILDING}{machine}-{builder.pid}-{builder.started}-"
+
+
+def write_meta(work: Path, meta: dict[str, Any]) -> None:
+    """Write the `meta.json` that completes a folder, with a seal of its content."""
+    files.write_json(work / "meta.json", meta, seal=True)
+
+
+@contextlib.contextmanager
+def meta_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the `meta.json` of a complete folder; what the block misses in it is damage.
+
+    Raises UserError naming the file and the folder to delete.
+    """
+    fix = f"delete {folder} and run again"
+    with files.damage(folder / "meta.json", fix):
+        yield files.read_json(folder / "meta.json", fix)
 
 
 def file_hash(path: Path) -> str:
@@ -57,10 +99,17 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_file(path: Path, size: int, sha256: str) -> None:
-    """Check the size in bytes and, below VERIFY_BELOW, the hash of a file. Raises UserError."""
+def check_file(path: Path, size: int | None, sha256: str) -> None:
+    """Check the size in bytes, if given, and below VERIFY_BELOW the hash. Raises UserError."""
     actual = path.stat().st_size if path.is_file() else -1
-    if actual != size or (size < VERIFY_BELOW and file_hash(path) != sha256):
-        raise UserError(
-            f"{path}: damaged (hash or size differs); delete {path.parent} and run again"
-        )
+    if actual < 0 or size not in (None, actual):
+        raise damaged(path)
+    if actual < VERIFY_BELOW and file_hash(path) != sha256:
+        raise damaged(path)
+
+
+def damaged(path: Path) -> files.Damaged:
+    """Return the error of a damaged file of a folder of prepared data."""
+    return files.Damaged(
+        f"{path}: damaged (hash or size differs); delete {path.parent} and run again"
+    )

@@ -78,9 +78,10 @@ def prepare(data) -> Examples:
     parts = json.dumps({**settings, "source": source.identity()}, sort_keys=True)
     key = hashlib.sha256(parts.encode()).hexdigest()[:12]
     folder = root / "examples" / f"{data.field}-{name}-{key}"
-    if not (folder / "meta.json").is_file():
+    if not cache.is_complete(folder):
         _build(data, source, settings, folder)
-    return _load(data, folder)
+    with cache.meta_of(folder) as meta:
+        return _load(data, folder, meta)
 
 
 def _check_sizes(data, source: Source) -> None:
@@ -163,7 +164,7 @@ def _build(data, source: Source, settings: dict, folder: Path) -> None:
             "content": {split: writer.digest.hexdigest() for split, writer in writers.items()},
             "sha256": {name: cache.file_hash(work / name) for name in names},
         }
-        (work / "meta.json").write_text(json.dumps(meta, indent=1))
+        cache.write_meta(work, meta)
 
 
 def _split(data, source: Source) -> Iterator[tuple[bool, Example | Corrupt]]:
@@ -220,8 +221,7 @@ def _check_counts(data, source, corrupt: list[Corrupt], counts: dict[str, int], 
         )
 
 
-def _load(data, folder: Path) -> Examples:
-    meta = cache.read_meta(folder)
+def _load(data, folder: Path, meta: dict) -> Examples:
     shape, arrays = tuple(meta["shape"]), {}
     for split, count in meta["examples"].items():
         for part, dtype, inner in (

@@ -55,9 +55,10 @@ def prepare(data) -> Interactions:
     parts = json.dumps({**settings, "source": interaction_tables.identity(data)}, sort_keys=True)
     key = hashlib.sha256(parts.encode()).hexdigest()[:12]
     folder = root / "interactions" / f"{data.name.replace('/', '_')}-{key}"
-    if not (folder / "meta.json").is_file():
+    if not cache.is_complete(folder):
         _build(interaction_tables.table(data, root), settings, folder)
-    return _load(data, folder)
+    with cache.meta_of(folder) as meta:
+        return _load(data, folder, meta)
 
 
 def core(user_I: np.ndarray, item_I: np.ndarray, least: int) -> np.ndarray:
@@ -116,11 +117,10 @@ def _build(table: Table, settings: dict, folder: Path) -> None:
             "size": {name: (work / name).stat().st_size for name in files},
             "sha256": {name: cache.file_hash(work / name) for name in files},
         }
-        (work / "meta.json").write_text(json.dumps(meta, indent=1))
+        cache.write_meta(work, meta)
 
 
-def _load(data, folder: Path) -> Interactions:
-    meta = cache.read_meta(folder)
+def _load(data, folder: Path, meta: dict) -> Interactions:
     for name, size in meta["size"].items():
         cache.check_file(folder / name, size, meta["sha256"][name])
     content = hashlib.sha256("".join(meta["sha256"].values()).encode()).hexdigest()

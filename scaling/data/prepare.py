@@ -23,6 +23,7 @@ from scaling.utils import signals
 from scaling.utils.errors import UserError
 
 FORMAT = 1
+OTHERS = ("byte_lengths.npy", "tokenizer.json")  # files that are not of a split
 BATCH = 256  # documents per call of the tokenizer
 
 
@@ -40,8 +41,7 @@ class TokenData:
     @functools.cached_property
     def separator(self) -> int:
         """The token that ends a document."""
-        path = self.folder / "tokenizer.json"
-        return (BpeTokenizer(path) if path.is_file() else ByteTokenizer()).separator
+        return _stored_tokenizer(self.folder).separator
 
 
 def prepare(data) -> TokenData:
@@ -52,9 +52,10 @@ def prepare(data) -> TokenData:
     """
     root = cache.root(data)
     folder = root / "tokens" / f"{data.name.replace('/', '_')}-{_cache_key(data)}"
-    if not (folder / "meta.json").is_file():
+    if not cache.is_complete(folder):
         _build(data, root, folder)
-    return _load(data, folder)
+    with cache.meta_of(folder) as meta:
+        return _load(data, folder, meta)
 
 
 def _cache_key(data) -> str:
@@ -106,10 +107,13 @@ def _build(data, root: Path, folder: Path) -> None:
             "sha256": {name: cache.file_hash(work / f"{name}.bin") for name in counts},
             "equal_to_held_out": len(left_out),
         }
+        np.save(work / "byte_lengths.npy", tokenizer.byte_lengths())
+        # not under "sha256", which names the data: the fingerprint holds the tokenizer's already
+        others = (work / name for name in OTHERS)
+        meta["others"] = {path.name: cache.file_hash(path) for path in others if path.is_file()}
         if plan:
             meta["steps"] = {"settings": steps.settings(), "removed": dict(plan.removed)}
-        np.save(work / "byte_lengths.npy", tokenizer.byte_lengths())
-        (work / "meta.json").write_text(json.dumps(meta, indent=1))
+        cache.write_meta(work, meta)
 
 
 def _split(
@@ -192,9 +196,28 @@ def _dtype(tokenizer: Tokenizer) -> np.dtype:
     return np.min_scalar_type(tokenizer.vocab_size - 1)
 
 
-def _load(data, folder: Path) -> TokenData:
-    meta = cache.read_meta(folder)
-    dtype = np.dtype(meta["dtype"])
+def _stored_tokenizer(folder: Path) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    return BpeTokenizer(path) if path.is_file() else ByteTokenizer()
+
+
+def _byte_lengths(folder: Path, meta: dict) -> np.ndarray:
+    """Return the checked bytes of each token. Raises UserError naming a damaged file."""
+    if others := meta.get("others"):
+        for name, sha256 in others.items():
+            cache.check_file(folder / name, None, sha256)
+        return np.load(folder / "byte_lengths.npy")
+    tokenizer = _stored_tokenizer(folder)  # an older version stored no hash of these files
+    if tokenizer.fingerprint != meta["tokenizer"]:
+        raise cache.damaged(folder / "tokenizer.json")
+    return tokenizer.byte_lengths()
+
+
+def _load(data, folder: Path, meta: dict) -> TokenData:
+    byte_lengths = _byte_lengths(folder, meta)
+    dtype = np.min_scalar_type(len(byte_lengths) - 1)
+    if dtype.name != meta["dtype"]:
+        raise ValueError(f"dtype={meta['dtype']} of {len(byte_lengths)} tokens")
     for split, count in meta["tokens"].items():
         size = count * dtype.itemsize
         cache.check_file(folder / f"{split}.bin", size, meta["sha256"][split])
@@ -215,7 +238,7 @@ def _load(data, folder: Path) -> TokenData:
     return TokenData(
         train=train,
         valid=np.memmap(folder / "valid.bin", dtype, "r"),
-        byte_lengths=np.load(folder / "byte_lengths.npy"),
+        byte_lengths=byte_lengths,
         fingerprint=hashlib.sha256("".join(parts).encode()).hexdigest()[:16],
         documents_hash=meta["documents_hash"],
         folder=folder,

@@ -11,7 +11,8 @@ from scaling.sweep.shared.storage import storage
 log = logging.getLogger("scaling")
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]*")
-FILE = re.compile(r"([1-9][0-9]{0,17})\.(json|free)")
+# Any number counts, so that one more than a damaged one is a claim, too; names end at 255 bytes.
+FILE = re.compile(r"([1-9][0-9]{0,199})\.(json|free)")
 
 
 class Generations:
@@ -38,6 +39,8 @@ class Generations:
         The read covers a lost answer: clients of NFS and S3 repeat the request, and the repetition
         meets the file that the first request wrote.
         """
+        if not FILE.fullmatch(f"{number}.json"):
+            raise OSError(f"{_key(name, number - 1)} is no claim, delete it")
         created = self.storage.create(_key(name, number), content)
         return created or self.read(name, number) == content
 
