@@ -8,16 +8,20 @@ answers all of them with the same verdict. Then the port is free for JAX.
 from __future__ import annotations
 
 import contextlib
+import errno
+import ipaddress
 import json
 import socket
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from scaling.utils.errors import UserError
+from scaling.utils import files
+from scaling.utils.errors import UserError, one_line
 
 RETRY_SECONDS = 0.1
 GREETING_SECONDS = 5.0  # longest wait for the line of a connected process
+LINE_BYTES = 1 << 20  # of such a line
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,28 @@ class ProcessRank:
     def address(self) -> tuple[str, int]:
         host, _, port = self.coordinator.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @property
+    def listen_address(self) -> tuple[str, int]:
+        """Where process 0 listens: `address`, or all interfaces if its name is for loopback only.
+
+        Debian gives a machine's own name a loopback address, which other machines cannot reach.
+        """
+        host, port = self.address
+        try:
+            found = {info[4][0] for info in socket.getaddrinfo(host, port)}
+        except OSError:  # the socket will say so
+            return host, port
+        loopback = all(ipaddress.ip_address(str(a).split("%")[0]).is_loopback for a in found)
+        if not loopback or host == "localhost" or host in found:
+            return host, port
+        return "::" if socket.has_dualstack_ipv6() else "0.0.0.0", port
+
+    @property
+    def bind_address(self) -> str:
+        """`listen_address` as host:port, for JAX's service."""
+        host, port = self.listen_address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def meet(rank: ProcessRank, facts: dict[str, Any], seconds: float) -> None:
@@ -67,7 +93,7 @@ def _gather(rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: 
                 break
             peer.settimeout(GREETING_SECONDS)
             greeting = _read(peer)
-            if not isinstance(greeting, dict) or "process" not in greeting:
+            if not _is_greeting(greeting):
                 continue  # not a process of this run
             k = greeting["process"]
             if k in connected and not _has_left(connected[k][0]):
@@ -91,9 +117,9 @@ def _report(rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: 
                 peer.settimeout(seconds + 2 * GREETING_SECONDS)  # process 0 may have come later
                 peer.sendall((json.dumps(greeting) + "\n").encode())
                 answer = _read(peer)
-            if isinstance(answer, dict) and "verdict" in answer:
+            if isinstance(answer, dict) and isinstance(answer.get("verdict"), str):
                 if answer["verdict"]:
-                    raise UserError(answer["verdict"])
+                    raise UserError(one_line(answer["verdict"]))
                 return
             reason = "something else answers there"
         except OSError as error:
@@ -106,30 +132,46 @@ def _report(rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: 
 
 
 def _listen(rank: ProcessRank, deadline: float) -> socket.socket:
-    """Listen on all interfaces, as JAX's service will; wait for an earlier process to end."""
-    dual = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual else socket.AF_INET
+    """Listen where JAX's service will; wait for an earlier process to end."""
+    host, port = rank.listen_address
     while True:
         try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            dual = host == "::" and socket.has_dualstack_ipv6()
             return socket.create_server(
-                ("", rank.address[1]), family=family, dualstack_ipv6=dual, backlog=rank.processes
+                (host, port), family=family, dualstack_ipv6=dual, backlog=rank.processes
             )
         except OSError as error:
-            if time.monotonic() > deadline:
+            elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+            if elsewhere or time.monotonic() > deadline:
+                fix = "give an address of its machine" if elsewhere else "choose another port"
                 raise UserError(
                     f"--coordinator={rank.coordinator}: process 0 cannot listen there "
-                    f"({error.strerror}); choose another port"
+                    f"({error.strerror}); {fix}"
                 ) from error
             time.sleep(RETRY_SECONDS)
 
 
 def _read(peer: socket.socket) -> Any:
-    """Read one line of JSON; None for anything else."""
+    """Read one line of JSON within the socket's timeout, and no more; None for anything else."""
+    line, end = b"", time.monotonic() + (peer.gettimeout() or GREETING_SECONDS)
     try:
-        with peer.makefile("rb") as lines:
-            return json.loads(lines.readline())
+        while not line.endswith(b"\n") and len(line) < LINE_BYTES:
+            peer.settimeout(max(0.01, end - time.monotonic()))
+            waiting = peer.recv(LINE_BYTES, socket.MSG_PEEK)
+            if not waiting:
+                break
+            line += peer.recv(waiting.find(b"\n") + 1 or len(waiting))
+        return files.parse(line)
     except (OSError, ValueError):
         return None
+
+
+def _is_greeting(line: Any) -> bool:
+    """Return whether a line that was read is of a process of a run."""
+    if not isinstance(line, dict) or not isinstance(line.get("facts"), dict):
+        return False
+    return type(line.get("process")) is int and type(line.get("processes")) is int
 
 
 def _has_left(peer: socket.socket) -> bool:
@@ -160,7 +202,8 @@ def _difference(
         keys = [key for key in {**facts, **theirs} if facts.get(key) != theirs.get(key)]
         if keys:
             shown = ", ".join(
-                f"{key} is {facts.get(key)} on process 0 and {theirs.get(key)} on process {k}"
+                f"{key[:100]} is {str(facts.get(key))[:100]} on process 0 and "
+                f"{str(theirs.get(key))[:100]} on process {k}"
                 for key in keys[:3]
             )
             more = f", and {len(keys) - 3} more" if len(keys) > 3 else ""
