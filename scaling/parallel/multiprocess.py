@@ -9,11 +9,13 @@ process every operation here returns at once.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -21,10 +23,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scaling.config import hashing
-from scaling.parallel import rendezvous
+from scaling.parallel import peers, rendezvous
 from scaling.parallel.rendezvous import ProcessRank
 from scaling.utils import machine, signals
-from scaling.utils.errors import EXIT_LOST_PEER, LostClaim, Preempted, UserError
+from scaling.utils.errors import EXIT_LOST_PEER, EXIT_PREEMPTED, LostClaim, Preempted, UserError
 
 # Longest wait until all processes have connected, unless $SCALING_WAIT_SECONDS states another.
 WAIT_SECONDS = 300.0
@@ -32,6 +34,7 @@ WAIT_SECONDS = 300.0
 # connections.
 HEARTBEAT_SECONDS = 60
 START_SECONDS = 120  # for JAX's own start, once all have connected
+PEER_SECONDS = 1.0  # in which the end of a process reaches the others
 SHUTDOWN_SECONDS = 20  # longest wait for the others at the end
 LINE_BYTES = 1024  # of an error line that the others get
 LOST = 1000  # vote of a process whose claim is lost; other votes are numbers of signals
@@ -89,20 +92,23 @@ def start(rank: ProcessRank | None, config: ConfigDict) -> None:
         return
     seconds = float(os.environ.get("SCALING_WAIT_SECONDS", WAIT_SECONDS))
     facts = {**hashing.without(config, LOCAL_KEYS), "versions": machine.versions()}
-    rendezvous.meet(rank, {**facts, "commit": machine.commit()}, seconds)
+    connections = rendezvous.meet(rank, {**facts, "commit": machine.commit()}, seconds)
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    say_end = peers.watch(rank, connections)
     jax.distributed.initialize(
-        rank.coordinator,
+        peers.forward(rank.address) if rank.process else rank.coordinator,
         rank.processes,
         rank.process,
+        coordinator_bind_address=rank.bind_address,
         cluster_detection_method="deactivate",  # under Slurm it takes one GPU per process
         initialization_timeout=START_SECONDS,
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         shutdown_timeout_seconds=SHUTDOWN_SECONDS,
     )
+    atexit.register(say_end)  # after jax, so that at the exit it runs before jax's own call
 
 
 def count() -> int:
@@ -117,18 +123,17 @@ def writer() -> bool:
 
 
 def exit_process(error: BaseException) -> NoReturn:
-    """End this process at once, with one line: closing what the processes share could hang."""
+    """End this process soon, with one line: closing what the processes share could hang.
+
+    A collective fails when a process has ended, which `peers` knows better: it ends this process.
+    """
+    time.sleep(PEER_SECONDS)
+    if signals.caught():
+        signals.end_now(EXIT_PREEMPTED, signals.stopped_line(signals.caught()))
     line = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-    # XLA raises one type for all errors of its collectives; their text only makes the line clearer.
-    if any(
-        word in line
-        for word in ("Gloo", "NCCL", "by peer", "UNAVAILABLE", "coordination", "barrier")
-    ):
-        line = f"another process of this run has ended or cannot be reached ({line})"
     name = f"process {sys.modules['jax'].process_index()} of {count()}"
-    print(f"\nerror: {name}: {line}; the same command continues", file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    os._exit(EXIT_LOST_PEER)
+    line = f"error: {name}: {line}; the same command continues"
+    signals.end_now(EXIT_LOST_PEER, line)
 
 
 @contextlib.contextmanager

@@ -60,8 +60,10 @@ class ProcessRank:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def meet(rank: ProcessRank, facts: dict[str, Any], seconds: float) -> None:
-    """Return once all processes have connected with equal `facts` (flat, of JSON values).
+def meet(rank: ProcessRank, facts: dict[str, Any], seconds: float) -> dict[int, socket.socket]:
+    """Wait until all processes have connected with equal `facts` (flat, of JSON values).
+
+    Returns the open connections: to all others on process 0, to process 0 on the others.
 
     Raises UserError, the same on every connected process, if one is missing after `seconds`,
     connects twice or differs in a fact.
@@ -69,12 +71,13 @@ def meet(rank: ProcessRank, facts: dict[str, Any], seconds: float) -> None:
     facts = json.loads(json.dumps(facts, default=list))  # tuples become lists, as for the others
     deadline = time.monotonic() + seconds
     if rank.process == 0:
-        _gather(rank, facts, deadline, seconds)
-    else:
-        _report(rank, facts, deadline, seconds)
+        return _gather(rank, facts, deadline, seconds)
+    return _report(rank, facts, deadline, seconds)
 
 
-def _gather(rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: float) -> None:
+def _gather(
+    rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: float
+) -> dict[int, socket.socket]:
     connected: dict[int, tuple[socket.socket, dict[str, Any]]] = {}
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listen(rank, deadline))
@@ -103,24 +106,30 @@ def _gather(rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: 
         for peer, _ in connected.values():
             with contextlib.suppress(OSError):  # it has ended, which shows soon enough
                 peer.sendall((json.dumps({"verdict": verdict}) + "\n").encode())
-    if verdict:
-        raise UserError(verdict)
+        if verdict:
+            raise UserError(verdict)
+        stack.pop_all()
+        server.close()
+    return {k: peer for k, (peer, _) in connected.items()}
 
 
-def _report(rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: float) -> None:
+def _report(
+    rank: ProcessRank, facts: dict[str, Any], deadline: float, seconds: float
+) -> dict[int, socket.socket]:
     greeting = {"process": rank.process, "processes": rank.processes, "facts": facts}
     reason = "no time to try"
     while time.monotonic() < deadline:
         try:
             left = max(0.01, deadline - time.monotonic())
-            with socket.create_connection(rank.address, timeout=left) as peer:
-                peer.settimeout(seconds + 2 * GREETING_SECONDS)  # process 0 may have come later
-                peer.sendall((json.dumps(greeting) + "\n").encode())
-                answer = _read(peer)
+            peer = socket.create_connection(rank.address, timeout=left)
+            peer.settimeout(seconds + 2 * GREETING_SECONDS)  # process 0 may have come later
+            peer.sendall((json.dumps(greeting) + "\n").encode())
+            answer = _read(peer)
             if isinstance(answer, dict) and isinstance(answer.get("verdict"), str):
                 if answer["verdict"]:
                     raise UserError(one_line(answer["verdict"]))
-                return
+                return {0: peer}
+            peer.close()
             reason = "something else answers there"
         except OSError as error:
             reason = error.strerror or str(error)

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from scaling.utils.errors import EXIT_PREEMPTED, Preempted
 
@@ -36,7 +36,8 @@ _saving = 0  # nested `saving` blocks of the main thread
 _handlers: dict[int, Any] | None = None  # that `_handle` replaced; None: not installed
 _pipe = -1  # its write end wakes the thread; -1: a library's process, which is never ended here
 _reported = False
-_goodbyes: list[Callable[[], None]] = []
+_goodbyes: list[Callable[[int, str], None]] = []
+_ending = threading.Lock()
 
 
 def caught() -> str:
@@ -117,8 +118,8 @@ def reinstall() -> None:
             signal.set_wakeup_fd(_pipe, warn_on_full_buffer=False)
 
 
-def before_forced_end(call: Callable[[], None]) -> None:
-    """Call this before the thread ends the process, e.g. to release what others wait for."""
+def before_forced_end(call: Callable[[int, str], None]) -> None:
+    """Call this with exit code and line before `end_now`, e.g. to release what others wait for."""
     if call not in _goodbyes:
         _goodbyes.append(call)
 
@@ -171,28 +172,35 @@ def _watch(pipe: int) -> None:
             if number in STOPPING and not name:
                 name, since, last = signal.Signals(number).name, now, now
             elif number in STOPPING and _ends_at_once(number, since):
-                _end(name)
+                end_now(EXIT_PREEMPTED, stopped_line(name))
         if name:
             outside += 0.0 if _saving else now - last
             last = now
         if outside >= GRACE_SECONDS:
-            _end(name)
+            end_now(EXIT_PREEMPTED, stopped_line(name))
 
 
-def _end(name: str) -> None:
-    """End the process from this thread, with the line that the main thread would print."""
-    end_within(GOODBYE_SECONDS, EXIT_PREEMPTED)
+def end_now(code: int, line: str) -> NoReturn:
+    """End the process with a line on stderr, from any thread and whatever the others do."""
+    _ending.acquire()  # for ever: another thread that comes here waits for the end
+    end_within(GOODBYE_SECONDS, code)
     for call in _goodbyes:
         with contextlib.suppress(Exception):
-            call()
-    report(name)
-    sys.stdout.flush()
-    os._exit(EXIT_PREEMPTED)
+            call(code, line)
+    if not _reported:
+        print(line, file=sys.stderr)
+    for stream in (sys.stderr, sys.stdout):
+        stream.flush()
+    os._exit(code)
 
 
 def report(reason: str) -> None:
-    """Print the line of a stopped program, unless it did."""
+    """Print the line of a stopped program. `end_now` prints no other one after it."""
     global _reported
-    if not _reported or _pipe < 0:
-        _reported = True
-        print(f"stopped by {reason}; the same command continues", file=sys.stderr, flush=True)
+    _reported = _pipe >= 0
+    print(stopped_line(reason), file=sys.stderr, flush=True)
+
+
+def stopped_line(reason: str) -> str:
+    """Return the line of a program that a signal stopped."""
+    return f"stopped by {reason}; the same command continues"

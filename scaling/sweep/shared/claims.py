@@ -159,7 +159,7 @@ class Claims:
                 self._thread = threading.Thread(target=self._renewals, name="claims", daemon=True)
                 self._thread.start()
 
-    def _release_all(self) -> None:
+    def _release_all(self, code: int, line: str) -> None:
         """Release the claims of a process that ends now: its end is no death of a worker."""
         for claim in list(self._held):
             claim.release()
