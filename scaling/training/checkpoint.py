@@ -1,7 +1,8 @@
 """Save and restore checkpoints of one run through orbax: asynchronous, atomic, keep-last-n.
 
 Each step holds two items: `state` (parameters and optimizer state, restored into the requested
-shardings) and `position` (steps done, seconds so far, the step at which the run was forked).
+shardings) and `position` (steps done, seconds so far, the step at which the run was forked, the
+hash of the run's config). The position holds a hash of the state, and a seal of itself.
 """
 
 from __future__ import annotations
@@ -20,25 +21,28 @@ import jax
 import numpy as np
 
 from scaling.parallel import multiprocess
-from scaling.utils import signals
+from scaling.utils import files, signals
 from scaling.utils.errors import UserError, one_line
 
 log = logging.getLogger("scaling")
 
-# Errors of the machine, which say nothing about the checkpoint. Tensorstore and XLA raise one type
-# for every cause, with the name of their status code in its text.
+# Errors of the machine, which say nothing about the checkpoint.
 MACHINE = (
     errno.EACCES, errno.EPERM, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO,
     errno.ETIMEDOUT,
 )  # fmt: skip
-MACHINE_STATUS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+# The same as codes of JAX's errors (absl::StatusCode): deadline exceeded, permission denied,
+# resource exhausted, unavailable.
+MACHINE_CODES = (4, 7, 8, 14)
+READ_BYTES = 1 << 20
 
 
 class Checkpoints:
     """The checkpoints below one folder. Use as a context manager: leaving waits for pending saves.
 
     The newest `keep` stay, and those of `keep_steps`; with `keep` None nothing is ever deleted.
-    Threads write `asynchronous` saves.
+    Threads write `asynchronous` saves. `run`, if known, is the hash of the run's config: a
+    checkpoint of another run counts as damaged.
     """
 
     def __init__(
@@ -47,9 +51,10 @@ class Checkpoints:
         keep: int | None,
         keep_steps: tuple[int, ...] = (),
         asynchronous: bool = True,
+        run: str = "",
     ):
         self.folder, self._keep, self._keep_steps = folder.absolute(), keep, keep_steps
-        self._asynchronous = asynchronous
+        self._asynchronous, self._run = asynchronous, run
 
     @functools.cached_property
     def _manager(self):
@@ -106,7 +111,9 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)  # orbax's threads would hang without it
             if step in self._manager.all_steps():
                 return
-        position = {"step": step, "state_sha256": _digest(state), **position}
+        position = files.sealed(
+            {"step": step, "state_sha256": _digest(state), "run": self._run, **position}
+        )
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)),
             position=ocp.args.JsonSave(position),
@@ -154,12 +161,10 @@ class Checkpoints:
             reason = ""
             try:
                 restored = self._manager.restore(step, args=items)
-                state, position = restored["state"], restored["position"]
-                saved, read = position["state_sha256"], _digest(state)
-                if saved and read and saved != read:
-                    raise ValueError("its content differs from what was saved")
+                state, position = restored["state"], files.unsealed(restored["position"])
+                self._check(step, state, position)
             except Exception as error:  # damage shows as almost any type, depending on the file
-                if _is_machine_error(error):
+                if _is_machine_error(error, self.folder / str(step)):
                     raise UserError(
                         f"{self.folder / str(step)} cannot be read now ({one_line(error, 200)}); "
                         "it is left unchanged, and the same command continues with it"
@@ -182,11 +187,34 @@ class Checkpoints:
         return None
 
 
-def _is_machine_error(error: Exception) -> bool:
+    def _check(self, step: int, state: Any, position: dict[str, Any]) -> None:
+        """Raise ValueError unless the state and the position are what was saved at this step."""
+        saved, read = position["state_sha256"], _digest(state)
+        if saved and read and saved != read:
+            raise ValueError("its content differs from what was saved")
+        if position["step"] != step:
+            raise ValueError(f"it is of step {position['step']}")
+        files.check_numbers({"elapsed": 0, "forked_at": 0, **position}, "elapsed", "forked_at")
+        of_run = position.get("run")  # older checkpoints do not say
+        if self._run and of_run and of_run != self._run:
+            raise ValueError(f"it is of another run, {of_run}")
+
+
+def _is_machine_error(error: Exception, folder: Path) -> bool:
     """Return whether memory, permissions or the network failed rather than the checkpoint."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in MACHINE:
         return True
-    return any(word in str(error) for word in MACHINE_STATUS)
+    if getattr(error, "error_code", None) in MACHINE_CODES:
+        return True
+    try:  # tensorstore raises ValueError for every cause, so read the files without it
+        for path in folder.rglob("*"):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    while file.read(READ_BYTES):
+                        pass
+    except OSError as unreadable:
+        return unreadable.errno in MACHINE
+    return False
 
 
 def _one_copy(leaf: jax.Array) -> jax.Array:
