@@ -6,8 +6,8 @@ global norm is clipped. m and v are moments of the gradient g:
   adamw      m / (sqrt(v) + eps), bias corrected (Loshchilov & Hutter 2019)
   lion       sign(beta1 m + (1 - beta1) g), m <- beta2 m + (1 - beta2) g (Chen et al. 2023)
   adafactor  max(1e-3, rms(p)) u / max(1, rms(u)), u = g / sqrt(v), v with decay 1 - t^-0.8 and for
-             two axes of 128 or more from their row and column means (Shazeer & Stern 2018): lr is
-             relative to a parameter's size
+             matrices of 128 or more rows and columns from their means (Shazeer & Stern 2018): lr is
+             relative to the size of a layer's array
   muon       matrices: 0.2 sqrt(max(rows, columns)) NewtonSchulz(m), Nesterov's m with decay
              `momentum` (Jordan et al. 2024), scaled so that lr is what it would be for AdamW
              (Liu et al. 2025); all else: adamw
@@ -29,6 +29,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 from optax import contrib
@@ -38,6 +39,8 @@ from scaling.models.parameters import Matrix
 
 Hyper = Mapping[str, Any]  # traced scalars, or floats outside a program
 MUON_RMS = 0.2  # root mean square of a matrix's step, that of AdamW's (Liu et al. 2025)
+FACTORED_FROM = 128  # rows and columns of a matrix whose second moment adafactor factors
+TINY = 1e-30  # added to squares of gradients (Shazeer & Stern 2018)
 STACKED = "blocks"  # checkpoints hold the state of stacked parameters under this name
 Infos = Any  # a tree of ParamInfo in the shape of the parameters
 
@@ -106,7 +109,7 @@ def _lion(optim, infos: Infos) -> optax.GradientTransformation:
 def _adafactor(optim, infos: Infos) -> optax.GradientTransformation:
     return of_each_layer(
         optax.chain(
-            optax.scale_by_factored_rms(),
+            _scale_by_factored_rms(infos),
             optax.clip_by_block_rms(1.0),
             optax.scale_by_param_block_rms(),
         ),
@@ -114,12 +117,97 @@ def _adafactor(optim, infos: Infos) -> optax.GradientTransformation:
     )
 
 
+def _scale_by_factored_rms(infos: Infos) -> optax.GradientTransformation:
+    """Return `optax.scale_by_factored_rms` for arrays whose matrices have any axes.
+
+    optax factors the two longest axes, which miss a matrix of many short heads and may stack
+    experts. Arrays that are no matrix are factored along their last two axes.
+    """
+    matrices = _matrices(infos)
+
+    def mapped(function, *trees):
+        """Return trees of the results of `function(matrix or None, leaves)`, one per result."""
+        leaves, tree = jax.tree.flatten_with_path(trees[0])
+        others = [tree.flatten_up_to(other) for other in trees[1:]]
+        rows = [
+            function(matrices.get(path), leaf, *rest)
+            for (path, leaf), *rest in zip(leaves, *others, strict=True)
+        ]
+        return [tree.unflatten(column) for column in zip(*rows, strict=True)]
+
+    def start(matrix, p):
+        p_RC, none = _as_matrices(p, matrix), jnp.zeros(1, p.dtype)
+        if not (sides := _sides(p_RC.shape)):
+            return none, none, jnp.zeros_like(p)
+        row, column = (jnp.zeros_like(p_RC.sum(axis)) for axis in sides)
+        return row, column, none
+
+    def init(params):
+        return optax.FactoredState(jnp.zeros([], jnp.int32), *mapped(start, params))
+
+    def update(updates, state, params):
+        decay = 1 - jnp.asarray(state.count + 1, jnp.float32) ** -0.8
+
+        def moved(mean, new):
+            return (decay * mean + (1 - decay) * new).astype(new.dtype)
+
+        def step(matrix, g, row, column, v):
+            g_RC = _as_matrices(g, matrix)
+            if not (sides := _sides(g_RC.shape)):
+                v = moved(v, jnp.square(g) + TINY)
+                return g * v**-0.5, row, column, v
+            long, short = sides
+            square_RC = jnp.square(g_RC) + TINY
+            row, column = moved(row, square_RC.mean(long)), moved(column, square_RC.mean(short))
+            share = (row / row.mean(-1, keepdims=True)) ** -0.5
+            u_RC = g_RC * jnp.expand_dims(share, long) * jnp.expand_dims(column**-0.5, short)
+            return _from_matrices(u_RC, matrix, g.shape), row, column, v
+
+        updates, *moments = mapped(step, updates, state.v_row, state.v_col, state.v)
+        return updates, optax.FactoredState(optax.safe_increment(state.count), *moments)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _matrices(infos: Infos) -> dict[Any, Matrix]:
+    """Return path -> matrix of the parameters that are matrices."""
+    pairs = jax.tree_util.tree_leaves_with_path(infos)
+    return {path: info.matrix for path, info in pairs if info.matrix}
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """(longer, shorter axis) of matrices `[..., R, C]` to be factored; None to leave them whole."""
+    if len(shape) < 2 or min(shape[-2:]) < FACTORED_FROM:
+        return None
+    return (-2, -1) if shape[-2] > shape[-1] else (-1, -2)
+
+
+def _order(matrix: Matrix, ndim: int) -> tuple[int, ...]:
+    """The axes of an array: those that stack matrices, then rows, then columns."""
+    last = tuple(ndim + axis for axis in (*matrix.summed, *matrix.result))
+    return (*(axis for axis in range(ndim) if axis not in last), *last)
+
+
+def _as_matrices(x: jax.Array, matrix: Matrix | None) -> jax.Array:
+    """Return an array as its matrices `[..., R, C]`; one that is no matrix as it is."""
+    if matrix is None:
+        return x
+    x = x.transpose(_order(matrix, x.ndim))
+    stacks = x.ndim - len(matrix.summed) - len(matrix.result)
+    rows = math.prod(x.shape[stacks : stacks + len(matrix.summed)])
+    return x.reshape(*x.shape[:stacks], rows, -1)
+
+
+def _from_matrices(x: jax.Array, matrix: Matrix | None, shape: tuple[int, ...]) -> jax.Array:
+    """Invert `_as_matrices` for an array of this shape."""
+    if matrix is None:
+        return x
+    order = _order(matrix, len(shape))
+    return x.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
+
+
 def _muon(optim, infos: Infos) -> optax.GradientTransformation:
-    matrices = {
-        path: info.matrix
-        for path, info in jax.tree_util.tree_leaves_with_path(infos)
-        if info.matrix
-    }
+    matrices = _matrices(infos)
 
     def dimensions(params):
         """Return the axes of each matrix. Of `params` optax has masked all that is no matrix."""
