@@ -42,7 +42,7 @@ EPILOG = """\
 exit codes:
   0   done
   2   bad input: one line says what is wrong and how to fix it
-  3   incomplete: runs failed or diverged, or damaged files or rows were left out
+  3   incomplete: runs failed, diverged or are missing, or damaged files or rows were left out
   69  another process of the same run ended; the same command continues
   75  stopped by a signal, everything saved; the same command continues
 

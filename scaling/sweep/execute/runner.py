@@ -7,6 +7,7 @@ or diverges does not affect the others, and its row of the table states the reas
 from __future__ import annotations
 
 import functools
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from scaling.sweep.shared import workdir_url
 from scaling.sweep.shared.claims import Claims
 from scaling.utils import files, machine
 from scaling.utils.errors import UserError
+
+log = logging.getLogger("scaling")
 
 BY_HAND = "by-hand"  # the launch id of workers started without a launcher
 
@@ -55,7 +58,8 @@ def sweep(
     """Train all runs that have no result yet and write the table.
 
     `runs` is the plan of `config`, and the workers of `config.launch` train it. Without a config,
-    or with one local worker, this process trains the runs.
+    or with one local worker, this process trains the runs. A planned run without a result is a
+    problem. A worker that ended early is only a warning.
 
     Raises UserError if data or mesh are wrong for all runs, and Preempted after a signal, once the
     runs in training are saved; the same call resumes them.
@@ -85,12 +89,20 @@ def sweep(
             problems, reported = worker.problems, worker.reported
         else:
             assert config is not None
-            problems = _launch(runs, workdir, config)
+            for line in _launch(runs, workdir, config):  # of workers, which others may replace
+                log.warning("warning: %s", line)
     rows = write_table(workdir, problems)
     planned = {run.run_id for run in runs}
     for row in rows:
         if row.run_id in planned - reported and row.status not in results.AS_PLANNED:
             problems.append(f"{row.run_id}: {row.status}, {row.reason}")
+    missing = sorted(planned - {row.run_id for row in rows})
+    if missing:
+        problems.append(
+            f"{len(missing)} of {len(planned)} planned runs have no result in {workdir}/runs: "
+            f"{', '.join(missing)}; the same command trains them, once their folders hold no "
+            "damaged result"
+        )
     return Outcome(rows, problems)
 
 
