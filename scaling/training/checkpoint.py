@@ -12,7 +12,10 @@ import errno
 import functools
 import hashlib
 import logging
+import os
+import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +67,7 @@ class Checkpoints:
 
         for name in ("absl", "asyncio"):  # orbax logs each phase of a save, and errors it raises
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        _drop_stray_errors()
         policies = [preservation.LatestN(self._keep), preservation.CustomSteps(self._keep_steps)]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation.AnyPreservationPolicy(policies),
@@ -152,6 +156,8 @@ class Checkpoints:
             return None
         import orbax.checkpoint as ocp
 
+        if self._untouched:
+            self._set_unlisted_aside()
         for step in sorted(self._manager.all_steps(), reverse=True):
             if at_most is not None and step > at_most:
                 continue
@@ -172,20 +178,32 @@ class Checkpoints:
                 reason = one_line(error, 200)
             if not multiprocess.any_process(bool(reason)):
                 return state, position
-            if multiprocess.writer():
-                log.warning(
-                    "warning: checkpoint %s of %s is damaged (%s); falling back to the one before",
-                    step,
-                    self.folder,
-                    reason or "as another process finds",
-                )
-                aside = self.folder.parent / "damaged" / f"{step}-{int(time.time())}"
-                aside.parent.mkdir(exist_ok=True)
-                (self.folder / str(step)).rename(aside)
+            self._set_aside(step, reason or "as another process finds")
             multiprocess.any_process(False)  # the others wait for the move
             self._manager.reload()
         return None
 
+    def _set_unlisted_aside(self) -> None:
+        """Set checkpoints aside with which orbax could not even list the others."""
+        for path in sorted(self.folder.glob("*/_CHECKPOINT_METADATA")):
+            try:
+                if path.parent.name.isdecimal():
+                    files.read_json(path)
+            except files.Damaged as error:
+                self._set_aside(int(path.parent.name), one_line(error, 200))
+        multiprocess.any_process(False)
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        """Move a damaged checkpoint out of the way, with a warning. Only the writer does."""
+        if multiprocess.writer():
+            log.warning(
+                "warning: checkpoint %s of %s is damaged (%s); falling back to the one before",
+                *(step, self.folder, reason),
+            )
+            aside = self.folder.parent / "damaged" / f"{step}-{time.time_ns()}"
+            with self._writing():
+                aside.parent.mkdir(exist_ok=True)
+                (self.folder / str(step)).rename(aside)
 
     def _check(self, step: int, state: Any, position: dict[str, Any]) -> None:
         """Raise ValueError unless the state and the position are what was saved at this step."""
@@ -198,6 +216,30 @@ class Checkpoints:
         of_run = position.get("run")  # older checkpoints do not say
         if self._run and of_run and of_run != self._run:
             raise ValueError(f"it is of another run, {of_run}")
+
+
+@functools.cache
+def _drop_stray_errors() -> None:
+    """Print no exception of orbax's coroutines and callbacks that nobody waits for.
+
+    The first fault of a damaged checkpoint ends its restore. All further reads of it then fail in
+    other threads, each with its own stack, up to seconds later.
+    """
+    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        trace, names = unraisable.exc_traceback, []
+        while trace:
+            names.append(trace.tb_frame.f_code.co_filename)
+            trace = trace.tb_next
+        code = getattr(unraisable.object, "cr_code", None)
+        names += [code.co_filename] if code else []
+        of_orbax = any(f"{os.sep}orbax{os.sep}" in name for name in names)
+        if not of_orbax and {Path(name).parent.name for name in names} != {"asyncio"}:
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _is_machine_error(error: Exception, folder: Path) -> bool:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from scaling.programs.interface import Programs
 from scaling.training import merge
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.evaluate import HeldOut
-from scaling.training.run_log import ROWS, RunLog, Window, columns
+from scaling.training.run_log import ROWS, RunLog, Window, columns, read_rows
 from scaling.training.spec import RunSpec, describe, write_or_check_config, write_or_check_data
 from scaling.utils import files
 
@@ -92,6 +93,7 @@ class ActiveRun:
             c.checkpoint.keep,
             (*self.spec.keep_steps, *self.merge_steps),
             c.checkpoint.asynchronous,
+            config_lib.run_hash(c),
         )
         return self
 
@@ -124,11 +126,13 @@ class ActiveRun:
         if restored is None and self.spec.trunk is not None:
             restored = self._fork(programs)
         if restored is None:
-            return programs.init(self.spec.config.seed)
-        state, position = restored
-        self.done, self.seconds = position["step"], position["elapsed"]
-        self.forked_at = position.get("forked_at", 0)
-        self._log.resume(self.done)
+            state = programs.init(self.spec.config.seed)
+        else:
+            state, position = restored
+            self.done, self.seconds = position["step"], position["elapsed"]
+            self.forked_at = position.get("forked_at", 0)
+        with multiprocess.raise_on_all():  # rows are written, which may fail
+            self._log.resume(self.done)
         return state
 
     def _fork(self, programs: Programs) -> tuple[Any, dict[str, Any]] | None:
@@ -138,7 +142,7 @@ class ActiveRun:
         have.
         """
         assert self.spec.trunk is not None
-        with Checkpoints(self.spec.trunk / "checkpoints", keep=None) as trunk:
+        with _checkpoints_of(self.spec.trunk) as trunk:
             missing = set(self.merge_steps) - set(trunk.steps())
             at_most = min([self.spec.fork_step, *(step - 1 for step in missing)])
             restored = trunk.restore(programs.state_like, at_most=at_most)
@@ -146,7 +150,7 @@ class ActiveRun:
             return None
         state, position = restored
         for name in ROWS:
-            rows = files.read_lines(self.spec.trunk / name, key="step")
+            rows = read_rows(self.spec.trunk, name)
             rows = [r for r in rows if r["step"] <= position["step"]]
             if rows and not (self.spec.folder / name).exists() and self.writer:
                 files.write_lines(self.spec.folder / name, rows)  # all of them or none
@@ -169,7 +173,7 @@ class ActiveRun:
         with contextlib.ExitStack() as stack:
             trunk = self._checkpoints
             if self.forked_at and self.spec.trunk is not None:
-                trunk = stack.enter_context(Checkpoints(self.spec.trunk / "checkpoints", keep=None))
+                trunk = stack.enter_context(_checkpoints_of(self.spec.trunk))
             sources = {
                 s: trunk if s <= self.forked_at else self._checkpoints for s in self.merge_steps
             }
@@ -293,3 +297,10 @@ class ActiveRun:
 
     def _diverge(self, reason: str) -> None:
         self.status, self.reason = "diverged", reason
+
+
+def _checkpoints_of(trunk: Path) -> Checkpoints:
+    """Return the checkpoints of another run, to read."""
+    path = trunk / "config.json"
+    run = config_lib.run_hash(config_lib.from_json(files.read_json(path), path))
+    return Checkpoints(trunk / "checkpoints", keep=None, run=run)

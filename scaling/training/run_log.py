@@ -58,6 +58,7 @@ class RunLog:
         self.last_loss: float | None = None
         self.last_mfu: float | None = None  # of the newest dispatches, see `mfu`
         self._speeds: list[float] = []  # tokens per second of each dispatch
+        self._last = dict.fromkeys(ROWS, -1)  # the step of the last row of each file
 
     def open(self) -> None:
         """Renew the files: a worker that had the run before may have been stopped, not killed."""
@@ -68,9 +69,19 @@ class RunLog:
         machine.peak_flops(self.dtype)  # measured now, while the device is idle, for `mfu`
 
     def resume(self, step: int) -> None:
-        """Read the last loss: a run killed after its last checkpoint trains no more rows."""
-        rows = files.read_lines(self.folder / METRICS, key="step")
-        self.last_loss = next((r["loss"] for r in reversed(rows) if r["step"] <= step), None)
+        """Leave each row up to `step`, from which training continues, once in the files.
+
+        Later rows are trained and written again. Rows of damaged lines are lost, with a warning.
+        The last loss is read, since a run killed after its last checkpoint trains no more rows.
+        """
+        for name in ROWS:
+            rows = [row for row in read_rows(self.folder, name) if row["step"] <= step]
+            if name == METRICS:
+                self.last_loss = rows[-1]["loss"] if rows else None
+            self._last[name] = rows[-1]["step"] if rows else -1
+            if self.writer and (self.folder / name).exists():
+                self.still_mine()
+                files.write_lines(self.folder / name, rows)
 
     def add_window(
         self, window: Window, metrics_K: Mapping[str, np.ndarray], seconds: float
@@ -119,9 +130,8 @@ class RunLog:
         self._append(EVALUATIONS, [row])
 
     def has_evaluation(self, step: int) -> bool:
-        """Return whether evals.jsonl has a row of this step."""
-        rows = files.read_lines(self.folder / EVALUATIONS, key="step")
-        return any(row["step"] == step for row in rows)
+        """Return whether evals.jsonl has a row of this step, the newest of the run."""
+        return self._last[EVALUATIONS] == step
 
     @property
     def speed(self) -> float | None:
@@ -148,7 +158,12 @@ class RunLog:
             self._events.add(name, value, step)
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Append rows to a JSON-lines file, and the events added with them to TensorBoard's."""
+        """Append rows to a JSON-lines file, and the events added with them to TensorBoard's.
+
+        A step has one row: the evaluation after the last step is repeated when a run resumes there.
+        """
+        rows = [row for row in rows if row["step"] > self._last[name]]
+        self._last[name] = max([self._last[name], *(row["step"] for row in rows)])
         if self.writer:
             files.append_lines(self.folder / name, rows, self.still_mine)
             self._events.write()
@@ -156,6 +171,11 @@ class RunLog:
 
 def _median(speeds: list[float]) -> float | None:
     return statistics.median(speeds) if len(speeds) >= SAMPLES else None
+
+
+def read_rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return the rows of METRICS or EVALUATIONS of a run; damaged lines are skipped and logged."""
+    return files.read_lines(folder / name, "step", ("tokens", "loss") if name == METRICS else ())
 
 
 def columns(metrics: Mapping[str, Metric]) -> dict[str, float]:

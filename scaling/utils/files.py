@@ -101,9 +101,13 @@ def json_bytes(value: Any, seal: bool = False) -> bytes:
     `seal` adds a hash of a dict's content, which `read_json` checks.
     """
     value = _finite(value)
-    if seal:
-        value = {**value, SEAL: _seal(value)}
+    value = sealed(value) if seal else value
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of JSON with a hash of its content, which `unsealed` checks."""
+    return {**content, SEAL: _seal(content)}
 
 
 def _seal(content: dict[str, Any]) -> str:
@@ -194,11 +198,13 @@ def check_numbers(values: dict[str, Any], *names: str) -> None:
 
 
 def _content(path: Path) -> bytes:
-    """Return a file's bytes. Raises UserError if it is missing or cannot be read."""
+    """Return a file's bytes. Raises UserError if unreadable, ValueError if it is a folder."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise ValueError("a folder, not a file") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -252,9 +258,10 @@ def read_lines(
     """
     rows: dict[int, dict[str, Any]] = {}
     try:
-        lines = _content(path).split(b"\n") if path.exists() else [b""]
+        with damage(path, "skipped"):
+            lines = _content(path).split(b"\n") if path.exists() else [b""]
     except UserError as error:
-        _report([f"{error}; skipped"], problems)
+        _report([str(error)], problems)
         return []
     bad = []
     for number, line in enumerate(lines[:-1], start=1):

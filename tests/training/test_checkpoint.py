@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 
 import jax
@@ -125,3 +126,55 @@ def test_training_step_gives_its_state_away(config):
     ).compile()
     held = sum(x.nbytes for x in jax.tree.leaves(state))
     assert compiled.memory_analysis().alias_size_in_bytes >= 0.99 * held
+
+
+def restored(folder, programs, **options):
+    with Checkpoints(folder, keep=2, **options) as checkpoints:
+        return checkpoints.restore(programs.state_like)[1]["step"]
+
+
+def edit(path, **values) -> None:
+    """Change values of a position, and keep what else the file holds."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: edit(folder / "32" / "position" / "metadata", step=22),
+        lambda folder: edit(folder / "32" / "position" / "metadata", elapsed=9.5),
+        lambda folder: edit(folder / "32" / "position" / "metadata", step=22, seal=None),
+        lambda folder: (folder / "32").rename(folder / "48"),
+        lambda folder: (folder / "32" / "_CHECKPOINT_METADATA").write_text("[]"),
+        lambda folder: (folder / "32" / "position" / "metadata").write_text("[" * 100_000),
+        lambda folder: (folder / "32" / "state" / "manifest.ocdbt").write_bytes(b""),
+    ],
+    ids=["step", "seconds", "unsealed step", "renamed", "list", "brackets", "manifest"],
+)
+def test_any_damage_is_one_line_and_falls_back(saved, damage, capfd, caplog):
+    folder, programs, _ = saved
+    damage(folder)
+    with caplog.at_level(logging.WARNING, "scaling"):
+        assert restored(folder, programs) == 16
+    assert len(caplog.messages) == 1 and "falling back" in caplog.messages[0]
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_a_checkpoint_of_another_run_is_set_aside(tmp_path, config, caplog):
+    programs = train_step.programs(config)
+    for step, run in ((16, "mine"), (32, "other")):
+        with Checkpoints(tmp_path / "checkpoints", keep=2, run=run) as checkpoints:
+            checkpoints.save(step, programs.init(step), {"elapsed": 1.0})
+    with caplog.at_level(logging.WARNING, "scaling"):
+        assert restored(tmp_path / "checkpoints", programs, run="mine") == 16
+    assert "of another run, other" in caplog.text
+
+
+def test_a_checkpoint_without_seal_and_run_is_restored(saved):
+    """As those of older versions."""
+    folder, programs, _ = saved
+    path = folder / "32" / "position" / "metadata"
+    position = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in position.items() if k not in ("seal", "run")}))
+    assert restored(folder, programs, run="mine") == 32
