@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from scaling.commands import (
+    clean,
     conventions,
     curves,
     design,
@@ -37,6 +38,7 @@ COMMANDS: dict[str, ModuleType] = {
     "curves": curves,
     "status": status,
     "report": report,
+    "clean": clean,
 }
 EPILOG = """\
 exit codes:
