@@ -18,7 +18,7 @@ def get_config():
     c.train.steps_per_dispatch = 16
     c.train.log_every = 4
     c.eval.tokens = 8_192
-    c.checkpoint.every_tokens = 8_192
+    c.checkpoint.every_tokens = 65_536
     c.sweep.budgets = (8e8, 2.4e9, 8e9)
     c.sweep.sizes_per_budget = 6
     c.sweep.optimum_guess = 3e3

@@ -23,6 +23,22 @@ TINY = {
 }
 
 
+# Compiling is most of the time of tests. The emitters of fusions take half of it.
+QUICK_XLA = "--xla_cpu_use_fusion_emitters=false"
+
+
+def compile_quickly() -> None:
+    """Compile with few optimizations, here and in processes; call it before jax is imported."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_XLA}".strip()
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+
+def as_users_compile() -> dict[str, str]:
+    """Return the environment of a process that compiles as `scaling` does by default."""
+    flags = os.environ.get("XLA_FLAGS", "").replace(QUICK_XLA, "").strip()
+    return {"XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+
+
 def flags(values: dict) -> list[str]:
     """Return config values as flags of the command line."""
     return [f"--config.{key}={value}" for key, value in values.items()]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.common import ROOT, STEP, TINY, make_once, run_cli, run_python
+from tests.common import ROOT, STEP, TINY, compile_quickly, make_once, run_cli, run_python
+
+compile_quickly()
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +34,8 @@ def cache(shared) -> Path:
 
 
 @pytest.fixture(scope="module")
-def quick_compile(cache):
-    """Compile with few optimizations in this module, whose time is that of compiling.
-
-    For tests that compare with formulas. Those of bits, memory and speed compile as users do.
-    """
+def full_compile(cache):
+    """Compile with all optimizations in this module, which tests memory or what XLA counts."""
     import jax
 
     from scaling.programs import train_step
@@ -46,9 +45,9 @@ def quick_compile(cache):
         jax.clear_caches()  # the option is no part of their keys
         train_step.clear_caches()
 
-    switch(True)
-    yield
     switch(False)
+    yield
+    switch(True)
 
 
 @pytest.fixture

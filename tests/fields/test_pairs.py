@@ -16,8 +16,6 @@ from scaling.data import speech
 from scaling.training import loop
 from scaling.utils import files
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 KINDS = ("transformer", "mlp", "cnn", "lstm", "lru")
 RUN = {
     "model.depth": 1,

@@ -19,8 +19,6 @@ from scaling.programs import optim, train_step
 from scaling.utils.errors import UserError
 from tests.models.test_transformer import T, V, build, loss_and_grads, tokens
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 KINDS = {
     "mlp": {"model.kind": "mlp", "model.positions": "learned"},
     "cnn": {"model.kind": "cnn"},

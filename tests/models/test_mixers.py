@@ -9,8 +9,6 @@ import pytest
 
 from scaling.models import activations, conv, experts, ops, recurrent
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 B, S = 2, 5
 
 

@@ -9,8 +9,6 @@ import pytest
 
 from scaling.models import ops
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def normal(seed, shape, dtype=jnp.float32):
     return jax.random.normal(jax.random.key(seed), shape).astype(dtype)

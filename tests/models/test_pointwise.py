@@ -9,8 +9,6 @@ import pytest
 
 from scaling.models import pointwise
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 EPS = 1e-6
 
 

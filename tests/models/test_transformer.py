@@ -15,8 +15,6 @@ from scaling.models.losses import token_losses
 from scaling.models.transformer import language
 from scaling.parallel import sharding
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 T, V = 24, 256
 ARCHITECTURES = [
     {},

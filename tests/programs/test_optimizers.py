@@ -22,8 +22,6 @@ from tests.fields.test_pairs import config_of
 from tests.models.test_architectures import KINDS, NO_MATRIX
 from tests.models.test_transformer import build
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 SHAPES = {
     "embedding_VD": (9, 24),
     "blocks": {

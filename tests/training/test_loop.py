@@ -16,7 +16,7 @@ from scaling.config import load as config_lib
 from scaling.training import loop
 from scaling.utils import files
 from scaling.utils.errors import EXIT_PREEMPTED, UserError
-from tests.common import ROOT, TINY, flags, run_cli
+from tests.common import ROOT, STEP, TINY, as_users_compile, flags, run_cli
 
 OVERRIDES = ("--config=configs/mini.py", *flags(TINY))
 
@@ -53,11 +53,16 @@ def test_a_run_trains_logs_and_ends_once(tmp_path, config):
     assert (tmp_path / "run" / "result.json").stat().st_mtime_ns == before
 
 
-def test_golden_loss(tmp_path, config):
+def test_golden_loss(tmp_path):
     """A change here changes every number of every study: say why in the commit that updates it."""
-    result = loop.train_run(config, tmp_path / "run")
-    assert result.loss == pytest.approx(GOLDEN_LOSS, rel=1e-5)
-    first = files.read_lines(tmp_path / "run" / "metrics.jsonl", "step")[0]
+    steps = ("--config.parallel.cpu_devices=2", f"--config.train.tokens={STEP * 40}")
+    saved = f"--config.checkpoint.every_tokens={STEP * 16}"
+    workdir = f"--workdir={tmp_path}"
+    done = run_cli("train", *OVERRIDES, *steps, saved, workdir, env=as_users_compile())
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    assert results.collect(tmp_path)[0][0].loss == pytest.approx(GOLDEN_LOSS, rel=1e-5)
+    first = files.read_lines(run / "metrics.jsonl", "step")[0]
     assert first["loss"] == pytest.approx(GOLDEN_FIRST, rel=1e-6)
 
 
