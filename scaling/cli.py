@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import select
 import sys
 
 from scaling.utils import huge_pages, signals
@@ -38,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    import logging
+
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         from scaling.commands import command_line
@@ -66,6 +66,8 @@ def _end_quietly() -> None:
 
     Raises BrokenPipeError if the broken pipe is another one.
     """
+    import select
+
     stdout = select.poll()
     stdout.register(sys.stdout.fileno(), select.POLLERR)
     if not stdout.poll(0):
