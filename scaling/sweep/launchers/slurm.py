@@ -13,7 +13,6 @@ that the nodes share ($SCALING_CACHE, else ~/.cache/scaling).
 from __future__ import annotations
 
 import os
-import pickle
 import shlex
 import shutil
 import subprocess
@@ -23,9 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, python_path, summary
-from scaling.sweep.launchers.slurm_task import Task
+from scaling.sweep.launchers.slurm_task import Task, outcome_path
 from scaling.sweep.shared import workdir_url
-from scaling.utils import signals
+from scaling.utils import files, signals
 from scaling.utils.errors import Preempted, UserError
 
 QUEUE_SECONDS = (1.0, 20.0)  # between queries of the queue: at first, and later
@@ -221,14 +220,22 @@ def _ids(jobs: set[str]) -> str:
 def _outcome(folder: Path, job: str) -> Outcome | None:
     """Return the outcome of a job that has left the queue; None if it was cancelled or killed.
 
-    Waits up to LAG_SECONDS, since a shared file system may lag.
+    Waits up to LAG_SECONDS, since a shared file system may lag. submitit's own results are not
+    read: they are pickles, which may run any code.
     """
-    path, deadline = folder / f"{job}_0_result.pkl", time.time() + LAG_SECONDS
+    path, deadline = outcome_path(folder, job), time.time() + LAG_SECONDS
     while not path.exists():
         if time.time() > deadline or signals.caught():
-            return None
+            failed = (folder / f"{job}_0_result.pkl").exists()
+            log = folder / f"{job}_0_log.out"
+            return Outcome([f"Slurm job {job} failed; see {log}"]) if failed else None
         time.sleep(POLL_SECONDS)
-    status, value = pickle.loads(path.read_bytes())
-    if status == "success":
-        return value
-    return Outcome([f"Slurm job {job} failed: {value.strip().splitlines()[-1][:300]}"])
+    try:
+        with files.damage(path, "the same command submits a new job"):
+            stored = files.read_json(path)
+            texts = [*stored["problems"], stored["refusal"]]
+            if not all(isinstance(text, str) for text in texts) or type(stored["done"]) is not bool:
+                raise TypeError("not an outcome")
+            return Outcome(list(stored["problems"]), stored["refusal"], stored["done"])
+    except UserError as error:
+        return Outcome([f"Slurm job {job}: {error}"])

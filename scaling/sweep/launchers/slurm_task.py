@@ -6,6 +6,7 @@ A job of several nodes runs one worker per node. They find each other by Slurm's
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -14,7 +15,9 @@ import time
 from pathlib import Path
 
 from scaling.sweep.launchers.process import POLL_SECONDS, Outcome, Worker
-from scaling.utils.errors import EXIT_PREEMPTED
+from scaling.sweep.shared import workdir_url
+from scaling.utils import files
+from scaling.utils.errors import EXIT_PREEMPTED, UserError
 
 GRACE_SECONDS = 600  # longest wait of a preempted job for its end after its worker saved
 
@@ -27,10 +30,19 @@ class Task:
         self.worker: Worker | None = None
         self.preempted = False
 
-    def __call__(self) -> Outcome:
-        job = os.environ.get("SLURM_ARRAY_JOB_ID", "")
-        job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ["SLURM_JOB_ID"]
+    def __call__(self) -> None:
         rank = int(os.environ.get("SLURM_PROCID", 0))  # among nodes that train each run together
+        job = _job_id()
+        try:
+            outcome = self._work(job, rank)
+        except UserError as error:
+            outcome = Outcome([f"Slurm job {job}: {error}"])
+        if not rank:
+            folder = workdir_url.open_workdir(self.workdir).path / "slurm"
+            files.write_json(outcome_path(folder, job), dataclasses.asdict(outcome), seal=True)
+
+    def _work(self, job: str, rank: int) -> Outcome:
+        """Run one worker to its end. Raises SystemExit if the job is to be requeued."""
         name = f"slurm{job}" + (f"-node{rank}" if rank else "")
         tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
         # on several nodes the workers find each other by Slurm's own variables
@@ -63,6 +75,16 @@ class Task:
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, self.worker.process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Task(self.workdir, self.launch_id))
+
+
+def outcome_path(folder: Path, job: str) -> Path:
+    """Return the file of a job's outcome, which its first task writes."""
+    return folder / f"{job}_outcome.json"
+
+
+def _job_id() -> str:
+    job = os.environ.get("SLURM_ARRAY_JOB_ID", "")
+    return f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ["SLURM_JOB_ID"]
 
 
 def _state(job: str) -> str:
