@@ -145,8 +145,7 @@ def _line(h: dict[str, Any], at: float) -> str:
     loss, size = h["loss"], h["n_params"]
     return (
         f"round {h['round']}: {h['runs']} runs, {h['flops']:.3g} FLOPs; at {at:.3g} FLOPs "
-        f"loss {loss.value:.4f} [{loss.low:.4f}, {loss.high:.4f}], "
-        f"N* {size.value:,.0f} [{size.low:,.0f}, {size.high:,.0f}]"
+        f"loss {loss.brief()}, N* {size.brief()}"
     )
 
 

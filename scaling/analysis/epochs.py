@@ -23,6 +23,7 @@ from scaling.laws.forms.registry import FORMS
 from scaling.laws.table import CannotFit, Table, make_table
 from scaling.report import excess, groups
 from scaling.results import RunResult
+from scaling.utils import precision
 
 MANY_SIZES, ONE_SIZE = FORMS["data_constrained"], FORMS["data_constrained_one_size"]
 WORTH_AT = (2.0, 4.0, 8.0, 16.0, 32.0)  # epochs at which the law gives their worth
@@ -204,9 +205,12 @@ def _summary(part: Part) -> list[str]:
     if part.law is None:
         return [heading, f"  refused: {part.content['diagnostics']['refused']}"]
     worth = [
-        f"  {w['epochs']:.0f} epochs are worth {w['fresh_tokens_per_token']['value']:.0%} "
-        f"[{w['fresh_tokens_per_token']['low']:.0%}, {w['fresh_tokens_per_token']['high']:.0%}] of "
-        "as many fresh tokens"
+        f"  {w['epochs']:.0f} epochs are worth {_percent(w['fresh_tokens_per_token'])} of as many "
+        "fresh tokens"
         for w in part.content["worth"]
     ]
     return [heading, *parameter_lines(part.law), *worth]
+
+
+def _percent(interval: dict[str, float]) -> str:
+    return f"{precision.of_dict({key: 100 * part for key, part in interval.items()})} %"

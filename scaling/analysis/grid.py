@@ -21,7 +21,7 @@ from scaling.laws.seeds import Repeats, repeats
 from scaling.laws.table import CannotFit, make_table
 from scaling.report import panels
 from scaling.results import RunResult
-from scaling.utils import notices
+from scaling.utils import notices, precision
 from scaling.utils.notices import Notice
 
 TUNED = {  # key: (name, column)
@@ -235,8 +235,9 @@ def _summary(axes: list[Axis], points: Repeats, optima: dict[str, list[Group]]) 
         row = points.first_P[p]
         values = "  ".join(f"{a.name} {_text(a.values[row])}" for a in axes)
         count = points.count_P[p]
-        ends = f" +- {points.sd_P[p]:.4f} (s.d. of {count} seeds)" if count > 1 else ""
-        lines.append(f"  loss {points.mean_P[p]:.4f}{ends}  {values}")
+        mean = precision.with_error(points.mean_P[p], points.sd_P[p] if count > 1 else None)
+        ends = f" (s.d. of {count} seeds)" if count > 1 else ""
+        lines.append(f"  loss {mean}{ends}  {values}")
     for name, pairs in optima.items():
         if not pairs:
             continue

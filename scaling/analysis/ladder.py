@@ -117,8 +117,7 @@ def _summary(fits: compute.Fits, used: list[RunResult], config: ConfigDict) -> l
     out = [*lines, *parameter_lines(fits.chinchilla), "Compute-optimal run of the law"]
     shown: list[Any] = fits.frontier[:: max(1, len(fits.frontier) // 5)]
     return out + [
-        f"  {o.flops:9.2e} FLOPs: N* {o.n_params.value:.3g} [{o.n_params.low:.3g}, "
-        f"{o.n_params.high:.3g}]  D* {o.tokens.value:.3g}  loss {o.loss.value:.4f} "
-        f"[{o.loss.low:.4f}, {o.loss.high:.4f}]"
+        f"  {o.flops:9.2e} FLOPs: N* {o.n_params.brief()}  D* {o.tokens.brief()}  "
+        f"loss {o.loss.brief()}"
         for o in shown
     ]

@@ -28,7 +28,7 @@ from scaling.laws.forms.registry import FORMS
 from scaling.laws.table import CannotFit, Table, make_table
 from scaling.report import bootstrap, groups, residuals
 from scaling.results import RunResult
-from scaling.utils import notices
+from scaling.utils import notices, precision
 
 FORM = FORMS["power_offset"]
 AHEAD = (3.0, 10.0)  # multiples of the largest x at which the law predicts a new run
@@ -152,8 +152,7 @@ def _summary(part: Part, x: str, fixed: str) -> list[str]:
     if part.law is None:
         return [heading, f"  refused: {part.content['diagnostics']['refused']}"]
     predictions = [
-        f"  {columns.LETTERS[x]} {p[x]:.4g}: loss {p['loss']['value']:.4f} "
-        f"[{p['loss']['low']:.4f}, {p['loss']['high']:.4f}] for a new run"
+        f"  {columns.LETTERS[x]} {p[x]:.4g}: loss {precision.of_dict(p['loss'])} for a new run"
         for p in part.content["predictions"]
     ]
     return [heading, *parameter_lines(part.law), *predictions]

@@ -8,7 +8,7 @@ from typing import Any
 from scaling import results
 from scaling.commands.output import Output, Table
 from scaling.config import field_traits
-from scaling.utils import units
+from scaling.utils import precision
 
 OPTIONAL = ("seed", "width", "depth", "train_loss", "tokens_per_second", "wall_time")
 FORMATS = {"lr": ".2e", "loss": ".4f", "loss_se": ".4f", "mfu": ".1%"}
@@ -27,13 +27,18 @@ def in_words(result: results.RunResult) -> str:
     """Return a finished run's result as one line."""
     assert result.loss is not None, "a finished run has a loss"
     target = field_traits.UNITS[result.field].removesuffix("s")
-    bits = "" if result.bits_per_byte is None else f"{result.bits_per_byte:.4f} bits per byte, "
-    accuracy = result.metrics.get("accuracy")
-    share = "" if accuracy is None else f"accuracy {accuracy:.2%}, "
+    bits, accuracy = result.bits_per_byte, result.metrics.get("accuracy")
+    per_byte, share = "", ""
+    if bits is not None:  # the loss in another unit
+        error = result.loss_se and result.loss_se * bits / result.loss
+        per_byte = f"{precision.rounded(bits, error)} bits per byte, "
+    if accuracy is not None:
+        error = result.metrics.get("accuracy_se")
+        share = f"accuracy {precision.rounded(100 * accuracy, error and 100 * error)} %, "
     mfu = "" if result.mfu is None else f", MFU {result.mfu:.0%}"
     return (
-        f"{result.run_id}: loss {units.with_error(result.loss, result.loss_se)} nats/{target}, "
-        f"{bits}{share}{result.flops_exact:.3g} FLOPs{mfu}"
+        f"{result.run_id}: loss {precision.with_error(result.loss, result.loss_se)} nats/{target}, "
+        f"{per_byte}{share}{result.flops_exact:.3g} FLOPs{mfu}"
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from scaling.utils import precision
+
 # Relative difference up to which a draw equals the value: refits repeat it to rounding.
 SAME = 1e-12
 MOST_SHIFTED = 0.2  # least share of draws below (or above) the value that bias correction uses
@@ -26,9 +28,8 @@ class Interval:
         return {"value": self.value, "se": self.se, "low": self.low, "high": self.high}
 
     def brief(self) -> str:
-        """Return text such as "0.021 [0.018, 0.025]" or "0.021 [no interval]"."""
-        ends = f"{self.low:.4g}, {self.high:.4g}" if not np.isnan(self.low) else "no interval"
-        return f"{self.value:.4g} [{ends}]"
+        """Return text such as "0.021 [0.018, 0.025]" or "0.0213 [no interval]"."""
+        return precision.with_interval(self.value, self.low, self.high)
 
 
 def interval(

@@ -12,7 +12,7 @@ from scaling.laws.bootstrap import Interval
 from scaling.laws.forms.base import DEAD_FLOOR, Form
 from scaling.laws.objective import Objective
 from scaling.laws.table import Table
-from scaling.utils import notices
+from scaling.utils import notices, precision
 from scaling.utils.notices import Notice
 
 BY_CHANCE = 1e-3  # a trend of residuals counts as structure if its chance is below this
@@ -125,7 +125,8 @@ def wide(name: str, i: Interval, narrow: float = 0.0) -> list[Notice]:
     """Return a notice if the interval is wider than its value and than `narrow`."""
     if i.high - i.low <= max(abs(i.value), narrow):
         return []
-    text = f"{name} is weakly identified: interval {i.low:.3g} to {i.high:.3g} around {i.value:.3g}"
+    value, low, high = precision.texts(i.value, i.low, i.high)
+    text = f"{name} is weakly identified: interval {low} to {high} around {value}"
     return [Notice(notices.WIDE_INTERVAL, text)]
 
 

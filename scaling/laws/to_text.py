@@ -17,7 +17,7 @@ from scaling.laws.lr_batch_optima import COST
 from scaling.laws.power import PowerFit
 from scaling.laws.table import Table
 from scaling.laws.varpro import VarproFit
-from scaling.utils import notices
+from scaling.utils import notices, precision
 from scaling.utils.notices import Notice
 
 SYMBOLS = {"n_params": "N", "tokens": "D"}
@@ -219,11 +219,9 @@ def lines(content: dict[str, Any]) -> list[str]:
     """Convert a law's dict to lines of text: equation, parameters with intervals, verdict."""
     text = [f"{content['equation']}   ({content['n_rows']} rows)"]
     for name, p in content["params"].items():
-        text.append(
-            f"  {name:6} {p['value']:.6g}  se {p['se']:.2g}  [{p['low']:.6g}, {p['high']:.6g}]"
-        )
+        text.append(f"  {name:6} {_interval_text(p)}{_se_text(p['se'])}")
     for name, weight in content.get("weights", {}).items():
-        errors = ", ".join(f"{e:.2%}" for e in content["backtest_rms_log_errors"][name])
+        errors = ", ".join(f"{e:.2%}" for e in content["backtest_rms_log_errors"][name]) or "none"
         text.append(f"  {name:16} weight {weight:.2f}  backtest errors {errors}")
     for p in content.get("predictions", []):
         *inputs, target = p
@@ -241,4 +239,8 @@ def lines(content: dict[str, Any]) -> list[str]:
 
 
 def _interval_text(i: dict[str, float]) -> str:
-    return f"{i['value']:.5g}  [{i['low']:.5g}, {i['high']:.5g}]"
+    return precision.with_interval(i["value"], i["low"], i["high"])
+
+
+def _se_text(se: float) -> str:
+    return f"  se {se:.2g}" if np.isfinite(se) else ""

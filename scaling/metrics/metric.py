@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.utils import precision
 from scaling.utils.errors import UserError
 
 
@@ -32,8 +33,7 @@ class Metric:
     n: int  # independent draws: groups if given, else examples
 
     def __str__(self) -> str:
-        spread = "one draw, no standard error" if self.n == 1 else f"se {self.se:.3g}"
-        return f"{self.value:.6g} ({spread}, n {self.n})"
+        return precision.with_error(self.value, self.se) + f" (n {self.n})" * (self.n > 1)
 
 
 @dataclass(frozen=True)

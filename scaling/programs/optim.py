@@ -127,6 +127,7 @@ def _scale_by_factored_rms(infos: Infos) -> optax.GradientTransformation:
 
     def mapped(function, *trees):
         """Return trees of the results of `function(matrix or None, leaves)`, one per result."""
+        tree: Any
         leaves, tree = jax.tree.flatten_with_path(trees[0])
         others = [tree.flatten_up_to(other) for other in trees[1:]]
         rows = [

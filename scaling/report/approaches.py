@@ -100,8 +100,7 @@ def draw(columns: Columns, quantity: str, exponent, labels: Mapping[str, str] | 
             power[quantity],
             "--",
             color=style.ORANGE,
-            label=f"IsoFLOP minima: C$^{{{exponent.value:.3f}}}$ "
-            f"[{exponent.low:.3f}, {exponent.high:.3f}]",
+            label=f"IsoFLOP minima: {style.power('C', exponent)}",
         )
     if quantity == "loss":
         runs = part(columns, "run")

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from scaling.laws.conventions import ISOFLOP, Exponents
 from scaling.report.picture import Columns, Picture
 from scaling.report.style import BLUE, GREEN, GREY, ORANGE
+from scaling.utils import precision
 
 PUBLISHED = {"Hoffmann 2022": (0.50, GREEN), "Kaplan 2020": (0.73, GREY)}  # a; et al. each
 WORDS = {
@@ -61,8 +62,7 @@ def draw(table: Columns, title: str, split: str, confidence: float) -> Axes:
         colour = BLUE if profiles else ORANGE
         axes.plot([low, high], [y[i], y[i]], "-", color=colour, lw=2.2, solid_capstyle="round")
         axes.plot(a, y[i], "o" if profiles else "D", color=colour, ms=7 if profiles else 6)
-        interval = f"   [{low:.3f}, {high:.3f}]" if np.isfinite(low) else "   no interval"
-        axes.text(1.02, y[i], f"{a:.3f}{interval}", fontsize=9, **across)
+        axes.text(1.02, y[i], precision.with_interval(a, low, high), fontsize=9, **across)
     for name, (value, colour) in PUBLISHED.items():
         axes.axvline(value, color=colour, lw=1.2, ls="--", zorder=0)
         above: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}

@@ -115,8 +115,7 @@ def optimum(fit: IsoflopFit, labels: Mapping[str, str] | None = None) -> Picture
         law[column] = power.predict(flops)
         law[f"{column}_low"] = np.array([i.low for i in ends])
         law[f"{column}_high"] = np.array([i.high for i in ends])
-        e = power.exponent
-        exponents[column] = f"{symbol} ∝ C$^{{{e.value:.3f}}}$ [{e.low:.3f}, {e.high:.3f}]"
+        exponents[column] = f"{symbol} ∝ {style.power('C', power.exponent)}"
     series["law"] = law
     return Picture(
         stacked(series),

@@ -24,6 +24,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from scaling.utils import precision
+
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
 SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
 KINDS = (BLUE, ORANGE, GREEN, PURPLE, SKY, GREY, BLACK)  # of equal rank; RED marks the answer
@@ -81,6 +83,12 @@ def count(value: float) -> str:
         if value >= unit:
             return f"{value / unit:.3g}{letter}"
     return f"{value:,.0f}"
+
+
+def power(letter: str, exponent: Any) -> str:
+    """Return a power with the interval of its exponent, as matplotlib draws it."""
+    value, low, high = precision.texts(exponent.value, exponent.low, exponent.high)
+    return f"{letter}$^{{{value}}}$ [{low}, {high}]"
 
 
 def starred(name: str, labels: Mapping[str, str] | None = None) -> str:

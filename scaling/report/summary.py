@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scaling import results
-from scaling.utils import units
+from scaling.utils import precision
 
 
 def lines(
@@ -21,10 +21,14 @@ def lines(
         text.append(f"Optimum per budget (IsoFLOP parabolas; {fits.conditions['embedding']})")
         text.append(f"  {'FLOPs':>9} {'N*':>10} {'D*':>12} {'D*/N*':>7} {'loss':>8}  note")
         for p in fits.isoflop.profiles:
+            size, tokens, loss = (
+                precision.texts(i.value, i.low, i.high)[0]
+                for i in (p.n_opt, p.tokens_opt, p.loss_opt)
+            )
             ratio = p.tokens_opt.value / p.n_opt.value
             text.append(
-                f"  {p.budget:9.2e} {p.n_opt.value:10.3g} {p.tokens_opt.value:12.4g} {ratio:7.1f} "
-                f"{p.loss_opt.value:8.4f}  {p.problem or ''}"
+                f"  {p.budget:9.2e} {size:>10} {tokens:>12} {ratio:7.3g} {loss:>8}  "
+                f"{p.problem or ''}".rstrip()
             )
     text.append("Exponents with intervals")
     for title, fit in (("envelope", fits.envelope), ("IsoFLOP", fits.isoflop)):
@@ -32,7 +36,7 @@ def lines(
             text.append(f"  {title:10} refused: {fits.refused[title.lower()]}")
             continue
         parts = [
-            f"{name} ~ C^{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
+            f"{name} ~ C^{e.brief()}"
             for name, e in (
                 ("N*", fit.n_opt.exponent),
                 ("D*", fit.tokens_opt.exponent),
@@ -56,18 +60,18 @@ def lines(
             f"{forecast['tokens']:,} {unit}"
         )
         parts = [
-            f"{name} {law['loss']['value']:.4f} (weight {law['weight']:.2f}, backtest "
+            f"{name} {precision.of_dict(law['loss'])} (weight {law['weight']:.2f}, backtest "
             + (" ".join(f"{e:+.1%}" for e in law["backtest_log_errors"]) or "none")
             + ")"
             for name, law in forecast["laws"].items()
         ]
         text.append("  laws combined: " + ", ".join(parts))
-        text.append(f"  predicted loss {p['value']:.4f} [{p['low']:.4f}, {p['high']:.4f}]")
+        text.append(f"  predicted loss {precision.of_dict(p)}")
         if holdout and holdout.loss is not None:
             error = holdout.loss / p["value"] - 1
             inside = "inside" if p["low"] <= holdout.loss <= p["high"] else "outside"
             text.append(
-                f"  measured loss  {units.with_error(holdout.loss, holdout.loss_se)}  "
+                f"  measured loss  {precision.with_error(holdout.loss, holdout.loss_se)}  "
                 f"({error:+.2%}, {inside} the interval)"
             )
     return text

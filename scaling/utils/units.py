@@ -21,8 +21,3 @@ def size(n_bytes: float) -> str:
         if n_bytes < 1000:
             return f"{n_bytes:.1f} {unit}"
     return f"{n_bytes / 1000:,.1f} TB"
-
-
-def with_error(value: float, error: float | None) -> str:
-    """Format as "1.3297 +- 0.0102", or the value alone without an error."""
-    return f"{value:.4f}" + (f" +- {error:.4f}" if error is not None else "")
