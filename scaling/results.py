@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaling.utils import files
+from scaling.utils import files, table_file
 from scaling.utils.errors import UserError, one_line
 from scaling.utils.file_version import SCHEMA, refuse_newer
 
@@ -262,16 +262,14 @@ def write_table(workdir: Path, results: list[RunResult]) -> None:
 
 
 def read_table(path: Path) -> tuple[list[RunResult], list[str]]:
-    """Return (rows of a `runs.csv`, one line per damaged row). Raises UserError without a file."""
-    import csv
-
+    """Return (rows of a `runs.csv`, one line per damaged row). Raises UserError without a row."""
     if not path.is_file():
         raise UserError(f"{path}: no such table; run `scaling sweep` first")
-    rows, damaged = [], []
-    with open(path, newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                rows.append(from_row(row))
-            except DamagedResult as error:
-                damaged.append(f"{path}: row {number}: {error}; skipped")
+    file = table_file.read(path)
+    rows, damaged = [], [f"{path}: {notice}; skipped" for notice in file.left_out]
+    for row in file.rows:
+        try:
+            rows.append(from_row({name: row.cells[name] for name in file.header}))
+        except DamagedResult as error:
+            damaged.append(f"{path}: {row.name}: {error}; skipped")
     return rows, damaged

@@ -7,8 +7,6 @@ and one set of runs per combination of the cells of `--by`.
 from __future__ import annotations
 
 import dataclasses
-import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from ml_collections import ConfigDict
 
 from scaling import accounting, results
 from scaling.analysis import run_table
-from scaling.commands import output, table_flags
+from scaling.commands import output, table_flags, table_rows
 from scaling.commands.output import Output, Table
 from scaling.config import load as config_lib
 from scaling.config.keys import KEYS
@@ -24,10 +22,11 @@ from scaling.laws import api as laws
 from scaling.laws import conventions
 from scaling.laws.bootstrap import Interval
 from scaling.laws.conventions import Case, Exponents
-from scaling.laws.read import distinct
+from scaling.laws.read import distinct, matching
 from scaling.laws.table import CannotFit
 from scaling.utils import files, machine, notices
-from scaling.utils.errors import EXIT_INCOMPLETE, UserError
+from scaling.utils.errors import UserError
+from scaling.utils.table_file import TableFile
 
 SIX_N_D = "6 N D"
 
@@ -35,30 +34,43 @@ SIX_N_D = "6 N D"
 def of_table(args) -> int:
     """Compare the columns of a CSV. Return 3 if rows were left out, else 0. Raises UserError."""
     machine.enable_compilation_cache()
+    file = table_rows.open_file(args.table, args)
+    file = dataclasses.replace(file, rows=matching(file, args.where))
     split, sizes, flops = (table_flags.names(t) for t in (args.by, args.n_params, args.flops))
-    if not args.tokens and max(len(sizes), len(flops)) > 1:
+    own, tokens, budget = table_rows.is_own(file), args.tokens, args.budget
+    if own:
+        sizes, flops = sizes or _counts_of(file), flops or _prices_of(file)
+        budget = budget or table_rows.own_budget(file)
+    if not tokens and (own or not flops) and "tokens" in file.header:
+        tokens = "tokens"
+    if not tokens and max(len(sizes), len(flops)) > 1:
         raise UserError(
             "--tokens is missing; a run has one number of tokens, but each of several columns of "
             "N or FLOPs would give another one"
         )
     cases = []
-    for cells in distinct(args.table, split) if split else [{}]:
+    for cells in distinct(file, split) if split else [{}]:
         for n_params in sizes or ["n_params"]:
             for column in flops or [""]:
+                columns = {
+                    "n_params": n_params,
+                    "tokens": tokens,
+                    "flops": column,
+                    "loss": args.loss or "loss",
+                    "budget": budget,
+                }
                 table = laws.read_csv(
-                    args.table,
+                    file,
                     where=cells,
-                    n_params=n_params,
-                    tokens=args.tokens,
-                    flops=column,
-                    loss=args.loss or "loss",
-                    budget=args.budget,
+                    units=table_rows.units(file, columns, args.unit),
+                    last_of=args.last_of,
+                    decimal=args.decimal,
+                    **columns,
                 )
                 label = ", ".join(map(str, cells.values()))
+                table = table_rows.in_budgets(table, said=False)
                 cases.append(Case(label, n_params, column or SIX_N_D, table, table))
-    left_out = dict.fromkeys(notice for c in cases for notice in c.table.excluded)
-    for notice in left_out:
-        print(f"left out: {notice}", file=sys.stderr)
+    table_rows.report(*(c.table for c in cases))
     output.warn([str(n) for n in dict.fromkeys(n for c in cases for n in c.table.warnings)])
     confidence = 0.9 if args.confidence is None else args.confidence
     rows = conventions.compare(
@@ -74,7 +86,19 @@ def of_table(args) -> int:
     if args.out:
         written.append(str(_write(Path(args.out), rows, content, ", ".join(split))))
     output.show(args, _output(rows, content, args.wide, written))
-    return EXIT_INCOMPLETE if left_out else 0
+    return table_rows.exit_code(*(c.table for c in cases))
+
+
+def _counts_of(file: TableFile) -> list[str]:
+    """Return the columns of sizes of a study's table; n_params_active only where it differs."""
+    names = [n for n in KEYS["laws.n_params"].choices if n in file.header]
+    dense = all(row.cells.get("n_params_active", "") in ("", row.cells["n_params"])
+                for row in file.rows)  # fmt: skip
+    return [n for n in names if not (dense and n == "n_params_active")]
+
+
+def _prices_of(file: TableFile) -> list[str]:
+    return [f"flops_{c}" for c in accounting.CONVENTIONS if f"flops_{c}" in file.header]
 
 
 def of_study(config: ConfigDict, workdir: Path, args, problems: list[str]) -> None:
@@ -125,8 +149,8 @@ def _output(rows: list[Exponents], content: dict, wide: bool, written: list[str]
             "runs": r.label,
             "n_params": r.n_params,
             "flops": r.flops,
-            "N* ~ C^a": "-" if r.refused else _number(r.a),
-            "D* ~ C^b": "-" if r.refused else _number(r.b),
+            "N* ~ C^a": "-" if r.refused else r.a.brief(),
+            "D* ~ C^b": "-" if r.refused else r.b.brief(),
             "minima": _minima(r),
             "notes": "; ".join(map(str, filter(None, (r.refused, *r.notes)))),
         }
@@ -163,11 +187,6 @@ def _minima(row: Exponents) -> str:
 
 def _interval(name: str, value: Interval) -> dict[str, float]:
     return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-
-
-def _number(i: Interval) -> str:
-    known = f"[{i.low:.3f}, {i.high:.3f}]" if math.isfinite(i.low) else "no interval"
-    return f"{i.value:.3f} {known}"
 
 
 def _content(

@@ -27,6 +27,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for name, text in COLUMNS.items():
         several = ",..." if name in ("n_params", "flops", "by") else ""
         parser.add_argument(f"--{name}", default="", metavar=f"COLUMN{several}", help=text)
+    parser.add_argument(
+        "--where", default="", metavar="COLUMN=VALUE,...", help="keep only these rows"
+    )
+    table_flags.add_reading(parser)
     table_flags.add_method(parser)
     parser.add_argument(
         "--bootstrap", type=flag_types.whole_number, metavar="N", help="resamples (500)"

@@ -9,7 +9,7 @@ from scaling.utils import parse
 from scaling.utils.errors import UserError
 
 USABLE = ("chinchilla", "chinchilla_tied", "kaplan")  # laws of N and D with an optimum
-TABLE_FLAGS = ("forms", "n_params", "tokens", "flops", "loss_se", "seed")
+TABLE_FLAGS = ("forms", "n_params", "tokens", "flops", "loss_se", "seed", "unit", "last_of")
 LIMITS = {False: design.WIDE, True: design.CAREFUL}  # of FLOPs and D / N, by --careful
 REQUIRED = {
     "total_flops": "the most that the runs may cost together, in FLOPs, e.g. --total_flops=1e21",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.commands import design_limits, fit_csv, output
+from scaling.commands import design_limits, fit_csv, output, table_rows
 from scaling.commands.output import Output
 from scaling.laws import api as laws
 from scaling.laws.forms import registry as forms
@@ -78,7 +78,7 @@ def run(args) -> int:
     tables = [output.Table(name.capitalize(), content[name]) for name in ("runs", "expected")]
     printed = [*start.notes, *lines(content), *written]
     output.show(args, Output(content, tables, [*content["warnings"], *written], printed))
-    return fit_csv.exit_code(start.done) if start.done else 0
+    return table_rows.exit_code(start.done) if start.done else 0
 
 
 def _near(targets, dearest: float) -> list[Notice]:
@@ -130,7 +130,8 @@ def _published(dearest: float) -> Start:
 
 def _of_table(args, names: list[str]) -> Start:
     """Start from the rows of earlier rounds, fitted by each form. All forms weigh the same."""
-    table = fit_csv.read(args.table, args, ("n_params", "loss"))
+    file = table_rows.open_file(args.table, args)
+    table = table_rows.read(file, args, ("n_params", "loss"))
     priors, notes, warnings = [], [], list(table.warnings)
     if args.careful:
         near = laws.inside(table, args.max_flops)
@@ -157,7 +158,7 @@ def _of_table(args, names: list[str]) -> Start:
         )
         warnings.append(Notice(notices.VARYING_COST, text))
     noise = float(np.sqrt(np.mean([law.spread**2 for law in fits])))
-    return Start(priors, table, notes, warnings, fit_csv.flops_per_n_d(table), noise)
+    return Start(priors, table, notes, warnings, table_rows.flops_per_n_d(table), noise)
 
 
 def _expected(start: Start, targets, runs: Table, dearest: float) -> list[dict]:

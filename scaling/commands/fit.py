@@ -9,13 +9,20 @@ from scaling.commands import output, table_flags, workdir_flags
 HELP = "fit the laws and write the curves, of a workdir or of any CSV"
 EXAMPLE = """\
 scaling fit --workdir=results/quickstart
-scaling fit runs.csv --n_params=N --tokens=D --form=chinchilla --at=7e9:1.4e11"""
+scaling fit runs.csv --n_params=N --tokens=D --form=chinchilla --at=7e9:1.4e11
+scaling fit 'histories/*.csv' --last_of=step --n_params=@name"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `fit`. All but --config, --workdir and the formats belong to a CSV."""
     workdir_flags.add(parser, stored=True)
-    parser.add_argument("table", nargs="?", default="", metavar="CSV", help="a table of runs")
+    parser.add_argument(
+        "table",
+        nargs="*",
+        default="",
+        metavar="CSV",
+        help="a table of runs, several, a pattern such as 'runs/*.csv', or a workdir",
+    )
     parser.add_argument(
         "--form",
         default="chinchilla",

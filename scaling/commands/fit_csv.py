@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from scaling.commands import output, table_flags
+from scaling.commands import output, table_flags, table_rows
 from scaling.commands.output import Output, Table
 from scaling.laws import api as laws
 from scaling.laws import to_text
 from scaling.laws.forms import registry as forms
 from scaling.laws.table import Table as Runs
 from scaling.utils import files, machine
-from scaling.utils.errors import EXIT_INCOMPLETE, UserError
+from scaling.utils.errors import UserError
 
-OPTIONAL = ("n_params", "tokens", "flops", "budget", "unique_tokens", "tokens_per_param")
 COMBINED, VARPRO = "combined", "varpro"
 # flags of the objective, which only forms have, and their defaults
 OF_FORMS = {"objective": "", "huber_delta": 0.0, "quantile": 0.5, "linear": False}
@@ -40,13 +35,16 @@ def run(args) -> int:
         )
     if any(len(point) != len(_point(args)) for point in points):
         raise UserError(f"--at={args.at}: --form={args.form} takes {':'.join(_point(args))}")
-    table = read(args.table, args, _needed(args))
+    table = table_rows.read(table_rows.open_file(args.table, args), args, _needed(args))
+    if args.form == "isoflop":
+        table = table_rows.in_budgets(table)
     law, content = _fitted(args, table, points)
+    content["counts"] = to_text.counts(content)
     written = write(content, args.out, args.form)
     if args.out:
         written += _draw(args, law, table, points)
     output.show(args, law_output(content, written))
-    return exit_code(table)
+    return table_rows.exit_code(table)
 
 
 def write(content: dict[str, Any], out: str, name: str) -> list[str]:
@@ -103,12 +101,6 @@ def _refuse_unused(args) -> None:
             raise UserError(f"--{name} has no meaning for --form={args.form}; leave it out")
 
 
-def exit_code(*tables: Runs) -> int:
-    """Return 3 where rows were left out that no flag asks to leave out."""
-    excluded = [notice for table in tables for notice in table.excluded]
-    return 0 if all(notice.kind.requested for notice in excluded) else EXIT_INCOMPLETE
-
-
 def _needed(args) -> tuple[str, ...]:
     """Return the columns that the form needs."""
     if args.form == COMBINED:
@@ -136,47 +128,13 @@ def _inputs_of_product(args) -> tuple[str, ...]:
     return tuple(part.strip() for part in args.of.split(","))
 
 
-def read(path: str, args, needed: tuple[str, ...], where: str = "") -> Runs:
-    """Return the rows. Print those left out to stderr.
-
-    A needed column needs no flag if it has its standard name.
-    """
-    names = (*OPTIONAL, "loss_se", "seed", "x", "error", "lr", "batch")
-    columns = {name: getattr(args, name) for name in names}
-    for name in ("n_params", "x", "error", "lr", "batch"):
-        if not columns[name] and name in needed:
-            columns[name] = name
-    if "loss" in needed and {"lr", "batch"} & set(needed):  # two that are tuned together
-        for name in ("lr", "batch"):
-            columns[name] = columns[name] or (name if name in header(path) else "")
-    columns["loss"] = args.loss if "loss" in needed else ""
-    table = laws.read_csv(
-        path,
-        drop_highest=args.drop_highest,
-        drop_above_flops=args.drop_above_flops,
-        where=",".join(filter(None, (args.where, where))),
-        **columns,
-    )
-    for notice in table.excluded:
-        print(f"left out: {notice}", file=sys.stderr)
-    return table
-
-
-def header(path: str) -> list[str]:
-    """Return the file's column names; none if the file is missing, which `read_csv` reports."""
-    if not Path(path).is_file():
-        return []
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as handle:
-        return next(csv.reader(handle), [])
-
-
 def fit_form(args, table: Runs, form: forms.Form) -> laws.Fit:
     """Fit the form with the objective, the fixed parameters and the bootstrap of the flags."""
     return laws.fit(
         table,
         form,
         objective=_objective(args),
-        blocks=args.blocks,
+        blocks=table_rows.block_column(table, args.blocks),
         fixed=table_flags.named_numbers("--fixed", args.fixed),
         bootstrap=args.bootstrap,
         confidence=args.confidence,
@@ -234,10 +192,3 @@ def _predictions(args, law: laws.Fit | laws.HyperFit, points) -> list[dict[str, 
         at = dict(zip(_point(args), point, strict=True))
         rows.append(to_text.prediction(at, interval(*(at[name] for name in inputs)), target))
     return rows
-
-
-def flops_per_n_d(table: Runs) -> float:
-    """Return k in C = k N D, the table's median; 6 for tables of compute alone."""
-    if not {"n_params", "tokens", "flops"} <= set(table.columns):
-        return 6.0
-    return float(np.median(table.flops / (table.n_params * table.tokens)))

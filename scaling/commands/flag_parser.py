@@ -14,7 +14,10 @@ from scaling.utils.errors import UserError
 OVERRIDE = "--config."  # of a key: --config.key=value
 # Flags that no beginning of a name stands for. They are younger than `--form` and `--workdir`,
 # whose beginnings keep working.
-WHOLE_NAMES_ONLY = ("--format", "--wide", "--time", "--usd", "--cost")
+WHOLE_NAMES_ONLY = (
+    *("--format", "--wide", "--time", "--usd", "--cost"),
+    *("--unit", "--last_of", "--decimal", "--separator"),
+)
 
 
 class FlagParser(argparse.ArgumentParser):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.commands import fit_csv, output, table_flags
+from scaling.commands import fit_csv, output, table_flags, table_rows
 from scaling.commands.output import Table
 from scaling.laws import api as laws
 from scaling.laws import to_text
@@ -16,6 +16,7 @@ from scaling.laws.table import Table as Runs
 from scaling.utils import files, machine, notices
 from scaling.utils.errors import UserError
 from scaling.utils.notices import Notice
+from scaling.utils.table_file import TableFile
 
 POINTS = 5  # computes of the curve without --at
 
@@ -27,7 +28,9 @@ def run(args) -> int:
     isoflop = args.form == "isoflop"
     form = forms.form("chinchilla" if isoflop else args.form)
     needed = (*form.inputs, form.target)
-    base, new = (fit_csv.read(path, args, needed, where) for path, where in _families(args))
+    base, new = (table_rows.read(file, args, needed, where) for file, where in _families(args))
+    if isoflop:
+        base, new = table_rows.in_budgets(base), table_rows.in_budgets(new)
     options = {"bootstrap": args.bootstrap, "confidence": args.confidence}
     fits = []
     for name, table in (("baseline", base), ("new", new)):
@@ -47,7 +50,7 @@ def run(args) -> int:
         fits[0],
         fits[1],
         flops or np.geomspace(low, high, POINTS),
-        flops_per_n_d=(fit_csv.flops_per_n_d(base), fit_csv.flops_per_n_d(new)),
+        flops_per_n_d=(table_rows.flops_per_n_d(base), table_rows.flops_per_n_d(new)),
         confidence=args.confidence,
     )
     more = []
@@ -55,35 +58,40 @@ def run(args) -> int:
         own = law.warnings if isoflop else ()
         more += [notice.about(name) for notice in (*table.warnings, *own)]
     content = to_text.gain(gain, base, new, [*more, *_beyond(gain, base, new)])
+    content["counts"] = to_text.counts(content)
     columns = _columns(gain)
     written = fit_csv.write(content, args.out, "gain")
     if args.out:
+        from scaling.report import gain as drawing
+
         path = Path(args.out) / "gain.csv"
         files.write_bytes(path, files.csv_bytes(columns))
-        written.append(str(path))
+        picture = drawing.picture(gain).write(Path(args.out) / "gain_curve")
+        written += [str(path), str(picture)]
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     output.show(args, fit_csv.law_output(content, written, [Table("Gain", rows)]))
-    return fit_csv.exit_code(base, new)
+    return table_rows.exit_code(base, new)
 
 
-def _families(args) -> list[tuple[str, str]]:
-    """Return (path, rows to keep) of the baseline and of the new family. Raises UserError."""
+def _families(args) -> list[tuple[TableFile, str]]:
+    """Return (table, rows to keep) of the baseline and of the new family. Raises UserError."""
     if len(args.tables) == 2 and not args.family:
-        return [(path, "") for path in args.tables]
+        return [(table_rows.open_file(path, args), "") for path in args.tables]
     if len(args.tables) != 1 or not args.family or not args.baseline:
         raise UserError(
             "give BASELINE.csv NEW.csv, or one CSV with --family=COLUMN and --baseline=VALUE"
         )
-    (path,) = args.tables
-    values = sorted({cells[args.family] or "" for cells in distinct(path, [args.family])})
+    file = table_rows.open_file(args.tables[0], args)
+    family = args.family.strip()
+    values = sorted({cells[family] for cells in distinct(file, [family])})
     others = [v for v in values if v != args.baseline]
     if args.baseline not in values:
-        raise UserError(f"--baseline={args.baseline}: column {args.family} has {', '.join(values)}")
+        raise UserError(f"--baseline={args.baseline}: column {family} has {', '.join(values)}")
     new = args.new or (others[0] if len(others) == 1 else "")
     if new not in others:
         raise UserError(f"--new={args.new}: name the other family, one of {', '.join(others)}")
     quoted = [value.replace('"', '""') for value in (args.baseline, new)]
-    return [(path, f'"{args.family}={value}"') for value in quoted]
+    return [(file, f'"{family}={value}"') for value in quoted]
 
 
 def _compute(table: Runs) -> np.ndarray:

@@ -16,12 +16,13 @@ COLUMNS = {
     "unique_tokens": "unique training tokens (data_constrained)",
     "tokens_per_param": "tokens per parameter (over_training)",
     "loss_se": "standard errors of the losses, which then weigh the rows",
-    "seed": "seeds, for --blocks=seed",
+    "seed": "seeds of the runs, numbers",
     "x": "the one input of power, power_offset, shifted_power, m4, broken",
     "error": "downstream error (loss_to_error)",
     "lr": "learning rates (lr_optimum, lr_law)",
     "batch": "batch sizes, tokens per step (batch_optimum, batch_law)",
 }
+UNNAMED = "?"  # --blocks without a column
 OF_A_STUDY = ("config", "workdir")
 OF_BOTH = ("table", "method", "format", "json", "wide")  # flags of a CSV and of a study
 
@@ -30,6 +31,8 @@ def check(args: argparse.Namespace) -> None:
     """Raise UserError at a number outside its range, before anything is loaded."""
     if args.bootstrap is not None and args.bootstrap < 0:
         raise UserError(f"--bootstrap={args.bootstrap}; must be 0 or more resamples")
+    if getattr(args, "blocks", "") == UNNAMED:
+        raise UserError("--blocks: name the column that tells runs apart, e.g. --blocks=run_name")
     if args.confidence is not None and not 0 < args.confidence < 1:
         raise UserError(f"--confidence={args.confidence:g}; must lie between 0 and 1, e.g. 0.9")
 
@@ -96,8 +99,33 @@ def add_columns(parser: argparse.ArgumentParser, names) -> None:
     parser.set_defaults(**{name: "" for name in COLUMNS if name not in names})
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how to read a file."""
+    parser.add_argument(
+        "--unit",
+        default="",
+        metavar="NAME=UNIT,...",
+        help="units of columns: n_params=1e6, tokens=billions, flops=PFLOP-days, loss=perplexity; "
+        "=1 says that a column is as it should be",
+    )
+    parser.add_argument(
+        "--last_of",
+        default="",
+        metavar="COLUMN",
+        help="keep the row of each run with the largest value here; a run is a file, in it a value "
+        "of --blocks, else a size and seed",
+    )
+    parser.add_argument(
+        "--decimal", default="", metavar="MARK", help="decimal mark: comma or point, if in doubt"
+    )
+    parser.add_argument(
+        "--separator", default="", metavar="MARK", help="between cells: , ; | or tab, if in doubt"
+    )
+
+
 def add_rows(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that choose rows."""
+    """Add the flags that read a file and choose rows."""
+    add_reading(parser)
     parser.add_argument(
         "--where", default="", metavar="COLUMN=VALUE,...", help="keep only these rows"
     )
@@ -140,7 +168,12 @@ def add_objective(parser: argparse.ArgumentParser) -> None:
     )
     flag_types.add_switch(parser, "--linear", "residuals of the loss, not its log")
     parser.add_argument(
-        "--blocks", default="", metavar="NAME", help="resample blocks: seed or n_params"
+        "--blocks",
+        nargs="?",
+        const=UNNAMED,
+        default="",
+        metavar="COLUMN",
+        help="resample whole blocks: rows of one label in this column, or n_params",
     )
 
 

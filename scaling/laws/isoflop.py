@@ -76,7 +76,10 @@ def fit_isoflop(
         raise CannotFit(f"isoflop: method {method!r} is unknown; choose from {', '.join(METHODS)}")
     budgets = [b for b in np.unique(table.budget) if b > 0]
     if not budgets:
-        raise CannotFit("isoflop: no row has a budget; give the column of IsoFLOP groups")
+        raise CannotFit(
+            "isoflop: no budget has 4 rows of equal FLOPs; name the column of IsoFLOP groups, "
+            "--budget=COLUMN"
+        )
     profiles = [
         _profile(table.rows(table.budget == b), float(b), method, bootstrap, confidence, i)
         for i, b in enumerate(budgets)
@@ -120,7 +123,11 @@ def _profile(
     points = np.stack([log_n, log_loss])
     nothing = Interval(*(float("nan"),) * 4)
     if len(log_n) < MIN_SIZES:
-        too_few = Notice(notices.FEW_SIZES, f"{len(log_n)} sizes, a parabola needs {MIN_SIZES}")
+        text = (
+            f"{len(log_n)} sizes, a parabola needs {MIN_SIZES}; add sizes at this budget, or name "
+            "a column of wider groups with --budget=COLUMN"
+        )
+        too_few = Notice(notices.FEW_SIZES, text)
         empty = np.full(3, np.nan)
         return Profile(budget, nothing, nothing, nothing, empty, log_n0, points, too_few, method)
 

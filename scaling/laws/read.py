@@ -59,16 +59,10 @@ def read_csv(
     mapping = {meaning: name.strip() for meaning, name in columns.items() if name.strip()}
     _check_meanings(mapping)
     factors = read_units.parse(units, mapping)
-    conditions = _conditions(where) if isinstance(where, str) else dict(where)
     labels = _label_column(file, mapping, blocks.strip())
-    file.require([*(read_numbers.column(n) for n in mapping.values()), *conditions])
+    file.require(read_numbers.column(n) for n in mapping.values())
     file.require(filter(None, [last_of.strip(), labels]))
-    selected = [r for r in file.rows if all(_same(r.cells[c], v) for c, v in conditions.items())]
-    if file.rows and not selected:
-        raise UserError(
-            f"{file.path}: no row with {_conditions_text(conditions)}; check the values of these "
-            "columns"
-        )
+    selected: Sequence[Row] = matching(file, where)
     excluded = list(file.left_out)
     if last_of.strip():
         selected = read_curves.last_rows(
@@ -105,6 +99,19 @@ def read_csv(
         *read_curves.suspicions(table, rows, mapping, bool(labels or blocks or last_of)),
     ]
     return dataclasses.replace(table, warnings=tuple(warnings), reading=(*file.reading, *reading))
+
+
+def matching(file: TableFile, where: str | Mapping[str, str]) -> tuple[Row, ...]:
+    """Return the rows with these values. Raises UserError if a column is missing, or no row is."""
+    conditions = _conditions(where) if isinstance(where, str) else dict(where)
+    file.require(conditions)
+    rows = tuple(
+        row for row in file.rows if all(_same(row.cells[c], v) for c, v in conditions.items())
+    )
+    if file.rows and not rows:
+        text = ",".join(f"{column}={value}" for column, value in conditions.items())
+        raise UserError(f"{file.path}: no row with {text}; check the values of these columns")
+    return rows
 
 
 def distinct(path: str | Path | TableFile, columns: Iterable[str]) -> list[dict[str, str]]:
@@ -200,10 +207,6 @@ def _conditions(where: str) -> dict[str, str]:
         column, value = part.split("=", 1)
         conditions[column.strip()] = value.strip()
     return conditions
-
-
-def _conditions_text(conditions: Mapping[str, str]) -> str:
-    return ",".join(f"{column}={value}" for column, value in conditions.items())
 
 
 def _same(cell: str, value: str) -> bool:

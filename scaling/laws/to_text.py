@@ -34,9 +34,10 @@ def residual_rms(fit: Fit | VarproFit) -> float:
 
 
 def _common(table: Table) -> dict[str, Any]:
-    columns = [c for c in table.columns if c not in ("budget", "seed")]
+    columns = [c for c in table.columns if c not in ("budget", "seed", "blocks")]
     return {
         "n_rows": len(table),
+        **notices.as_json("reading", table.reading),
         **notices.as_json("excluded", table.excluded),
         "table_sha256": table.hash(),
         "range_of_validity": ranges(table, columns),
@@ -215,9 +216,21 @@ def gain(
     }
 
 
+def counts(content: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Return how many rows, IsoFLOP budgets and groups of runs a law uses and leaves out."""
+    made = {"rows": {"used": content["n_rows"], "left_out": len(content["excluded"])}}
+    for key, name in (("minima", "budgets"), ("groups", "groups")):
+        if key in content:
+            left_out = sum(bool(entry["problem"]) for entry in content[key])
+            made[name] = {"used": len(content[key]) - left_out, "left_out": left_out}
+    return made
+
+
 def lines(content: dict[str, Any]) -> list[str]:
     """Convert a law's dict to lines of text: equation, parameters with intervals, verdict."""
     text = [f"{content['equation']}   ({content['n_rows']} rows)"]
+    used = [f"{n['used']} {name} ({n['left_out']} left out)" for name, n in counts(content).items()]
+    text.append(f"  used: {', '.join(used)}")
     for name, p in content["params"].items():
         text.append(f"  {name:6} {_interval_text(p)}{_se_text(p['se'])}")
     for name, weight in content.get("weights", {}).items():

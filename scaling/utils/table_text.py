@@ -42,7 +42,7 @@ def read_separated(
         header[0] = header[0].lstrip("# ")
     said = []
     if header != names or f"{separator} " in text.lstrip().partition("\n")[0]:
-        said.append("spaces around names of columns removed")
+        said.append("spaces around the names of columns removed")
     if separator != "," and not stated:
         said.append(f"cells separated by {SEPARATORS[separator]}")
     if comments:
@@ -53,10 +53,10 @@ def read_separated(
         header.pop()
     good, bad, count = [], {}, 0
     for number, cells in records:
-        if not any(cells):
+        if not any(cell.strip("-:=") for cell in cells):  # empty, or the rule of a Markdown table
             continue
         count += 1
-        while len(cells) > len(header) and not cells[-1]:
+        while len(header) < len(cells) <= len(names) and not cells[-1]:
             cells.pop()
         problem = _problem(cells, header, separator)
         if problem:
@@ -89,8 +89,8 @@ def _problem(cells: list[str], header: list[str], separator: str) -> str:
         if len(cells) == 1 and any(mark in cells[0] for mark in SEPARATORS if mark != separator):
             return f"{text} ({cut(cells[0])}): another separator than the header's?"
         if len(cells) > len(header):
-            hint = ": decimal or thousands commas? quote such cells" if separator == "," else ""
-            return f"{text}{hint}"
+            hint = "decimal or thousands commas? quote such cells; or " if separator == "," else ""
+            return f"{text}: {hint}a column without a name? name it in the header"
         return f"{text}: which one is missing? keep the separators of empty cells"
     for name, cell in zip(header, cells, strict=True):
         lines = cell.split("\n")

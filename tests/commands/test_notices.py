@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.commands import design_runs, fit_csv
+from scaling.commands import design_runs, table_rows
 from scaling.laws import api as laws
 from scaling.utils import notices
 from scaling.utils.errors import EXIT_INCOMPLETE
@@ -45,7 +45,7 @@ def reworded(monkeypatch):
 def test_exit_codes_without_texts(tmp_path, reworded):
     def code(last, **options):
         columns = {"flops": "x", "loss": "loss"}
-        return fit_csv.exit_code(laws.read_csv(csv(tmp_path, last), **columns, **options))
+        return table_rows.exit_code(laws.read_csv(csv(tmp_path, last), **columns, **options))
 
     assert code("9,0.5") == 0 and not reworded
     assert code("9,0.5", drop_highest=1) == code("9,0.5", drop_above_flops=8.5) == 0
@@ -60,6 +60,7 @@ def test_the_hint_to_be_careful_without_texts(reworded):
     )  # fmt: skip
     for table, hint in ((seeds_of(15, 3), False), (bent(), True)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fit_csv, "read", lambda *a, table=table, **k: table)
+            patch.setattr(table_rows, "open_file", lambda *a: None)
+            patch.setattr(table_rows, "read", lambda *a, table=table, **k: table)
             kinds = {w.kind for w in design_runs._of_table(args, ["chinchilla"]).warnings}
         assert (notices.LACK_OF_FIT in kinds) == (notices.TOO_WIDE_FOR_FORM in kinds) == hint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import csv
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 from scaling.config import load as config_lib
 from scaling.sweep.plan.ladder import Rung, rung_of_width
 from scaling.sweep.plan.request import RunRequest, size_values
+from scaling.utils import number_text, table_file
 from scaling.utils.errors import UserError
 
 MAX_SIZE_RATIO = 2.0  # a nearest size this many times off is refused
@@ -28,12 +28,12 @@ def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
     """
     path = Path(config.sweep.design_file)
     per_step, copies = config_lib.tokens_per_step(config), Counter[tuple[int, int]]()
-    for number, n_params, tokens in _rows(path):
+    for row, n_params, tokens in _rows(path):
         rung = nearest_rung(config, n_params)
         ratio = rung.n_params / n_params
         if not 1 / MAX_SIZE_RATIO <= ratio <= MAX_SIZE_RATIO:
             raise UserError(
-                f"{path}: row {number}: n_params={n_params:g}, but the nearest size has "
+                f"{path}: {row}: n_params={n_params:g}, but the nearest size has "
                 f"{rung.n_params:,} parameters (width {rung.width}); write n_params in single "
                 "parameters, or limit the proposal (`scaling design --min_flops, "
                 "--tokens_per_param`)"
@@ -41,7 +41,7 @@ def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
         steps = round(tokens / ratio / per_step)
         if steps < 1:
             raise UserError(
-                f"{path}: row {number}: tokens={tokens:g} is less than one step of {per_step} "
+                f"{path}: {row}: tokens={tokens:g} is less than one step of {per_step} "
                 "tokens; write tokens in single tokens, or lower config.train.batch_size"
             )
         yield RunRequest(
@@ -67,27 +67,27 @@ def nearest_rung(config: ConfigDict, n_params: float) -> Rung:
     return min(candidates, key=lambda r: abs(math.log(r.n_params / n_params)))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, float, float]]:
-    """Yield (row of the file, n_params, tokens); the header is row 1."""
+def _rows(path: Path) -> Iterator[tuple[str, float, float]]:
+    """Yield (name of the row, n_params, tokens); the header is row 1."""
     if not path.is_file():
         raise UserError(
             f"config.sweep.design_file={path}: no such file; write one with `scaling design --out`"
         )
-    try:
-        with open(path, newline="") as file:
-            table = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a CSV ({error})") from error
-    for number, row in enumerate(table, start=2):
+    file = table_file.read(path)
+    if file.left_out:
+        raise UserError(f"{path}: {file.left_out[0]}")
+    for row in file.rows:
         counts = []
         for column in ("n_params", "tokens"):
-            if row.get(column) is None:
-                raise UserError(f"{path}: row {number}: column {column} is missing")
+            if column not in file.header:
+                raise UserError(f"{path}: {row.name}: column {column} is missing")
+            cell = row.cells[column]
             try:
-                value = float(row[column])
+                value, _ = number_text.value(cell, number_text.Style(), number_text.COUNT)
             except ValueError:
                 value = math.nan
             if not 0 < value < math.inf:
-                raise UserError(f"{path}: row {number}: {column}={row[column]!r} is not a count")
+                text = number_text.cut(cell)
+                raise UserError(f"{path}: {row.name}: {column}={text} is not a count")
             counts.append(value)
-        yield number, counts[0], counts[1]
+        yield row.name, counts[0], counts[1]

@@ -185,7 +185,7 @@ def test_a_proposal_of_the_design_command_is_a_sweep(tmp_path):
     ("text", "message"),
     [
         (None, "no such file; write one with `scaling design --out`"),
-        ("n_params,tokens\n", "the plan has no runs"),
+        ("n_params,tokens\n", "a header and no row"),
         ("n_params\n30000\n", "row 2: column tokens is missing"),
         ("n_params,tokens\n30000,many\n", "row 2: tokens='many' is not a count"),
         ("n_params,tokens\n30000,2e5\n3,2e5\n", "row 3: n_params=3, but the nearest size has"),
