@@ -22,6 +22,7 @@ from scaling.config.steps import schedule_steps as schedule_steps
 from scaling.config.steps import targets_per_row as targets_per_row
 from scaling.config.steps import tokens_per_step as tokens_per_step
 from scaling.configs import base
+from scaling.utils import files
 from scaling.utils.errors import Preempted, UserError
 from scaling.utils.file_version import SCHEMA, refuse_newer
 
@@ -135,8 +136,9 @@ def from_json(values: dict[str, Any], source: str | Path = "config") -> ConfigDi
         return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
     refuse_newer(values, source)
-    filled = nested(DEFAULTS)
-    for key, value in tuples({k: v for k, v in values.items() if k != "schema"}).items():
-        inner = filled.get(key)
-        filled[key] = {**inner, **value} if isinstance(inner, dict) else value
-    return from_dict(filled, str(source))
+    with files.damage(source):
+        filled = nested(DEFAULTS)
+        for key, value in tuples({k: v for k, v in values.items() if k != "schema"}).items():
+            inner = filled.get(key)
+            filled[key] = {**inner, **value} if isinstance(inner, dict) else value
+        return from_dict(filled, str(source))

@@ -209,5 +209,5 @@ def last_row(path: Path) -> tuple[dict[str, Any] | None, float]:
 def _mtime(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return -math.inf

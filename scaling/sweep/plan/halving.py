@@ -273,7 +273,7 @@ def _end_status(folder: Path) -> str:
     """Return the status of a run that will never reach a rung; "" if it may."""
     try:
         return results.read(folder / "result.json").status
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     except results.DamagedResult:
         return "damaged"

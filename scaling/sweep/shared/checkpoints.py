@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.sweep.shared.storage import ObjectStorage, call_store
+from scaling.utils import files
 
 log = logging.getLogger("scaling")
 
@@ -32,10 +33,10 @@ class RemoteCheckpoints:
     def push(self, run: str, step: int) -> None:
         """Upload a checkpoint. Raises FileNotFoundError if it is deleted here meanwhile."""
         folder = self._path / run / "checkpoints" / str(step)
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        names = [path.relative_to(folder).as_posix() for path in files]
-        sizes = {name: path.stat().st_size for name, path in zip(names, files, strict=True)}
-        call_store(self._fs.put, [str(path) for path in files], self._urls(run, step, names))
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        sizes = {name: path.stat().st_size for name, path in zip(names, paths, strict=True)}
+        call_store(self._fs.put, [str(path) for path in paths], self._urls(run, step, names))
         self._store.replace(_marker(run, step), json.dumps(sizes).encode())
 
     def drop(self, run: str, step: int) -> None:
@@ -53,8 +54,10 @@ class RemoteCheckpoints:
         run_dir.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".pull-", dir=run_dir))
         try:
-            sizes = json.loads(self._store.read(_marker(run, step)) or b"")
+            sizes = files.parse_object(self._store.read(_marker(run, step)) or b"")
             for name in sizes:
+                if ".." in Path(name).parts or Path(name).is_absolute():
+                    raise ValueError(f"{name} is no file of a checkpoint")
                 if f"{run}/checkpoints/{step}/{name}" not in there:
                     raise ValueError(f"{name} is missing")
                 (scratch / name).parent.mkdir(parents=True, exist_ok=True)
