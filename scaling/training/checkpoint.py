@@ -100,7 +100,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            with signals.saving():
+            with self._writing():  # it raises the errors of threads once more
                 self._manager.close()
 
     def save(self, step: int, state: Any, position: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +98,17 @@ def test_what_the_machine_refuses_is_no_damage(saved, error, monkeypatch):
         state, position = checkpoints.restore(programs.state_like)
     assert position["step"] == 32 and same(state, states[32])
     assert not (folder.parent / "damaged").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_and_leaves_no_thread(tmp_path, config):
+    (tmp_path / "checkpoints").write_text("a file in its place")
+    state, before = train_step.programs(config).init(0), set(threading.enumerate())
+    with (
+        pytest.raises(UserError, match=r"checkpoints cannot be written \(.*File exists"),
+        Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints,
+    ):
+        checkpoints.save(16, state, {"elapsed": 0.0})
+    assert not [t for t in set(threading.enumerate()) - before if not t.daemon]
 
 
 def test_nothing_saved_restores_nothing(tmp_path, config):

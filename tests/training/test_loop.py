@@ -85,11 +85,12 @@ def test_one_program_serves_other_rates_horizons_and_seeds(tmp_path, config):
     assert programs.jitted._cache_size() == compiled == 1
 
 
-def test_killed_run_resumes_to_the_same_bits(tmp_path):
-    tokens = "--config.train.tokens=200000"
-    whole = run_cli("train", *OVERRIDES, tokens, f"--workdir={tmp_path / 'whole'}")
+def test_killed_run_resumes_to_the_same_bits_and_compiles_nothing(tmp_path, cache):
+    length = ("--config.train.tokens=200000", "--config.eval.every_tokens=6144")
+    whole = run_cli("train", *OVERRIDES, *length, f"--workdir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
-    command = [sys.executable, "-m", "scaling", "train", *OVERRIDES, tokens]
+    programs = {p.name for p in (cache / "xla").glob("*-cache")}
+    command = [sys.executable, "-m", "scaling", "train", *OVERRIDES, *length]
     command.append(f"--workdir={tmp_path / 'killed'}")
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -104,10 +105,13 @@ def test_killed_run_resumes_to_the_same_bits(tmp_path):
     process.wait()
     assert saved, "no checkpoint before the deadline"
     assert not list((tmp_path / "killed").glob("runs/*/result.json")), "killed too late"
-    again = run_cli("train", *OVERRIDES, tokens, f"--workdir={tmp_path / 'killed'}")
+    again = run_cli("train", *OVERRIDES, *length, f"--workdir={tmp_path / 'killed'}")
     assert again.returncode == 0, again.stderr
+    assert {p.name for p in (cache / "xla").glob("*-cache")} == programs
     a, b = only_run(tmp_path / "whole"), only_run(tmp_path / "killed")
     assert losses(a) == losses(b)
+    evaluations = [files.read_lines(run / "evals.jsonl", "step") for run in (a, b)]
+    assert evaluations[0] == evaluations[1] and len(evaluations[0]) == 33
     assert results.read(a / "result.json").loss == results.read(b / "result.json").loss
 
 
