@@ -162,6 +162,68 @@ def test_damaged_cache_is_named_and_left_alone(folder, tmp_path):
         prepare.prepare(section)
 
 
+def bpe_section(folder, tmp_path):
+    return data_section(
+        name="text_folder", path=str(folder), valid_fraction=0.3, cache_dir=str(tmp_path),
+        tokenizer="bpe", vocab_size=300,
+    )  # fmt: skip
+
+
+def change_lengths(folder) -> None:
+    lengths = np.load(folder / "byte_lengths.npy")
+    lengths[40] += 1
+    np.save(folder / "byte_lengths.npy", lengths)
+
+
+def change_meta(folder, **values) -> None:
+    path = folder / "meta.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        (change_lengths, "byte_lengths.npy"),
+        (lambda f: (f / "byte_lengths.npy").write_bytes(b""), "byte_lengths.npy"),
+        (lambda f: (f / "byte_lengths.npy").unlink(), "byte_lengths.npy"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json"),
+        (lambda f: (f / "valid.bin").write_bytes(b"\0"), "valid.bin"),
+        (lambda f: change_meta(f, dtype="int16"), "meta.json"),
+        (lambda f: change_meta(f, others={}), "meta.json"),
+        (lambda f: change_meta(f, tokens={"train": "many"}), "meta.json"),
+        (lambda f: (f / "meta.json").write_text("[]"), "meta.json"),
+        (lambda f: (f / "meta.json").write_text("{}"), "meta.json"),
+        (lambda f: (f / "meta.json").write_text("[" * 100_000), "meta.json"),
+    ],
+    ids=map(str, range(11)),
+)
+def test_every_file_of_the_cache_is_checked(folder, tmp_path, damage, name):
+    section = bpe_section(folder, tmp_path)
+    data = prepare.prepare(section)
+    damage(data.folder)
+    with pytest.raises(UserError, match=rf"{name}: damaged .*; delete .* and run again$") as caught:
+        prepare.prepare(section)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cache_of_an_older_version_opens_and_is_checked_by_its_tokenizer(folder, tmp_path):
+    section = bpe_section(folder, tmp_path)
+    data = prepare.prepare(section)
+    meta = json.loads((data.folder / "meta.json").read_text())
+    old = {k: v for k, v in meta.items() if k not in ("others", "seal")}
+    (data.folder / "meta.json").write_text(json.dumps(old))
+    change_lengths(data.folder)  # which no hash of then covers
+    again = prepare.prepare(section)
+    assert again.fingerprint == data.fingerprint
+    np.testing.assert_array_equal(again.byte_lengths, data.byte_lengths)
+    change_meta(data.folder, dtype="int16")
+    with pytest.raises(UserError, match=r"meta\.json: damaged \(dtype=int16"):
+        prepare.prepare(section)
+    change_meta(data.folder, dtype="uint16", tokenizer="bpe:0123456789abcdef")
+    with pytest.raises(UserError, match=r"tokenizer\.json: damaged"):
+        prepare.prepare(section)
+
+
 def test_documents_that_are_held_out_are_not_trained_on(tmp_path, monkeypatch):
     whole, again = ["alpha " * 30, "beta " * 30, "gamma " * 30], ["beta " * 30]
     monkeypatch.setattr(sources, "documents", lambda data, root: (whole, again))

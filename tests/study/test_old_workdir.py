@@ -56,7 +56,10 @@ def test_it_resumes_and_fits(workdir, capsys):
     assert cli.main(["sweep", config, *OVERRIDES, f"--workdir={workdir}"]) == 0
     assert {f: f.read_bytes() for f in finished} == finished  # no finished run trained again
     resumed = (workdir / "runs" / INTERRUPTED / "metrics.jsonl").read_bytes()
-    assert resumed.startswith(rows) and len(resumed) > len(rows)
+    kept = b"".join(rows.splitlines(keepends=True)[: 48 // 4])  # up to its checkpoint
+    assert resumed.startswith(kept) and len(resumed) > len(rows)
+    steps = [json.loads(line)["step"] for line in resumed.splitlines()]
+    assert steps == sorted(set(steps))  # rows after the checkpoint are not repeated
     losses = {
         f.parent.name: json.loads(f.read_text())["loss"] for f in workdir.glob("runs/*/result.json")
     }

@@ -40,7 +40,7 @@ class Generations:
         meets the file that the first request wrote.
         """
         if not FILE.fullmatch(f"{number}.json"):
-            raise OSError(f"{_key(name, number - 1)} is no claim, delete it")
+            raise OSError(f"{name}/ holds a file whose number is too high for a claim; delete it")
         created = self.storage.create(_key(name, number), content)
         return created or self.read(name, number) == content
 

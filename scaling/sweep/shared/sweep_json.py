@@ -45,9 +45,13 @@ def create_or_check(config: ConfigDict, workdir: Path) -> None:
 def read(workdir: Path) -> ConfigDict:
     """Return the config of the workdir's sweep. Raises UserError if the workdir holds no sweep."""
     path = workdir / NAME
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
-    return config_lib.from_json(files.read_json(path), path)
+    stored = config_lib.from_json(files.read_json(path), path)
+    with files.damage(path):
+        if stored.sweep.kind == "none":
+            raise ValueError("it is the config of a single run")
+    return stored
 
 
 def require(config: ConfigDict, workdir: Path) -> None:

@@ -19,8 +19,17 @@ pytestmark = pytest.mark.usefixtures("all_released")
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b'{"token": "a", "la', b"[]", b"\xff\xfe", b'{"pid": "seven"}', b"null"],
-    ids=["empty", "torn", "list", "bytes", "types", "null"],
+    [
+        b"",
+        b'{"token": "a", "la',
+        b"[]",
+        b"\xff\xfe",
+        b'{"pid": "seven"}',
+        b"null",
+        b"[" * 100_000,
+        b'{"pid": ' + b"9" * 5000 + b"}",
+    ],
+    ids=["empty", "torn", "list", "bytes", "types", "null", "brackets", "huge"],
 )
 def test_a_damaged_claim_is_waited_for_then_replaced(tmp_path, content):
     write(tmp_path, 7, content)
@@ -29,6 +38,32 @@ def test_a_damaged_claim_is_waited_for_then_replaced(tmp_path, content):
     claim, seconds = take_within(c, 5)
     assert claim and seconds >= 0.3 and claim.attempts == 0
     assert files(tmp_path) == ["7.json", "8.json"]
+
+
+@pytest.mark.parametrize("field", ["time", "attempts"])
+def test_a_huge_number_in_a_claim_is_waited_for_then_replaced(tmp_path, owner, field):
+    owner.send_signal(signal.SIGSTOP)  # else it would write the right number again
+    change(tmp_path, 1, **{field: 10**400})
+    c = claims(tmp_path)
+    assert not c.holders()["run"].alive
+    claim, seconds = take_within(c, 5)
+    assert claim and seconds >= STALE and claim.attempts == 0
+
+
+@pytest.mark.parametrize("digits", [18, 19, 40, 199])
+def test_a_claim_of_a_huge_number_is_followed(tmp_path, digits):
+    number = int("9" * digits)
+    write(tmp_path, number, b"{}")
+    claim, _ = take_within(claims(tmp_path, stale=0.3), 5)
+    assert claim and files(tmp_path)[0] == f"{number + 1}.json"
+
+
+def test_a_number_that_leaves_no_next_one_is_named(tmp_path):
+    write(tmp_path, int("9" * 200), b"{}")
+    c = claims(tmp_path, stale=0.3)
+    with pytest.raises(UserError, match="run/ holds a file whose number is too high") as caught:
+        take_within(c, 5)
+    assert "\n" not in str(caught.value)
 
 
 def test_unreadable_claims_and_foreign_files_block_no_worker(tmp_path):
