@@ -57,7 +57,7 @@ def runs_of(config: ConfigDict | None, workdir: Path) -> tuple[ConfigDict, list[
 
     Raises UserError if it holds neither, or if `config` describes another sweep or run.
     """
-    if (workdir / sweep_json.NAME).is_file():
+    if (workdir / sweep_json.NAME).exists():
         if config is not None:
             sweep_json.require(config, workdir)
         config = config or sweep_json.read(workdir)

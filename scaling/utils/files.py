@@ -156,17 +156,17 @@ def parse(content: bytes | str) -> Any:
         raise ValueError("nested too deep") from None
     except ValueError as error:
         raise ValueError(f"not JSON: {one_line(error, 150)}") from error
-    brackets = (b"[", b"{") if isinstance(content, bytes) else ("[", "{")
-    level = [value] if sum(content.count(sign) for sign in brackets) > MAX_DEPTH else []
-    for _ in range(MAX_DEPTH):
+    depth, level = 0, [value] if isinstance(value, dict | list) else []
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError("nested too deep")
         level = [
             inner
             for outer in level
             for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, dict | list)
         ]
-    if level:
-        raise ValueError("nested too deep")
     return value
 
 
