@@ -35,7 +35,8 @@ def run(args) -> int:
         )
     if any(len(point) != len(_point(args)) for point in points):
         raise UserError(f"--at={args.at}: --form={args.form} takes {':'.join(_point(args))}")
-    table = table_rows.read(table_rows.open_file(args.table, args), args, _needed(args))
+    needed = _needed(args)
+    table = table_rows.read(table_rows.open_file(args.table, args), args, needed)
     if args.form == "isoflop":
         table = table_rows.in_budgets(table)
     law, content = _fitted(args, table, points)

@@ -77,8 +77,8 @@ def fit_isoflop(
     budgets = [b for b in np.unique(table.budget) if b > 0]
     if not budgets:
         raise CannotFit(
-            "isoflop: no budget has 4 rows of equal FLOPs; name the column of IsoFLOP groups, "
-            "--budget=COLUMN"
+            "isoflop: no row has a budget, a group of 4 or more rows of equal FLOPs; name the "
+            "column of IsoFLOP groups, --budget=COLUMN"
         )
     profiles = [
         _profile(table.rows(table.budget == b), float(b), method, bootstrap, confidence, i)

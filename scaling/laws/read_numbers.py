@@ -142,5 +142,9 @@ def _said(examples: Mapping[tuple[str, str], str]) -> list[Notice]:
         if found:
             names = ", ".join(name for name, _ in found)
             lines.append(f"{names}: {text}, {found[0][1]}")
-    lines += [f"{name}: {text}" for (name, feature), text in examples.items() if feature == "name"]
+    lines += [
+        f"{name}: numbers from the names of files, {text}"
+        for (name, feature), text in examples.items()
+        if feature == "name"
+    ]
     return [Notice(notices.READ_AS, line) for line in lines]

@@ -84,7 +84,7 @@ VARYING_COST = Kind("varying_cost", NOTE)
 # Single rows or runs left out
 MALFORMED_ROW = Kind("malformed_row", NOTE)
 UNREADABLE_CELL = Kind("unreadable_cell", NOTE)
-NO_BUDGET = Kind("no_budget", NOTE)
+NO_BUDGET = Kind("no_budget", DOUBT)
 CURVE_POINT = Kind("curve_point", NOTE, requested=True)
 HIGHEST_LOSS = Kind("highest_loss", NOTE, requested=True)
 ABOVE_FLOPS = Kind("above_flops", NOTE, requested=True)

@@ -70,7 +70,9 @@ def test_fit_on_a_csv_with_damaged_rows_fits_the_rest_and_names_them(capsys, min
     )  # fmt: skip
     assert code == EXIT_INCOMPLETE and "row 4" in err
     law = json.loads((tmp_path / "chinchilla.json").read_text())
-    assert law["n_rows"] == len(lines) - 2 and "alpha" in law["params"] and "alpha" in out
+    sweep = sum(',"sweep",' in line for line in lines)  # the held-out run is left out, too
+    assert law["n_rows"] == sweep - 1 < len(lines) - 2 and "alpha" in law["params"]
+    assert law["counts"] == {"rows": {"used": sweep - 1, "left_out": 2}} and "alpha" in out
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")

@@ -37,6 +37,7 @@ def test_gain_of_two_csvs_and_of_one_with_families(capsys, tmp_path):
     assert content["params"]["slope"]["value"] == pytest.approx(0, abs=1e-4)
     assert content["n_rows"] == 72 and content["verdict"] == "good"
     assert any("extrapolated to 10 times its dearest run" in w for w in content["warnings"])
+    assert (tmp_path / "gain_curve.png").is_file() and "gain_curve.png" in out
     lines = (tmp_path / "gain.csv").read_text().splitlines()
     assert lines[0] == "flops,new_loss,gain,low,high,never_in_share" and len(lines) == 3
     for line in lines[1:]:
