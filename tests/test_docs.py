@@ -97,6 +97,7 @@ def wrong_commands(text: str) -> list[str]:
 def sentences(text: str) -> list[str]:
     """Return the sentences of a page's prose, without code, tables, headings and link targets."""
     text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r"^( {4}| *\||#|!\[).*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^ *([-*]|\d+\.) ", "\n", text, flags=re.MULTILINE)
     text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]*`", "CODE", text)).replace("et al.", "et al")

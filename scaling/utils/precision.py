@@ -13,7 +13,7 @@ DIGITS = 2  # significant digits of half an interval, or of a standard error
 UNKNOWN = 4  # significant digits of a number whose precision is not known
 # A value this many times smaller than half its interval is known by a factor, and each number has
 # two digits of its own, unless the lower end is zero but for rounding.
-SMALL, ZERO = 50.0, 1e-6
+SMALL, ZERO = 4.0, 1e-6
 
 
 def texts(value: float, low: float, high: float) -> tuple[str, str, str]:
