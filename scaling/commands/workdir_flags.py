@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scaling.utils import signals
 from scaling.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def opened(args: argparse.Namespace, create: bool = False, push: bool = True) ->
     """
     from scaling.sweep.shared import workdir_url
 
+    signals.check()  # the imports of a command take seconds
     if not args.workdir:
         raise UserError("--workdir is missing; name a folder for the results, or s3:// or gs://")
     place = workdir_url.open_workdir(args.workdir, create=create)

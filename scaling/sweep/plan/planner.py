@@ -21,6 +21,7 @@ from scaling.sweep.plan import duplicates, halving, request
 from scaling.sweep.plan.kinds import KINDS
 from scaling.sweep.plan.ladder import Rung
 from scaling.sweep.plan.request import RunRequest
+from scaling.utils import signals
 from scaling.utils.errors import UserError
 
 
@@ -56,7 +57,10 @@ def plan(config: ConfigDict) -> list[PlannedRun]:
         raise UserError("config.sweep.seeds is empty; give at least one seed")
     flat = flatten(config)
     requests = list(_with_seeds(KINDS[config.sweep.kind](config), config.sweep.seeds))
-    runs = [_plan_of_sweep(flat, run_request) for run_request in requests]
+    runs = []
+    for run_request in requests:
+        signals.check()
+        runs.append(_plan_of_sweep(flat, run_request))
     if not runs:
         raise UserError("config.sweep: the plan has no runs; give it budgets, tokens or values")
     duplicates.refuse(config, runs, requests)
