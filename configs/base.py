@@ -172,7 +172,7 @@ c.optim.eps = number(1e-8, "1", POSITIVE, "adamw, muon's Adam: added to the root
 c.optim.momentum = number(0.95, "1", LESS_THAN_ONE, "muon, sgd: decay of the momentum",
     program=True, since=2)
 c.optim.weight_decay = number(0.1, "1", NOT_NEGATIVE,
-    "decoupled, times the learning rate; matrices only")
+    "decoupled, times lr; of all but norm scales and LRU eigenvalues: also embeddings and head")
 c.optim.clip = number(1.0, "1", POSITIVE, "largest global norm of the gradient", program=True)
 # terms that training adds to the cross-entropy, see models/losses.py; reported losses have none
 c.optim.label_smoothing = number(0.0, "1", FRACTION, "share of the target spread over all tokens",

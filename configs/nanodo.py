@@ -1,4 +1,9 @@
-"""One run whose block is NanoDO's: learned positions, LayerNorm without bias, GELU, tied head.
+"""One run of NanoDO's model: learned positions, LayerNorm without bias, GELU, tied head.
+
+It shares the architecture, the default sizes (D 512, 6 blocks, 8 heads, F 2048) and the start of
+embeddings. Matrices start otherwise: uniform (Xavier) in NanoDO, here normal, and those that write
+into the residual stream smaller with depth. The recipe is not NanoDO's: data, vocabulary, context,
+batch, learning rate and schedule, clipping and number type are those of base.py.
 
     scaling train --config=configs/nanodo.py --workdir=results/nanodo
 

@@ -16,6 +16,9 @@ from scaling.results import RunResult
 
 TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside the cross-entropy
 SWEPT = "swept"  # in place of a value that differs between the runs
+# What a position sees of its window, by field, if it is not all of one example or user.
+SEEN = {"language": "attention crosses documents within a window"}
+DECAYED = "all but norm scales and LRU eigenvalues"
 COUNTED = {
     "n_params": "N counts neither embeddings nor head",
     "n_params_active": "N counts neither embeddings nor head, and of experts those that a token "
@@ -45,7 +48,9 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
         "decay_fraction": _span([r.decay_tokens / r.tokens for r in rows]),
         "batch_tokens": _span([r.batch_tokens for r in rows]),
         "weight_decay": _span([r.weight_decay for r in rows]),
+        "decayed": DECAYED,
         "seq_len": _span([r.seq_len for r in rows]),
+        "documents": _seen(config, swept),
         "vocab_size": _span([r.vocab_size for r in rows]),
         "seeds": sorted({r.seed for r in rows}),
         "eval_tokens": _span([r.eval_tokens for r in rows if r.eval_tokens is not None]),
@@ -54,6 +59,13 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
         "head": SWEPT if "model.tied_head" in swept else head,
         "flops": config.laws.flops,
     }
+
+
+def _seen(config: ConfigDict, swept: set[str]) -> str:
+    """Return what a position sees beyond its own document, "" if nothing."""
+    seen = SEEN.get(config.data.field, "")
+    transformer = config.model.kind == "transformer" and "model.kind" not in swept
+    return seen if transformer else seen.replace("attention", "a mixer")
 
 
 def _swept(config: ConfigDict) -> set[str]:
@@ -87,7 +99,8 @@ def in_words(recipe: dict[str, Any]) -> str:
         f"warm-up {_percent(recipe['warmup_fraction'])}, {' and '.join(recipe['schedule'])} decay "
         f"over {_percent(recipe['decay_fraction'])} of a run",
         f"{_short(recipe['batch_tokens'])} {recipe['unit']} per step, context "
-        f"{_short(recipe['seq_len'])}, weight decay {_short(recipe['weight_decay'])}",
+        f"{_short(recipe['seq_len'])}{', ' * bool(recipe['documents'])}{recipe['documents']}",
+        f"weight decay {_short(recipe['weight_decay'])} of {recipe['decayed']}",
         f"{recipe['embedding']}; head {recipe['head']}",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(s) for s in seeds[:6])}"
         + (f" and {len(seeds) - 6} more" if len(seeds) > 6 else ""),

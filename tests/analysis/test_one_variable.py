@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -121,7 +122,12 @@ def test_a_curve_states_its_recipe_below_the_picture_too(config, tmp_path):
         assert key in law, key
     assert law["recipe"]["lr"] == [0.01] and law["recipe"]["warmup_fraction"] == [0.05]
     assert law["recipe"]["head"] == "tied to the embedding"
+    assert law["recipe"]["documents"] == "attention crosses documents within a window"
+    assert law["recipe"]["decayed"] == "all but norm scales and LRU eigenvalues"
     svg = (tmp_path / "curves" / "loss_of_n_params.svg").read_text()
+    assert "attention crosses documents within a window" in " ".join(
+        re.findall("<!-- (.*?) -->", svg)
+    )
     assert "1,024 tokens per step" in svg and "muon, lr 0.01, z loss 0.0001;" in svg
 
 
