@@ -60,7 +60,9 @@ def main() -> None:
     os.environ["SCALING_CACHE"] = str(folder / "cache")
 
     from scaling.report import style
+    from scaling.utils import machine
 
+    machine.start_jax(2)  # as the study does, before a command that needs no devices looks at them
     style.render = lambda *_, **__: (b"", b"")  # drawing is no part of this, and takes seconds
     loss = make_templates(folder)
     cases = [

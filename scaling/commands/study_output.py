@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.commands.output import Output, Table
+from scaling.report import saved_summary
 from scaling.utils import files
 
 if TYPE_CHECKING:  # a report needs nothing that fits
@@ -33,8 +34,8 @@ def of_summary(summary: list[str], workdir: Path) -> Output:
 def curves(workdir: Path) -> dict[str, Any]:
     """Return the laws of `<workdir>/curves` by name."""
     paths = sorted((workdir / "curves").glob("*.json"))
-    fix = "run `scaling fit` again"
-    return {"curves": {p.stem: files.read_json(p, fix) for p in paths if p.stem != "inputs"}}
+    read = {p.stem: files.read_json(p, saved_summary.FIX) for p in paths if p.stem != "inputs"}
+    return {"curves": read}
 
 
 def parameters(workdir: Path) -> Table:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -67,43 +67,30 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
     workdir_url.retry(workdir_url.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
     forecast = forecast_file.read(workdir)
-    stamp = workdir / "curves" / "inputs.json"
     key = _inputs_hash(rows, config, forecast, workdir)
-    stamped = _stamped(stamp)
-    if stamped.get("sha256") == key and stamped.get("written") == _written(workdir):
-        return Written(saved_summary.summary(workdir), sorted((workdir / "curves").glob("*.png")))
+    stamp = saved_summary.stamp(workdir)
+    if stamp.get("sha256") == key and not stamp.get("problems"):
+        with contextlib.suppress(files.Damaged):  # else it is written again
+            lines = saved_summary.summary(workdir)
+            return Written(lines, sorted((workdir / "curves").glob("*.png")))
     analysis = registry.analyse(rows, workdir, config)
     problems.extend(analysis.problems)
     pictures, lines = registry.write(analysis, workdir, config), analysis.lines
     files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
     names = sorted({path.stem for path in pictures})
-    for name in set(stamped.get("curves", [])) - set(names):  # curves of a newly refused law
+    for name in set(stamp.get("curves", [])) - set(names):  # curves of a newly refused law
         for ending in ("json", "csv", "svg", "png"):
-            (stamp.parent / f"{name}.{ending}").unlink(missing_ok=True)
-    content = {"sha256": key, "commit": machine.commit(), "curves": names}
-    if not analysis.problems:  # with problems the next fit finds and reports them again
-        content["written"] = _written(workdir)
-    files.write_json(stamp, content, seal=True)
+            (workdir / "curves" / f"{name}.{ending}").unlink(missing_ok=True)
+    written = ["summary.txt", *(f"curves/{name}.json" for name in names)]
+    content = {
+        "sha256": key,
+        "commit": machine.commit(),
+        "curves": names,
+        "written": saved_summary.hashes(workdir, written),
+        "problems": list(analysis.problems),  # with some, the next fit finds and reports them again
+    }
+    files.write_json(workdir / saved_summary.STAMP, content, seal=True)
     return Written(lines, pictures)
-
-
-def _stamped(stamp: Path) -> dict[str, Any]:
-    """Return what the last fit noted; nothing if it cannot be read, which only costs a fit."""
-    try:
-        with files.damage(stamp):
-            content = files.read_json(stamp)
-            return {**content, "curves": [str(name) for name in content["curves"]]}
-    except UserError:
-        return {}
-
-
-def _written(workdir: Path) -> str:
-    """Return the SHA-256 of the laws and the summary that a fit writes and later commands read."""
-    digest = hashlib.sha256()
-    for path in (workdir / "summary.txt", *sorted((workdir / "curves").glob("*.json"))):
-        if path.is_file() and path.name != "inputs.json":
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _inputs_hash(rows: list[results.RunResult], config: ConfigDict, forecast, workdir: Path) -> str:
