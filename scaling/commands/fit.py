@@ -9,8 +9,7 @@ from scaling.commands import output, table_flags, workdir_flags
 HELP = "fit the laws and write the curves, of a workdir or of any CSV"
 EXAMPLE = """\
 scaling fit --workdir=results/quickstart
-scaling fit runs.csv --n_params=N --tokens=D --form=chinchilla --at=7e9:1.4e11
-scaling fit 'histories/*.csv' --last_of=step --n_params=@name"""
+scaling fit runs.csv --n_params=N --tokens=D --form=chinchilla --at=7e9:1.4e11"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

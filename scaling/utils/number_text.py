@@ -48,7 +48,7 @@ def cut(text: object, quoted: bool = True) -> str:
 def is_number(text: str) -> bool:
     """Return whether a cell is a number in some style."""
     match = _CELL.fullmatch(text.strip())
-    return bool(match) and len((match["rest"] or "").strip()) < 3
+    return match is not None and len((match["rest"] or "").strip()) < 3
 
 
 @dataclass(frozen=True)

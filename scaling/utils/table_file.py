@@ -122,7 +122,10 @@ def _joined(tables: Sequence[TableFile]) -> TableFile:
             for t, name in zip(tables, names, strict=True)
             for row in t.rows
         ),
-        tuple(Notice(k, f"{text} ({_some(files)})") for (k, text), files in kinds.items()),
+        (
+            Notice(notices.READ_AS, f"{len(tables)} files as one table"),
+            *(Notice(k, f"{text} ({_some(files)})") for (k, text), files in kinds.items()),
+        ),
         tuple(
             Notice(n.kind, f"{name} {n.text}")
             for t, name in zip(tables, names, strict=True)

@@ -87,7 +87,7 @@ def test_switches_as_people_write_them(text):
     assert parsed("fit", f"--linear={text}", "t.csv").linear is True
     assert parsed("fit", f"--linear={wrong}", "t.csv").linear is False
     args = parsed("fit", "--linear", "t.csv")
-    assert args.linear is True and args.table == "t.csv"
+    assert args.linear is True and args.table == ["t.csv"]
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,11 @@ def test_histories_of_a_folder_become_runs(capsys, tmp_path):
     assert table.n_params.tolist() == [1e7, 3e7] and table.tokens.tolist() == [1e9, 3e9]
     assert table.loss.tolist() == [4, 4] and table.names == ("10M.csv row 102", "30M.csv row 102")
     assert table_rows.exit_code(table) == 0
-    read_line, left_out = capsys.readouterr().err.splitlines()
-    assert read_line == "read: @name: numbers from the names of files, '10M' = 10000000"
+    *read_lines, left_out = capsys.readouterr().err.splitlines()
+    assert read_lines == [
+        "read: 2 files as one table",
+        "read: @name: numbers from the names of files, '10M' = 10000000",
+    ]
     assert left_out.startswith("left out: 200 rows: 10M.csv row 3: no loss at step='1'; ")
     assert left_out.count("row ") == 3 and left_out.endswith("; …")
     shell = sorted(map(str, tmp_path.glob("*.csv")))  # as a shell expands the pattern
