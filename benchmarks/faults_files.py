@@ -25,10 +25,12 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmarks.common import write_report
 from benchmarks.faults_damage import Case, of_cache, of_run, of_study
+from benchmarks.faults_signals import Trial
 
 LIMIT_SECONDS = 90
 MANY_LINES = 6
@@ -51,44 +53,52 @@ class TooLong(BaseException):
 
 
 def main() -> None:
+    """Run all cases, print those that fail, and how many did of each kind."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="results/bench/faults_files.json")
     parser.add_argument("--templates", default="", help="folder of the undamaged study and run")
     parser.add_argument("--only", default="", help="kinds, joined by commas")
     args = parser.parse_args()
+    kinds = args.only.split(",") if args.only else []
     folder = Path(args.templates or tempfile.mkdtemp())
-    os.environ["SCALING_CACHE"] = str(folder / "cache")
+    tried: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    failures = []
+    for trial in trials(folder, lambda name: not kinds or name.split(":")[0] in kinds):
+        kind = trial.name.split(":")[0]
+        tried[kind] += 1
+        if not trial.good:
+            failed[kind] += 1
+            failures.append({"damage": trial.name, "fault": trial.resumed})
+            print(trial.name, trial.resumed, sep=" | ", flush=True)
+    print(f"{'kind':28} {'tried':>6} {'failed':>6}")
+    for kind, count in tried.items():
+        print(f"{kind:28} {count:6} {failed[kind]:6}")
+    print(f"{'all':28} {tried.total():6} {failed.total():6}")
+    table = {kind: {"tried": n, "failed": failed[kind]} for kind, n in tried.items()}
+    write_report(args.out, {"kinds": table, "failures": failures})
+
+
+def trials(scratch: Path, chosen: Callable[[str], bool]) -> Iterator[Trial]:
+    """Yield the trials that `chosen` accepts by name, "kind: damage (command)"."""
+    os.environ["SCALING_CACHE"] = str(scratch / "cache")
 
     from scaling.report import style
     from scaling.utils import machine
 
     machine.start_jax(2)  # as the study does, before a command that needs no devices looks at them
     style.render = lambda *_, **__: (b"", b"")  # drawing is no part of this, and takes seconds
-    loss = make_templates(folder)
-    cases = [
-        *((case, "study") for case in of_study(folder / "study")),
-        *((case, "run") for case in of_run(folder / "run")),
-        *((case, "cached") for case in of_cache(folder / "cached")),
-    ]
-    tried: Counter[str] = Counter()
-    failures: list[dict[str, str]] = []
-    for case, template in cases:
-        if args.only and case[0] not in args.only.split(","):
-            continue
-        tried[case[0]] += 1
-        fault = try_case(case, folder / template, loss)
-        if fault:
-            failures.append({"kind": case[0], "damage": case[1], "command": case[3][0], **fault})
-            print(*failures[-1].values(), sep=" | ", flush=True)
-    failed = Counter(failure["kind"] for failure in failures)
-    print(f"{'kind':28} {'tried':>6} {'failed':>6}")
-    for kind, count in tried.items():
-        print(f"{kind:28} {count:6} {failed[kind]:6}")
-    print(f"{'all':28} {tried.total():6} {failed.total():6}")
-    out = Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    table = {kind: {"tried": n, "failed": failed[kind]} for kind, n in tried.items()}
-    out.write_text(json.dumps({"kinds": table, "failures": failures}, indent=1) + "\n")
+    loss = make_templates(scratch)
+    groups = {"study": of_study, "run": of_run, "cached": of_cache}
+    for template, cases in groups.items():
+        for case in cases(scratch / template):
+            name = f"{case[0]}: {case[1]} ({case[3][0]})"
+            if chosen(name):
+                begin = time.monotonic()
+                code, fault = try_case(case, scratch / template, loss)
+                yield Trial(
+                    name, time.monotonic() - begin, code, fault or "as it should", not fault
+                )
 
 
 def make_templates(folder: Path) -> float:
@@ -112,9 +122,9 @@ def make_templates(folder: Path) -> float:
     return json.loads((folder / "loss.json").read_text())
 
 
-def try_case(case: Case, template: Path, loss: float) -> dict[str, str] | None:
-    """Return the fault of a case, None if the command took the damage as it should."""
-    kind, name, damage, (command, *_) = case
+def try_case(case: Case, template: Path, loss: float) -> tuple[int, str]:
+    """Return (exit code, what the command did wrong, "" if nothing)."""
+    kind, _, damage, (command, *_) = case
     scratch = Path(tempfile.mkdtemp())
     workdir = shutil.copytree(
         template, scratch / "w", ignore=shutil.ignore_patterns("tensorboard", "*.png", "*.svg")
@@ -125,26 +135,38 @@ def try_case(case: Case, template: Path, loss: float) -> dict[str, str] | None:
         if kind.startswith("cache"):
             flags.append(f"--config.data.cache_dir={workdir / 'cache'}")
         code, text = call(command, *flags, f"--workdir={workdir}")
-        shown = " ".join(text.split())[-200:]
-        if code is None or "Traceback" in text:
-            return {"fault": "no end" if "TooLong" in text else "traceback", "shown": shown}
-        if len(text.splitlines()) > MANY_LINES:
-            return {"fault": f"{len(text.splitlines())} lines", "shown": text[:200]}
-        if kind == "claim":
-            return None if code in (0, 3) else {"fault": f"exit {code}", "shown": shown}
-        where = "checkpoint" if "checkpoints" in damaged.parts else damaged.name
+        found = loss
         if code == 0 and command == "train":
             (result,) = workdir.glob("runs/*/result.json")
             found = json.loads(result.read_text())["loss"]
-            if found != loss:
-                return {"fault": f"loss {found}, not {loss}", "shown": shown}
-        # a file of an older version lacks keys, and gets their defaults
-        older = kind in ("config.json", "sweep.json") and name.startswith("no ")
-        if where not in text and not (older and code == 0):
-            return {"fault": "silent" if code == 0 else "unnamed", "shown": shown}
-        return None
+        fault = fault_of(case, damaged, code, text)
+        if not fault and found != loss:
+            fault = f"loss {found}, not {loss}"
+        return -1 if code is None else code, f"{fault}: {' '.join(text.split())[-200:]}" * bool(
+            fault
+        )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def fault_of(case: Case, damaged: Path, code: int | None, text: str) -> str:
+    """Return what is wrong with the end of a command that met a damaged file; "" if nothing."""
+    kind, name = case[:2]
+    if code is None or "Traceback" in text:
+        return "no end" if "TooLong" in text else "traceback"
+    if len(text.splitlines()) > MANY_LINES:
+        return f"{len(text.splitlines())} lines"
+    if kind == "claim":
+        return "" if code in (0, 3) else f"exit {code}"
+    if kind == "checkpoint" and code == 0:
+        return ""  # by its loss the damage was met, or is in a file that no restore reads
+    # a file of an older version lacks keys, and gets their defaults
+    if kind in ("config.json", "sweep.json") and name.startswith("no ") and code == 0:
+        return ""
+    where = "checkpoint" if "checkpoints" in damaged.parts else damaged.name
+    if where not in text:
+        return "silent" if code == 0 else "unnamed"
+    return ""
 
 
 def call(*args: str, seconds: int = LIMIT_SECONDS) -> tuple[int | None, str]:
