@@ -13,7 +13,7 @@ from scaling import cli, results
 from scaling.analysis import compute, run_table
 from scaling.config import load as config_lib
 from scaling.study import pipeline
-from scaling.utils import files
+from scaling.utils import files, precision
 from scaling.utils.errors import UserError
 from tests.common import ROOT
 
@@ -157,6 +157,7 @@ def test_summary_says_what_the_files_say(mini):
     text = (mini / "summary.txt").read_text()
     forecast = files.read_json(mini / "forecast.json")
     held_out = files.read_json(mini / "curves" / "frontier.json")["held_out"]
-    assert f"{forecast['predicted_loss']['value']:.4f}" in text
-    assert f"{held_out['measured_loss']:.4f}" in text
+    assert f"predicted loss {precision.of_dict(forecast['predicted_loss'])}" in text
+    assert f"measured loss  {held_out['measured_loss']:.2f}" in text
+    assert "nan" not in text and "backtest )" not in text
     assert math.isfinite(held_out["relative_error"])
