@@ -296,7 +296,9 @@ class Worker:
                 reason=reason,
             )
             files.write_json(
-                spec.folder / "failure.json", {**results.to_json(row), "launch": self.launch}
+                spec.folder / "failure.json",
+                {**results.to_json(row), "launch": self.launch},
+                seal=True,
             )
         except (OSError, UserError):
             log.warning("warning: the failure of %s cannot be written: %s", spec.folder, reason)
