@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> int:
     """Run the trials of every kind, print one line each, and write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kind", choices=KINDS)
-    parser.add_argument("--only", default="", help="trials whose name holds this text")
+    parser.add_argument("--only", default="", help="trials whose name matches this pattern")
     parser.add_argument("--every", type=int, default=1, help="every N-th of these trials")
     parser.add_argument("--out", default="results/bench/faults.json")
     args = parser.parse_args(argv)
@@ -39,8 +40,9 @@ def main(argv: list[str]) -> int:
 
             def chosen(trial: str) -> bool:
                 nonlocal seen
-                seen += args.only in trial
-                return args.only in trial and (seen - 1) % args.every == 0
+                matches = re.search(args.only, trial) is not None
+                seen += matches
+                return matches and (seen - 1) % args.every == 0
 
             for trial in importlib.import_module(name).trials(Path(scratch), chosen):
                 trials.append({"kind": kind, **vars(trial)})

@@ -9,7 +9,8 @@ from scaling.utils import huge_pages, signals
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError
 
 TIMED = ("train", "sweep", "work", "holdout", "curves", "plan")  # those that train, or time steps
-EXIT_SECONDS = 5.0  # longest wait for threads and exit handlers of libraries at the end
+# Longest waits for threads and exit handlers of libraries at the end, and after a signal.
+EXIT_SECONDS, STOPPED_SECONDS = 5.0, 1.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,10 +33,18 @@ def main(argv: list[str] | None = None) -> int:
         code = end.code
         raise
     finally:
-        signals.end_within(EXIT_SECONDS, code if isinstance(code, int) else code is not None)
+        seconds = STOPPED_SECONDS if code == EXIT_PREEMPTED else EXIT_SECONDS
+        signals.end_within(seconds, code if isinstance(code, int) else code is not None)
 
 
 def _run(argv: list[str]) -> int:
+    """Run a command line, tell the other processes of a run that this one ends, as planned."""
+    code = _command(argv)
+    signals.say_end()
+    return code
+
+
+def _command(argv: list[str]) -> int:
     import logging
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

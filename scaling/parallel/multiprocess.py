@@ -9,7 +9,6 @@ process every operation here returns at once.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import os
@@ -97,7 +96,7 @@ def start(rank: ProcessRank | None, config: ConfigDict) -> None:
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
-    say_end = peers.watch(rank, connections)
+    peers.watch(rank, connections)
     jax.distributed.initialize(
         peers.forward(rank.address) if rank.process else rank.coordinator,
         rank.processes,
@@ -108,7 +107,6 @@ def start(rank: ProcessRank | None, config: ConfigDict) -> None:
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         shutdown_timeout_seconds=SHUTDOWN_SECONDS,
     )
-    atexit.register(say_end)  # after jax, so that at the exit it runs before jax's own call
 
 
 def count() -> int:

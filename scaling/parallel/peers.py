@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from scaling.utils import signals
 from scaling.utils.errors import EXIT_LOST_PEER, EXIT_PREEMPTED
@@ -24,11 +23,10 @@ ENDED = 0  # the code in a message of a process that ends as planned
 MESSAGE_BYTES = 2048
 
 
-def watch(rank, sockets: Mapping[int, socket.socket]) -> Callable[[], None]:
+def watch(rank, sockets: Mapping[int, socket.socket]) -> None:
     """End this process when another one ends before it said so. `sockets`: process -> connection.
 
-    The exit code is EXIT_PREEMPTED if a signal came, here or there, else EXIT_LOST_PEER. Returns
-    the call by which this process says that it ends.
+    The exit code is EXIT_PREEMPTED if a signal came, here or there, else EXIT_LOST_PEER.
     """
     for peer in sockets.values():
         peer.settimeout(None)
@@ -46,13 +44,9 @@ def watch(rank, sockets: Mapping[int, socket.socket]) -> Callable[[], None]:
             with contextlib.suppress(OSError):
                 peer.sendall(f"{code} {line}\n".encode()[:MESSAGE_BYTES])
 
-    def say_end() -> None:
-        if not hasattr(sys, "last_value"):  # no exception ended this process alone
-            tell(ENDED, "")
-
     signals.before_forced_end(tell)
+    signals.before_planned_end(lambda: tell(ENDED, ""))
     threading.Thread(target=_read, args=(rank, sockets), name="peers", daemon=True).start()
-    return say_end
 
 
 def _read(rank, sockets: Mapping[int, socket.socket]) -> None:

@@ -37,6 +37,7 @@ _handlers: dict[int, Any] | None = None  # that `_handle` replaced; None: not in
 _pipe = -1  # its write end wakes the thread; -1: a library's process, which is never ended here
 _reported = False
 _goodbyes: list[Callable[[int, str], None]] = []
+_planned_ends: list[Callable[[], None]] = []
 _ending = threading.Lock()
 
 
@@ -122,6 +123,17 @@ def before_forced_end(call: Callable[[int, str], None]) -> None:
     """Call this with exit code and line before `end_now`, e.g. to release what others wait for."""
     if call not in _goodbyes:
         _goodbyes.append(call)
+
+
+def before_planned_end(call: Callable[[], None]) -> None:
+    """Call this when the command has ended with an exit code of its own."""
+    _planned_ends.append(call)
+
+
+def say_end() -> None:
+    """Make the calls of `before_planned_end`, once."""
+    while _planned_ends:
+        _planned_ends.pop()()
 
 
 def end_within(seconds: float, code: int) -> None:

@@ -171,21 +171,6 @@ def test_a_signal_saves_and_exits_with_its_own_code(tmp_path, number):
     assert not (run_dir / "result.json").exists()
 
 
-def test_a_signal_before_the_first_step_ends_the_same_way(tmp_path):
-    command = [sys.executable, "-m", "scaling", "train", *OVERRIDES, f"--workdir={tmp_path}"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env=os.environ,
-    )  # fmt: skip
-    deadline = time.time() + 60
-    while time.time() < deadline and not list(tmp_path.glob("runs/*/config.json")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == EXIT_PREEMPTED, stderr
-    assert "Traceback" not in stderr
-
-
 def test_divergence_ends_the_run_with_a_reason(tmp_path, config):
     """A rate that overflows float32: the run says where, and keeps its row."""
     wild = config_lib.with_values(
