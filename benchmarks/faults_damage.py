@@ -43,7 +43,8 @@ def as_json(path: Path, keys: int = 12, seed: int = 0) -> dict[str, Callable[[],
     }  # fmt: skip
     ways |= {name: (lambda text=text: path.write_text(text)) for name, text in texts.items()}
     stored = json.loads(path.read_text())
-    draws, names = random.Random(seed), sorted(stored.keys() - {"seal", "schema"})  # which older files lack
+    names = sorted(stored.keys() - {"seal", "schema"})  # older files lack these
+    draws = random.Random(seed)
     for name in draws.sample(names, min(keys, len(names))):
         value = stored[name]
         wrong: list[Any] = [None, [], {"a": 1}, "text", float("inf"), 10**400, True]

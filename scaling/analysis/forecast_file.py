@@ -14,7 +14,7 @@ def read(workdir: Path) -> dict[str, Any] | None:
     Raises UserError if the file is damaged.
     """
     path = workdir / "forecast.json"
-    if not path.is_file():
+    if not path.exists():
         return None
     forecast = files.read_json(path)
     with files.damage(path):
