@@ -164,7 +164,8 @@ def fault_of(case: Case, damaged: Path, code: int | None, text: str) -> str:
     if kind in ("config.json", "sweep.json") and name.startswith("no ") and code == 0:
         return ""
     where = "checkpoint" if "checkpoints" in damaged.parts else damaged.name
-    if where not in text:
+    refused = code == 2 and damaged.parent.name in text  # as being of another run
+    if where not in text and not refused:
         return "silent" if code == 0 else "unnamed"
     return ""
 
