@@ -15,6 +15,9 @@ old: what files and hashes hold for the default, still accepted everywhere (conf
 
 from scaling.config.key import (
     ANY,
+    AT_MOST_100_000,
+    AT_MOST_1000,
+    AT_MOST_4096,
     FRACTION,
     LESS_THAN_ONE,
     MORE_THAN_ONE,
@@ -191,7 +194,7 @@ c.optim.decay_fraction = number(0.2, "1", FRACTION,
     "wsd: last share of the run, over which lr falls linearly")
 c.optim.cooldown = choice("decay", "decay | merge",
     "wsd: merge averages checkpoints of that part instead", since=2)
-c.optim.merge_checkpoints = whole(8, "checkpoints", POSITIVE,
+c.optim.merge_checkpoints = whole(8, "checkpoints", AT_MOST_1000,
     "merge: their number, evenly over what would be the decay", since=2)
 c.optim.merge_weights = choice("uniform", "uniform | decay",
     "merge: decay weighs updates as the linear decay would", since=2)
@@ -216,7 +219,7 @@ c.eval.every_tokens = whole(None, "tokens", POSITIVE,
     "evaluates during training too; None only at the end", old=0)
 
 c.parallel = Section(names="nothing", program=True)
-c.parallel.cpu_devices = whole(2, "devices", POSITIVE,
+c.parallel.cpu_devices = whole(2, "devices", AT_MOST_4096,
     "devices of a CPU host, each with a share of the batch")
 # sizes of the mesh axes, see scaling/parallel/mesh.py; one may be -1, as in numpy.reshape
 c.parallel.replica = whole(1, "devices", SIZE_OR_REST,
@@ -258,7 +261,7 @@ c.sweep.width_ratio = number(1.3, "1", MORE_THAN_ONE,
     "ladder: width of a rung over that of the one below, before rounding")
 c.sweep.width_multiple = whole(16, "channels", POSITIVE,
     "ladder: widths are rounded to this, which head sizes must allow")
-c.sweep.rungs = whole(8, "rungs", POSITIVE, "ladder: number of rungs")
+c.sweep.rungs = whole(8, "rungs", AT_MOST_1000, "ladder: number of rungs")
 c.sweep.aspect_ratio = number(32.0, "1", POSITIVE,
     "ladder: width / depth; depth is rounded, at least min_depth")
 c.sweep.min_depth = whole(2, "blocks", POSITIVE, "ladder: depth of the narrowest rungs")
@@ -286,7 +289,8 @@ c.sweep.grid_keys = items((),
 c.sweep.grid_values = items((), "grid: the values of each axis; of a zip tuples, one value per key")
 c.sweep.random_ranges = items((),
     'random: (key, "uniform" or "log", low, high), (key, "choice", value, ...)', since=2)
-c.sweep.random_count = whole(16, "runs", POSITIVE, "random: number of different draws", since=2)
+c.sweep.random_count = whole(16, "runs", AT_MOST_100_000, "random: number of different draws",
+    since=2)
 c.sweep.random_seed = whole(0, "seed", NOT_NEGATIVE,
     "random: seeds the draws; more draws keep the earlier ones", since=2)
 c.sweep.design_file = text(None,
@@ -335,7 +339,7 @@ c.laws.huber_delta = number(1e-3, "1", POSITIVE,
     "threshold of the Huber loss on log loss (Hoffmann et al. 2022)")
 c.laws.min_steps = whole(150, "steps", NOT_NEGATIVE,
     "runs of fewer steps are left out of L(N, D), and listed")
-c.laws.bootstrap = whole(500, "resamples", POSITIVE, "resamples behind each interval")
+c.laws.bootstrap = whole(500, "resamples", AT_MOST_100_000, "resamples behind each interval")
 c.laws.confidence = number(0.9, "1", LESS_THAN_ONE, "coverage of the intervals")
 c.laws.smoothing = number(0.1, "decades", POSITIVE,
     "envelope: half-width of the average over log compute")

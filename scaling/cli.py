@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 
 from scaling.utils import huge_pages, signals
-from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError
+from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError, one_line
 
 TIMED = ("train", "sweep", "work", "holdout", "curves", "plan")  # those that train, or time steps
 # Longest waits for threads and exit handlers of libraries at the end, and after a signal.
@@ -22,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         with signals.listening():
             return _run(argv)
     signals.hold()
+    _open_streams()
     if sys.argv[1:2] and sys.argv[1] in TIMED:
         huge_pages.restart()  # before imports that take seconds
     signals.install()
@@ -33,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         code = end.code
         raise
     finally:
+        _discard_output()
         seconds = STOPPED_SECONDS if code == EXIT_PREEMPTED else EXIT_SECONDS
         signals.end_within(seconds, code if isinstance(code, int) else code is not None)
 
@@ -57,28 +61,55 @@ def _command(argv: list[str]) -> int:
         signals.check()
         return code
     except UserError as error:
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        _tell(f"error: {one_line(error)}")
         return EXIT_BAD_INPUT
     except Preempted as stop:
         signals.report(str(stop))
         return EXIT_PREEMPTED
     except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
+        _tell("stopped; the same command continues")
         return EXIT_PREEMPTED
-    except BrokenPipeError:
-        _end_quietly()
-        return 0
+    except OSError as error:  # of the output, or of a file that no command refuses by itself
+        return _failed(error)
 
 
-def _end_quietly() -> None:
-    """After `scaling report | head`: drop what the reader of stdout did not want.
+def _open_streams() -> None:
+    """Discard the output of a process that was started without one, and escape odd characters."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
-    Raises BrokenPipeError if the broken pipe is another one.
+
+def _failed(error: OSError) -> int:
+    """Print an error of the operating system on one line; nothing after `scaling report | head`.
+
+    Raises BrokenPipeError if the broken pipe is not that of stdout or stderr.
     """
+    if not isinstance(error, BrokenPipeError):
+        _tell(f"error: {error.filename or 'the output'}: {one_line(error.strerror or str(error))}")
+        return EXIT_BAD_INPUT
     import select
 
-    stdout = select.poll()
-    stdout.register(sys.stdout.fileno(), select.POLLERR)
-    if not stdout.poll(0):
-        raise BrokenPipeError("a pipe between processes broke")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    broken = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        broken.register(stream.fileno(), select.POLLERR)
+    if not broken.poll(0):
+        raise BrokenPipeError("a pipe between processes broke") from error
+    return 0
+
+
+def _discard_output() -> None:
+    """Drop what a reader of stdout did not want, so that the interpreter does not try again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell(line: str) -> None:
+    """Print a line to stderr, which the reader may have closed."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)

@@ -125,7 +125,7 @@ def optima(law: laws.Fit | None, table: Table, config: ConfigDict) -> list[Optim
     """Return a law's compute-optimal runs, from below the runs to beyond the held-out one."""
     if law is None:
         return []
-    factor = max(config.laws.holdout_factor, 1.0) * BEYOND
+    factor = max(config.laws.holdout_factor or 1.0, 1.0) * BEYOND
     low, high = table.flops.min() / BEYOND, table.flops.max() * factor
     return frontier(law, table, np.geomspace(low, high, FRONTIER_POINTS))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from scaling.config import check_data, check_model
 from scaling.config.flat_dict import view
 from scaling.config.keys import KEYS
 from scaling.config.steps import merge_steps
-from scaling.utils.errors import UserError
+from scaling.utils.errors import UserError, shown
 from scaling.utils.suggest import nearest
 
 # Tuples of numbers, which sweeps alone use.
@@ -39,7 +40,7 @@ def check_flat(flat: Mapping[str, Any], source: str) -> None:
         if value is key.default:
             continue
         if problem := key.problem(value):
-            raise UserError(f"{source}: config.{name}={value!r}{problem}")
+            raise UserError(f"{source}: config.{name}={shown(value)}{problem}")
         if key.fields and flat["data.field"] not in key.fields and value != key.default:
             raise UserError(
                 f"{source}: config.{name}={value!r} is for {' and '.join(key.fields)}, not for "
@@ -57,7 +58,7 @@ def _check_numbers(flat: Mapping[str, Any], source: str) -> None:
     for name, key in NUMBERS.items():
         for value in flat[name]:
             if problem := key.problem_of_item(value):
-                raise UserError(f"{source}: config.{name}: {value!r}{problem}")
+                raise UserError(f"{source}: config.{name}: {shown(value)}{problem}")
 
 
 def _combinations(c: Any) -> Iterator[str]:
@@ -100,6 +101,12 @@ def _of_sweep(c: Any) -> Iterator[str]:
         yield "config.sweep.grid_keys and config.sweep.grid_values should have equal lengths"
     if s.kind == "design" and not s.design_file:
         yield "config.sweep.design_file is not set; name the CSV that `scaling design --out` wrote"
+    factor = c.laws.holdout_factor
+    if s.kind == "compute" and factor and s.budgets and not factor * max(s.budgets) < math.inf:
+        yield (
+            f"config.laws.holdout_factor={factor:g} times the largest of config.sweep.budgets is "
+            "no finite budget; lower it"
+        )
     if s.halving and s.kind not in HALVED:
         yield (
             f"config.sweep.halving={s.halving}: a sweep of kind {s.kind!r} needs all of its runs; "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,10 @@ from typing import Any
 from ml_collections import ConfigDict, FieldReference
 
 from scaling.utils import parse
+from scaling.utils.errors import shown
 
 AUTO = "auto"
+LARGEST = 2**63 - 1  # whole number that files and programs hold
 TUPLE_FORMS = "a tuple: (1e11, 2e11) or 1e11,2e11"
 
 
@@ -36,6 +38,9 @@ NOT_NEGATIVE = Range("0 or more", lambda x: x >= 0)
 FRACTION = Range("between 0 and 1", lambda x: 0 <= x <= 1)
 POSITIVE_FRACTION = Range("positive and at most 1", lambda x: 0 < x <= 1)
 LESS_THAN_ONE = Range("0 or more and less than 1", lambda x: 0 <= x < 1)
+AT_MOST_1000 = Range("from 1 to 1,000", lambda x: 1 <= x <= 1000)  # one by one, in a loop
+AT_MOST_4096 = Range("from 1 to 4,096", lambda x: 1 <= x <= 4096)
+AT_MOST_100_000 = Range("from 1 to 100,000", lambda x: 1 <= x <= 100_000)
 MORE_THAN_ONE = Range("above 1", lambda x: x > 1)
 SEED = Range(f"from 0 to {2**31 - 1}", lambda x: 0 <= x < 2**31)  # programs take it as int32
 SIZE_OR_REST = Range("1 or more, or -1 for all remaining devices", lambda x: x >= 1 or x == -1)
@@ -61,7 +66,7 @@ class Key:
 
     def decode(self, value: Any) -> Any:
         """Return a value from a file, a study or an override as the program uses it."""
-        if self.type is float and type(value) is int:
+        if self.type is float and type(value) is int and _is_plain(value):
             value = float(value)
         elif self.type is tuple and type(value) is list:
             value = tuple(value)
@@ -85,19 +90,23 @@ class Key:
             return f" should be of type {self._or_words(self.type.__name__)}"
         if self.choices and value not in self.choices:
             return f": choose one of {', '.join(self.choices)}"
+        if self.type is tuple and not _is_plain(value):
+            return " should hold numbers, texts, booleans, None or tuples of them"
         return self._beyond(value) if self.type in (int, float) else ""
 
     def problem_of_item(self, value: Any) -> str:
         """`problem` of one number in a tuple."""
-        if type(value) not in (int, float) or not math.isfinite(value):
+        if type(value) not in (int, float) or not _is_plain(value):
             return " should be a number"
         if self.whole and (value != int(value) or value < 0):
             return " should be a whole number"
         return self._beyond(value)
 
     def _beyond(self, value: Any) -> str:
-        if not math.isfinite(value):
+        if not _is_plain(value):
             return " should be a finite number"
+        if (self.whole or self.type is int) and abs(value) > LARGEST:
+            return f" should be at most {LARGEST:,}"
         if self.range is None or self.range.holds(value):
             return ""
         return f" should be {self._or_words(self.range.text)}"
@@ -131,14 +140,25 @@ class Key:
         """Parse a tuple in Python's notation, with optional brackets and numbers like 1M."""
         try:
             value = ast.literal_eval(text)
+        except (MemoryError, RecursionError):  # Python's parser at many brackets
+            raise ValueError(f"too many brackets for {TUPLE_FORMS}") from None
         except (SyntaxError, ValueError) as error:
             if self.unit and text.count("(") == text.count(")"):
                 read = parse.whole_number if self.whole else parse.number
                 return tuple(read(part) for part in text.strip("([])").split(",") if part.strip())
             if isinstance(error, SyntaxError) and ("," in text or " " in text):
-                raise ValueError(f"{text!r} is not {TUPLE_FORMS}") from None
+                raise ValueError(f"{shown(text)} is not {TUPLE_FORMS}") from None
             value = text
         return tuple(value) if isinstance(value, tuple | list | set) else (value,)
+
+
+def _is_plain(value: Any, depth: int = 6) -> bool:
+    """Return whether files can hold a value: no object, no infinity, no deeper tuple."""
+    if type(value) in (tuple, list):
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
+    if type(value) in (int, float):
+        return abs(value) <= sys.float_info.max  # False for nan
+    return value is None or type(value) in (str, bool)
 
 
 class Section:

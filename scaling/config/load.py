@@ -23,7 +23,7 @@ from scaling.config.steps import targets_per_row as targets_per_row
 from scaling.config.steps import tokens_per_step as tokens_per_step
 from scaling.configs import base
 from scaling.utils import files
-from scaling.utils.errors import Preempted, UserError
+from scaling.utils.errors import Preempted, UserError, shortened
 from scaling.utils.file_version import SCHEMA, refuse_newer
 
 
@@ -81,7 +81,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         try:
             value = key.parse(text if equals else "true")
         except ValueError as error:
-            raise UserError(f"--config.{name}={text}: {error}") from None
+            raise UserError(f"--config.{name}={shortened(text, 200)}: {error}") from None
         values[name] = values[name] + value if key.type is tuple and name in values else value
     return values
 

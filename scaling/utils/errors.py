@@ -18,6 +18,20 @@ class LostClaim(Exception):
     """Another worker took the run over, since this process did not renew its claim in time."""
 
 
-def one_line(error: BaseException | str, most: int | None = None) -> str:
+def one_line(error: BaseException | str, most: int = 1000) -> str:
     """Return the message of an error on one line of at most `most` characters, or its type."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    return shortened(" ".join(str(error).split()), most) or type(error).__name__
+
+
+def shown(value: object, most: int = 200) -> str:
+    """Return the repr of a value for a message, or its type where it has none."""
+    try:
+        return shortened(repr(value), most)
+    except Exception:  # an object of a study, or a whole number of too many digits
+        return f"<{type(value).__name__}>"
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most `most` characters: the beginning and the end of a longer one."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"

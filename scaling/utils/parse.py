@@ -6,6 +6,8 @@ import math
 import re
 from decimal import Decimal, InvalidOperation
 
+from scaling.utils.errors import shown
+
 SUFFIXES = {"k": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 WHOLE_FORMS = "a whole number: 1000000, 1_000_000, 1e6, 1M or 2.5B"
 NUMBER_FORMS = "a number: 0.003, 3e-3, 1_000, 1M or 2.5B"
@@ -27,7 +29,7 @@ def whole_number(text: str) -> int:
         return int(text, 0)
     value = _decimal(text)
     if value is None or value != value.to_integral_value():
-        raise ValueError(f"{text!r} is not {WHOLE_FORMS}")
+        raise ValueError(f"{shown(text)} is not {WHOLE_FORMS}")
     return int(value)
 
 
@@ -35,14 +37,14 @@ def number(text: str) -> float:
     """Return a finite float; suffixes as for `whole_number`. Raises ValueError naming the forms."""
     value = _decimal(text)
     if value is None or not math.isfinite(float(value)):
-        raise ValueError(f"{text!r} is not {NUMBER_FORMS}")
+        raise ValueError(f"{shown(text)} is not {NUMBER_FORMS}")
     return float(value)
 
 
 def boolean(text: str) -> bool:
     """Return true for true, yes or 1, in any case. Raises ValueError naming the forms."""
     if text.strip().lower() not in _BOOLEANS:
-        raise ValueError(f"{text!r} is not {BOOLEAN_FORMS}")
+        raise ValueError(f"{shown(text)} is not {BOOLEAN_FORMS}")
     return _BOOLEANS[text.strip().lower()]
 
 
@@ -50,7 +52,7 @@ def seconds(text: str) -> float:
     """Return a duration such as "90s", "10m", "2h" or "3d" in seconds. Raises ValueError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)\s*", text)
     if not match or float(match[1]) <= 0:
-        raise ValueError(f"{text!r} is not {DURATION_FORMS}")
+        raise ValueError(f"{shown(text)} is not {DURATION_FORMS}")
     return float(match[1]) * _SECONDS[match[2]]
 
 

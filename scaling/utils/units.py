@@ -4,12 +4,15 @@ from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """Format seconds as "45 s", "3.2 min", "5.0 h" or "3.1 days"."""
+    """Format seconds as "45 s", "3.2 min", "5.0 h", "3.1 days" or, from ten years, "12.3 years"."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
         return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.1f} h"
+    years = seconds / (365.25 * 86_400)
+    return f"{seconds / 86_400:.1f} days" if years < 10 else f"{years:.3g} years"
 
 
 def size(n_bytes: float) -> str:

@@ -41,11 +41,25 @@ def compute(config: ConfigDict) -> Iterator[RunRequest]:
             "distinct rungs; raise config.sweep.rungs"
         )
     for budget in s.budgets:
-        guess = s.optimum_guess * (budget / 1e12) ** s.optimum_exponent
+        guess = _guess(s, budget)
         centre = min(range(len(rungs)), key=lambda i: abs(math.log(rungs[i].n_params / guess)))
         first = min(max(0, centre - (s.sizes_per_budget - 1) // 2), len(rungs) - s.sizes_per_budget)
         for rung in rungs[first : first + s.sizes_per_budget]:
             yield at_budget(config, rung, budget)
+
+
+def _guess(s: ConfigDict, budget: float) -> float:
+    """Return the guess of the best n_params at a budget. Raises UserError if it is no number."""
+    try:
+        guess = s.optimum_guess * (budget / 1e12) ** s.optimum_exponent
+    except (OverflowError, ZeroDivisionError):
+        guess = math.inf
+    if not 0 < guess < math.inf:
+        raise UserError(
+            f"config.sweep.optimum_exponent={s.optimum_exponent:g}: the guess at {budget:g} FLOPs "
+            "is no finite number of parameters; choose an exponent from 0 to 1"
+        )
+    return guess
 
 
 def params(config: ConfigDict) -> Iterator[RunRequest]:

@@ -10,6 +10,8 @@ No size is chosen by hand, and one line of its config defines the sizes of a stu
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ml_collections import ConfigDict
@@ -18,6 +20,8 @@ from scaling import accounting
 from scaling.config import load as config_lib
 from scaling.config.flat_dict import flatten, view
 from scaling.utils.errors import UserError
+
+MAX_SIDE = 2**20  # of a rung's width, depth and MLP: no model of today comes near
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,10 @@ def ladder(config: ConfigDict) -> list[Rung]:
     s = config.sweep
     rungs: dict[int, Rung] = {}
     for k in range(s.rungs):
-        width = max(1, round(s.min_width * s.width_ratio**k / s.width_multiple)) * s.width_multiple
-        rung = rung_of_width(config, width)
-        rungs.setdefault(rung.width, rung)
+        width = _side("width_ratio", s, lambda k=k: s.min_width * s.width_ratio**k)
+        width = max(1, round(width / s.width_multiple)) * s.width_multiple
+        if width not in rungs:
+            rungs[width] = rung_of_width(config, width)
     if len(rungs) < 2 and s.rungs > 1:
         raise UserError(
             f"config.sweep: all {s.rungs} rungs have width {next(iter(rungs))}; raise width_ratio "
@@ -59,9 +64,10 @@ def ladder(config: ConfigDict) -> list[Rung]:
 
 def rung_of_width(config: ConfigDict, width: int) -> Rung:
     """Return the rung of a given width, on or off the ladder."""
-    depth = max(config.sweep.min_depth, round(width / config.sweep.aspect_ratio))
-    mlp_width = round(config.sweep.mlp_ratio * width)
-    head_dim = width // config.sweep.heads if config.sweep.heads else config.model.head_dim
+    s = config.sweep
+    depth = max(s.min_depth, round(_side("aspect_ratio", s, lambda: width / s.aspect_ratio)))
+    mlp_width = round(_side("mlp_ratio", s, lambda: s.mlp_ratio * width))
+    head_dim = width // s.heads if s.heads else config.model.head_dim
     size = {
         "model.width": width,
         "model.depth": depth,
@@ -77,4 +83,24 @@ def learning_rate(config: ConfigDict, n_params: int) -> float:
     s = config.sweep
     if s.lr_coefficient is None:
         return config.optim.lr
-    return float(f"{s.lr_coefficient * n_params**-s.lr_n_exponent:.6g}")
+    try:
+        return float(f"{s.lr_coefficient * n_params**-s.lr_n_exponent:.6g}")
+    except OverflowError:
+        raise UserError(
+            f"config.sweep.lr_n_exponent={s.lr_n_exponent:g}: the learning rate of {n_params:,} "
+            "parameters is no finite number; choose an exponent from -2 to 2"
+        ) from None
+
+
+def _side(key: str, s: ConfigDict, side: Callable[[], float]) -> float:
+    """Return a width or depth that follows from config.sweep.`key`; refuse more than MAX_SIDE."""
+    try:
+        value = side()
+    except OverflowError:
+        value = math.inf
+    if value > MAX_SIDE:
+        raise UserError(
+            f"config.sweep.{key}={s[key]:g}: a rung has a side of {value:.3g}, and no more than "
+            f"{MAX_SIDE:,} are planned; lower config.sweep.rungs, or choose another ratio"
+        )
+    return value

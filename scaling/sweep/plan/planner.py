@@ -7,6 +7,7 @@ ConfigDict of a run is created on first use, so that ten thousand runs are plann
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from scaling.sweep.plan.ladder import Rung
 from scaling.sweep.plan.request import RunRequest
 from scaling.utils import signals
 from scaling.utils.errors import UserError
+
+MAX_RUNS = 100_000  # of a plan, which takes half a minute
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,10 @@ def plan(config: ConfigDict) -> list[PlannedRun]:
     if not config.sweep.seeds:
         raise UserError("config.sweep.seeds is empty; give at least one seed")
     flat = flatten(config)
-    requests = list(_with_seeds(KINDS[config.sweep.kind](config), config.sweep.seeds))
+    every = _with_seeds(KINDS[config.sweep.kind](config), config.sweep.seeds)
+    requests = list(itertools.islice(every, MAX_RUNS + 1))
+    if len(requests) > MAX_RUNS:
+        raise UserError(f"config.sweep: a plan has at most {MAX_RUNS:,} runs; plan less at once")
     runs = []
     for run_request in requests:
         signals.check()

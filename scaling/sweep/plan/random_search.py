@@ -15,7 +15,8 @@ from scaling.sweep.plan.request import RunRequest
 from scaling.utils.errors import UserError
 
 RANGES = ("uniform", "log", "choice")
-TRIES = 100  # draws per requested run before the ranges count as too small
+TRIES = 100  # draws per different run before the ranges count as too small
+MAX_SPAN = 1e100  # difference, or ratio for log, of the ends of a range
 
 
 def draw_runs(config: ConfigDict) -> Iterator[RunRequest]:
@@ -39,9 +40,11 @@ def draw_runs(config: ConfigDict) -> Iterator[RunRequest]:
     whole = {name for name, key in KEYS.items() if key.type is int}
     rng = random.Random(s.random_seed)
     seen: set[str] = set()
-    for _ in range(TRIES * s.random_count):
+    draws = 0
+    while draws < TRIES * min(s.random_count, len(seen) + 1):
         if len(seen) == s.random_count:
             return
+        draws += 1
         # always one number per range and draw, so that more draws keep the earlier ones
         values: dict[str, Any] = {}
         for r in ranges:
@@ -65,6 +68,9 @@ def _check_range(key: Any, spacing: str, *values: Any, where: str) -> tuple:
         raise UserError(f"{where}: {spacing} takes one key and two numbers, low < high")
     if spacing == "log" and not values[0] > 0:
         raise UserError(f"{where}: log takes positive numbers, not {values[0]!r}")
+    low, high = values
+    if not (high - low if spacing == "uniform" else high / low) < MAX_SPAN:
+        raise UserError(f"{where}: from {low:g} to {high:g} is too wide a range")
     return key, spacing, *values
 
 

@@ -47,5 +47,6 @@ def lengths(config: ConfigDict, rung: Rung) -> list[int]:
     """
     s = config.sweep
     if s.tokens_per_param:
-        return [max(1, round(ratio * rung.n_params)) for ratio in s.tokens_per_param]
+        # beyond that the length of a run is refused as a value of train.tokens
+        return [max(1, round(min(ratio * rung.n_params, 1e30))) for ratio in s.tokens_per_param]
     return [int(tokens) for tokens in s.tokens]
