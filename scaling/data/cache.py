@@ -34,7 +34,7 @@ def is_complete(folder: Path) -> bool:
     """
     for left in abandoned(folder.parent):
         shutil.rmtree(left, ignore_errors=True)
-    return (folder / "meta.json").is_file()
+    return (folder / "meta.json").exists()
 
 
 @contextlib.contextmanager
@@ -50,9 +50,12 @@ def create_once(folder: Path) -> Iterator[Path]:
         yield work
         try:
             work.rename(folder)
-        except OSError:
+        except OSError as error:
             if not (folder / "meta.json").is_file():  # otherwise another process was first
-                raise
+                reason = "a folder without meta.json is there" if folder.exists() else error
+                raise files.Damaged(
+                    f"{folder}: cannot be completed ({reason}); delete {folder} and run again"
+                ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -194,8 +194,9 @@ def change_meta(folder, **values) -> None:
         (lambda f: (f / "meta.json").write_text("[]"), "meta.json"),
         (lambda f: (f / "meta.json").write_text("{}"), "meta.json"),
         (lambda f: (f / "meta.json").write_text("[" * 100_000), "meta.json"),
+        (lambda f: ((f / "meta.json").unlink(), (f / "meta.json").mkdir()), "meta.json"),
     ],
-    ids=map(str, range(11)),
+    ids=map(str, range(12)),
 )
 def test_every_file_of_the_cache_is_checked(folder, tmp_path, damage, name):
     section = bpe_section(folder, tmp_path)
@@ -204,6 +205,15 @@ def test_every_file_of_the_cache_is_checked(folder, tmp_path, damage, name):
     with pytest.raises(UserError, match=rf"{name}: damaged .*; delete .* and run again$") as caught:
         prepare.prepare(section)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_its_meta_json_is_named(folder, tmp_path):
+    section = bpe_section(folder, tmp_path)
+    data = prepare.prepare(section)
+    (data.folder / "meta.json").unlink()
+    with pytest.raises(UserError, match=r"a folder without meta\.json is there\); delete .*"):
+        prepare.prepare(section)
+    assert [path.name for path in data.folder.parent.iterdir()] == [data.folder.name]
 
 
 def test_a_cache_of_an_older_version_opens_and_is_checked_by_its_tokenizer(folder, tmp_path):
