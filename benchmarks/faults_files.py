@@ -31,6 +31,7 @@ from pathlib import Path
 from benchmarks.common import write_report
 from benchmarks.faults_damage import Case, of_cache, of_run, of_study
 from benchmarks.faults_signals import Trial
+from scaling.utils import files
 
 LIMIT_SECONDS = 90
 MANY_LINES = 6
@@ -109,7 +110,8 @@ def make_templates(folder: Path) -> float:
         result = min(study.glob("runs/*/result.json"), key=lambda p: p.parent.name)
         row = {**json.loads(result.read_text()), "status": "failed", "reason": "no space"}
         row = {k: None if k in ("loss", "loss_se") else v for k, v in row.items() if k != "seal"}
-        (result.parent / "failure.json").write_text(json.dumps({**row, "launch": "earlier"}))
+        failure = result.parent / "failure.json"
+        files.write_json(failure, {**row, "launch": "earlier"}, seal=True)
         result.unlink()
         call("train", CONFIG, *TINY, f"--workdir={run}")
         (result,) = run.glob("runs/*/result.json")
