@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.common import ROOT, STEP, TINY, compile_quickly, make_once, run_cli, run_python
+from tests.common import (
+    ROOT,
+    STEP,
+    TINY,
+    as_users_compile,
+    compile_quickly,
+    make_once,
+    run_cli,
+    run_python,
+)
 
 compile_quickly()
 
@@ -31,23 +40,6 @@ def cache(shared) -> Path:
 
     machine.start_jax(2)
     return folder
-
-
-@pytest.fixture(scope="module")
-def full_compile(cache):
-    """Compile with all optimizations in this module, which tests memory or what XLA counts."""
-    import jax
-
-    from scaling.programs import train_step
-
-    def switch(on: bool):
-        jax.config.update("jax_disable_most_optimizations", on)
-        jax.clear_caches()  # the option is no part of their keys
-        train_step.clear_caches()
-
-    switch(False)
-    yield
-    switch(True)
 
 
 @pytest.fixture
@@ -80,7 +72,8 @@ def eight(shared, cache) -> dict:
     path = shared / "eight.json"
 
     def make():
-        done = run_python("from tests.parallel import compiled_on_eight; compiled_on_eight.main()")
+        code = "from tests.parallel import compiled_on_eight; compiled_on_eight.main()"
+        done = run_python(code, env=as_users_compile())
         assert done.returncode == 0, done.stderr
         path.write_text(done.stdout)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from scaling import results
 from scaling.utils import precision
 
@@ -26,8 +28,9 @@ def lines(
                 for i in (p.n_opt, p.tokens_opt, p.loss_opt)
             )
             ratio = p.tokens_opt.value / p.n_opt.value
+            ratio = "-" if math.isnan(ratio) else f"{ratio:.3g}"
             text.append(
-                f"  {p.budget:9.2e} {size:>10} {tokens:>12} {ratio:7.3g} {loss:>8}  "
+                f"  {p.budget:9.2e} {size:>10} {tokens:>12} {ratio:>7} {loss:>8}  "
                 f"{p.problem or ''}".rstrip()
             )
     text.append("Exponents with intervals")

@@ -17,7 +17,9 @@ SMALL, ZERO = 4.0, 1e-6
 
 
 def texts(value: float, low: float, high: float) -> tuple[str, str, str]:
-    """Return value and ends of an interval as text; the ends are "" if they are NaN."""
+    """Return value and ends of an interval as text; for NaN, "-" and ends ""."""
+    if math.isnan(value):
+        return "-", "", ""
     if math.isnan(low) or math.isnan(high):
         return f"{value:.{UNKNOWN}g}", "", ""
     numbers = value, low, high

@@ -15,6 +15,7 @@ import termios
 
 import pytest
 
+from scaling.utils import files, precision
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
 from tests.commands.common import assert_refused, call
 from tests.common import ROOT, STEP, TINY
@@ -74,7 +75,7 @@ def test_stdout_holds_the_result_and_nothing_else(trained):
     workdir, out = trained
     result = json.loads(out)
     path = workdir / "runs" / result["run_id"] / "result.json"
-    assert result == json.loads(path.read_text()) and result["status"] == "done"
+    assert result == files.read_json(path) and result["status"] == "done"
 
 
 def test_a_single_run_has_a_status_and_a_report(capsys, trained):
@@ -85,7 +86,9 @@ def test_a_single_run_has_a_status_and_a_report(capsys, trained):
     _, out, _ = call(capsys, "status", f"--workdir={workdir}", "--json")
     assert [run["run_id"] for run in json.loads(out)["runs"]] == [result["run_id"]]
     code, out, err = call(capsys, "report", f"--workdir={workdir}")
-    assert code == 0 and out.startswith(f"{result['run_id']}: loss {result['loss']:.4f}"), err
+    assert code == 0, err
+    loss = precision.with_error(result["loss"], result["loss_se"])
+    assert out.startswith(f"{result['run_id']}: loss {loss} nats/token"), out
     _, out, _ = call(capsys, "report", f"--workdir={workdir}", "--json")
     assert json.loads(out)["runs"] == [result]
     own = [f for f in TRAIN[1:] if "train.tokens" not in f]

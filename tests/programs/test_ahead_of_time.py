@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,7 +21,7 @@ from scaling.training import loop as train_lib
 from scaling.training.spec import RunSpec
 from scaling.utils import units
 from scaling.utils.errors import EXIT_BAD_INPUT, UserError
-from tests.common import run_cli
+from tests.common import as_users_compile, run_cli, run_python
 from tests.parallel.compiled_on_eight import config_of
 
 ORDINARY = ("dp", "fsdp", "tensor", "fsdp x sequence", "fsdp x tensor")  # unrolled, no remat
@@ -260,11 +262,17 @@ def test_a_larger_machine_is_planned_and_refused_where_it_is_too_small():
     assert "config.parallel.device_memory_gb=0.0001: width 32, depth 1" in line
 
 
-def test_weak_scaling_draws_what_it_compiled(monkeypatch):
-    """By a small model on the two devices of this process."""
+def test_weak_scaling_draws_what_it_compiled():
+    """By a small model on two devices."""
     tiny = {"model.depth": 1, "model.width": 32, "model.head_dim": 8, "model.mlp_width": 64}
-    monkeypatch.setattr(weak_scaling, "MODEL", weak_scaling.MODEL | tiny | {"data.seq_len": 16})
-    rows = weak_scaling.rows(2)
+    code = (
+        "import json\nfrom benchmarks import weak_scaling\nfrom scaling.utils import machine\n"
+        f"machine.start_jax(2)\nweak_scaling.MODEL |= {tiny | {'data.seq_len': 16}}\n"
+        "print(json.dumps(weak_scaling.rows(2)))"
+    )
+    done = run_python(code, env=as_users_compile())  # few optimizations leave loops
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])
     by_name = {row["series"]: row for row in rows}
     dp, fsdp, tensor = (by_name[name] for name in weak_scaling.STRATEGIES)
     n_params = 4 * 32**2 + 2 * 32 * 64 + 3 * 32 + 2 * 256 * 32

@@ -91,3 +91,8 @@ def test_a_run_on_one_held_out_document_states_no_error():
     assert run_table.in_words(many) == (
         "r: loss 2.35 +- 0.10 nats/token, 3.46 bits per byte, accuracy 25.0 %, 1e+09 FLOPs"
     )
+
+
+def test_a_value_that_is_not_there_is_a_dash():
+    nan = float("nan")
+    assert precision.texts(nan, nan, nan) == ("-", "", "")

@@ -12,7 +12,7 @@ from scaling import results
 from scaling.config import load as config_lib
 from scaling.sweep.execute import jobs
 from scaling.sweep.plan import planner
-from tests.common import run_cli
+from tests.common import STEP, run_cli
 from tests.sweep import killing, launched
 
 CONFIG = "--config=tests/sweep/sixteen.py"
@@ -92,16 +92,17 @@ def test_two_launchers_train_no_run_twice(expected, tmp_path):
     assert table(workdir) == expected
 
 
-def test_a_suspended_worker_is_replaced_and_writes_nothing_more(expected, tmp_path):
-    workdir = tmp_path / "w"
+def test_a_suspended_worker_is_replaced_and_writes_nothing_more(tmp_path_factory, tmp_path):
+    four = f'--config.sweep.grid_values=(("wsd","cosine"),({STEP * 288},{STEP * 384}),(0,))'
+    expected, workdir = undisturbed(tmp_path_factory, four), tmp_path / "w"
     quick = ("--config.launch.heartbeat_seconds=0.3", "--config.launch.stale_seconds=1.5")
-    launcher = killing.command(workdir, CONFIG, "--config.launch.workers=2", *quick)
+    launcher = killing.command(workdir, CONFIG, four, "--config.launch.workers=2", *quick)
     killer = killing.Killer(workdir, [], 0, forks())
     stopped = launched.await_(lambda: killer.training(), "a run to begin")
     pid, (run, *_) = next(iter(stopped.items()))
     os.kill(pid, signal.SIGSTOP)
     try:
-        launched.await_(lambda: killing.results(workdir) == 16, "the other worker to do all")
+        launched.await_(lambda: killing.results(workdir) == 4, "the other worker to do all")
         assert (run / "result.json").exists()
         before = (run / "metrics.jsonl").read_bytes(), (run / "result.json").read_bytes()
     finally:

@@ -91,7 +91,7 @@ def test_a_trial_decides_once_and_gives_the_cores_back(
 
 
 def test_a_trial_measures_real_steps(sizes, capsys):
-    parts = parts_of(sizes)
+    parts = parts_of(sizes)[:2]
     packs = {key: 1 for key, _ in jobs.groups(parts)}
     before = os.sched_getaffinity(0)
     workers = packing_trial.workers(parts, packs, sorted(before)[:2])
