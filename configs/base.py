@@ -26,6 +26,7 @@ from scaling.config.key import (
     POSITIVE_FRACTION,
     SEED,
     SIZE_OR_REST,
+    UP_TO_1000,
     Section,
     choice,
     defaults,
@@ -128,7 +129,7 @@ c.data.unique_tokens = whole(None, "tokens", POSITIVE,
 c.data.hash = text(None, "expected SHA-256 of the documents, or its first digits", old="")
 c.data.cache_dir = text(None, "prepared data; None is $SCALING_CACHE, else ~/.cache/scaling",
     names="nothing", old="")
-c.data.prefetch = whole(2, "dispatches", NOT_NEGATIVE, "read ahead by a background thread",
+c.data.prefetch = whole(2, "dispatches", UP_TO_1000, "read ahead by a background thread",
     names="nothing")
 # sizes that the programs are built for; data of other sizes are refused, and the right ones named
 c.data.height = whole(0, "pixels, frames", NOT_NEGATIVE, "height; frames last 10 ms",

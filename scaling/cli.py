@@ -69,6 +69,9 @@ def _command(argv: list[str]) -> int:
     except KeyboardInterrupt:
         _tell("stopped; the same command continues")
         return EXIT_PREEMPTED
+    except MemoryError as error:
+        _tell(f"error: the memory of this machine is used up: {one_line(error)}")
+        return EXIT_BAD_INPUT
     except OSError as error:  # of the output, or of a file that no command refuses by itself
         return _failed(error)
 

@@ -12,7 +12,7 @@ NEEDS_PATH = {
     "interaction_table": "CSV or Parquet file of interactions",
 }
 
-
+MOST_TRAINED = 10**7  # tokens of a BPE; the trainer reserves memory for all of them
 MASKS = (("time_masks", "mask_frames", "height"), ("band_masks", "mask_bands", "width"))
 
 
@@ -22,6 +22,11 @@ def problems(data: Any) -> Iterator[str]:
         yield f"config.data.vocab_size={data.vocab_size}: the byte tokenizer has 256"
     if data.field == "language" and data.tokenizer == "bpe" and data.vocab_size < 257:
         yield f"config.data.vocab_size={data.vocab_size}: bpe needs at least 257"
+    if data.tokenizer == "bpe" and not data.tokenizer_path and data.vocab_size > MOST_TRAINED:
+        yield (
+            f"config.data.vocab_size={data.vocab_size}: a tokenizer is trained to at most "
+            f"{MOST_TRAINED:,} tokens; lower it"
+        )
     if data.name in NEEDS_PATH and not data.path:
         yield f"config.data.path is not set; name the {NEEDS_PATH[data.name]}"
     for count, most, side in MASKS:

@@ -38,6 +38,7 @@ NOT_NEGATIVE = Range("0 or more", lambda x: x >= 0)
 FRACTION = Range("between 0 and 1", lambda x: 0 <= x <= 1)
 POSITIVE_FRACTION = Range("positive and at most 1", lambda x: 0 < x <= 1)
 LESS_THAN_ONE = Range("0 or more and less than 1", lambda x: 0 <= x < 1)
+UP_TO_1000 = Range("from 0 to 1,000", lambda x: 0 <= x <= 1000)
 AT_MOST_1000 = Range("from 1 to 1,000", lambda x: 1 <= x <= 1000)  # one by one, in a loop
 AT_MOST_4096 = Range("from 1 to 4,096", lambda x: 1 <= x <= 4096)
 AT_MOST_100_000 = Range("from 1 to 100,000", lambda x: 1 <= x <= 100_000)

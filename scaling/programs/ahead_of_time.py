@@ -26,11 +26,12 @@ from scaling.parallel import collectives, sharding
 from scaling.parallel.collectives import Collective, Total
 from scaling.programs import backend, memory, optim, train_step
 from scaling.programs.interface import Programs
-from scaling.utils import signals, units
+from scaling.utils import machine, signals, units
 from scaling.utils.errors import UserError
 
 # A program whose memory by shapes is below this part of a device's fits without a compilation.
 SURE = 0.25
+DESCRIBED = 2.0**50  # bytes of shapes that jax can be asked about
 
 
 @dataclass(frozen=True)
@@ -167,18 +168,66 @@ def memory_limit(config: ConfigDict) -> tuple[float, str]:
 
 
 def check_fits_memory(config: ConfigDict, runs: int = 1) -> None:
-    """Raise UserError if the run, or the pack of `runs`, needs more memory than a device has.
+    """Raise UserError if the run, or the pack of `runs`, needs more memory than there is.
 
-    Compiles only if the shapes do not decide it. Does nothing if no limit is known or stated.
+    Compiles only if the shapes do not decide it. Devices without a limit of their own, such as
+    CPUs, share the memory of their machine.
     """
-    if line := refusal(config, runs):
+    _check_counts(config)
+    if line := refusal(config, runs) or _host_refusal(config, runs):
         raise UserError(line)
 
 
 def check_all_fit_memory(configs: Iterable[Mapping[str, Any]]) -> None:
-    """`check_fits_memory` for flat configs, once per program."""
+    """`check_fits_memory` for flat configs, once per program; on CPUs by counts alone."""
     for values in {train_step.program_key(values): values for values in configs}.values():
-        check_fits_memory(config_lib.from_flat(values))
+        config = config_lib.from_flat(values)
+        _check_counts(config)
+        if line := refusal(config):
+            raise UserError(line)
+
+
+def _check_counts(config: ConfigDict) -> None:
+    """Raise UserError if parameters, gradients and batches need more than all devices have.
+
+    Counts alone decide, so that no array of an absurd shape is described to jax.
+    """
+    c, (limit, source) = config, memory_limit(config)
+    allowed = max(limit * jax.device_count(), DESCRIBED)  # up to there `refusal` says more
+    if not source:
+        allowed = machine.memory_bytes() * jax.process_count()
+        source = f"this machine with {units.size(machine.memory_bytes())}"
+    shape = accounting.shape_of(c)
+    n_params = accounting.param_counts(shape)["n_params_total"]
+    row = memory.row_bytes(c)
+    needs = {
+        f"{n_params:.3g} parameters and their gradients; lower config.model.width or depth": (
+            2 * n_params * jnp.dtype(c.model.param_dtype).itemsize
+        ),
+        "the rows of a dispatch; lower config.train.steps_per_dispatch or batch_size": (
+            row * c.train.steps_per_dispatch * c.train.batch_size
+        ),
+        "the rows of an evaluation step; lower config.eval.batch_size": row * c.eval.batch_size,
+    }
+    for what, need in needs.items():
+        if need > allowed:
+            raise UserError(
+                f"{source}: width {shape.width}, depth {shape.depth} needs {units.size(need)} on "
+                f"{jax.device_count()} devices together for {what}"
+            )
+
+
+def _host_refusal(config: ConfigDict, runs: int) -> str:
+    """Why the shapes do not fit the memory that the CPU devices of a machine share."""
+    if jax.default_backend() != "cpu":
+        return ""
+    programs, allowed = train_step.programs(config, runs), machine.memory_bytes()
+    parts, devices = memory.parts(config, programs), jax.local_device_count()
+    total = devices * sum(parts.values())
+    if total <= allowed:
+        return ""
+    source = f"this machine with {units.size(allowed)}"
+    return f"{source}: {_need(config, programs, parts, total / devices, 'at least ')}"
 
 
 def refusal(config: ConfigDict, runs: int = 1) -> str:
@@ -195,11 +244,19 @@ def refusal(config: ConfigDict, runs: int = 1) -> str:
     total = state if state_is_enough else compiled(config, runs).total
     if total <= allowed:
         return ""
+    at_least = "at least " if state_is_enough else ""
+    return f"{source}: {_need(config, programs, parts, total, at_least)}"
+
+
+def _need(
+    config: ConfigDict, programs: Programs, parts: dict[str, float], total: float, at_least: str
+) -> str:
+    """Return what a program needs on each device, its largest parts and the remedies."""
     largest = sorted(parts, key=lambda name: -parts[name])[:3]
     named = ", ".join(f"{name} {units.size(parts[name])}" for name in largest)
-    m, at_least = config.model, "at least " if state_is_enough else ""
+    m = config.model
     return (
-        f"{source}: width {m.width}, depth {m.depth} at batch {config.train.batch_size} needs "
+        f"width {m.width}, depth {m.depth} at batch {config.train.batch_size} needs "
         f"{at_least}{units.size(total)} on each of {programs.mesh.size} devices; the largest by "
         f"shapes: {named}; {memory.remedies(config, programs, parts)}"
     )

@@ -85,8 +85,13 @@ def _batch(config: ConfigDict, programs: Programs) -> float:
     lead: tuple[int, ...] = (config.train.steps_per_dispatch, config.train.batch_size)
     if programs.runs == 1:
         lead = sharding.batch_sharding(programs.mesh, leading=1).shard_shape(lead)
-    rows = jax.tree.leaves(fields.of(config.data.field).example(config))
-    return float(sum(math.prod((*lead, *row.shape)) * row.dtype.itemsize for row in rows))
+    return float(math.prod(lead) * row_bytes(config))
+
+
+def row_bytes(config: ConfigDict) -> int:
+    """Return the bytes of a row of a batch."""
+    row = jax.tree.leaves(fields.of(config.data.field).example(config))
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in row)
 
 
 def _mixer(config: ConfigDict, shape: accounting.Shape, tensor: int) -> float:

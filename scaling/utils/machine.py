@@ -20,6 +20,7 @@ from scaling.utils.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent.parent  # the folder `scaling/`
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 # Dense bf16 peaks of accelerators, FLOP/s per chip, from the vendors' data sheets.
 PEAKS = {
@@ -87,6 +88,16 @@ def code_hash() -> str:
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(f"{path.relative_to(PACKAGE)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+@functools.cache
+def memory_bytes() -> int:
+    """Return the memory that this process may use: the machine's, or its control group's."""
+    least = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of version 2, of version 1
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            least = min(least, int((CONTROL_GROUP / name).read_text()))
+    return least
 
 
 def device_name() -> str:

@@ -23,4 +23,5 @@ def size(n_bytes: float) -> str:
         n_bytes /= 1000
         if n_bytes < 1000:
             return f"{n_bytes:.1f} {unit}"
-    return f"{n_bytes / 1000:,.1f} TB"
+    terabytes = n_bytes / 1000
+    return f"{terabytes:,.1f} TB" if terabytes < 1e6 else f"{terabytes:.3g} TB"

@@ -29,6 +29,18 @@ def raising(error: BaseException):
         (UserError("config.seed is odd"), EXIT_BAD_INPUT, "error: config.seed is odd"),
         (UserError("first\nsecond"), EXIT_BAD_INPUT, "error: first second"),
         (Preempted("SIGTERM"), EXIT_PREEMPTED, "stopped by SIGTERM; the same command continues"),
+        (
+            PermissionError(13, "Permission denied", "a/runs.csv"),
+            EXIT_BAD_INPUT,
+            "error: a/runs.csv: Permission denied",
+        ),
+        (OSError(28, "No space left"), EXIT_BAD_INPUT, "error: the output: No space left"),
+        (
+            MemoryError(),
+            EXIT_BAD_INPUT,
+            "error: the memory of this machine is used up: MemoryError",
+        ),
+        (UserError("x" * 9999), EXIT_BAD_INPUT, f"error: {'x' * 499}…{'x' * 499}"),
         (KeyboardInterrupt(), EXIT_PREEMPTED, "stopped; the same command continues"),
     ],
 )
@@ -69,6 +81,21 @@ def test_a_reader_that_has_seen_enough_ends_a_report_quietly(tmp_path, lines):
     process.stdout.close()
     err = process.stderr.read()
     assert (process.wait(timeout=60), err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "streams, end",
+    [
+        (">/dev/full", (EXIT_BAD_INPUT, "error: the output: No space left on device\n")),
+        (">&-", (0, "")),
+        ("<&- >&- 2>&-", (0, "")),
+        ("| true", (0, "")),
+    ],
+)
+def test_an_output_that_is_full_closed_or_unread_is_no_traceback(streams, end):
+    command = f"set -o pipefail; {sys.executable} -m scaling --version {streams}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == end
 
 
 def test_a_broken_pipe_that_is_not_stdout_is_an_error(monkeypatch, tmp_path):

@@ -46,6 +46,16 @@ BAD_RUNS = {
         "--config.data.name=text_folder --config.data.path=/nowhere", "no such folder",
     ),
     "other corpus": ("--config.data.hash=deadbeef", "config.data.hash=deadbeef"),
+    "width over the memory": ("--config.model.width=1e9", "6.4e+07 TB on 2 devices together for"),
+    "depth over the memory": ("--config.model.depth=1e15", "lower config.model.width or depth"),
+    "MLP over the memory": ("--config.model.mlp_width=1e15", "2.05e+06 TB on 2 devices"),
+    "experts over the memory": ("--config.model.experts=1e12", "parameters and their gradients"),
+    "dispatch over the memory": (
+        "--config.train.steps_per_dispatch=1e12", "for the rows of a dispatch; lower",
+    ),
+    "evaluation over the memory": (
+        "--config.eval.batch_size=1e12", "for the rows of an evaluation step; lower",
+    ),
     "too much held out": ("--config.eval.tokens=100000000", "config.eval.tokens"),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from scaling.sweep.execute import runner
 from scaling.sweep.plan import planner
 from scaling.training import loop as train_lib
 from scaling.training.spec import RunSpec
-from scaling.utils import units
+from scaling.utils import machine, units
 from scaling.utils.errors import EXIT_BAD_INPUT, UserError
 from tests.common import as_users_compile, run_cli, run_python
 from tests.parallel.compiled_on_eight import config_of
@@ -167,6 +167,20 @@ def test_what_the_device_says_is_the_limit_where_none_is_stated(config, monkeypa
     assert ahead_of_time.memory_limit(config) == (1000.0, "chip with 1.0 kB")
     assert ahead_of_time.memory_limit(with_memory(config, 2.0))[0] == 2e9
     assert ahead_of_time.refusal(config).startswith("chip with 1.0 kB: width 16, depth")
+
+
+def test_the_cpus_of_a_machine_share_its_memory(config, monkeypatch):
+    parts = memory.parts(config, train_step.programs(config))
+    both = int(2 * sum(parts.values()))  # two devices
+    monkeypatch.setattr(machine, "memory_bytes", lambda: both)
+    ahead_of_time.check_fits_memory(config)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: both - 2)
+    with pytest.raises(UserError, match=r"this machine with .* needs at least .* each of 2 devices"):
+        ahead_of_time.check_fits_memory(config)
+    ahead_of_time.check_all_fit_memory([planner.plan_run(config).values])  # before each run trains
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"this machine with 1.0 kB: .* on 2 devices together for"):
+        ahead_of_time.check_all_fit_memory([planner.plan_run(config).values])
 
 
 def test_packed_runs_count_together(config, tmp_path):
