@@ -169,6 +169,7 @@ def _wait_for(moment, workdir: Path, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + TIMEOUT
     while len(list(workdir.glob(pattern))) < count and process.poll() is None:
         if time.monotonic() > deadline:
+            process.kill()
             raise RuntimeError(f"{count} files {pattern} did not come")
         time.sleep(0.002)
 
