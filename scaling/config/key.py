@@ -91,7 +91,7 @@ class Key:
             return f" should be of type {self._or_words(self.type.__name__)}"
         if self.choices and value not in self.choices:
             return f": choose one of {', '.join(self.choices)}"
-        if self.type is tuple and not _is_plain(value):
+        if self.type is tuple and not _is_plain_tuple(value):
             return " should hold numbers, texts, booleans, None or tuples of them"
         return self._beyond(value) if self.type in (int, float) else ""
 
@@ -151,6 +151,20 @@ class Key:
                 raise ValueError(f"{shown(text)} is not {TUPLE_FORMS}") from None
             value = text
         return tuple(value) if isinstance(value, tuple | list | set) else (value,)
+
+
+_plain: dict[int, tuple] = {}  # by id, and held, so that no other tuple gets the id
+
+
+def _is_plain_tuple(value: tuple) -> bool:
+    """`_is_plain`, once per object: all runs of a sweep share the tuples of its config."""
+    if _plain.get(id(value)) is not value:
+        if not _is_plain(value):
+            return False
+        if len(_plain) == 1000:
+            _plain.clear()
+        _plain[id(value)] = value
+    return True
 
 
 def _is_plain(value: Any, depth: int = 6) -> bool:

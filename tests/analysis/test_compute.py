@@ -158,6 +158,7 @@ def test_summary_says_what_the_files_say(mini):
     forecast = files.read_json(mini / "forecast.json")
     held_out = files.read_json(mini / "curves" / "frontier.json")["held_out"]
     assert f"predicted loss {precision.of_dict(forecast['predicted_loss'])}" in text
-    assert f"measured loss  {held_out['measured_loss']:.2f}" in text
+    measured = precision.with_error(held_out["measured_loss"], held_out["measured_loss_se"])
+    assert f"measured loss  {measured}" in text
     assert "nan" not in text and "backtest )" not in text
     assert math.isfinite(held_out["relative_error"])

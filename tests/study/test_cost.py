@@ -204,7 +204,7 @@ def test_the_held_out_run_counts_where_it_will_be_trained(tmp_path):
     rows, _ = results.collect(tmp_path)
     seconds = more * sum(r.wall_time for r in rows) / sum(r.flops_spent for r in rows)
     check(config, f"{seconds * 1.01:.6g}s", tmp_path, with_holdout=True)
-    with pytest.raises(UserError, match=r"the held-out run is left and needs .* days;"):
+    with pytest.raises(UserError, match=r"the held-out run is left and needs .* years;"):
         check(config, f"{seconds * 0.99:.6g}s", tmp_path, with_holdout=True)
     finish(tmp_path, "held-out", role="holdout")
     check(config, text, tmp_path, with_holdout=True)
