@@ -91,7 +91,7 @@ class Key:
             return f" should be of type {self._or_words(self.type.__name__)}"
         if self.choices and value not in self.choices:
             return f": choose one of {', '.join(self.choices)}"
-        if self.type is tuple and not _is_plain_tuple(value):
+        if isinstance(value, tuple) and not _is_plain_tuple(value):
             return " should hold numbers, texts, booleans, None or tuples of them"
         return self._beyond(value) if self.type in (int, float) else ""
 

@@ -175,7 +175,9 @@ def test_the_cpus_of_a_machine_share_its_memory(config, monkeypatch):
     monkeypatch.setattr(machine, "memory_bytes", lambda: both)
     ahead_of_time.check_fits_memory(config)
     monkeypatch.setattr(machine, "memory_bytes", lambda: both - 2)
-    with pytest.raises(UserError, match=r"this machine with .* needs at least .* each of 2 devices"):
+    with pytest.raises(
+        UserError, match=r"this machine with .* needs at least .* each of 2 devices"
+    ):
         ahead_of_time.check_fits_memory(config)
     ahead_of_time.check_all_fit_memory([planner.plan_run(config).values])  # before each run trains
     monkeypatch.setattr(machine, "memory_bytes", lambda: 1000)

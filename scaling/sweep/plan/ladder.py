@@ -10,6 +10,7 @@ No size is chosen by hand, and one line of its config defines the sizes of a stu
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,8 +50,12 @@ def ladder(config: ConfigDict) -> list[Rung]:
     """Return distinct rungs in order of size. Raises UserError if rounding merges all into one."""
     s = config.sweep
     rungs: dict[int, Rung] = {}
+
+    def exact_width(k: int) -> float:
+        return s.min_width * s.width_ratio**k
+
     for k in range(s.rungs):
-        width = _side("width_ratio", s, lambda k=k: s.min_width * s.width_ratio**k)
+        width = _side("width_ratio", s, functools.partial(exact_width, k))
         width = max(1, round(width / s.width_multiple)) * s.width_multiple
         if width not in rungs:
             rungs[width] = rung_of_width(config, width)
