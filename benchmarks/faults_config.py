@@ -1,6 +1,6 @@
 """Give `plan`, `status` and `fit` bad config values and damaged files: one line, never a traceback.
 
-    python -m benchmarks.faults_config [--examples=2000] [--seconds=20] [--seed=0]
+    python -m benchmarks.faults_config [--examples=2000] [--seconds=60] [--seed=0]
 
 Hypothesis draws the values from the declarations in configs/base.py, and damage to the JSON files
 of a finished study. Every command must end within `--seconds` of CPU time and with a documented
@@ -298,7 +298,7 @@ def main() -> None:
     """Run the whole and print a table of faults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=2000)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="plan,settings,files", help="parts, separated by commas")
     parser.add_argument("--study", default="", help="a finished workdir of mini, else trained here")

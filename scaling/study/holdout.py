@@ -44,9 +44,15 @@ def prescribe(fits: Fits, config: ConfigDict) -> PlannedRun:
     refused: UserError | None = None
     for width in range(multiple, widest + 1, multiple):
         try:
-            runs.append(at_budget(config, ladder.rung_of_width(config, width), budget))
-        except UserError as error:  # too wide for a step of this budget, or no model (odd heads)
+            rung = ladder.rung_of_width(config, width)
+        except UserError as error:  # no model, such as of odd heads
             refused = refused or error
+            continue
+        try:
+            runs.append(at_budget(config, rung, budget))
+        except UserError as error:  # too wide for the budget, and so are the next ones
+            refused = refused or error
+            break
     if refused and not runs:
         raise refused
     sizes = prescribed_sizes(fits, budget)

@@ -11,6 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from scaling.config import load as config_lib
+from scaling.config.key import LARGEST
 from scaling.sweep.plan.ladder import Rung, rung_of_width
 from scaling.sweep.plan.request import RunRequest, size_values
 from scaling.utils import number_text, table_file
@@ -29,7 +30,10 @@ def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
     path = Path(config.sweep.design_file)
     per_step, copies = config_lib.tokens_per_step(config), Counter[tuple[int, int]]()
     for row, n_params, tokens in _rows(path):
-        rung = nearest_rung(config, n_params)
+        try:
+            rung = nearest_rung(config, n_params)
+        except UserError as error:
+            raise UserError(f"{path}: {row}: n_params={n_params:g}: {error}") from error
         ratio = rung.n_params / n_params
         if not 1 / MAX_SIZE_RATIO <= ratio <= MAX_SIZE_RATIO:
             raise UserError(
@@ -44,6 +48,8 @@ def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
                 f"{path}: {row}: tokens={tokens:g} is less than one step of {per_step} "
                 "tokens; write tokens in single tokens, or lower config.train.batch_size"
             )
+        if steps * per_step > LARGEST:
+            raise UserError(f"{path}: {row}: tokens={tokens:g} is more than a run may have")
         yield RunRequest(
             {**size_values(config, rung), "train.tokens": steps * per_step},
             note=f"requested {n_params:.4g} parameters ({ratio - 1:+.1%}), {tokens:.4g} tokens "

@@ -23,7 +23,7 @@ from scaling.sweep.plan.kinds import KINDS
 from scaling.sweep.plan.ladder import Rung
 from scaling.sweep.plan.request import RunRequest
 from scaling.utils import signals
-from scaling.utils.errors import UserError
+from scaling.utils.errors import UserError, shown
 
 MAX_RUNS = 100_000  # of a plan, which takes half a minute
 
@@ -100,7 +100,7 @@ def _plan_of_sweep(flat: Mapping[str, Any], run_request: RunRequest) -> PlannedR
     try:
         return _plan_run(flat, run_request)
     except UserError as error:
-        values = ", ".join(f"{key}={value!r}" for key, value in run_request.values.items())
+        values = ", ".join(f"{key}={shown(value, 40)}" for key, value in run_request.values.items())
         raise UserError(f"config.sweep: the run with {values}: {error}") from error
 
 

@@ -189,6 +189,8 @@ def test_a_proposal_of_the_design_command_is_a_sweep(tmp_path):
         ("n_params\n30000\n", "row 2: column tokens is missing"),
         ("n_params,tokens\n30000,many\n", "row 2: tokens='many' is not a count"),
         ("n_params,tokens\n30000,2e5\n3,2e5\n", "row 3: n_params=3, but the nearest size has"),
+        ("n_params,tokens\n1e300,2e5\n", "row 2: n_params=1e+300: config.sweep."),
+        ("n_params,tokens\n30000,1e25\n", "row 2: tokens=1e+25 is more than a run may have"),
         ("n_params,tokens\n30000,2\n", "row 2: tokens=2 is less than one step of 1024 tokens"),
     ],
 )
