@@ -24,6 +24,7 @@ from scaling.config.key import (
     NOT_NEGATIVE,
     POSITIVE,
     POSITIVE_FRACTION,
+    SECONDS,
     SEED,
     SIZE_OR_REST,
     UP_TO_1000,
@@ -306,14 +307,14 @@ c.sweep.seeds = wholes((0,), "seed", NOT_NEGATIVE,
 
 c.launch = Section(names="nothing", since=2)
 c.launch.kind = choice("local", "local | slurm | ray", "where a sweep's workers run")
-c.launch.workers = whole("auto", "processes", POSITIVE,
+c.launch.workers = whole("auto", "processes", AT_MOST_4096,
     "worker processes; auto is what was measured to be fastest (local), else 1", old=0)
 c.launch.pack = whole("auto", "runs", POSITIVE,
     "runs of equal shape trained as one program; auto is what was measured", old=0)
 c.launch.share_trunks = switch(True, "WSD runs that differ only in length fork from the longest")
-c.launch.heartbeat_seconds = number(5.0, "seconds", POSITIVE,
+c.launch.heartbeat_seconds = number(5.0, "seconds", SECONDS,
     "a worker renews its claim on a run this often")
-c.launch.stale_seconds = number(60.0, "seconds", POSITIVE,
+c.launch.stale_seconds = number(60.0, "seconds", SECONDS,
     "a claim not renewed for this long may be taken over")
 c.launch.price_per_device_hour = number(None, "money", POSITIVE,
     "for the forecast's cost; None prints no cost", old=0.0)

@@ -13,6 +13,7 @@ HELP = "print the runs of a config, their sizes, tokens, FLOPs and time; train n
 EXAMPLE = """\
 scaling plan --config=quickstart
 scaling plan --config=quickstart --measure --time=2h --workdir=results/quickstart"""
+MOST_DEVICES = 4096  # jax makes so many in seconds, and twice as many in four times as long
 SPEEDS = {
     "peak_flops": ("FLOP/s", "of one device, e.g. 989e12"),
     "memory_bandwidth": ("B/s", "that one device reads and writes, e.g. 3.35e12"),
@@ -88,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise UserError at flags that do not belong together."""
+    if args.devices and args.devices > MOST_DEVICES:
+        raise UserError(f"--devices={args.devices}: no more than {MOST_DEVICES:,} are simulated")
     if args.devices and args.measure:
         raise UserError(
             f"--devices={args.devices} simulates devices and --measure times real ones; give one "

@@ -41,6 +41,7 @@ LESS_THAN_ONE = Range("0 or more and less than 1", lambda x: 0 <= x < 1)
 UP_TO_1000 = Range("from 0 to 1,000", lambda x: 0 <= x <= 1000)
 AT_MOST_1000 = Range("from 1 to 1,000", lambda x: 1 <= x <= 1000)  # one by one, in a loop
 AT_MOST_4096 = Range("from 1 to 4,096", lambda x: 1 <= x <= 4096)
+SECONDS = Range("positive and at most 1e9", lambda x: 0 < x <= 1e9)  # threads wait no longer
 AT_MOST_100_000 = Range("from 1 to 100,000", lambda x: 1 <= x <= 100_000)
 MORE_THAN_ONE = Range("above 1", lambda x: x > 1)
 SEED = Range(f"from 0 to {2**31 - 1}", lambda x: 0 <= x < 2**31)  # programs take it as int32

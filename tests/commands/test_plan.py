@@ -21,6 +21,7 @@ BAD = {
     f"{QUICK} --flops=much": "--flops: 'much' is not a number: 0.003, 3e-3, 1_000, 1M or 2.5B",
     f"{QUICK} --time=soon": "--time: 'soon' is not a duration: 90s, 10m, 2h or 3d",
     f"{QUICK} --usd=-1": "--usd: '-1' is not positive",
+    f"{QUICK} --compile --devices=1e5": "--devices=100000: no more than 4,096 are simulated",
     f"{QUICK} --format=xml": "--format: invalid choice: 'xml'",
     f"{QUICK} --json --format=csv": "--json and --format=csv are two formats",
     "plan --config=configs/nope.py": "--config=configs/nope.py: no such file",

@@ -117,7 +117,8 @@ def _launch(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> list[s
             alive = functools.partial(workdir_url.watch, store, options)
             display.redraw(alive, max(1.0, store.poll_seconds))
 
-        return launchers.launch(config, workdir, launch_id, packing.stated_workers(options), redraw)
+        workers = min(packing.stated_workers(options), len(runs))  # others would find no work
+        return launchers.launch(config, workdir, launch_id, workers, redraw)
 
 
 def begin(runs: list[PlannedRun], workdir: Path, config: ConfigDict) -> str:
