@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling import accounting
+from scaling import accounting, results
 from scaling.config import load as config_lib
 from scaling.data import speech
 from scaling.fields import registry as fields
@@ -17,7 +17,7 @@ from scaling.training import loop
 from scaling.utils import files
 from scaling.utils.errors import UserError
 from tests.data.test_debian import require
-from tests.fields.test_pairs import config_of
+from tests.fields.common import config_of
 
 KINDS = ("transformer", "mlp", "cnn", "lstm", "lru")
 
@@ -91,20 +91,25 @@ def quick():
     ],
     ids=str,
 )
-def test_a_split_width_trains_to_the_same_curve_and_metrics(field, values, tmp_path, quick):
+def test_a_split_width_trains_to_the_same_curve_and_metrics(
+    field, values, pairs_workdir, tmp_path, quick
+):
+    """The run of `pairs_workdir` has its batch on two devices, this one its widths."""
     if field == "speech":
         require(speech.FESTVOX_FOLDER)
-    found = []
-    for axis in ("data", "fsdp"):
-        sizes = {"parallel.data": 1, "parallel.fsdp": 1, f"parallel.{axis}": 2}
-        result = loop.train_run(config_of(field, **values, **sizes), tmp_path / axis)
-        rows = files.read_lines(tmp_path / axis / "metrics.jsonl", "step")
-        found.append(([row["loss"] for row in rows], result))
-    (one, a), (other, b) = found
+    config = config_of(field, **{"model.kind": "transformer", "model.experts": 0, **values})
+    whole = pairs_workdir / "runs" / loop.run_id(config)
+    config = config_lib.with_values(config, {"parallel.data": 1, "parallel.fsdp": 2})
+    split = loop.train_run(config, tmp_path)
+    one, other = (
+        [row["loss"] for row in files.read_lines(folder / "metrics.jsonl", "step")]
+        for folder in (whole, tmp_path)
+    )
     np.testing.assert_allclose(one, other, rtol=1e-4)
-    assert a.config_hash == b.config_hash
-    assert a.loss == pytest.approx(b.loss, rel=1e-4)
-    assert a.metrics == pytest.approx(b.metrics, rel=2e-2) and len(a.metrics) > 5
+    expected = results.read(whole / "result.json")
+    assert expected.config_hash == split.config_hash
+    assert expected.loss == pytest.approx(split.loss, rel=1e-4)
+    assert expected.metrics == pytest.approx(split.metrics, rel=2e-2) and len(split.metrics) > 5
 
 
 @pytest.mark.parametrize(

@@ -3,64 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
-from pathlib import Path
 
-import jax
 import pytest
 
 from scaling import results
-from scaling.config import load as config_lib
-from scaling.data import speech
 from scaling.training import loop
 from scaling.utils import files
+from tests.fields import common
+from tests.fields.common import config_of
 
-KINDS = ("transformer", "mlp", "cnn", "lstm", "lru")
-RUN = {
-    "model.depth": 1,
-    "model.width": 16,
-    "model.head_dim": 8,
-    "model.mlp_width": 32,
-    "optim.lr": 1e-2,
-    "train.steps_per_dispatch": 16,
-    "eval.batch_size": 32,
-    "train.batch_size": 16,
-}
-GRID = {"model.positions": "learned", "data.channels": 1, "train.tokens": 16 * 64}
-FIELDS = {
-    "language": {"data.seq_len": 16, "train.tokens": 16 * 16 * 32, "eval.tokens": 2_048},
-    "vision": {
-        **GRID,
-        "data.name": "digits",
-        "data.height": 8,
-        "data.width": 8,
-        "data.classes": 10,
-        "data.valid_fraction": 0.2,
-        "data.crop": 1,
-        "data.mixup": 0.2,
-        "eval.tokens": 300,
-    },
-    "speech": {
-        **GRID,
-        "data.name": "debian/festvox_ru",
-        "data.height": 16,
-        "data.width": 40,
-        "data.classes": 51,
-        "data.time_masks": 1,
-        "data.mask_frames": 2,
-        "model.patch_width": 8,
-        "eval.tokens": 500,
-    },
-    "recommend": {
-        "data.name": "python_identifiers",
-        "data.vocab_size": 3_379,
-        "data.seq_len": 16,
-        "model.tied_head": True,
-        "train.tokens": 16 * 16 * 32,
-        "eval.tokens": 200,
-    },
-}
 CLASSES = {
     "accuracy",
     "precision_macro",
@@ -78,40 +30,21 @@ METRICS = {
 }
 
 
-def config_of(field: str, **values):
-    base = config_lib.base_config()
-    return config_lib.with_values(base, {**RUN, "data.field": field, **FIELDS[field], **values})
-
-
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> dict[tuple[str, str, int], results.RunResult]:
+def rows(pairs_workdir) -> dict[tuple[str, str, int], results.RunResult]:
     """(field, kind, experts) -> the result of its run, all of them in one workdir."""
-    # as many programs as runs, each run once: their time is their compilation
-    optimised = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        return _trained(tmp_path_factory.mktemp("pairs"))
-    finally:
-        jax.config.update("jax_disable_most_optimizations", optimised)
-
-
-def _trained(workdir: Path) -> dict[tuple[str, str, int], results.RunResult]:
-    required = os.environ.get("SCALING_REQUIRE_DEBIAN_DATA") == "1"
-    found = {}
-    for field in FIELDS:
-        if field == "speech" and not Path(speech.FESTVOX_FOLDER).is_dir() and not required:
-            continue  # apt-get install festvox-ru
-        for kind, experts in [*((kind, 0) for kind in KINDS), ("transformer", 4)]:
-            config = config_of(field, **{"model.kind": kind, "model.experts": experts})
-            folder = workdir / "runs" / loop.run_id(config)
-            found[field, kind, experts] = loop.train_run(config, folder)
-            logged = files.read_lines(folder / "metrics.jsonl", "step")
-            assert logged[-1]["loss"] < logged[0]["loss"], (field, kind, experts)
-    results.write_table(workdir, list(found.values()))
-    table, damaged = results.read_table(workdir / "runs.csv")
-    assert not damaged and {r.run_id for r in table} == {r.run_id for r in found.values()}
+    table, damaged = results.read_table(pairs_workdir / "runs.csv")
+    assert not damaged
     by_id = {row.run_id: row for row in table}
-    return {key: by_id[row.run_id] for key, row in found.items()}
+    found = {pair: by_id.pop(loop.run_id(common.pair_config(*pair))) for pair in common.pairs()}
+    assert not by_id
+    return found
+
+
+def test_each_learns(rows, pairs_workdir):
+    for pair, row in rows.items():
+        logged = files.read_lines(pairs_workdir / "runs" / row.run_id / "metrics.jsonl", "step")
+        assert logged[-1]["loss"] < logged[0]["loss"], pair
 
 
 def test_all_end_in_order_with_their_metrics_and_standard_errors(rows):

@@ -12,7 +12,7 @@ from scaling.fields import registry as fields
 from scaling.models.embed_and_head import TokenHead
 from scaling.models.losses import PLAIN
 from scaling.models.patches import LabelHead
-from tests.fields.test_pairs import config_of
+from tests.fields.common import config_of
 
 
 def abstract(field, values):

@@ -9,7 +9,7 @@ from flax import nnx
 
 from scaling.fields import registry as fields
 from scaling.models import parameters
-from tests.fields.test_pairs import config_of
+from tests.fields.common import config_of
 from tests.models.test_transformer import build
 
 # The keys of a checkpoint made by earlier versions, whose files still have to open.

@@ -134,8 +134,8 @@ def test_several_processes_give_the_curve_of_one_and_read_their_shares(
 
 def test_a_signal_to_one_saves_all_and_a_death_ends_all_and_one_goes_on(tmp_path, cache):
     length = [
-        f"--config.train.tokens={STEP * 1600}",
-        f"--config.checkpoint.every_tokens={STEP * 64}",
+        f"--config.train.tokens={STEP * 800}",
+        f"--config.checkpoint.every_tokens={STEP * 32}",
     ]
     arguments = [*length, "--config.parallel.fsdp=2"]
 

@@ -17,8 +17,8 @@ from flax import nnx
 from scaling.config import load as config_lib
 from scaling.models import parameters
 from scaling.programs import optim, train_step
+from tests.fields.common import config_of
 from tests.fields.test_grids import model_of
-from tests.fields.test_pairs import config_of
 from tests.models.test_architectures import KINDS, NO_MATRIX
 from tests.models.test_transformer import build
 

@@ -1,4 +1,4 @@
-"""The fast paths train what the plain ones train: 200 steps of the whole program."""
+"""The fast paths train what the plain ones train: 80 steps of the whole program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scaling.training import loop
 from scaling.utils import files
 from tests.common import run_python
 
-STEPS, BATCH, T = 200, 8, 64
+STEPS, BATCH, T = 80, 8, 64
 VALUES = {
     "model.mlp": "gelu",
     "model.norm": "layernorm",

@@ -10,7 +10,7 @@ import pytest
 
 from scaling import results
 from scaling.config import load as config_lib
-from scaling.sweep.execute import jobs
+from scaling.sweep.execute import jobs, runner
 from scaling.sweep.plan import planner
 from tests.common import STEP, run_cli
 from tests.sweep import killing, launched
@@ -92,9 +92,11 @@ def test_two_launchers_train_no_run_twice(expected, tmp_path):
     assert table(workdir) == expected
 
 
-def test_a_suspended_worker_is_replaced_and_writes_nothing_more(tmp_path_factory, tmp_path):
+def test_a_suspended_worker_is_replaced_and_writes_nothing_more(tmp_path, cache):
     four = f'--config.sweep.grid_values=(("wsd","cosine"),({STEP * 288},{STEP * 384}),(0,))'
-    expected, workdir = undisturbed(tmp_path_factory, four), tmp_path / "w"
+    undisturbed, workdir = tmp_path / "undisturbed", tmp_path / "w"
+    runner.sweep(planner.plan(config_lib.load("tests/sweep/sixteen.py", [four])), undisturbed)
+    expected = table(undisturbed)
     quick = ("--config.launch.heartbeat_seconds=0.3", "--config.launch.stale_seconds=1.5")
     launcher = killing.command(workdir, CONFIG, four, "--config.launch.workers=2", *quick)
     killer = killing.Killer(workdir, [], 0, forks())
