@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     """Run a command line, tell the other processes of a run that this one ends, as planned."""
     code = _command(argv)
-    signals.say_end()
+    signals.say_end(code)
     return code
 
 

@@ -12,21 +12,24 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Mapping
 
 from scaling.utils import signals
-from scaling.utils.errors import EXIT_LOST_PEER, EXIT_PREEMPTED
+from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_LOST_PEER, EXIT_PREEMPTED
 
 # Seconds of silence of a machine until the first probe, between probes, and the number of probes.
 KEEPALIVE = (4, 2, 4)
 ENDED = 0  # the code in a message of a process that ends as planned
+REFUSED_SECONDS = 10.0  # for this process to end by itself after another one met bad input
 MESSAGE_BYTES = 2048
 
 
 def watch(rank, sockets: Mapping[int, socket.socket]) -> None:
     """End this process when another one ends before it said so. `sockets`: process -> connection.
 
-    The exit code is EXIT_PREEMPTED if a signal came, here or there, else EXIT_LOST_PEER.
+    The exit code is EXIT_PREEMPTED if a signal came, here or there, else EXIT_LOST_PEER. Bad input
+    that all processes see ends each by itself. If only another one does, this one ends after it.
     """
     for peer in sockets.values():
         peer.settimeout(None)
@@ -45,7 +48,9 @@ def watch(rank, sockets: Mapping[int, socket.socket]) -> None:
                 peer.sendall(f"{code} {line}\n".encode()[:MESSAGE_BYTES])
 
     signals.before_forced_end(tell)
-    signals.before_planned_end(lambda: tell(ENDED, ""))
+    signals.before_planned_end(
+        lambda code: tell(EXIT_BAD_INPUT if code == EXIT_BAD_INPUT else ENDED, "")
+    )
     threading.Thread(target=_read, args=(rank, sockets), name="peers", daemon=True).start()
 
 
@@ -67,7 +72,17 @@ def _read(rank, sockets: Mapping[int, socket.socket]) -> None:
                 if signals.caught() or code == str(EXIT_PREEMPTED):
                     name = signals.caught() or f"a signal to process {key.data}"
                     signals.end_now(EXIT_PREEMPTED, signals.stopped_line(name))
+                if code == str(EXIT_BAD_INPUT) and not line:  # not a forced end
+                    time.sleep(REFUSED_SECONDS)
+                    line = _refused_line(rank, key.data)
                 signals.end_now(EXIT_LOST_PEER, line or _lost_line(rank, key.data))
+
+
+def _refused_line(rank, k: int) -> str:
+    return (
+        f"error: process {rank.process} of {rank.processes}: process {k} has ended by an error of "
+        "its own; mend what its output names, then the same command continues"
+    )
 
 
 def _lost_line(rank, k: int) -> str:

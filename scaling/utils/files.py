@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ log = logging.getLogger("scaling")
 
 MAX_DEPTH = 100  # of nested JSON; no file of ours is deeper, and deeper ones overflow the stack
 SEAL = "seal"  # key of a JSON file that holds the hash of its other keys
+CHECKSUM = "crc32"  # key of a row of JSON lines that holds the CRC-32 of its other keys
 # What damaged content raises in code that unpacks it.
 UNPACKING = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 
@@ -218,7 +220,7 @@ def append_bytes(path: Path, content: bytes) -> None:
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a whole file of JSON lines, atomically."""
+    """Write a whole file of JSON lines, atomically, of rows that were read from another."""
     write_bytes(path, _lines(rows))
 
 
@@ -227,11 +229,13 @@ def append_lines(
 ) -> None:
     """Append JSON lines in one write, after ending a last line torn by an earlier kill.
 
+    Each line gets a checksum, which `read_lines` checks.
+
     `still_mine` is called once the file is open, and may raise. A writer that is suspended after
     that call appends to the file that it opened. A process that took over meanwhile has renewed the
     file, so these lines are lost.
     """
-    content = _lines(rows)
+    content = _lines([{**row, CHECKSUM: _checksum(row)} for row in rows])
     with report_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b") as file:
@@ -243,6 +247,11 @@ def append_lines(
             file.write(content)
 
 
+def _checksum(row: dict[str, Any]) -> int:
+    """Return the CRC-32 of a row's JSON without its checksum."""
+    return zlib.crc32(json.dumps({k: v for k, v in row.items() if k != CHECKSUM}).encode())
+
+
 def _lines(rows: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
@@ -252,7 +261,8 @@ def read_lines(
 ) -> list[dict[str, Any]]:
     """Return the rows of a JSON-lines file, the last of each `key`, in order of `key`.
 
-    A row needs an integer `key` and finite `numbers`. Other lines are skipped; one line that names
+    A row needs an integer `key`, finite `numbers` and, if it has a checksum, the right one. Other
+    lines are skipped; one line that names
     the file and the first of them is added to `problems`, or logged. A last line without its end,
     which a kill leaves, is skipped silently. Without a file there are no rows.
     """
@@ -289,6 +299,8 @@ def parse_row(line: bytes, key: str, numbers: Sequence[str] = ()) -> dict[str, A
     for name in (key, *numbers):
         if not is_number(row.get(name)):
             raise ValueError(f"{name}={str(row.get(name))[:40]!r} is not a finite number")
+    if CHECKSUM in row and row[CHECKSUM] != _checksum(row):
+        raise ValueError(f"{CHECKSUM} is not that of the row, which was changed")
     return row
 
 

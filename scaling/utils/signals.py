@@ -37,7 +37,7 @@ _handlers: dict[int, Any] | None = None  # that `_handle` replaced; None: not in
 _pipe = -1  # its write end wakes the thread; -1: a library's process, which is never ended here
 _reported = False
 _goodbyes: list[Callable[[int, str], None]] = []
-_planned_ends: list[Callable[[], None]] = []
+_planned_ends: list[Callable[[int], None]] = []
 _ending = threading.Lock()
 
 
@@ -125,15 +125,15 @@ def before_forced_end(call: Callable[[int, str], None]) -> None:
         _goodbyes.append(call)
 
 
-def before_planned_end(call: Callable[[], None]) -> None:
-    """Call this when the command has ended with an exit code of its own."""
+def before_planned_end(call: Callable[[int], None]) -> None:
+    """Call this with the exit code when the command has ended by itself."""
     _planned_ends.append(call)
 
 
-def say_end() -> None:
+def say_end(code: int) -> None:
     """Make the calls of `before_planned_end`, once."""
     while _planned_ends:
-        _planned_ends.pop()()
+        _planned_ends.pop()(code)
 
 
 def end_within(seconds: float, code: int) -> None:

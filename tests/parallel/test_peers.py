@@ -18,6 +18,7 @@ from scaling.parallel import peers
 from scaling.parallel.rendezvous import ProcessRank
 from scaling.utils import signals
 signals.install()
+peers.REFUSED_SECONDS = 1.0
 rank = ProcessRank(sys.argv[1], 2, 1)
 peers.watch(rank, {0: socket.create_connection(rank.address)})
 time.sleep(float(sys.argv[2]))
@@ -31,8 +32,10 @@ time.sleep(float(sys.argv[2]))
         ("69 error: disk full\n", "60", EXIT_LOST_PEER, "error: disk full"),
         ("75 stopped by SIGTERM\n", "60", EXIT_PREEMPTED, "stopped by a signal to process 0;"),
         ("0 \n", "1", 0, ""),
+        ("2 \n", "60", EXIT_LOST_PEER, "process 0 has ended by an error of its own; mend"),
+        ("2 \n", "0.2", 0, ""),
     ],
-    ids=["killed", "failed", "stopped", "ended"],
+    ids=["killed", "failed", "stopped", "ended", "refused alone", "refused by all"],
 )
 def test_an_end_of_a_process_ends_the_other_unless_it_is_as_planned(message, seconds, code, line):
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -124,6 +124,8 @@ BAD_ROWS = {
     "text as loss": b'{"step": 2, "loss": "low"}',
     "null as loss": b'{"step": 2, "loss": null}',
     "NaN as loss": b'{"step": 2, "loss": NaN}',
+    "a changed digit": b'{"step": 2, "loss": 4.25, "crc32": 429106045}',
+    "no checksum": b'{"step": 2, "loss": 4.5, "crc32": null}',
     "huge loss": b'{"step": 2, "loss": 1' + b"0" * 400 + b"}",
 }
 
@@ -138,6 +140,15 @@ def test_a_bad_line_is_skipped_and_named(tmp_path, line, caplog):
     assert "\n" not in problem and len(problem) < 400 and not caplog.messages
     assert len(files.read_lines(path, "step", ("loss",))) == 2
     assert caplog.messages == [f"warning: {problem}"]
+
+
+def test_appended_lines_are_read_back_and_kept_by_a_rewrite(tmp_path):
+    path, copy = tmp_path / "rows.jsonl", tmp_path / "copy.jsonl"
+    files.append_lines(path, [{"step": 1, "loss": 0.1 + 0.2, "note": "ü"}, {"step": 2}])
+    rows = files.read_lines(path, "step")
+    assert rows[0]["loss"] == 0.1 + 0.2 and len(rows) == 2
+    files.write_lines(copy, rows)
+    assert copy.read_bytes() == path.read_bytes()
 
 
 def test_the_last_of_equal_steps_counts_and_a_line_torn_by_a_kill_is_no_damage(tmp_path):
