@@ -22,6 +22,14 @@ from tests.common import (
 compile_quickly()
 
 
+# Folders whose tests take long, so that no worker of pytest-xdist begins with one near the end
+LONG = ("parallel", "sweep", "fields", "analysis", "training", "study")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in LONG)
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Path:
     """A folder that all workers of pytest-xdist share."""

@@ -108,8 +108,8 @@ def main(devices: int, folder: Path) -> None:
     found = {}
     for name, values in (ALONE if devices == 1 else STRATEGIES).items():
         programs = programs_of(values)
-        memory = programs.init.lower(0).compile().memory_analysis()
-        state = programs.init(0)
+        init = programs.init.lower(0).compile()
+        memory, state = init.memory_analysis(), init(0)
         leaves = jax.tree.leaves(state)
         digest = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in leaves)).hexdigest()
         by_path = jax.tree_util.tree_leaves_with_path(state["params"])

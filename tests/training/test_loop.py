@@ -87,14 +87,20 @@ def test_one_program_serves_other_rates_horizons_and_seeds(tmp_path, config):
 
 
 def test_killed_run_resumes_to_the_same_bits_and_compiles_nothing(tmp_path, cache):
+    compiled = tmp_path / "compiled"  # other tests fill the cache meanwhile
+    env = {"JAX_COMPILATION_CACHE_DIR": str(compiled)}
     length = ("--config.train.tokens=131072", "--config.eval.every_tokens=4096")
-    whole = run_cli("train", *OVERRIDES, *length, f"--workdir={tmp_path / 'whole'}")
+    whole = run_cli("train", *OVERRIDES, *length, f"--workdir={tmp_path / 'whole'}", env=env)
     assert whole.returncode == 0, whole.stderr
-    programs = {p.name for p in (cache / "xla").glob("*-cache")}
+    programs = {p.name for p in compiled.glob("*-cache")}
     command = [sys.executable, "-m", "scaling", "train", *OVERRIDES, *length]
     command.append(f"--workdir={tmp_path / 'killed'}")
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **env},
     )
     deadline = time.time() + 120
     while time.time() < deadline and process.poll() is None:
@@ -106,9 +112,9 @@ def test_killed_run_resumes_to_the_same_bits_and_compiles_nothing(tmp_path, cach
     process.wait()
     assert saved, "no checkpoint before the deadline"
     assert not list((tmp_path / "killed").glob("runs/*/result.json")), "killed too late"
-    again = run_cli("train", *OVERRIDES, *length, f"--workdir={tmp_path / 'killed'}")
+    again = run_cli("train", *OVERRIDES, *length, f"--workdir={tmp_path / 'killed'}", env=env)
     assert again.returncode == 0, again.stderr
-    assert {p.name for p in (cache / "xla").glob("*-cache")} == programs
+    assert {p.name for p in compiled.glob("*-cache")} == programs != set()
     a, b = only_run(tmp_path / "whole"), only_run(tmp_path / "killed")
     assert losses(a) == losses(b)
     for name in ("metrics.jsonl", "evals.jsonl"):  # each step once, though some were trained twice
