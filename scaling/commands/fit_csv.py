@@ -8,12 +8,13 @@ from typing import Any
 
 from scaling.commands import output, table_flags, table_rows
 from scaling.commands.output import Output, Table
+from scaling.laws import agreement, evidence, to_text
 from scaling.laws import api as laws
-from scaling.laws import to_text
 from scaling.laws.forms import registry as forms
 from scaling.laws.table import Table as Runs
 from scaling.utils import files, machine
 from scaling.utils.errors import UserError
+from scaling.utils.notices import Notice
 
 COMBINED, VARPRO = "combined", "varpro"
 # flags of the objective, which only forms have, and their defaults
@@ -71,7 +72,9 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row with each estimate as three columns."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "value" not in value:
+            flat |= {f"{name}_{key}": number for key, number in value.items()}
+        elif isinstance(value, dict):
             flat[name] = value["value"]
             flat |= {f"{name}_{end}": value[end] for end in ("low", "high")}
         else:
@@ -151,21 +154,34 @@ def _fitted(args, table: Runs, points) -> tuple[Any, dict[str, Any]]:
     options = {"bootstrap": args.bootstrap, "confidence": args.confidence}
     if args.form == "isoflop":
         profiles = laws.fit_isoflop(table, method=args.method, **options)
-        return profiles, to_text.isoflop(profiles, table)
+        return profiles, to_text.isoflop(profiles, table, _contradictions(profiles, table, args))
     if args.form == VARPRO:
         projected = laws.fit_varpro(table, **options)
         return projected, to_text.varpro(projected, table)
     if args.form in TUNED:
         tuned = laws.fit_optimum_of(table, TUNED[args.form], of=_inputs_of_product(args), **options)
         content = to_text.tuned(tuned, table)
-        return tuned, content | {"predictions": _predictions(args, tuned, points)}
+        predictions = _predictions(args, tuned, table, points)
+        return tuned, to_text.with_predictions(content, tuned.warnings, predictions, table)
     if args.form == COMBINED:
         stated = args.objective or args.huber_delta or args.linear or args.quantile != 0.5
         objective = _objective(args) if stated else None
         forecast = laws.forecast(table, *zip(*points, strict=True), objective=objective, **options)
         return forecast, to_text.combined(forecast, table, points, _point(args))
     law = fit_form(args, table, _form(args))
-    return law, to_text.fitted(law, table) | {"predictions": _predictions(args, law, points)}
+    content, predictions = to_text.fitted(law, table), _predictions(args, law, table, points)
+    return law, to_text.with_predictions(content, law.warnings, predictions, table)
+
+
+def _contradictions(profiles: laws.IsoflopFit, table: Runs, args) -> list[Notice]:
+    """Return a notice if L(N, D) of the same rows gives another exponent of N*."""
+    if not args.bootstrap or not agreement.comparable(table):
+        return []
+    try:
+        law = laws.fit(table, bootstrap=evidence.JUDGED, confidence=args.confidence)
+    except laws.CannotFit:
+        return []
+    return agreement.contradiction(profiles, law.intervals["a"], table)
 
 
 def _point(args) -> tuple[str, ...]:
@@ -181,7 +197,7 @@ def _inputs(args) -> tuple[str, ...]:
     return ("x",) if args.x else SIZE_AND_DATA
 
 
-def _predictions(args, law: laws.Fit | laws.HyperFit, points) -> list[dict[str, Any]]:
+def _predictions(args, law: laws.Fit | laws.HyperFit, table: Runs, points) -> list[dict[str, Any]]:
     """Return the predictions at --at: of new runs, or of a law of a hyperparameter itself."""
     inputs, target = law.form.inputs, law.form.target
     if isinstance(law, laws.HyperFit):
@@ -191,5 +207,6 @@ def _predictions(args, law: laws.Fit | laws.HyperFit, points) -> list[dict[str, 
     rows = []
     for point in points:
         at = dict(zip(_point(args), point, strict=True))
-        rows.append(to_text.prediction(at, interval(*(at[name] for name in inputs)), target))
+        value = interval(*(at[name] for name in inputs))
+        rows.append(to_text.prediction(table, at, value, target))
     return rows

@@ -9,11 +9,11 @@ import numpy as np
 from scaling.commands import fit_csv, output, table_flags, table_rows
 from scaling.commands.output import Table
 from scaling.laws import api as laws
-from scaling.laws import to_text
+from scaling.laws import extrapolation, to_text
 from scaling.laws.forms import registry as forms
 from scaling.laws.read import distinct
 from scaling.laws.table import Table as Runs
-from scaling.utils import files, machine, notices
+from scaling.utils import files, machine
 from scaling.utils.errors import UserError
 from scaling.utils.notices import Notice
 from scaling.utils.table_file import TableFile
@@ -109,7 +109,7 @@ def _beyond(gain: laws.Gain, base: Runs, new: Runs) -> list[Notice]:
         beyond = used[np.isfinite(used)].max(initial=0.0) / dearest
         if beyond > 2:
             text = f"the {name} family is extrapolated to {beyond:.3g} times its dearest run"
-            warnings.append(Notice(notices.EXTRAPOLATED, text))
+            warnings.append(Notice(extrapolation.kind(beyond), text))
     return warnings
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from scaling.laws import distributions
 from scaling.utils import precision
 
 # Relative difference up to which a draw equals the value: refits repeat it to rounding.
@@ -54,13 +54,13 @@ def interval(
     tail = (1 - confidence) / 2
     ends = np.array([tail, 1 - tail])
     if freedom is not None:
-        ends = stats.norm.cdf(stats.t.ppf(ends, max(freedom, 1)))
+        ends = distributions.normal_cdf(distributions.t_quantile(ends, max(freedom, 1)))
     low, high = np.percentile(defined, 100 * ends, method="nearest")
     if freedom is not None and high - low <= abs(value):
         equal = np.isclose(defined, value, rtol=SAME, atol=0.0)
         share_below = np.mean((defined < value) & ~equal) + np.mean(equal) / 2
-        shift = stats.norm.ppf(np.clip(share_below, MOST_SHIFTED, 1 - MOST_SHIFTED))
-        ends = stats.norm.cdf(2 * shift + stats.norm.ppf(ends))
+        shift = distributions.normal_quantile(np.clip(share_below, MOST_SHIFTED, 1 - MOST_SHIFTED))
+        ends = distributions.normal_cdf(2 * shift + distributions.normal_quantile(ends))
         low, high = np.percentile(defined, 100 * ends, method="nearest")
     low, high = min(low, value), max(high, value)  # if all refits lie on one side, they are biased
     with np.errstate(over="ignore", invalid="ignore"):

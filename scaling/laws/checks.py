@@ -16,6 +16,8 @@ GAP = np.log(300.0)  # a larger gap between neighbours in a sorted column sugges
 APART = 0.05
 DIGITS = 9  # decimals of the log of an input; values that agree in them are equal
 MIN_BLOCKS = 3  # of two blocks, half of the resamples draw one block twice
+FEW_BLOCKS = 5  # fewer blocks give no trustworthy interval
+LEAST_FREEDOM = 2  # with one degree of freedom, 90% intervals hold the truth in 60 to 70%
 OFF = np.log(8.0)  # C / (6 N D) further from its median suggests another unit
 
 
@@ -159,6 +161,17 @@ def require_apart(columns: Mapping[str, np.ndarray], law_name: str) -> None:
         )
 
 
+def few_degrees(freedom: int, counted: str) -> list[Notice]:
+    """Return a notice on a fit with no degree of freedom, or one; `counted` says of what."""
+    if freedom < 1:
+        text = f"{counted}: the rows cannot show how well they are identified; add runs"
+        return [Notice(notices.NO_DEGREES_OF_FREEDOM, text)]
+    if freedom < LEAST_FREEDOM:
+        text = f"{counted} leave {freedom} degree of freedom: intervals may be too narrow; add runs"
+        return [Notice(notices.FEW_DEGREES_OF_FREEDOM, text)]
+    return []
+
+
 def distinct_points(table: Table, form: Form) -> int:
     """Return the number of distinct inputs of the rows, to 9 decimals of their logs."""
     return _distinct(np.stack([np.log(table[name]) for name in form.inputs], axis=1))
@@ -172,17 +185,24 @@ def _distinct(logs: np.ndarray) -> int:
     return len(np.unique(np.round(logs, DIGITS), axis=0))
 
 
-def input_warnings(table: Table, form: Form) -> list[Notice]:
-    """Return the table's warnings, and those on inputs that do not separate the form's terms."""
+def input_warnings(
+    table: Table, form: Form, n_free: int | None = None, n_blocks: int | None = None
+) -> list[Notice]:
+    """Return the table's warnings, and those on inputs that do not separate the form's terms.
+
+    `n_free` parameters are fitted (all of the form by default), to `n_blocks` blocks of rows.
+    """
+    n_free = len(form.parameters) if n_free is None else n_free
     warnings = list(table.warnings)
-    if distinct_points(table, form) == len(form.parameters) > 1:
-        warnings.append(
-            Notice(
-                notices.NO_DEGREES_OF_FREEDOM,
-                "as many different inputs as parameters: the rows cannot show how well they are "
-                "identified; add runs",
-            )
+    points = distinct_points(table, form)
+    if n_free > 1:
+        freedom = min(len(table), points) - n_free
+        warnings += few_degrees(freedom, f"{points} different inputs for {n_free} parameters")
+    if n_blocks is not None and n_blocks < FEW_BLOCKS:
+        text = (
+            f"intervals rest on {n_blocks} blocks, less than {FEW_BLOCKS}: they may be too narrow"
         )
+        warnings.append(Notice(notices.FEW_DEGREES_OF_FREEDOM, text))
     if {"n_params", "tokens"} <= set(form.inputs):
         log_n, log_d = np.log(table.n_params), np.log(table.tokens)
         if np.ptp(log_d - log_n) < 0.1:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.laws import checks
+from scaling.laws import checks, residual_tests
 from scaling.laws.bootstrap import Interval
+from scaling.laws.covariance import jacobian
+from scaling.laws.distributions import f_above
+from scaling.laws.evidence import JUDGED, Evidence
 from scaling.laws.forms.base import DEAD_FLOOR, Form
-from scaling.laws.objective import Objective
+from scaling.laws.multistart import log_prediction
 from scaling.laws.table import Table
 from scaling.utils import notices, precision
 from scaling.utils.notices import Notice
@@ -22,60 +25,32 @@ VERDICTS = {  # by the worst severity of the notices
     notices.DOUBT: "doubtful",
     notices.NOTE: "good",
 }
+TAIL = 5  # refits beyond each end of an interval, at least
+FAILED = 0.1  # share of refits without a law in the form's domain that lowers the verdict
+RISE = 1e-6  # slope d log target / d log input that counts as a rise
 MISFIT = 1e-2  # rows of equal inputs contradict the form if its chance is below this
 
 
-def warnings(
-    table: Table,
-    form: Form,
-    values: dict[str, float],
-    intervals: dict[str, Interval],
-    residuals: np.ndarray,
-    reached: float,
-    delta: float,
-    objective: Objective,
-    minima: tuple[float, ...],
-    fixed: Mapping[str, float],
-) -> list[Notice]:
+def warnings(seen: Evidence) -> list[Notice]:
     """Return notices on weaknesses of the fit, or an empty list."""
-    fit_notices: list[Notice] = []
-    lowest = float(table[form.target].min())
-    no_intervals = not any(np.isfinite(i.se) for i in intervals.values())
-    if no_intervals:
-        fit_notices.append(no_intervals_notice())
-    for name in form.judged:
-        i = intervals[name]
-        if name in fixed or no_intervals:
-            continue
-        if name == "E" and values[name] < DEAD_FLOOR * lowest:
-            fit_notices.append(
-                Notice(notices.NOT_IDENTIFIED, "E is not identified: the fit puts it near 0")
-            )
-        else:
-            fit_notices += wide(name, i, EXPONENT_WIDTH if form.product else 0.0)
-    if len(minima) > 1 and minima[1] <= 1.02 * minima[0]:
-        fit_notices.append(
-            Notice(
-                notices.SECOND_MINIMUM,
-                f"another local minimum lies {minima[1] / max(minima[0], 1e-300) - 1:.2%} above "
-                "the lowest objective: the rows hardly distinguish the two",
-            )
-        )
-    if reached < 0.01:
-        text = f"only {reached:.1%} of the starts reach the optimum"
-        fit_notices.append(Notice(notices.RARE_OPTIMUM, text))
+    table, form, residuals = seen.table, seen.form, seen.residuals
+    fit_notices = [*_identified(seen), *_minimum(seen), *_rising(seen)]
     typical = float(np.median(np.abs(residuals)))
-    has_threshold = objective.kind in ("huber", "likelihood") and not objective.linear
-    if has_threshold and typical > 10 * delta:
+    has_threshold = seen.objective.kind in ("huber", "likelihood") and not seen.objective.linear
+    if has_threshold and typical > 10 * seen.delta:
         fit_notices.append(
             Notice(
                 notices.L1_IN_EFFECT,
-                f"Huber delta {delta:g} is far below the typical residual {typical:.2g}: this is "
-                "an L1 fit in effect; set it to 0 to scale it to the residuals",
+                f"Huber delta {seen.delta:g} is far below the typical residual {typical:.2g}: this "
+                "is an L1 fit in effect; set it to 0 to scale it to the residuals",
             )
         )
     fit_notices += structure(table, form, residuals)
-    chance = lack_of_fit(table, form, residuals, form_size=len(form.parameters) - len(fixed))
+    if seen.objective.quantile == 0.5:
+        linear = residual_tests.linear(residuals, _slopes(seen))
+        fit_notices += residual_tests.of_rows(table, linear, checks.scale(table, form), form.target)
+    form_size = len(form.parameters) - len(seen.fixed)
+    chance = lack_of_fit(table, form, residuals, form_size=form_size)
     if chance < MISFIT:
         fit_notices.append(
             Notice(
@@ -88,6 +63,102 @@ def warnings(
     return fit_notices
 
 
+def _slopes(seen: Evidence) -> np.ndarray:
+    """Return `[N, P]` slopes of the log prediction in the fitted parameters."""
+    free_P = [name not in seen.fixed for name in seen.form.parameters]
+    return jacobian(seen.form, seen.params_P, _logs(seen.table, seen.form))[:, free_P]
+
+
+def _logs(table: Table, form: Form) -> np.ndarray:
+    return np.log(np.stack([table[name] for name in form.inputs], axis=1))
+
+
+def _identified(seen: Evidence) -> list[Notice]:
+    """Return notices on parameters that the rows or the refits do not determine."""
+    form, values, intervals = seen.form, seen.values, seen.intervals
+    fit_notices: list[Notice] = []
+    lowest = float(seen.table[form.target].min())
+    no_intervals = not any(np.isfinite(i.se) for i in intervals.values())
+    if no_intervals:
+        fit_notices.append(no_intervals_notice())
+    else:
+        fit_notices += few_resamples(seen.refits, seen.confidence)
+    if seen.failed > FAILED and seen.refits:
+        text = f"{seen.failed:.0%} of the refits find no law in the form's domain"
+        fit_notices.append(Notice(notices.FAILED_REFITS, text))
+    if seen.dead:
+        text = (
+            f"{' and '.join(seen.dead)} {'are' if len(seen.dead) > 1 else 'is'} not identified: "
+            "their term vanishes in these rows, so any other value fits as well"
+        )
+        fit_notices.append(Notice(notices.NOT_IDENTIFIED, text))
+    for name in form.judged:
+        i = intervals[name]
+        if name in seen.fixed or no_intervals or name in seen.dead:
+            continue
+        if name == "E" and values[name] < DEAD_FLOOR * lowest:
+            fit_notices.append(
+                Notice(notices.NOT_IDENTIFIED, "E is not identified: the fit puts it near 0")
+            )
+        else:
+            fit_notices += wide(name, i, EXPONENT_WIDTH if form.product else 0.0)
+    return fit_notices
+
+
+def _minimum(seen: Evidence) -> list[Notice]:
+    """Return notices on the search for the lowest objective."""
+    fit_notices, minima = [], seen.minima
+    if len(minima) > 1 and minima[1] <= 1.02 * minima[0]:
+        fit_notices.append(
+            Notice(
+                notices.SECOND_MINIMUM,
+                f"another local minimum lies {minima[1] / max(minima[0], 1e-300) - 1:.2%} above "
+                "the lowest objective: the rows hardly distinguish the two",
+            )
+        )
+    if seen.reached < 0.01:
+        text = f"only {seen.reached:.1%} of the starts reach the optimum"
+        fit_notices.append(Notice(notices.RARE_OPTIMUM, text))
+    return fit_notices
+
+
+def _rising(seen: Evidence) -> list[Notice]:
+    """Return notices on a loss that rises with an input, or an error that falls with the loss."""
+    form, table = seen.form, seen.table
+    found = []
+    if seen.rising:
+        text = (
+            f"a law that rises ({seen.rising}) fits these rows much better: the {form.target} does "
+            f"not fall with {' and '.join(form.inputs)} everywhere; look at the largest runs"
+        )
+        found.append(Notice(notices.RISING_LAW, text))
+    if form.product or form.target not in ("loss", "error"):
+        return found
+    logs_NF = _logs(table, form)
+    for i, name in enumerate(form.inputs):
+        move_F = 1e-3 * (np.arange(len(form.inputs)) == i)
+        slope_N = log_prediction(form, seen.params_P[None], logs_NF + move_F)[0]
+        slope_N = (slope_N - log_prediction(form, seen.params_P[None], logs_NF)[0]) / 1e-3
+        rows = int(np.sum(-slope_N > RISE if name == "loss" else slope_N > RISE))
+        if rows:
+            verb = "falls" if name == "loss" else "rises"
+            text = f"the law's {form.target} {verb} with {name} at {rows} of {len(table)} rows"
+            found.append(Notice(notices.RISING_LAW, text))
+    return found
+
+
+def few_resamples(refits: int, confidence: float) -> list[Notice]:
+    """Return a notice if fewer than `TAIL` refits lie beyond each end of an interval."""
+    needed = int(np.ceil(2 * TAIL / (1 - confidence) - 1e-9))
+    if refits >= needed:
+        return []
+    text = (
+        f"{refits} refits are few for {confidence:.0%} intervals; take {needed} or more, better "
+        f"{max(JUDGED, 5 * needed)} (--bootstrap)"
+    )
+    return [Notice(notices.FEW_RESAMPLES, text)]
+
+
 def lack_of_fit(table: Table, form: Form, residuals_N: np.ndarray, form_size: int) -> float:
     """Return the chance of residuals `[N]` this large if the form were right, from repeated inputs.
 
@@ -95,8 +166,6 @@ def lack_of_fit(table: Table, form: Form, residuals_N: np.ndarray, form_size: in
     (Fisher 1922; Draper & Smith 1998, section 2.1). The chance is 1 if no inputs repeat or groups
     are fewer than parameters.
     """
-    from scipy import stats
-
     logs_NF = np.stack([np.log(table[name]) for name in form.inputs], axis=1)
     rows_NF = np.column_stack([np.round(logs_NF, checks.DIGITS), table[form.target]])
     # a row entered twice is not a second run
@@ -111,7 +180,7 @@ def lack_of_fit(table: Table, form: Form, residuals_N: np.ndarray, form_size: in
     mean_G = np.bincount(member_N, residuals_N) / count_G
     scatter = float(np.sum((residuals_N - mean_G[member_N]) ** 2)) / scatter_freedom
     misfit = float(np.sum(count_G * mean_G**2)) / law_freedom
-    return float(stats.f.sf(misfit / max(scatter, 1e-300), law_freedom, scatter_freedom))
+    return float(f_above(misfit / max(scatter, 1e-300), law_freedom, scatter_freedom))
 
 
 def no_intervals_notice() -> Notice:
@@ -155,8 +224,6 @@ def trend(x_N: np.ndarray, residuals_N: np.ndarray) -> Trend | None:
     Residuals are clipped at three robust standard deviations. The trend is None for fewer than 12
     rows or 5 distinct inputs, or for residuals that are only rounding.
     """
-    from scipy import stats
-
     n = len(residuals_N)
     spread = 1.4826 * np.median(np.abs(residuals_N - np.median(residuals_N)))
     clipped = np.clip(residuals_N, -3 * spread, 3 * spread) if spread > 0 else residuals_N
@@ -171,7 +238,7 @@ def trend(x_N: np.ndarray, residuals_N: np.ndarray) -> Trend | None:
     if after <= 0 or np.sqrt(before / n) < 1e-9:
         return None
     ratio = (before - after) / 2 / (after / (n - 3))
-    chance = float(stats.f.sf(ratio, 2, n - 3))
+    chance = float(f_above(ratio, 2, n - 3))
     return Trend(centre, scale, coefficients, 1 - after / before, chance)
 
 
@@ -194,6 +261,12 @@ def structure(table: Table, form: Form, residuals: np.ndarray) -> list[Notice]:
                 )
             )
     return trend_notices
+
+
+def lower(law_verdict: str, more: Iterable[Notice]) -> str:
+    """Return a verdict, or the worse one that more notices lead to."""
+    order = list(VERDICTS.values())
+    return min(law_verdict, verdict(more), key=order.index)
 
 
 def verdict(fit_notices: Iterable[Notice]) -> str:

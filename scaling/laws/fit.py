@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from scaling.laws import checks, diagnose
+from scaling.laws import agreement, checks, diagnose, evidence
 from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.closed_form import closed_form
 from scaling.laws.covariance import standard_errors
 from scaling.laws.forms.base import Form
 from scaling.laws.forms.registry import FORMS
-from scaling.laws.multistart import REACHED, Solver, distinct, log_prediction
+from scaling.laws.multistart import Solver, log_prediction
 from scaling.laws.objective import Objective, robust_scale
 from scaling.laws.table import CannotFit, Table
 from scaling.utils.notices import Notice
@@ -148,8 +148,7 @@ def fit(
     loss_se weighs the rows by inverse variance. `late` weighs them by (compute / largest
     compute)^late (x without compute), for a law of the end of a curve.
     """
-    form = FORMS[form] if isinstance(form, str) else form
-    objective = objective or Objective()
+    form, objective = FORMS[form] if isinstance(form, str) else form, objective or Objective()
     free_P = _free(form, fixed or {})
     n_free = int(free_P.sum())
     checks.require_spread(table, form, n_free)
@@ -157,8 +156,8 @@ def fit(
     solver = Solver.of(table, form, objective, free_P=free_P)
     grid_RP = form.starts(solver.logs_NF, solver.target_N)
     grid_RP = np.unique(_hold(form, grid_RP, fixed or {}, free_P), axis=0)
-    share_N = checks.lateness(table, form, late)
-    share_N = share_N / share_N.mean()
+    late_N = checks.lateness(table, form, late)
+    share_N = late_N / late_N.mean()
     solver = replace(solver, weights_N=_weights(table, solver, grid_RP) * share_N)
     solution, delta = solver.from_grid(grid_RP)
     value_R = solver.ranked(solution)
@@ -170,28 +169,28 @@ def fit(
     if n_free > 1 and not form.product:  # a product's exponents may be 0
         solver.require_better_than_constant(solution.params_RP[value_R.argmin()], delta)
     params_P, draws_BP, lowest = solver.settled(
-        solution.params_RP, value_R, bootstrap, table[blocks] if blocks else None, delta, seed
+        solution, value_R, bootstrap, table[blocks] if blocks else None, delta, seed
     )
-    residuals = solver.log_residuals(params_P)
-    values = dict(zip(form.parameters, form.natural(params_P[None])[0].tolist(), strict=True))
-    freedom = min(len(table) - n_free, n_blocks - 1)
-    intervals = _intervals(form, values, form.natural(draws_BP), confidence, freedom)
-    close_minima = _close_minima(value_R, lowest)
-    reached = float((value_R <= lowest * (1 + REACHED) + 1e-15).mean())
-    late_rows = share_N >= 0.05 * share_N.max()  # a late law may miss the early rows
-    fit_notices = diagnose.warnings(
-        table.rows(late_rows), form, values, intervals, residuals[late_rows], reached, delta,
-        objective, close_minima, fixed or {},
+    seen, intervals = evidence.gather(
+        table, solver, solution, value_R=value_R, lowest=lowest, params_P=params_P,
+        draws_BP=draws_BP, share_N=share_N, delta=delta, fixed=fixed or {}, confidence=confidence,
+        freedom=min(len(table) - n_free, n_blocks - 1),
     )  # fmt: skip
-    fit_notices = [*checks.input_warnings(table, form), *fit_notices]
+    fit_notices = [
+        *checks.input_warnings(table, form, n_free, n_blocks if blocks and bootstrap else None),
+        *diagnose.warnings(seen),
+    ]
+    if "a" in intervals and blocks == "":
+        fit_notices += agreement.of_law(table, seen.intervals["a"], evidence.JUDGED, confidence)
+    residuals = solver.log_residuals(params_P)
     return Fit(
         form=form,
-        values=values,
+        values=seen.values,
         intervals=intervals,
         objective=lowest,
         described=objective.describe(delta, form.target),
         delta=delta,
-        reached=reached,
+        reached=seen.reached,
         converged=solution.converged_R,
         n_rows=len(table),
         n_blocks=n_blocks,
@@ -204,32 +203,11 @@ def fit(
         hessian_se=standard_errors(
             form, params_P, solver.logs_NF, residuals, solver.weights_N, delta, free_P
         ),
-        other_minima=close_minima[1:],
+        other_minima=seen.minima[1:],
         warnings=tuple(fit_notices),
         verdict=diagnose.verdict(fit_notices),
         confidence=confidence,
     )
-
-
-def _close_minima(value_R, lowest: float) -> tuple[float, ...]:
-    """Return the lowest objective and those of other local minima within 5% of it."""
-    minima = (float(value_R[i]) for i in distinct(value_R))
-    return (lowest, *(v for v in minima if lowest * (1 + 1e-5) < v <= 1.05 * lowest))
-
-
-def _intervals(
-    form: Form, values: dict[str, float], natural_BP, confidence: float, freedom: int
-) -> dict[str, Interval]:
-    """Return the interval of every parameter, and of a = beta / (alpha + beta) if both exist."""
-    intervals = {
-        name: interval(values[name], natural_BP[:, i], confidence, freedom)
-        for i, name in enumerate(form.parameters)
-    }
-    if {"alpha", "beta"} <= set(values):
-        alpha, beta = (natural_BP[:, form.parameters.index(n)] for n in ("alpha", "beta"))
-        a = values["beta"] / (values["alpha"] + values["beta"])
-        intervals["a"] = interval(a, beta / (alpha + beta), confidence, freedom)
-    return intervals
 
 
 def fit_chinchilla(table: Table, *, delta: float = 0.0, **options) -> Fit:

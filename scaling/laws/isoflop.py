@@ -16,8 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.interpolate import Akima1DInterpolator
 
+from scaling.laws import checks, diagnose, evidence, profile_tests
 from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.power import PowerFit, fit_power
 from scaling.laws.quadratic import averaged, fit_quadratics
@@ -41,6 +41,7 @@ class Profile:
     coefficients: np.ndarray  # c2, c1, c0 in x = log N - log_n0
     log_n0: float
     log_points: np.ndarray  # [2, sizes] log N and log loss of the spline's points
+    runs: np.ndarray  # [sizes] runs averaged to each point
     problem: Notice | None  # None if the minimum exists and is interior
     method: str = "parabola"
     draws: np.ndarray = field(repr=False, default_factory=lambda: np.empty((0, 3)))
@@ -49,7 +50,7 @@ class Profile:
         """Return the fitted loss at sizes `n_params`; a spline is NaN outside its points."""
         log_n = np.log(n_params)
         if self.method == "akima":
-            return np.exp(Akima1DInterpolator(*self.log_points)(log_n))
+            return np.exp(_akima(*self.log_points)(log_n))
         return np.exp(np.polyval(self.coefficients, log_n - self.log_n0))
 
 
@@ -108,7 +109,33 @@ def fit_isoflop(
         text = f"the good minima span {decades:.2f} decades of compute, less than 1"
         problems.append(Notice(notices.NARROW_COMPUTE, text))
     n_opt, tokens_opt, frontier = laws
+    problems += _doubts(good, laws, method, bootstrap, confidence)
     return IsoflopFit(tuple(profiles), n_opt, tokens_opt, frontier, tuple(problems))
+
+
+def _doubts(
+    good: list[Profile], laws: list[PowerFit], method: str, bootstrap: int, confidence: float
+) -> list[Notice]:
+    """Return notices on profiles that are no parabolas and on laws that the minima do not fix."""
+    found = checks.few_degrees(len(good) - 2, f"{len(good)} minima for a line of 2 parameters")
+    points = [
+        profile_tests.Points(p.budget, p.log_points[0], p.log_points[1], p.runs) for p in good
+    ]
+    found += profile_tests.shapes(points, parabola=method == "parabola")
+    n_opt, tokens_opt, frontier = laws
+    if not bootstrap:
+        return found
+    found += diagnose.few_resamples(bootstrap, confidence)
+    for name, law in (("N*", n_opt), ("D*", tokens_opt)):
+        judged = interval(law.exponent.value, law.draws[: evidence.JUDGED, 1], confidence)
+        found += diagnose.wide(f"the exponent of {name}", judged, diagnose.EXPONENT_WIDTH)
+        if law.exponent.value <= 0:
+            text = f"{name} falls with compute: exponent {law.exponent.brief()}"
+            found.append(Notice(notices.RISING_LAW, text))
+    if frontier.exponent.value >= 0:
+        text = f"the loss at the minima rises with compute: exponent {frontier.exponent.brief()}"
+        found.append(Notice(notices.RISING_LAW, text))
+    return found
 
 
 def _profile(
@@ -129,30 +156,36 @@ def _profile(
         )
         too_few = Notice(notices.FEW_SIZES, text)
         empty = np.full(3, np.nan)
-        return Profile(budget, nothing, nothing, nothing, empty, log_n0, points, too_few, method)
+        return Profile(
+            budget, nothing, nothing, nothing, empty, log_n0, points, runs, too_few, method
+        )
 
-    def locate(values: np.ndarray) -> tuple[float, float, float]:
-        """Return (log N*, its log loss, curvature) of a profile; NaN without a minimum."""
+    def locate(values_BP: np.ndarray):
+        """Return `[B]` log N*, their log losses and curvatures of profiles; NaN without minimum."""
         if method == "akima":
-            return *_akima_minimum(log_n, values), 0.0
-        bowl = fit_quadratics(log_n_P1 - log_n0, values[None], runs)
-        assert bowl is not None  # MIN_SIZES distinct sizes
-        best_1F, lowest_1 = bowl.minima()
-        return float(best_1F[0, 0]) + log_n0, float(lowest_1[0]), float(bowl.hessian_BFF[0, 0, 0])
+            found_B2 = np.array([_akima_minimum(log_n, y_P) for y_P in values_BP]).reshape(-1, 2)
+            return found_B2[:, 0], found_B2[:, 1], np.zeros(len(found_B2))
+        bowls = fit_quadratics(log_n_P1 - log_n0, values_BP, runs)
+        assert bowls is not None  # MIN_SIZES distinct sizes
+        best_BF, lowest_B = bowls.minima()
+        return best_BF[:, 0] + log_n0, lowest_B, bowls.hessian_BFF[:, 0, 0]
 
-    def optimum(log_best: float, log_lowest: float, curvature: float) -> tuple[float, float, float]:
+    def optimum(log_best, log_lowest, curvature) -> np.ndarray:
+        """Return `[B, 3]` N*, D* and loss."""
         # keep a minimum beyond the sizes, at most their width in log N away from them
         width = log_n[-1] - log_n[0]
         log_near = np.clip(log_best, log_n[0] - width, log_n[-1] + width)
-        log_lowest += curvature * (log_near - log_best) ** 2 / 2
+        log_lowest = log_lowest + curvature * (log_near - log_best) ** 2 / 2
         # Heads, attention and whole steps make tokens differ from C / N, so D(N) is interpolated.
         # Beyond the sizes it continues as 1 / N.
         overshoot = log_near - np.clip(log_near, log_n[0], log_n[-1])
-        return tuple(np.exp([log_near, np.interp(log_near, log_n, log_d) - overshoot, log_lowest]))
+        log_d_near = np.interp(log_near, log_n, log_d) - overshoot
+        return np.exp(np.stack([log_near, log_d_near, log_lowest], axis=1))
 
     coefficients = np.polyfit(log_n - log_n0, log_loss, 2, w=np.sqrt(runs))
-    log_best, log_lowest, curvature = locate(log_loss)
-    values, problem = optimum(log_best, log_lowest, curvature), None
+    found = locate(log_loss[None])
+    log_best, log_lowest = float(found[0][0]), float(found[1][0])
+    values, problem = optimum(*found)[0].tolist(), None
     if not np.isfinite(log_best):
         problem = Notice(notices.NO_MINIMUM, "the parabola opens downward")
     elif min(log_best - log_n[0], log_n[-1] - log_best) <= AT_EDGE * (log_n[-1] - log_n[0]):
@@ -170,9 +203,10 @@ def _profile(
     widened = (residual - residual.mean()) * np.sqrt(len(log_n) / max(freedom, 1))
     rng = np.random.default_rng([0, seed])
     centre = smooth if method == "parabola" else log_loss
-    draws = np.full((bootstrap, 3), np.nan)
-    for i in range(bootstrap):
-        draws[i] = optimum(*locate(centre + rng.choice(widened, len(log_n)) / np.sqrt(runs)))
+    moves_BP = np.array([rng.choice(widened, len(log_n)) for _ in range(bootstrap)])
+    draws = np.empty((0, 3))
+    if bootstrap:
+        draws = optimum(*locate(centre + moves_BP / np.sqrt(runs)))
     if method == "akima" and bootstrap:
         # remove the mean bias: the lowest point of a spline through noisy points is too low
         draws[:, 2] *= np.exp(log_lowest - np.mean(np.log(draws[:, 2])))
@@ -180,13 +214,21 @@ def _profile(
         interval(v, draws[:, i], confidence) for i, v in enumerate(values)
     )
     return Profile(
-        budget, n_opt, tokens_opt, loss_opt, coefficients, log_n0, points, problem, method, draws
-    )
+        budget, n_opt, tokens_opt, loss_opt, coefficients, log_n0, points, runs, problem, method,
+        draws,
+    )  # fmt: skip
+
+
+def _akima(log_n: np.ndarray, log_loss: np.ndarray):
+    """Return Akima's spline. Its import takes as long as all of scaling.laws."""
+    from scipy.interpolate import Akima1DInterpolator
+
+    return Akima1DInterpolator(log_n, log_loss)
 
 
 def _akima_minimum(log_n: np.ndarray, log_loss: np.ndarray) -> tuple[float, float]:
     """Return (x, y) of the lowest point of Akima's spline, from stationary points and knots."""
-    spline = Akima1DInterpolator(log_n, log_loss)
+    spline = _akima(log_n, log_loss)
     flat = spline.derivative().roots(extrapolate=False)
     candidates = np.concatenate([log_n, flat[np.isfinite(flat)]])
     heights = spline(candidates)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scaling.laws import checks, diagnose
+from scaling.laws import checks, diagnose, evidence
 from scaling.laws.bootstrap import Interval, interval
 from scaling.laws.forms.registry import Form, power_product
 from scaling.laws.lr_batch_optima import COST, Tuned, tuned
@@ -97,11 +97,16 @@ def fit_optimum_of(
     residuals = np.log([g.optimum.value for g in good]) - design_GP @ params_P
     values_P, draws_BP = (_uncentre(p, centre_F) for p in (params_P, draws_BP))
     natural_P, natural_BP = form.natural(values_P[None])[0], form.natural(draws_BP)
-    law = {
-        name: interval(float(natural_P[i]), natural_BP[:, i], confidence)
-        for i, name in enumerate(form.parameters)
-    }
-    warnings = [*table.warnings, *bad_notices, *_doubts(form, law, good)]
+    law, judged = (
+        {
+            name: interval(float(natural_P[i]), draws_BP[:, i], confidence)
+            for i, name in enumerate(form.parameters)
+        }
+        for draws_BP in (natural_BP, natural_BP[: evidence.JUDGED])
+    )
+    warnings = [
+        *table.warnings, *bad_notices, *_doubts(form, judged, good, bootstrap, confidence)
+    ]  # fmt: skip
     reach = [g.tolerated[1] / g.tolerated[0] for g in good]
     return HyperFit(
         form=form,
@@ -118,17 +123,20 @@ def fit_optimum_of(
     )
 
 
-def _doubts(form: Form, law: dict[str, Interval], good: list[Tuned]) -> list[Notice]:
-    """Return notices on weaknesses of the law's intervals."""
-    warnings = []
-    if len(good) == len(form.parameters):
-        text = (
-            f"as many optima ({len(good)}) as parameters: the law cannot be tested, and is not "
-            "identified beyond these groups"
-        )
-        warnings.append(Notice(notices.NO_DEGREES_OF_FREEDOM, text))
+def _doubts(
+    form: Form,
+    law: dict[str, Interval],
+    good: list[Tuned],
+    bootstrap: int,
+    confidence: float,
+) -> list[Notice]:
+    """Return notices on weaknesses of the law's intervals; `law` is of the refits to judge."""
+    warnings: list[Notice] = []
+    count = len(form.parameters)
+    warnings += checks.few_degrees(len(good) - count, f"{len(good)} optima for {count} parameters")
     if not np.isfinite(law["k"].se):
         return [*warnings, diagnose.no_intervals_notice()]
+    warnings += diagnose.few_resamples(bootstrap, confidence)
     if not any(np.isfinite(g.se) for g in good):
         text = (
             "no profile has residuals: intervals come from the scatter about the law alone; add "

@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
 
 from scaling.laws import seeds
 from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.distributions import normal_quantile
 from scaling.laws.quadratic import Quadratics, averaged, coefficients, fit_quadratics
 from scaling.laws.table import CannotFit, Table
 from scaling.utils import notices
@@ -74,7 +74,7 @@ def _seed_noise(bowls: list[_Bowl]) -> np.ndarray:
     repeated = [b.repeats for b in bowls if b.repeats > EQUAL_LOSS]
     if not repeated:
         return np.empty(0)
-    return np.sqrt(np.mean(np.square(repeated))) * stats.norm.ppf((np.arange(200) + 0.5) / 200)
+    return np.sqrt(np.mean(np.square(repeated))) * normal_quantile((np.arange(200) + 0.5) / 200)
 
 
 def _groups(table: Table) -> list[np.ndarray]:

@@ -18,6 +18,7 @@ from scaling.laws.table import CannotFit, Table
 
 REACHED = 1e-6  # largest relative excess of objective of a start that reached the optimum
 STARTS_PER_RESAMPLE = 3
+NEAREST = 64  # starts of a search that need not look everywhere
 WORTHLESS = 0.8  # a law is refused above this share of the objective of a constant
 LEAST_SQUARES = 1e6  # a Huber threshold above all residuals
 EQUAL = 1e-12  # targets that differ by less, relative to the largest, are constant
@@ -146,7 +147,7 @@ class Solver:
         if delta == 0 and kind == "likelihood":
             delta = HUBER_EFFICIENT  # in units of the scale, which is fitted
         elif delta == 0:
-            squares = self._both_ways(grid_RP, LEAST_SQUARES)
+            squares = self._both_ways(self.nearest(grid_RP, NEAREST), LEAST_SQUARES)
             is_used = self.weights_N > 0
             residuals = self.residuals(squares.best_P)[is_used]
             scale = robust_scale(residuals, int(self.free_P.sum()), self.weights_N[is_used])
@@ -179,22 +180,24 @@ class Solver:
                 break
         return scale
 
-    def settled(self, params_RP, value_R, bootstrap: int, groups, delta: float, seed: int):
+    def settled(self, solution: Solution, value_R, bootstrap: int, groups, delta, seed: int):
         """Return (best law, refits `[B, P]`, lowest objective), trying the refits as starts.
 
         A refit lies in the valley that its resampled rows prefer. From it, the whole table may
         reach a lower minimum than from the grid. The refits are then repeated.
         """
         counts_BN = resample_counts(len(self.target_N), bootstrap, groups, seed)
-        order = distinct(value_R)
-        starts, lowest = params_RP[order[:STARTS_PER_RESAMPLE]], float(value_R[order[0]])
+        at_rest_R = solution.converged_R | (value_R == value_R.min())
+        order = distinct(np.where(at_rest_R, value_R, np.inf))
+        starts, lowest = solution.params_RP[order[:STARTS_PER_RESAMPLE]], float(value_R[order[0]])
         starts = np.concatenate([starts, self._with_floor(starts[0])])
         for _ in range(3):
             draws_BP = self.resampled(counts_BN, starts, delta)
             finite_draws = draws_BP[np.isfinite(draws_BP).all(axis=1)]
             if not len(finite_draws):
                 break
-            refined = self._minimise(self.weights_N[None], finite_draws, delta, near=True)
+            near_SP = self.nearest(finite_draws, NEAREST)
+            refined = self._minimise(self.weights_N[None], near_SP, delta, near=True)
             value = self.ranked(refined)
             best = int(value.argmin())
             if not value[best] < lowest * (1 - REACHED) - 1e-15:

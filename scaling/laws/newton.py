@@ -21,10 +21,11 @@ from scaling.utils import signals
 
 STAGES = 6  # thresholds from the first to the target
 WIDEST = 1.0  # first threshold, in units of the residual
+EARLY_ROWS = 256  # rows that the thresholds before the last two look at, drawn once
 EARLY_ITERATIONS = 12  # damped Newton steps at each threshold before the target
 ITERATIONS = 96  # at most, at the target
 CHUNK_CELLS = 65_536  # rows times fits of one call; small enough for the caches
-CHUNKS = (32, 256)  # fits of one call; each size compiles a program
+CHUNK = 64  # fits of one call, at most
 THREADS = 2  # calls at once
 FIRST_DAMPING = 1e-3
 PULL = 1e-2  # weight of the pull at the first threshold, per row
@@ -85,13 +86,19 @@ def minimise(
     free_P = np.ones(P) if free_P is None else np.asarray(free_P, np.float64)
     # fits may join only if they solve one problem: all rows are then bit-identical copies
     joinable = all(np.array_equal(x_RN, x_RN[:1].repeat(R, 0)) for x_RN in (weights_RN, target_RN))
-    features_NF, target_RN, weights_RN = _pad(features_NF, target_RN, weights_RN)
     steps = compiled(predict, linear)
-    batches = _Batches(steps, features_NF, target_RN, weights_RN, free_P, quantile)
+
+    def batches(rows_N) -> _Batches:
+        x_NF, y_RN, w_RN = _pad(features_NF[rows_N], target_RN[:, rows_N], weights_RN[:, rows_N])
+        return _Batches(steps, x_NF, y_RN, w_RN, free_P, quantile)
+
+    whole = batches(slice(None))
+    early = batches(some) if joinable and len(some := _some(weights_RN[0])) else whole
     params_RP = starts_RP
-    for stage in _stages(delta, near, P, centre_P):
+    stages = _stages(delta, near, P, centre_P)
+    for i, stage in enumerate(stages):
         groups, first = _join(params_RP) if joinable else (np.arange(R), np.arange(R))
-        solution = batches.solve(params_RP[first], first, stage)
+        solution = (early if i < len(stages) - 2 else whole).solve(params_RP[first], first, stage)
         params_RP = solution.params_RP[groups]
     return Solution(
         params_RP,
@@ -125,6 +132,14 @@ def _stages(delta: float, near: bool, n_params: int, centre_P) -> list[_Stage]:
         stages.append(_Stage(float(value), EARLY_ITERATIONS, centre_P, pull))
         pull = pull * PULL_FADES if pull > LEAST_PULL else 0.0
     return [*stages, _Stage(float(deltas[-1]), ITERATIONS, centre_P, 0.0)]
+
+
+def _some(weights_N) -> np.ndarray:
+    """Return `EARLY_ROWS` rows of weight, drawn with a fixed seed; none if there are no more."""
+    rows = np.flatnonzero(weights_N)
+    if len(rows) <= 2 * EARLY_ROWS:  # or the program would be compiled twice for little
+        return rows[:0]
+    return np.sort(np.random.default_rng(0).permutation(rows)[:EARLY_ROWS])
 
 
 def padding(count: int) -> int:
@@ -178,9 +193,7 @@ class _Batches:
             self.features_NF, stage.delta, self.quantile, self.free_P, stage.centre_P, stage.pull
         )
         count = len(params_RP)
-        small_size, large_size = (
-            max(8, min(size, CHUNK_CELLS // max(len(self.features_NF), 1))) for size in CHUNKS
-        )
+        size = max(8, min(CHUNK, CHUNK_CELLS // max(len(self.features_NF), 1)))
         params = params_RP.copy()
         value = np.full(count, np.inf)
         gradient = np.full(count, np.nan)
@@ -189,10 +202,9 @@ class _Batches:
         active = np.arange(count)
         for _ in range(-(-stage.iterations // ROUND)):
             signals.check()
-            size = small_size if len(active) <= small_size else large_size
             chunks = [active[i : i + size] for i in range(0, len(active), size)]
 
-            def run(chunk, size=size) -> End:
+            def run(chunk) -> End:
                 filled = np.resize(chunk, size)
                 start = Start(
                     self.target_RN[rows[filled]],

@@ -55,10 +55,10 @@ class End(NamedTuple):
 class _Slopes(NamedTuple):
     """The objective's first derivatives and their parts."""
 
-    columns: list[Any]  # P times [N]: derivatives of the prediction
+    columns_PN: Any  # derivatives of the prediction
     residual_N: Any
     tilted_N: Any  # weights, tilted for the quantile
-    gradient: list[Any]  # P scalars
+    gradient_P: Any
 
 
 class _Carry(NamedTuple):
@@ -152,31 +152,28 @@ class _Fit:
 
         predicted_N, push = jax.linearize(self.predicted, params_P)
         free_P, delta = self.shared.free_P, self.shared.delta
-        columns = [self._used(push(jnp.eye(self.count)[p])) * free_P[p] for p in range(self.count)]
+        columns_PN = self._used(jax.vmap(push)(jnp.eye(self.count))) * free_P[:, None]
         residual_N = self._used(self.observed_N - predicted_N)
         tilted_N = self._tilt(residual_N)
         slope_N = tilted_N * jnp.clip(residual_N, -delta, delta)
         pull_P = self.pull_P * (params_P - self.shared.centre_P)
-        gradient = [pull_P[p] - jnp.sum(slope_N * columns[p]) for p in range(self.count)]
-        return _Slopes(columns, residual_N, tilted_N, gradient)
+        gradient_P = pull_P - jnp.sum(slope_N * columns_PN, axis=1)
+        return _Slopes(columns_PN, residual_N, tilted_N, gradient_P)
 
     def _direction(self, slopes: _Slopes, curvature_N, damping):
         """Return `[P]`, the damped curvature's inverse times the gradient."""
         import jax.numpy as jnp
 
-        count, columns, free_P = self.count, slopes.columns, self.shared.free_P
-        scaled = [curvature_N * column for column in columns]
-        h: list[list[Any]] = [[None] * count for _ in range(count)]
-        for i in range(count):
-            for j in range(i, count):
-                h[i][j] = h[j][i] = jnp.sum(scaled[i] * columns[j]) + (i == j) * self.pull_P[i]
-        trace = sum(h[i][i] for i in range(count))
-        ridge = (RIDGE + RIDGE_PER_DAMPING * damping) * trace
-        for i in range(count):
-            h[i][i] = h[i][i] * (1 + damping) + ridge + 1e-300
-            # a fixed parameter has no column: keep its equation solvable
-            h[i][i] = jnp.where(free_P[i] > 0, h[i][i], 1.0)
-        return jnp.stack(solve_small(h, slopes.gradient))
+        columns_PN = slopes.columns_PN
+        h_PP = jnp.sum((curvature_N * columns_PN)[:, None] * columns_PN, axis=-1)
+        diagonal_P = jnp.diagonal(h_PP) + self.pull_P
+        ridge = (RIDGE + RIDGE_PER_DAMPING * damping) * jnp.sum(diagonal_P)
+        diagonal_P = diagonal_P * (1 + damping) + ridge + 1e-300
+        # a fixed parameter has no column: keep its equation solvable
+        diagonal_P = jnp.where(self.shared.free_P > 0, diagonal_P, 1.0)
+        rows = range(self.count)
+        h = [[diagonal_P[i] if i == j else h_PP[i, j] for j in rows] for i in rows]
+        return jnp.stack(solve_small(h, [slopes.gradient_P[i] for i in rows]))
 
     def step(self, _, carry: _Carry) -> _Carry:
         """Take the best of four trial steps, or none."""
@@ -190,10 +187,11 @@ class _Fit:
         # residuals below the threshold only, converges in few steps.
         reweighted_N = slopes.tilted_N * jnp.minimum(1.0, delta / jnp.maximum(size_N, 1e-300))
         inside_N = slopes.tilted_N * (size_N <= delta) + WEIGHT_ABOVE * reweighted_N
-        safe_P = self._direction(slopes, reweighted_N, damping)
-        quick_P = self._direction(slopes, inside_N, damping)
-        directions = (safe_P, safe_P, quick_P, quick_P)
-        trials = jnp.stack([params_P - a * d_P for a, d_P in zip(LENGTHS, directions, strict=True)])
+        safe_P, quick_P = jax.vmap(lambda c_N: self._direction(slopes, c_N, damping))(
+            jnp.stack([reweighted_N, inside_N])
+        )
+        directions = jnp.stack([safe_P, safe_P, quick_P, quick_P])
+        trials = params_P - jnp.array(LENGTHS)[:, None] * directions
         values = jax.vmap(self.objective)(trials)
         values = jnp.where(jnp.isfinite(values), values, jnp.inf)
         best = jnp.argmin(values)
@@ -220,8 +218,8 @@ class _Fit:
         first = jnp.where(jnp.isfinite(first), first, jnp.inf)
         carry = _Carry(self.start.params_P, first, self.start.damping, 0)
         params_P, value, damping, calm = jax.lax.fori_loop(0, ROUND, self.step, carry)
-        gradient = jnp.stack(self.slopes(params_P).gradient)
-        return End(params_P, value, damping, jnp.abs(gradient).max(), calm >= CALM_STEPS)
+        gradient_P = self.slopes(params_P).gradient_P
+        return End(params_P, value, damping, jnp.abs(gradient_P).max(), calm >= CALM_STEPS)
 
 
 @functools.lru_cache(maxsize=64)

@@ -76,16 +76,8 @@ def read_csv(
     rows = [row for row, _ in kept]
     data = {m: np.array([v[m] for _, v in kept]) for m in (*mapping, *([BLOCKS] if labels else []))}
     _derive(data, flops_per_n_d)
-    if drop_above_flops and "flops" not in data:
-        raise UserError("--drop_above_flops needs FLOPs; give --flops, or --n_params and --tokens")
     if drop_above_flops:
-        above = data["flops"] > drop_above_flops
-        excluded += [
-            Notice(notices.ABOVE_FLOPS, f"{rows[i].name}: above {drop_above_flops:g} FLOPs")
-            for i in np.flatnonzero(above)
-        ]
-        data = {m: values[~above] for m, values in data.items()}
-        rows = [row for row, out in zip(rows, above, strict=True) if not out]
+        data, rows = _drop_above(data, rows, drop_above_flops, excluded)
     if not rows:
         reasons = "; ".join(map(str, excluded[:3]))
         raise UserError(f"{file.path}: no usable row of {len(file.rows)}; {reasons}")
@@ -98,7 +90,27 @@ def read_csv(
         *read_units.suspicions(table, mapping, set(factors)),
         *read_curves.suspicions(table, rows, mapping, bool(labels or blocks or last_of)),
     ]
-    return dataclasses.replace(table, warnings=tuple(warnings), reading=(*file.reading, *reading))
+    return dataclasses.replace(
+        table,
+        warnings=tuple(warnings),
+        reading=(*file.reading, *reading),
+        labels=read_curves.labels(rows, mapping),
+    )
+
+
+def _drop_above(
+    data: dict[str, np.ndarray], rows: list[Row], flops: float, excluded: list[Notice]
+) -> tuple[dict[str, np.ndarray], list[Row]]:
+    """Return the columns and rows of at most `flops`; the others are added to `excluded`."""
+    if "flops" not in data:
+        raise UserError("--drop_above_flops needs FLOPs; give --flops, or --n_params and --tokens")
+    above = data["flops"] > flops
+    excluded += [
+        Notice(notices.ABOVE_FLOPS, f"{rows[i].name}: above {flops:g} FLOPs")
+        for i in np.flatnonzero(above)
+    ]
+    kept = {m: values[~above] for m, values in data.items()}
+    return kept, [row for row, out in zip(rows, above, strict=True) if not out]
 
 
 def matching(file: TableFile, where: str | Mapping[str, str]) -> tuple[Row, ...]:

@@ -20,6 +20,7 @@ from scaling.utils.table_file import FILE, Row, TableFile
 
 MANY, SEVERAL, FEW = 40, 8, 3  # rows of a curve: of any, of evenly spaced, of named ones
 EVEN = 0.05  # standard deviation of the distances over their mean
+MOST_LABELS = 20  # values of a column of families
 MOST = 0.7  # share of the rows that must lie on curves
 RUN_NAME = re.compile(r"(?i)(^|_)run(_?(name|id))?$|^(hyper_?id|uid|trial|job(_id)?|experiment)$")
 STEP_NAME = re.compile(r"(?i)^(global_?)?(steps?|iter(ation)?s?|updates?|epochs?)$")
@@ -145,6 +146,17 @@ def _segments(labels: Sequence[str], tokens: np.ndarray) -> list[np.ndarray]:
 def _unevenness(tokens: np.ndarray) -> float:
     distances = np.diff(tokens)
     return float(distances.std() / distances.mean())
+
+
+def labels(rows: Sequence[Row], mapping: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the unused columns with few values, which may tell families of runs apart."""
+    made = {}
+    for column in rows[0].cells:
+        cells = tuple(row.cells[column] for row in rows)
+        few = 1 < len(set(cells)) <= min(MOST_LABELS, len(cells) / 4)
+        if few and column not in mapping.values():
+            made[column] = cells
+    return made
 
 
 def _families(table: Table, rows: Sequence[Row], mapping: Mapping[str, str]) -> list[Notice]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class Table:
     excluded: tuple[Notice, ...] = ()  # one per row left out, with the reason
     warnings: tuple[Notice, ...] = ()  # on the rows that were kept
     reading: tuple[Notice, ...] = ()  # how the file was read, where that is not plain CSV
+    # unused columns of a file whose few values may tell families of runs apart
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -80,6 +82,7 @@ class Table:
             self,
             columns={name: values[index] for name, values in self.columns.items()},
             names=tuple(self.names[i] for i in index),
+            labels={name: tuple(cells[i] for i in index) for name, cells in self.labels.items()},
         )
 
     def with_columns(self, **columns) -> Table:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.laws import diagnose
+from scaling.laws import diagnose, extrapolation
 from scaling.laws.fit import Fit
 from scaling.laws.forecast import Combined
 from scaling.laws.gain import Gain
@@ -70,13 +70,39 @@ def fitted(fit: Fit, table: Table) -> dict[str, Any]:
     }
 
 
-def prediction(at: Mapping[str, float], value, target: str = "loss") -> dict[str, Any]:
-    """Convert the predicted `target` at inputs `at`, an `Interval`, to JSON."""
-    return {**at, target: value.as_dict()}
+def prediction(
+    table: Table, at: Mapping[str, float], value, target: str = "loss"
+) -> dict[str, Any]:
+    """Convert the predicted `target` at inputs `at`, an `Interval`, to JSON.
+
+    `beyond` holds how many times beyond the rows the point lies.
+    """
+    return {**at, "beyond": extrapolation.beyond(table, at), target: value.as_dict()}
+
+
+def with_predictions(
+    content: dict[str, Any], warnings: Sequence[Notice], predictions, table: Table
+) -> dict[str, Any]:
+    """Return a law's JSON with predictions. Those far beyond the rows lower its verdict.
+
+    `warnings` are those of the law.
+    """
+    inputs = [{n: v for n, v in row.items() if not isinstance(v, dict)} for row in predictions]
+    found = [notice for at in inputs for notice in extrapolation.notice(table, at)]
+    return content | {
+        "predictions": predictions,
+        "verdict": diagnose.lower(content["verdict"], found),
+        **notices.as_json("warnings", [*warnings, *found]),
+    }
 
 
 def combined(forecast: Combined, table: Table, points, inputs: Sequence[str]) -> dict[str, Any]:
     """Convert a backtest-weighted forecast to JSON, with every member's law."""
+    at = [dict(zip(inputs, point, strict=True)) for point in points]
+    found = [notice for point in at for notice in extrapolation.notice(table, point)]
+    predictions = [
+        prediction(table, point, i) for point, i in zip(at, forecast.intervals, strict=True)
+    ]
     return {
         "form": "combined",
         "equation": "L = product of the forms' predictions to the power of their weights",
@@ -85,13 +111,12 @@ def combined(forecast: Combined, table: Table, points, inputs: Sequence[str]) ->
         "weights": forecast.weights,
         "backtest_rms_log_errors": forecast.errors,
         "backtest_held_back": list(forecast.backtest),
-        "predictions": [
-            prediction(dict(zip(inputs, point, strict=True)), i)
-            for point, i in zip(points, forecast.intervals, strict=True)
-        ],
+        "predictions": predictions,
         "members": {name: fitted(law, table) for name, law in forecast.fits.items()},
-        "verdict": "; ".join(f"{n}: {law.verdict}" for n, law in forecast.fits.items()),
-        **notices.as_json("warnings", forecast.notes),
+        "verdict": "; ".join(
+            f"{n}: {diagnose.lower(law.verdict, found)}" for n, law in forecast.fits.items()
+        ),
+        **notices.as_json("warnings", [*forecast.notes, *found]),
         **_common(table),
     }
 
@@ -106,8 +131,9 @@ def power(fit: PowerFit) -> dict[str, Any]:
     }
 
 
-def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
-    """Convert IsoFLOP profiles and their power laws to JSON."""
+def isoflop(fit: IsoflopFit, table: Table, more: Iterable[Notice] = ()) -> dict[str, Any]:
+    """Convert IsoFLOP profiles and their power laws to JSON; `more` notices enter the verdict."""
+    warnings = [*table.warnings, *fit.warnings, *more]
     names = {"N*": fit.n_opt, "D*": fit.tokens_opt, "L*": fit.frontier}
     return {
         "form": "isoflop",
@@ -126,8 +152,8 @@ def isoflop(fit: IsoflopFit, table: Table) -> dict[str, Any]:
             }
             for p in fit.profiles
         ],
-        "verdict": diagnose.verdict([*table.warnings, *fit.warnings]),
-        **notices.as_json("warnings", [*table.warnings, *fit.warnings]),
+        "verdict": diagnose.verdict(warnings),
+        **notices.as_json("warnings", warnings),
         **_common(table),
     }
 
@@ -178,11 +204,11 @@ def tuned(fit: HyperFit, table: Table) -> dict[str, Any]:
 
 
 def gain(
-    gain_fit: Gain, baseline: Table, new: Table, more: Iterable[Notice] = ()
+    gain_fit: Gain, baseline: Table, new: Table, more: Sequence[Notice] = ()
 ) -> dict[str, Any]:
     """Convert a compute-equivalent gain to JSON: its slope, both families' laws, and the curve.
 
-    `more` notices are appended to those of the gain.
+    `more` notices are appended to those of the gain, and may lower its verdict.
     """
     families = {"baseline": baseline, "new": new}
     excluded = [notice.about(name) for name, t in families.items() for notice in t.excluded]
@@ -207,7 +233,7 @@ def gain(
             )
         ],
         "notes": [gain_fit.scale],
-        "verdict": gain_fit.verdict,
+        "verdict": diagnose.lower(gain_fit.verdict, more),
         **notices.as_json("warnings", [*gain_fit.warnings, *more]),
         "confidence": gain_fit.confidence,
         "n_rows": len(baseline) + len(new),
@@ -237,7 +263,7 @@ def lines(content: dict[str, Any]) -> list[str]:
         errors = ", ".join(f"{e:.2%}" for e in content["backtest_rms_log_errors"][name]) or "none"
         text.append(f"  {name:16} weight {weight:.2f}  backtest errors {errors}")
     for p in content.get("predictions", []):
-        *inputs, target = p
+        *inputs, _, target = p
         label = " ".join(f"{SYMBOLS.get(n, n)} {p[n]:.4g}" for n in inputs) + f": {target}"
         suffix = " for a new run" if target == "loss" else ""
         text.append(f"  {label} {_interval_text(p[target])}{suffix}")

@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize, nnls
 
-from scaling.laws import checks, diagnose
+from scaling.laws import agreement, checks, diagnose, evidence
 from scaling.laws.bootstrap import Interval, interval, resample_counts
 from scaling.laws.forms.registry import CHINCHILLA
 from scaling.laws.table import CannotFit, Table
@@ -42,6 +41,8 @@ def fit_varpro(table: Table, *, bootstrap: int = 100, confidence: float = 0.9) -
 
     Raises CannotFit if rows are too few or too alike, or if a term is 0.
     """
+    from scipy.optimize import minimize, nnls  # takes longer to import than all of scaling.laws
+
     checks.require_spread(table, CHINCHILLA, 5)
     log_n, log_d = np.log(table.n_params), np.log(table.tokens)
     centre_n, centre_d = log_n.mean(), log_d.mean()
@@ -94,9 +95,14 @@ def fit_varpro(table: Table, *, bootstrap: int = 100, confidence: float = 0.9) -
     names = ("E", "A", "B", "alpha", "beta", "a", "b")
     law = best[0] + best[1] * np.exp(-best[3] * log_n) + best[2] * np.exp(-best[4] * log_d)
     warnings = checks.input_warnings(table, CHINCHILLA)
+    warnings += diagnose.few_resamples(bootstrap, confidence)
     intervals = {n: interval(best[k], draws[:, k], confidence) for k, n in enumerate(names)}
+    judged = {
+        n: interval(best[k], draws[: evidence.JUDGED, k], confidence) for k, n in enumerate(names)
+    }
     for name in ("alpha", "beta"):
-        warnings += diagnose.wide(name, intervals[name])
+        warnings += diagnose.wide(name, judged[name])
+    warnings += agreement.of_law(table, judged["a"], evidence.JUDGED, confidence)
     if best[0] <= absent:
         warnings.append(Notice(notices.NOT_IDENTIFIED, "E is not identified: the fit puts it at 0"))
     return VarproFit(

@@ -36,8 +36,11 @@ REPEATED_DATA = Kind("repeated_data", NOTE)
 NARROW_COMPUTE = Kind("narrow_compute", DOUBT)
 COLLINEAR_INPUTS = Kind("collinear_inputs", WEAK)
 NO_DEGREES_OF_FREEDOM = Kind("no_degrees_of_freedom", WEAK)
+FEW_DEGREES_OF_FREEDOM = Kind("few_degrees_of_freedom", DOUBT)
 # A fit
 NO_INTERVALS = Kind("no_intervals", WEAK)
+FEW_RESAMPLES = Kind("few_resamples", DOUBT)
+FAILED_REFITS = Kind("failed_refits", WEAK)
 NOT_IDENTIFIED = Kind("not_identified", WEAK)
 WIDE_INTERVAL = Kind("wide_interval", WEAK)
 SECOND_MINIMUM = Kind("second_minimum", WEAK)
@@ -45,10 +48,19 @@ RARE_OPTIMUM = Kind("rare_optimum", DOUBT)
 L1_IN_EFFECT = Kind("l1_in_effect", NOTE)
 STRUCTURED_RESIDUALS = Kind("structured_residuals", DOUBT)
 LACK_OF_FIT = Kind("lack_of_fit", DOUBT)
+RISING_LAW = Kind("rising_law", DOUBT)  # rises where it must fall
+OUTLIER = Kind("outlier", DOUBT)
+UNUSUAL_ROW = Kind("unusual_row", NOTE)  # an outlier that hardly moves the law
+LARGE_SCATTER = Kind("large_scatter", DOUBT)
+HIDDEN_GROUPS = Kind("hidden_groups", DOUBT)  # of residuals, with a gap between them
+DIFFERENT_FAMILIES = Kind("different_families", DOUBT)  # residuals differ between labels
+SERIAL_RESIDUALS = Kind("serial_residuals", DOUBT)  # those of neighbours in tokens are alike
+CONTRADICTION = Kind("contradiction", DOUBT)  # two methods give two exponents
 # Profiles and their minima
 FEW_SIZES = Kind("few_sizes", DOUBT)
 NO_MINIMUM = Kind("no_minimum", DOUBT)
 EDGE_MINIMUM = Kind("edge_minimum", DOUBT)
+NO_PARABOLA = Kind("no_parabola", DOUBT)
 EDGE_OF_ENVELOPE = Kind("edge_of_envelope", NOTE)
 # Tuned hyperparameters
 NOT_VARIED = Kind("not_varied", NOTE)
@@ -70,6 +82,7 @@ OFTEN_INFINITE_GAIN = Kind("often_infinite_gain", NOTE)
 WIDE_GAIN = Kind("wide_gain", WEAK)
 NO_FLOOR = Kind("no_floor", DOUBT)
 EXTRAPOLATED = Kind("extrapolated", NOTE)
+FAR_EXTRAPOLATION = Kind("far_extrapolation", DOUBT)
 # Forecasts
 UNFITTED_MEMBER = Kind("unfitted_member", NOTE)
 NO_BACKTEST = Kind("no_backtest", NOTE)

@@ -19,7 +19,7 @@ from tests.common import ROOT
 @pytest.fixture(scope="module")
 def config():
     return config_lib.with_values(
-        config_lib.load(str(ROOT / "configs" / "mini.py")), {"laws.bootstrap": 50}
+        config_lib.load(str(ROOT / "configs" / "mini.py")), {"laws.bootstrap": 100}
     )
 
 

@@ -25,7 +25,7 @@ E, K, A = 1.2, 40.0, 0.4
 def config():
     return config_lib.with_values(
         config_lib.load(str(ROOT / "configs" / "mini.py")),
-        {"sweep.kind": "params", "laws.bootstrap": 40},
+        {"sweep.kind": "params", "laws.bootstrap": 100},
     )
 
 

@@ -153,7 +153,7 @@ def test_variable_projection_of_a_csv(capsys, tmp_path):
     from tests.laws.test_gain import family
 
     path = write_csv(tmp_path / "t.csv", family().columns)
-    flags = ("--tokens=tokens", "--form=varpro", "--bootstrap=10", f"--out={tmp_path}")
+    flags = ("--tokens=tokens", "--form=varpro", "--bootstrap=100", f"--out={tmp_path}")
     code, _, err = call(capsys, "fit", path, *flags)
     assert code == 0, err
     law = json.loads((tmp_path / "varpro.json").read_text())
@@ -212,7 +212,7 @@ def test_laws_of_tuned_hyperparameters_of_a_csv(capsys, tmp_path):
 
     table = grids(0.001, batch=True)
     path = write_csv(tmp_path / "grid.csv", {**table.columns, "bs": table["batch"]})
-    flags = ("--tokens=tokens", "--bootstrap=50", "--at=7e9:1e12", f"--out={tmp_path}")
+    flags = ("--tokens=tokens", "--bootstrap=100", "--at=7e9:1e12", f"--out={tmp_path}")
     code, out, err = call(capsys, "fit", path, "--form=lr_optimum", "--batch=bs", *flags)
     assert code == 0 and "lr(N, D) = k N^p D^q" in out and "costs less than 1% of the loss" in out
     law = json.loads((tmp_path / "lr_optimum.json").read_text())
@@ -236,7 +236,7 @@ def test_the_law_of_a_table_of_optima(capsys, tmp_path):
 
     path = write_csv(tmp_path / "optima.csv", optima(noise=0.0).columns)
     code, out, err = call(
-        capsys, "fit", path, "--form=lr_law", "--tokens=tokens", "--at=7e9:1e12", "--bootstrap=20",
+        capsys, "fit", path, "--form=lr_law", "--tokens=tokens", "--at=7e9:1e12", "--bootstrap=100",
         f"--out={tmp_path}",
     )  # fmt: skip
     law = json.loads((tmp_path / "lr_law.json").read_text())

@@ -30,7 +30,7 @@ def test_gain_of_two_csvs_and_of_one_with_families(capsys, tmp_path):
 
     base, new = family(1.0), family(0.8)
     paths = [write_csv(tmp_path / f"{n}.csv", t.columns) for n, t in (("a", base), ("b", new))]
-    flags = ("--tokens=tokens", "--at=1e19,1e21", "--bootstrap=20", f"--out={tmp_path}")
+    flags = ("--tokens=tokens", "--at=1e19,1e21", "--bootstrap=100", f"--out={tmp_path}")
     code, out, err = call(capsys, "gain", *paths, *flags)
     assert code == 0 and "no dependence of the gain on compute" in out, err
     content = json.loads((tmp_path / "gain.json").read_text())

@@ -23,7 +23,7 @@ OMEGA = (
     47491.0  # N_T = N + omega N^(1/3): Pearce & Song's fit to the shapes of Hoffmann et al. 2022
 )
 SMALLEST, LARGEST = 768.0, 1.5e9  # Kaplan et al. 2020, N without embeddings
-OPTIONS = dict(method="akima", delta=0.0, bootstrap=20, confidence=0.9, parametric=False)
+OPTIONS = dict(method="akima", delta=0.0, bootstrap=100, confidence=0.9, parametric=False)
 
 
 def total(n):
@@ -121,7 +121,7 @@ def test_moved_runs_have_the_loss_of_their_new_length(runs):
 def test_the_planned_convention_is_fitted_as_ever(runs):
     case = case_of(runs, "total", "total", noise=0.002)
     (row,) = compare([case], **{**OPTIONS, "method": "parabola"})
-    known = laws.fit_isoflop(case.table, bootstrap=20)
+    known = laws.fit_isoflop(case.table, bootstrap=100)
     assert row.a.value == pytest.approx(known.n_opt.exponent.value, rel=1e-9)
     assert row.b.value == pytest.approx(known.tokens_opt.exponent.value, rel=1e-9)
     assert (row.a.low, row.a.high) == pytest.approx(
@@ -154,7 +154,7 @@ def test_the_uncertainty_of_the_law_widens_the_intervals_of_moved_profiles(runs,
             draws=np.array([(f * B, BETA) for f in factors]),
         )
         monkeypatch.setattr(conventions, "fit_chinchilla", lambda *args, **options: law)
-        return compare([case_of(runs, "without", "without")], **OPTIONS)[0]
+        return compare([case_of(runs, "without", "without")], **OPTIONS | {"bootstrap": 20})[0]
 
     sure, unsure = row_with(np.ones(20)), row_with(np.linspace(0.4, 1.6, 20))
     # float64 fits of the same runs: the draws do not enter, the BLAS kernel may round differently

@@ -32,7 +32,7 @@ def family(scale=1.0, floor=E, noise=0.0, seed=0):
 
 
 @functools.cache
-def fitted(*args, bootstrap=20, **options):
+def fitted(*args, bootstrap=100, **options):
     return laws.fit(family(*args, **options), bootstrap=bootstrap)
 
 
@@ -67,7 +67,7 @@ def test_a_lower_floor_gives_a_gain_that_grows_until_it_is_infinite():
 def test_equal_families_gain_nothing_within_the_interval():
     inside = 0
     for seed in range(7):
-        pair = [fitted(noise=0.002, seed=s, bootstrap=60) for s in (seed, seed + 100)]
+        pair = [fitted(noise=0.002, seed=s, bootstrap=100) for s in (seed, seed + 100)]
         (gain,) = laws.compute_equivalent_gain(*pair, [1e19]).gain
         inside += gain.low <= 1 <= gain.high
     # 90% intervals: fewer than 5 of 7 has a chance below 3 in 100; the seeds are fixed
@@ -112,7 +112,7 @@ def test_laws_of_compute_alone():
     def of_compute(scale):
         c = np.geomspace(1e17, 1e21, 12)
         return laws.fit(
-            make_table(x=c, loss=1.7 + scale * 1600 * c**-0.18), "power_offset", bootstrap=20
+            make_table(x=c, loss=1.7 + scale * 1600 * c**-0.18), "power_offset", bootstrap=100
         )
 
     found = laws.compute_equivalent_gain(of_compute(1.0), of_compute(0.8), [1e19])

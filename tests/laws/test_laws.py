@@ -41,7 +41,7 @@ def synthetic(noise=0.0, seed=0, budgets=(1e17, 1e18, 1e19, 1e20), sizes=7, span
 
 
 def test_chinchilla_recovers_the_law_without_noise():
-    fit = laws.fit_chinchilla(synthetic(), bootstrap=20)
+    fit = laws.fit_chinchilla(synthetic(), bootstrap=100)
     assert fit.verdict == "good", fit.warnings
     for name, value in LAW.items():
         assert fit.values[name] == pytest.approx(value, rel=1e-3), name
@@ -80,7 +80,7 @@ def test_cost_per_token_is_six_n_where_the_table_says_so():
 
 
 def test_isoflop_recovers_optima_and_exponents():
-    fit = laws.fit_isoflop(synthetic(0.0), bootstrap=50)
+    fit = laws.fit_isoflop(synthetic(0.0), bootstrap=100)
     a = LAW["beta"] / (LAW["alpha"] + LAW["beta"])
     # a parabola is only near the true profile, so the tolerance is that of its bias on this grid
     assert fit.n_opt.exponent.value == pytest.approx(a, abs=0.01)
@@ -213,7 +213,7 @@ def test_offset_law_is_recovered_and_refused():
     def fit(x, loss):
         table = make_table(x=x, loss=loss)
         return laws.fit(
-            table, "power_offset", objective=laws.Objective("least_squares"), bootstrap=60
+            table, "power_offset", objective=laws.Objective("least_squares"), bootstrap=100
         )
 
     found = fit(x, (1.5 + 20 * x**-0.3) * noise)

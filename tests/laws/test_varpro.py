@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 from scaling.laws import api as laws
-from scaling.laws import varpro
 from scaling.laws.table import CannotFit, make_table
 from scaling.utils import notices
 
@@ -61,13 +61,13 @@ def test_flat_losses_are_refused():
 @pytest.mark.parametrize("rounding", [0.0, 5e-16, 2e-14])
 def test_coefficients_that_are_0_but_for_rounding_count_as_0(monkeypatch, rounding):
     """Least squares leave 5e-16 where the exact coefficient is 0, on some CPUs."""
-    exact = varpro.nnls
+    exact = optimize.nnls
 
     def rounded(design, target):
         solution, norm = exact(design, target)
         return np.where(np.abs(solution) < 1e-9, rounding, solution), norm
 
-    monkeypatch.setattr(varpro, "nnls", rounded)
+    monkeypatch.setattr(optimize, "nnls", rounded)
     table, _ = uneven_sweep()
     with pytest.raises(CannotFit, match="one of the terms is 0"):
         laws.fit_varpro(table.with_columns(loss=np.full(len(table), 2.0)), bootstrap=0)

@@ -157,8 +157,12 @@ def m4_log_loss(params_P, logs_N1):
     right_N = k - a * logs_N1[:, 0] - (1 - alpha) * log_w
 
     def newton_step(u, alpha, right_N):
-        height = jax.nn.log_sigmoid(u) - alpha * jax.nn.log_sigmoid(-u)
-        return u - (height - right_N) / (jax.nn.sigmoid(-u) + alpha * jax.nn.sigmoid(u))
+        z = jnp.exp(-jnp.abs(u))
+        large, small = 1 / (1 + z), z / (1 + z)  # s(|u|) and s(-|u|)
+        log_s = jnp.minimum(u, 0.0) - jnp.log1p(z)
+        height = log_s - alpha * (log_s - u)  # log s(-u) = log s(u) - u
+        slope = jnp.where(u > 0, small + alpha * large, large + alpha * small)
+        return u - (height - right_N) / slope
 
     constants = jax.lax.stop_gradient((alpha, right_N))
     ends = constants[1], constants[1] / constants[0]
