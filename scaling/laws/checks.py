@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,14 +21,20 @@ LEAST_FREEDOM = 2  # with one degree of freedom, 90% intervals hold the truth in
 OFF = np.log(8.0)  # C / (6 N D) further from its median suggests another unit
 
 
-def odd_rows(table: Table) -> list[Notice]:
-    """Return notices on kept rows: duplicates, mixed units, tokens that do not fit the compute."""
-    return [*_duplicates(table), *_mixed_units(table), *_inconsistent_compute(table)]
+def odd_rows(table: Table, seeds: Sequence[str] = ()) -> list[Notice]:
+    """Return notices on kept rows: duplicates, mixed units, tokens that do not fit the compute.
+
+    `seeds` tell rows apart that are equal otherwise.
+    """
+    return [*_duplicates(table, seeds), *_mixed_units(table), *_inconsistent_compute(table)]
 
 
-def _duplicates(table: Table) -> list[Notice]:
+def _duplicates(table: Table, seeds: Sequence[str]) -> list[Notice]:
     """Return a notice on rows equal in every column: a run entered twice, not another seed."""
-    rows = np.stack([v for k, v in table.columns.items() if k != "budget"], axis=1)
+    columns = [v for k, v in table.columns.items() if k != "budget"]
+    if len(seeds):
+        columns.append(np.unique(seeds, return_inverse=True)[1])
+    rows = np.stack(columns, axis=1)
     _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     repeated = [i for i in range(len(table)) if first[inverse.reshape(-1)[i]] != i]
     if not repeated:

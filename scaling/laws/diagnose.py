@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.laws import checks, residual_tests
+from scaling.laws import checks, residual_tests, structure_tests
 from scaling.laws.bootstrap import Interval
 from scaling.laws.covariance import jacobian
 from scaling.laws.distributions import f_above
@@ -48,7 +48,10 @@ def warnings(seen: Evidence) -> list[Notice]:
     fit_notices += structure(table, form, residuals)
     if seen.objective.quantile == 0.5:
         linear = residual_tests.linear(residuals, _slopes(seen))
-        fit_notices += residual_tests.of_rows(table, linear, checks.scale(table, form), form.target)
+        fit_notices += [
+            *residual_tests.of_rows(table, linear, form.target),
+            *structure_tests.of_rows(table, linear, checks.scale(table, form), form.target),
+        ]
     form_size = len(form.parameters) - len(seen.fixed)
     chance = lack_of_fit(table, form, residuals, form_size=form_size)
     if chance < MISFIT:

@@ -18,6 +18,9 @@ from scaling.utils.table_file import Row, TableFile
 
 BLOCKS = "blocks"  # the column of labels that --blocks names
 
+STATUS_NAMES = ("status", "state", "outcome")
+NO_RESULT = ("diverged", "failed", "crashed", "killed", "running", "pending", "oom", "nan")
+
 
 def read_csv(
     path: str | Path | TableFile,
@@ -62,8 +65,8 @@ def read_csv(
     labels = _label_column(file, mapping, blocks.strip())
     file.require(read_numbers.column(n) for n in mapping.values())
     file.require(filter(None, [last_of.strip(), labels]))
-    selected: Sequence[Row] = matching(file, where)
     excluded = list(file.left_out)
+    selected: Sequence[Row] = _ended(matching(file, where), where, excluded)
     if last_of.strip():
         selected = read_curves.last_rows(
             file, selected, last_of.strip(), mapping, labels, decimal, excluded
@@ -86,7 +89,7 @@ def read_csv(
         budget = group_budgets(data["flops"])
     table = make_table(**data, budget=budget, names=[row.name for row in rows], excluded=excluded)
     warnings = [
-        *checks.odd_rows(table),
+        *checks.odd_rows(table, read_curves.seeds(rows)),
         *read_units.suspicions(table, mapping, set(factors)),
         *read_curves.suspicions(table, rows, mapping, bool(labels or blocks or last_of)),
     ]
@@ -96,6 +99,24 @@ def read_csv(
         reading=(*file.reading, *reading),
         labels=read_curves.labels(rows, mapping),
     )
+
+
+def _ended(rows: Sequence[Row], where, excluded: list[Notice]) -> list[Row]:
+    """Return the rows whose status, if they have one, is not that of a run without a result.
+
+    The others are added to `excluded`, unless `where` chooses by status.
+    """
+    names = [c for c in (rows[0].cells if rows else ()) if c.lower() in STATUS_NAMES]
+    names = [name for name in names if name not in str(where)]
+    kept = []
+    for row in rows:
+        found = next((n for n in names if row.cells[n].strip().lower() in NO_RESULT), "")
+        if not found:
+            kept.append(row)
+            continue
+        text = f"{row.name}: {found}={row.cells[found].strip()}; keep such rows by --where"
+        excluded.append(Notice(notices.NO_RESULT, text))
+    return kept
 
 
 def _drop_above(

@@ -22,6 +22,7 @@ MANY, SEVERAL, FEW = 40, 8, 3  # rows of a curve: of any, of evenly spaced, of n
 EVEN = 0.05  # standard deviation of the distances over their mean
 MOST_LABELS = 20  # values of a column of families
 MOST = 0.7  # share of the rows that must lie on curves
+SEED_NAME = re.compile(r"(?i)^((random_?)?seed|rep(eat|licate)?|trial)s?$")
 RUN_NAME = re.compile(r"(?i)(^|_)run(_?(name|id))?$|^(hyper_?id|uid|trial|job(_id)?|experiment)$")
 STEP_NAME = re.compile(r"(?i)^(global_?)?(steps?|iter(ation)?s?|updates?|epochs?)$")
 FAMILY_NAME = re.compile(
@@ -146,6 +147,12 @@ def _segments(labels: Sequence[str], tokens: np.ndarray) -> list[np.ndarray]:
 def _unevenness(tokens: np.ndarray) -> float:
     distances = np.diff(tokens)
     return float(distances.std() / distances.mean())
+
+
+def seeds(rows: Sequence[Row]) -> list[str]:
+    """Return the cells of a column of seeds or repeats, [] without one."""
+    names = [name for name in rows[0].cells if SEED_NAME.search(name)]
+    return [row.cells[names[0]] for row in rows] if names else []
 
 
 def labels(rows: Sequence[Row], mapping: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

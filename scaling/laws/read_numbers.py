@@ -73,6 +73,11 @@ def read(
                 else:
                     values[meaning] = _of_name(file, row, name, meaning)
                     features.append((name, "name", values[meaning]))
+                if meaning in factors and features[-1][1] in ("suffix", "percent"):
+                    raise UserError(
+                        f"{file.path}: {row.name}: {name}={cut(row.cells[column(name)])} states "
+                        f"its unit, and --unit={meaning} another one; leave one of them out"
+                    )
                 if meaning in factors:
                     values[meaning] = read_units.scaled(values[meaning], factors[meaning])
         except ValueError as error:
@@ -83,6 +88,8 @@ def read(
             examples.setdefault((name, feature), f"{cut(cell)} = {number:.12g}")
         made.append(values)
     _refuse_some_percent(file, examples)
+    if not decimal:
+        _refuse_split_decimals(file, rows, names)
     return made, _said(examples)
 
 
@@ -131,6 +138,20 @@ def _refuse_some_percent(file: TableFile, examples: Mapping[tuple[str, str], str
             raise UserError(
                 f"{file.path}: column {name} has percent ({examples[name, feature]}) and plain "
                 f"numbers ({other}); write all of them in one way"
+            )
+
+
+def _refuse_split_decimals(file: TableFile, rows: Sequence[Row], names: Mapping[str, str]) -> None:
+    """Raise UserError at whole losses beside a column of digits: 6,4813 in two cells, unquoted."""
+    for name in (names[m] for m in ("loss", "error") if m in names):
+        after = file.header[file.header.index(name) + 1 :][:1]
+        if not rows or not after or after[0] in names.values():
+            continue
+        if all(row.cells[c].strip().isdigit() for row in rows for c in (name, *after)):
+            raise UserError(
+                f"{file.path}: {rows[0].name}: {name}={cut(rows[0].cells[name])} and every other "
+                f"one is whole, and the next column ({after[0] or 'no name'}) holds only digits: "
+                "decimal commas? quote such cells, or state --decimal=point"
             )
 
 

@@ -61,12 +61,13 @@ class Linear:
 
 def linear(residuals_N: np.ndarray, jacobian_NP: np.ndarray) -> Linear:
     """Return least squares in the law linearised at the fit, from its residuals and slopes."""
-    basis_NR = _basis(np.nan_to_num(jacobian_NP))
+    basis_NR = orthonormal(np.nan_to_num(jacobian_NP))
     left_N = residuals_N - basis_NR @ (basis_NR.T @ residuals_N)
     return Linear(left_N, 1 - np.sum(basis_NR**2, axis=1), basis_NR)
 
 
-def _basis(columns_NP: np.ndarray) -> np.ndarray:
+def orthonormal(columns_NP: np.ndarray) -> np.ndarray:
+    """Return orthonormal columns that span the given ones."""
     size_P = np.linalg.norm(columns_NP, axis=0)
     columns_NP = columns_NP[:, size_P > 0] / size_P[size_P > 0]
     u_NR, s_R, _ = np.linalg.svd(columns_NP, full_matrices=False)
@@ -217,51 +218,6 @@ def _cuts(values_N: np.ndarray, count: int) -> np.ndarray:
     return sorted_M[sorted({int(first[best]), int(second[best])})]
 
 
-def families(table: Table, law: Linear, scale_N: np.ndarray) -> list[Notice]:
-    """Return a notice per column of labels whose groups have residuals of their own.
-
-    An F test adds a level and a slope in log compute per label to the law. `scale_N` is compute.
-    """
-    if not law.usable or not table.labels:
-        return []
-    spread = 1.4826 * float(np.median(np.abs(law.left_N - np.median(law.left_N))))
-    clipped_N = np.clip(law.left_N, -3 * spread, 3 * spread)
-    clipped_N = clipped_N - law.basis_NR @ (law.basis_NR.T @ clipped_N)
-    log_N = np.log(scale_N) - np.log(scale_N).mean()
-    found = []
-    for column, labels in table.labels.items():
-        _, member_N = np.unique(labels, return_inverse=True)
-        level_NG = np.eye(member_N.max() + 1)[member_N]
-        if not _crossed(table, member_N):
-            continue
-        both_NK = np.concatenate([law.basis_NR, level_NG, level_NG * log_N[:, None]], axis=1)
-        basis_NR = _basis(both_NK)
-        more, freedom = basis_NR.shape[1] - law.basis_NR.shape[1], len(log_N) - basis_NR.shape[1]
-        if more < 1 or freedom < 3:
-            continue
-        before = float(np.sum(clipped_N**2))
-        after = float(np.sum((clipped_N - basis_NR @ (basis_NR.T @ clipped_N)) ** 2))
-        ratio = (before - after) / more / max(after / freedom, 1e-300)
-        chance = float(distributions.f_above(ratio, more, freedom)) * len(table.labels)
-        if chance < BY_CHANCE:
-            text = (
-                f"residuals differ between the {level_NG.shape[1]} values of column {column} "
-                f"(they explain {1 - after / before:.0%}, chance {chance:.1g}): families of runs? "
-                f"fit each alone, --where={column}=VALUE"
-            )
-            found.append(Notice(notices.DIFFERENT_FAMILIES, text))
-    return found
-
-
-def _crossed(table: Table, member_N: np.ndarray) -> bool:
-    """Return whether two labels or more have several sizes: a family, not the name of a run."""
-    groups = [member_N == g for g in range(member_N.max() + 1)]
-    for name in ("n_params", "tokens", "flops", "x"):
-        if name in table and sum(len(np.unique(table[name][g])) >= 3 for g in groups) < 2:
-            return False
-    return True
-
-
 def serial(table: Table, law: Linear) -> list[Notice]:
     """Return a notice if residuals of one size resemble those next to them in tokens."""
     if not law.usable or not {"n_params", "tokens"} <= set(table.columns):
@@ -296,11 +252,10 @@ def scatter(table: Table, spread: float) -> list[Notice]:
     return [Notice(notices.LARGE_SCATTER, text)]
 
 
-def of_rows(table: Table, law: Linear, scale_N: np.ndarray, target: str) -> Iterable[Notice]:
+def of_rows(table: Table, law: Linear, target: str) -> Iterable[Notice]:
     """Return all notices of this module."""
     return [
         *outliers(table, law),
-        *families(table, law, scale_N),
         *hidden_groups(law),
         *serial(table, law),
         *(scatter(table, law.spread) if target == "loss" else ()),

@@ -27,6 +27,7 @@ class Kind:
 READ_AS = Kind("read_as", NOTE)
 # Rows as a whole
 DUPLICATE_ROWS = Kind("duplicate_rows", DOUBT)
+NO_RESULT = Kind("no_result", NOTE)  # a status that says so
 MIXED_UNITS = Kind("mixed_units", DOUBT)
 UNUSUAL_UNITS = Kind("unusual_units", DOUBT)
 TRAINING_CURVES = Kind("training_curves", DOUBT)  # points of a run taken as runs

@@ -183,7 +183,9 @@ def value(text: str, style: Style, kind: str) -> tuple[float, str]:
     Raises ValueError if the cell is no number of this kind.
     """
     text = text.strip()
-    if style.point == DECIMAL or "." not in text:
+    if not text.isascii() and any(c.isdigit() and not c.isascii() for c in text):
+        raise ValueError  # digits of other scripts
+    if "_" not in text and (style.point == DECIMAL or "." not in text):
         try:
             return float(text), ""
         except ValueError:

@@ -58,7 +58,7 @@ def read_separated(
         count += 1
         while len(header) < len(cells) <= len(names) and not cells[-1]:
             cells.pop()
-        problem = _problem(cells, header, separator)
+        problem = _problem(cells, header, separator) or _other_header(cells, header, number, path)
         if problem:
             bad[number] = problem
         else:
@@ -80,6 +80,20 @@ def _comments(text: str) -> int:
     if count and number_text.is_number(re.split(r"[,;\t|]", lines[count])[0].strip('" ')):
         count -= 1  # "#N,D,loss" above a row of numbers is the header
     return count
+
+
+def _other_header(cells: list[str], header: list[str], number: int, path: Path) -> str:
+    """Return a reason if the cells repeat the header. Raises UserError at another header."""
+    names = [cell.strip() for cell in cells]
+    if names == header:
+        return "repeats the header"
+    known = [name for name in names if name in header and not number_text.is_number(name)]
+    if 2 * len(known) > len(names) and not any(map(number_text.is_number, names)):
+        raise UserError(
+            f"{path}: row {number} is another header ({cut(', '.join(names))}), of columns in "
+            "another order or with other names; make a file of each part"
+        )
+    return ""
 
 
 def _problem(cells: list[str], header: list[str], separator: str) -> str:
