@@ -30,7 +30,7 @@ log = logging.getLogger("scaling")
 AS_PLANNED = ("done", "stopped")  # statuses that are not a problem
 STATUSES = (*AS_PLANNED, "diverged", "failed")
 ENDS = ("result.json", "failure.json")
-SKIPPED = "skipped, delete it to train that run again"
+SKIPPED = "skipped, delete it (or its folder, if a copy) to train that run again"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def read(path: Path) -> RunResult:
     for a newer schema, and FileNotFoundError.
     """
     try:
-        row = files.parse(path.read_bytes())
+        row = files.parse(files.read_bytes(path))
         if isinstance(row, dict):
             refuse_newer(row, path)
         result = from_row(files.unsealed(row))
@@ -221,8 +221,12 @@ def run_names(workdir: Path) -> list[str]:
     """Return the sorted names of the run folders below `workdir`; none if it has no such folder."""
     try:
         return sorted(entry.name for entry in os.scandir(workdir / "runs"))
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
+    except NotADirectoryError:
+        raise UserError(
+            f"{workdir / 'runs'} is not a folder; move it away, or choose another --workdir"
+        ) from None
 
 
 def read_ended(run_dir: Path) -> RunResult | None:

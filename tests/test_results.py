@@ -103,3 +103,9 @@ def test_a_newer_result_is_refused(workdir):
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99, "loss": "later"}))
     with pytest.raises(UserError, match="written by a newer version"):
         results.collect(workdir)
+
+
+def test_a_file_in_place_of_the_folder_of_runs_is_refused(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(UserError, match="runs is not a folder; move it away"):
+        results.collect(tmp_path)

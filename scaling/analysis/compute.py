@@ -141,7 +141,8 @@ def training_curves(
     for r in run_table.usable(rows)[0]:
         path = workdir / "runs" / r.run_id / "metrics.jsonl"
         logged = files.read_lines(path, "step", ("tokens", "loss"), problems)
-        if not logged:
+        if lacking := _lacking(logged, r):
+            problems.append(f"{path}: {lacking}; its curve is left out")
             continue
         tokens = np.array([row["tokens"] for row in logged], float)
         per_token = getattr(r, config.laws.flops) / r.tokens
@@ -149,6 +150,15 @@ def training_curves(
         size = float(getattr(r, config.laws.n_params))
         curves.append(Curve(r.run_id, size, tokens, tokens * per_token, loss))
     return curves
+
+
+def _lacking(logged: list[dict[str, Any]], result: RunResult) -> str:
+    """Return why the rows are not the whole curve of a finished run, "" if they are."""
+    if not logged:
+        return "no rows of a finished run"
+    if logged[-1]["tokens"] != result.tokens:
+        return f"its last row is at {logged[-1]['tokens']:.6g} of {result.tokens:.6g} tokens"
+    return ""
 
 
 def _measured(forecast, held_out: RunResult | None, config: ConfigDict) -> dict[str, Any] | None:

@@ -100,12 +100,19 @@ class BpeTokenizer:
         self.vocab_size = 1 + max(vocabulary.values())
         ids = [self._tokenizer.token_to_id(token) for token in SEPARATORS]
         if all(i is None for i in ids):
-            raise UserError(f"{path}: has none of the separator tokens {', '.join(SEPARATORS)}")
+            raise UserError(
+                f"config.data.tokenizer_path={path}: has none of the separator tokens "
+                f"{', '.join(SEPARATORS)}; add one by `Tokenizer.add_special_tokens`"
+            )
         self.separator = next(i for i in ids if i is not None)
-        self._lengths = np.zeros(self.vocab_size, np.int64)
+        byte_of = _byte_of_character()
+        self._bytes = [b""] * self.vocab_size
         for token, index in vocabulary.items():
-            # Byte-level BPE writes every byte as one printable character, added tokens as they are.
-            self._lengths[index] = len(token.encode("utf-8") if token in added else token)
+            if token not in added and set(token) <= set(byte_of):
+                self._bytes[index] = bytes(byte_of[character] for character in token)
+            else:  # added tokens are written as they are
+                self._bytes[index] = token.encode("utf-8")
+        self._lengths = np.array([len(content) for content in self._bytes], np.int64)
         self._lengths[self.separator] = 1
         self.fingerprint = "bpe:" + hashlib.sha256(content).hexdigest()[:16]
 
@@ -114,13 +121,18 @@ class BpeTokenizer:
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         encoded = [np.asarray(e.ids, np.uint32) for e in encodings]
         for text, ids in zip(texts, encoded, strict=True):
-            ours, real = int(self._lengths[ids].sum()), len(text.encode("utf-8"))
+            real = text.encode("utf-8")
+            ours = b"".join([self._bytes[i] for i in ids.tolist()])
             if ours != real or (ids == self.separator).any():
+                pairs = enumerate(zip(ours, real, strict=False))
+                place = next((i for i, (a, b) in pairs if a != b), min(len(ours), len(real)))
                 separators = " and separators" if (ids == self.separator).any() else ""
                 raise UserError(
-                    f"{self._path}: the document that begins {text[:40]!r} has {real:,} bytes, its "
-                    f"tokens {ours:,}{separators}; remove what changes text, such as a normalizer "
-                    "or add_prefix_space, and give each of the 256 bytes a token"
+                    f"{self._path}: the document that begins {text[:40]!r} has {len(real):,} "
+                    f"bytes, its tokens {len(ours):,}{separators}, other ones from byte "
+                    f"{place:,} on; "
+                    "remove what changes text, such as a normalizer or add_prefix_space, and give "
+                    "each of the 256 bytes a token"
                 )
         return encoded
 
@@ -129,6 +141,18 @@ class BpeTokenizer:
 
     def byte_lengths(self) -> np.ndarray:
         return self._lengths
+
+
+def _byte_of_character() -> dict[str, int]:
+    """Return the byte that each character stands for in byte-level BPE (GPT-2).
+
+    Printable bytes of Latin-1 stand for themselves, the others are counted from 256 on.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {
+        chr(256 + i): byte for i, byte in enumerate(others)
+    }
 
 
 def train_bpe(documents: Iterable[str], vocab_size: int, path: Path) -> None:

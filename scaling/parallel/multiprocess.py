@@ -200,6 +200,21 @@ def _lines(line: str) -> list[str]:
     return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in rows]
 
 
+def sum_over_processes(values_L: np.ndarray) -> np.ndarray:
+    """Return the sums of 64-bit whole numbers over all processes, modulo 2^64."""
+    from jax.experimental import multihost_utils
+
+    halves_PL2 = multihost_utils.process_allgather(values_L.view(np.uint32).reshape(-1, 2))
+    return np.ascontiguousarray(halves_PL2).view(np.uint64)[..., 0].sum(axis=0, dtype=np.uint64)
+
+
+def gather_whole(array: Any) -> np.ndarray:
+    """Return an array that is split over the processes as a whole, on each of them."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
 def broadcast_from_writer(value: int) -> int:
     """Return the writer's value, on all processes."""
     if count() == 1:

@@ -20,7 +20,11 @@ class LostClaim(Exception):
 
 def one_line(error: BaseException | str, most: int = 1000) -> str:
     """Return the message of an error on one line of at most `most` characters, or its type."""
-    return shortened(" ".join(str(error).split()), most) or type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # an exception of a study
+        text = ""
+    return shortened(" ".join(text.split()), most) or type(error).__name__
 
 
 def shown(value: object, most: int = 200) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
 import logging
 import math
 import os
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +29,7 @@ log = logging.getLogger("scaling")
 
 MAX_DEPTH = 100  # of nested JSON; no file of ours is deeper, and deeper ones overflow the stack
 SEAL = "seal"  # key of a JSON file that holds the hash of its other keys
-CHECKSUM = "crc32"  # key of a row of JSON lines that holds the CRC-32 of its other keys
+CHECKSUM = "crc32"  # key of a row of JSON lines: the CRC-32 of its folder's name and other keys
 # What damaged content raises in code that unpacks it.
 UNPACKING = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 
@@ -199,10 +201,19 @@ def check_numbers(values: dict[str, Any], *names: str) -> None:
             raise ValueError(f"{name} is not a finite number")
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return a file's bytes. Raises OSError, also at a pipe or device, which may never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # Python refuses a folder
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read()
+
+
 def _content(path: Path) -> bytes:
     """Return a file's bytes. Raises UserError if unreadable, ValueError if it is a folder."""
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except IsADirectoryError as error:
@@ -220,8 +231,9 @@ def append_bytes(path: Path, content: bytes) -> None:
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a whole file of JSON lines, atomically, of rows that were read from another."""
-    write_bytes(path, _lines(rows))
+    """Write a whole file of JSON lines, atomically. Rows with a checksum get that of this file."""
+    signed = [{**r, CHECKSUM: _checksum(r, path)} if CHECKSUM in r else r for r in rows]
+    write_bytes(path, _lines(signed))
 
 
 def append_lines(
@@ -235,7 +247,7 @@ def append_lines(
     that call appends to the file that it opened. A process that took over meanwhile has renewed the
     file, so these lines are lost.
     """
-    content = _lines([{**row, CHECKSUM: _checksum(row)} for row in rows])
+    content = _lines([{**row, CHECKSUM: _checksum(row, path)} for row in rows])
     with report_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b") as file:
@@ -247,9 +259,10 @@ def append_lines(
             file.write(content)
 
 
-def _checksum(row: dict[str, Any]) -> int:
-    """Return the CRC-32 of a row's JSON without its checksum."""
-    return zlib.crc32(json.dumps({k: v for k, v in row.items() if k != CHECKSUM}).encode())
+def _checksum(row: dict[str, Any], path: Path) -> int:
+    """Return the CRC-32 of the name of a row's folder, which is its run, and of its other keys."""
+    content = json.dumps({k: v for k, v in row.items() if k != CHECKSUM})
+    return zlib.crc32(f"{path.absolute().parent.name} {content}".encode())
 
 
 def _lines(rows: list[dict[str, Any]]) -> bytes:
@@ -276,12 +289,12 @@ def read_lines(
     bad = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            row = parse_row(line, key, numbers)
+            row = parse_row(line, path, key, numbers)
             rows[row[key]] = row
         except ValueError as error:
             bad.append(f"line {number}: {one_line(error, 100)}")
     with contextlib.suppress(ValueError):
-        row = parse_row(lines[-1], key, numbers)
+        row = parse_row(lines[-1], path, key, numbers)
         rows[row[key]] = row
     if bad:
         more = f", and {len(bad) - 1} more lines" if len(bad) > 1 else ""
@@ -289,8 +302,8 @@ def read_lines(
     return [rows[k] for k in sorted(rows)]
 
 
-def parse_row(line: bytes, key: str, numbers: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the row of a line; see `read_lines`. Raises ValueError if it is not one."""
+def parse_row(line: bytes, path: Path, key: str, numbers: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the row of a line of a file; see `read_lines`. Raises ValueError if it is not one."""
     row = parse(line)
     if not isinstance(row, dict):
         raise ValueError("not an object")
@@ -299,8 +312,8 @@ def parse_row(line: bytes, key: str, numbers: Sequence[str] = ()) -> dict[str, A
     for name in (key, *numbers):
         if not is_number(row.get(name)):
             raise ValueError(f"{name}={str(row.get(name))[:40]!r} is not a finite number")
-    if CHECKSUM in row and row[CHECKSUM] != _checksum(row):
-        raise ValueError(f"{CHECKSUM} is not that of the row, which was changed")
+    if CHECKSUM in row and row[CHECKSUM] != _checksum(row, path):
+        raise ValueError(f"{CHECKSUM} is not that of the row: changed, or of another run")
     return row
 
 

@@ -51,10 +51,19 @@ def enable_compilation_cache() -> None:
 
 
 def start_jax(cpu_devices: int) -> None:
-    """Configure jax before its first use: `cpu_devices` devices on CPU hosts, programs on disk."""
+    """Configure jax before its first use: `cpu_devices` devices on CPU hosts, programs on disk.
+
+    Raises UserError if something has used jax before.
+    """
     import jax
 
-    jax.config.update("jax_num_cpu_devices", cpu_devices)
+    try:
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
+    except RuntimeError as error:  # JAX has started with other devices
+        raise UserError(
+            "JAX has started before its devices were chosen: the file of --config, or a module "
+            "that it imports, uses a JAX array; use numpy or plain numbers there"
+        ) from error
     enable_compilation_cache()
 
 

@@ -1,4 +1,4 @@
-"""One stop flag for the whole process, set by SIGTERM and SIGINT.
+"""One stop flag for the whole process, set by SIGTERM, SIGINT and SIGHUP.
 
 Code calls `check` before every job and every slow step. It raises `Preempted` once a signal came.
 The handler itself raises nothing, since libraries swallow exceptions raised at random places.
@@ -22,7 +22,9 @@ from typing import Any, NoReturn
 
 from scaling.utils.errors import EXIT_PREEMPTED, Preempted
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else the process runs under nohup
+    STOPPING += (signal.SIGHUP,)  # of a terminal that was closed
 GRACE_SECONDS = 5.0  # for the main thread to end by itself, without the time in `saving` blocks
 GOODBYE_SECONDS = 1.0  # longest wait for the calls of `before_forced_end`
 # Signals within this time count as one. When a launcher dies, Linux may signal its worker once per

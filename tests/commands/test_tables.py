@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scaling.commands import command_line, table_rows
+from scaling.laws import api as laws
 from scaling.utils import notices
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
 from tests.commands.common import assert_refused, call
@@ -151,6 +152,78 @@ BAD = {
         "--unit belongs to a table of runs",
     "conventions --workdir=w --last_of=step": "--last_of belongs to a CSV",
 }  # fmt: skip
+
+
+RUNS = [(n, d) for n in (1e7, 3e7, 1e8, 3e8) for d in (2e8, 1e9, 4e9, 2e10)]
+
+
+def runs_table(path, header="N,D,loss", cells=lambda row, loss: f"{loss:.4f}") -> str:
+    """Write runs of a law; `cells` makes the cells after N and D of a row of the file."""
+    lines = [header]
+    for row, (n, d) in enumerate(RUNS, start=2):
+        loss = 1.8 + 480 * n**-0.35 + 2100 * d**-0.37
+        lines.append(f"{n:.0f},{d:.0f},{cells(row, loss)}")
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+FIT = ("--n_params=N", "--tokens=D", "--loss=loss", "--bootstrap=10")
+REFUSED = {
+    "another header": (
+        "N,D,loss,train_loss",
+        lambda row, loss: f"{loss},{loss}" + "\nN,D,train_loss,loss" * (row == 9), (),
+        "row 10 is another header ('N, D, train_loss, loss')",
+    ),
+    "split decimals": (
+        "N,D,loss,note", lambda row, loss: f"{loss:.4f}".replace(".", ","), (),
+        "row 2: loss='5' and every other one is whole, and the next column (note) holds only "
+        "digits: decimal commas?",
+    ),
+    "two units": (
+        "N,D,loss", lambda row, loss: f"{100 * loss:.2f}%", ("--unit=loss=percent",),
+        "states its unit, and --unit=loss another one; leave one of them out",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("header", "cells", "flags", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_a_file_does_not_clearly_state_is_refused(
+    capsys, tmp_path, header, cells, flags, words
+):
+    path = runs_table(tmp_path / "t.csv", header, cells)
+    code, _, err = call(capsys, "fit", path, *FIT, *flags)
+    assert code == EXIT_BAD_INPUT and words in err and len(err.splitlines()) == 1, err
+
+
+def test_runs_without_a_result_and_odd_digits_are_left_out_by_name(tmp_path):
+    path = runs_table(
+        tmp_path / "t.csv", "N,D,loss,status",
+        lambda row, loss: f"{loss:.3f}".replace(".", "_" if row == 7 else ".")
+        + (",diverged" if row == 4 else ",done"),
+    )  # fmt: skip
+    table = laws.read_csv(path, n_params="N", tokens="D", loss="loss")
+    assert len(table) == len(RUNS) - 2 and "row 4" not in table.names
+    texts = sorted(map(str, table.excluded))
+    assert texts[0] == "row 4: status=diverged; keep such rows by --where"
+    assert texts[1].startswith("row 7: loss='") and texts[1].endswith("' is not a number")
+    kept = laws.read_csv(path, n_params="N", tokens="D", loss="loss", where="status=diverged")
+    assert kept.names == ("row 4",)
+
+
+def test_seeds_that_tie_after_rounding_are_no_copies(tmp_path):
+    def kinds(name):
+        path = runs_table(
+            tmp_path / f"{name}.csv", f"N,D,loss,{name},row",
+            lambda row, loss: "\n".join(
+                f"{'' if s == 1 else f'{RUNS[row - 2][0]:.0f},{RUNS[row - 2][1]:.0f},'}"
+                f"{loss:.1f},{s},{row}" for s in (1, 2)
+            ),
+        )  # fmt: skip
+        table = laws.read_csv(path, n_params="N", tokens="D", loss="loss")
+        return {notice.kind for notice in table.warnings}
+
+    assert notices.DUPLICATE_ROWS not in kinds("seed")
+    assert notices.DUPLICATE_ROWS in kinds("copy")
 
 
 @pytest.mark.parametrize(("line", "words"), BAD.items(), ids=BAD)

@@ -97,8 +97,9 @@ def test_a_separator_inside_a_text_is_text(separator, tmp_path):
         lambda: trained(prefix_space=True),
         lambda: trained(alphabet=False),  # no token for the bytes of Japanese
         lambda: _with_normalizer(normalizers.NFD()),
+        lambda: _with_normalizer(normalizers.Replace("r", "l")),  # as many bytes, other ones
     ],
-    ids=["prefix space", "missing bytes", "normalizer"],
+    ids=["prefix space", "missing bytes", "normalizer", "other letters"],
 )
 def test_a_tokenizer_that_changes_text_is_refused(make, tmp_path):
     make().save(str(tmp_path / "tokenizer.json"))

@@ -94,6 +94,24 @@ def test_an_outlier_is_named_by_its_row():
     assert "run-17 by " in notice.text and law.verdict == "doubtful"
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda n, d, loss: loss * np.where(n > 1.5e8, 0.97, 1.0),
+        lambda n, d, loss: loss * np.exp(0.02 * np.cos(9 * np.log(n))),
+        lambda n, d, loss: loss - 0.08 * (d / n > 50),
+        lambda n, d, loss: loss * (1 + 0.015 * (n == n.max()) * np.log(d / d.min())),
+    ],
+    ids=["recipe of large sizes", "noise shared per size", "recipe of long runs", "rising end"],
+)
+def test_structure_per_size_or_ratio_is_named(fault):
+    n = np.repeat(np.geomspace(1e7, 1e9, 6), 4)
+    columns = {"N": n, "D": n * np.tile([5, 20, 60, 200], 6)}
+    loss = fault(columns["N"], columns["D"], noisy(columns))
+    law = laws.fit(table_of(columns, loss), bootstrap=ENOUGH)
+    assert notices.STRUCTURED_RESIDUALS in kinds(law.warnings) and law.verdict != "good"
+
+
 def test_a_dead_term_is_unknown_in_every_parameter():
     n = np.repeat(np.geomspace(1e7, 1e9, 6), 3)
     d = np.tile([1e12, 2e12, 4e12], 6)  # so many tokens that their term vanishes

@@ -14,6 +14,7 @@ import pytest
 
 from scaling.parallel import sharding
 from scaling.programs import optim, train_step
+from scaling.training import checkpoint
 from scaling.training.checkpoint import Checkpoints
 from scaling.utils.errors import UserError
 
@@ -190,3 +191,30 @@ def test_a_checkpoint_without_seal_and_run_is_restored(saved):
     position = json.loads(path.read_text())
     path.write_text(json.dumps({k: v for k, v in position.items() if k not in ("seal", "run")}))
     assert restored(folder, programs, run="mine") == 32
+
+
+def test_sums_of_shards_depend_on_no_layout_and_notice_any_bit(cache):
+    """As several processes hash a state that none of them holds as a whole."""
+    devices = jax.make_mesh((2,), ("x",))
+    values = {
+        "w": np.arange(24, dtype=np.float32).reshape(4, 6),
+        "b": np.ones(4, jnp.bfloat16),
+        "n": np.int32(3),
+    }
+
+    def digest(state, *axes):
+        placed = {
+            name: jax.device_put(value, jax.NamedSharding(devices, jax.P(*axes[: np.ndim(value)])))
+            for name, value in state.items()
+        }
+        return checkpoint._digest(placed, like=checkpoint.SUMS)
+
+    whole = digest(values)
+    assert whole.startswith(checkpoint.SUMS)
+    assert digest(values, "x") == digest(values, None, "x") == whole
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        flipped = np.array(values["w"])
+        flipped.view(np.uint32)[rng.integers(4), rng.integers(6)] ^= 1 << rng.integers(32)
+        assert digest({**values, "w": flipped}, "x") != whole
+    assert digest({**values, "w": values["w"][::-1]}, "x") != whole

@@ -201,7 +201,7 @@ def last_row(path: Path) -> tuple[dict[str, Any] | None, float]:
         return None, -math.inf
     for line in reversed(lines):
         with contextlib.suppress(ValueError):
-            row = files.parse_row(line, "step", ("tokens", "loss"))
+            row = files.parse_row(line, path, "step", ("tokens", "loss"))
             return {name: row[name] for name in ("tokens", "loss")}, status.st_mtime
     return None, status.st_mtime
 
