@@ -83,9 +83,8 @@ def arguments(command: str, workdir: Path) -> list[list[str]]:
         ranks = [f"--coordinator=127.0.0.1:{_free_port()}", "--processes=2"]
         mesh = {"parallel.fsdp": 2, "parallel.cpu_devices": 1}
         few = {"train.tokens": 81_920, "checkpoint.every_tokens": 20_480}  # their steps are slow
-        return [
-            ["train", *flags({**RUN, **mesh, **few}), here, *ranks, f"--process={k}"] for k in range(2)
-        ]
+        command = ["train", *flags({**RUN, **mesh, **few}), here, *ranks]
+        return [[*command, f"--process={k}"] for k in range(2)]
     return [[command, *(flags({}) if command == "curves" else []), here]]
 
 

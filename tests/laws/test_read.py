@@ -28,7 +28,7 @@ def rows(*lines, header="N;D;loss"):
 READ = {
     "plain": ("1e7;2e8;5.3306", (1e7, 2e8, 5.3306), ""),
     "three decimals": ("10000000;2e8;5.331", (1e7, 2e8, 5.331), ""),
-    "underscores": ("10_000_000;2e8;5.33", (1e7, 2e8, 5.33), ""),
+    "underscores": ("10_000_000;2e8;5.33", (1e7, 2e8, 5.33), "thousands separators removed"),
     "suffixes": (
         "12M;1.5B;5.33",
         (12e6, 1.5e9, 5.33),
