@@ -65,5 +65,6 @@ def run(args: argparse.Namespace) -> int:
     with workdir_flags.opened(args) as workdir:
         config = workdir_flags.stored_config(given, workdir)
         written = pipeline.fit_and_write(config, workdir, problems)
+        problems += pipeline.without_result(config, workdir)
         output.show(args, study_output.of(written, workdir))
     return output.warn(problems)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from scaling.report import saved_summary
 from scaling.study import holdout
 from scaling.sweep.execute import runner
 from scaling.sweep.plan import planner
+from scaling.sweep.plan.planner import PlannedRun
 from scaling.sweep.shared import sweep_json, workdir_url
 from scaling.utils import files, machine
 from scaling.utils.errors import UserError
@@ -149,7 +151,7 @@ def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
     rows = runner.write_table(workdir, problems)
     forecast = forecast_file.read(workdir)
     if forecast is None:
-        missing = _missing(config, workdir, rows)
+        missing = _missing(planner.plan(config), workdir, rows)
         if missing:
             raise UserError(
                 f"{len(missing)} runs of the sweep have no result (first {missing[0]}); run "
@@ -162,10 +164,29 @@ def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
     problems.extend(p for p in outcome.problems if p not in problems)
 
 
-def _missing(config: ConfigDict, workdir: Path, rows: list[results.RunResult]) -> list[str]:
+def without_result(config: ConfigDict, workdir: Path) -> list[str]:
+    """Return a line on planned runs that have no result, none without them.
+
+    A sweep that cannot be planned here, such as one whose design file is elsewhere, has no line.
+    """
+    try:
+        runs = planner.plan(config)
+    except UserError:
+        return []
+    rows, _ = results.read_table(workdir / "runs.csv")
+    missing = _missing(runs, workdir, rows)
+    if not missing:
+        return []
+    return [
+        f"{len(missing)} of {len(runs)} planned runs have no result (first {missing[0]}); the laws "
+        "are of the others; `scaling sweep` trains them"
+    ]
+
+
+def _missing(runs: Sequence[PlannedRun], workdir: Path, rows: list[results.RunResult]) -> list[str]:
     """Return the planned runs that have neither ended nor failed in this workdir."""
     ended = {r.run_id for r in rows}
-    names = [runner.run_dir(workdir, run).name for run in planner.plan(config)]
+    names = [runner.run_dir(workdir, run).name for run in runs]
     return [
         n for n in names if n not in ended and not (workdir / "runs" / n / "result.json").is_file()
     ]

@@ -11,6 +11,10 @@ import shutil
 import pytest
 
 from scaling import cli
+from scaling.config import load as config_lib
+from scaling.study import pipeline
+from scaling.sweep.execute import runner
+from scaling.sweep.plan import planner
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
 from tests.commands.common import assert_refused, call, write_csv
 from tests.common import ROOT, SHARED, run_cli
@@ -286,3 +290,15 @@ def test_a_study_needs_only_its_workdir(capsys, mini, tmp_path):
         capsys, "fit", "--config=configs/mini.py", "--config.seed=1", f"--workdir={workdir}"
     )
     assert code == EXIT_BAD_INPUT and "belongs to another sweep" in err
+
+
+def test_planned_runs_without_a_result_are_counted(mini, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(mini, workdir)
+    config = config_lib.load(str(ROOT / "configs" / "mini.py"))
+    assert pipeline.without_result(config, workdir) == []
+    (gone, *_) = [run.run_id for run in planner.plan(config)]
+    shutil.rmtree(workdir / "runs" / gone)
+    runner.write_table(workdir, [])
+    (line,) = pipeline.without_result(config, workdir)
+    assert line.startswith(f"1 of 18 planned runs have no result (first {gone}); the laws are of")
