@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.laws.newton_steps import ROUND, End, Shared, Start, compiled
-from scaling.utils import signals
+from scaling.utils import machine, signals
 
 STAGES = 6  # thresholds from the first to the target
 WIDEST = 1.0  # first threshold, in units of the residual
@@ -26,7 +26,6 @@ EARLY_ITERATIONS = 12  # damped Newton steps at each threshold before the target
 ITERATIONS = 96  # at most, at the target
 CHUNK_CELLS = 65_536  # rows times fits of one call; small enough for the caches
 CHUNK = 64  # fits of one call, at most
-THREADS = 2  # calls at once
 FIRST_DAMPING = 1e-3
 PULL = 1e-2  # weight of the pull at the first threshold, per row
 PULL_FADES, LEAST_PULL = 0.03, 1e-8  # factor per threshold, and the least weight
@@ -176,7 +175,7 @@ def _join(params_RP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Batches:
-    """Solve the fits of one table in chunks of one shape, on two threads."""
+    """Solve the fits of one table in chunks of one shape, a thread per core."""
 
     steps: Callable[[Shared, Start], End]
     features_NF: np.ndarray
@@ -215,7 +214,7 @@ class _Batches:
                 with jax.enable_x64(True):  # holds for one thread only
                     return End(*(np.asarray(x)[: len(chunk)] for x in self.steps(shared, start)))
 
-            with ThreadPoolExecutor(THREADS) as pool:
+            with ThreadPoolExecutor(len(machine.visible_cores())) as pool:
                 ends = list(pool.map(run, chunks))
             for chunk, end in zip(chunks, ends, strict=True):
                 params[chunk], value[chunk], damping[chunk] = end.params_P, end.value, end.damping

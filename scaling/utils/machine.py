@@ -184,11 +184,17 @@ def _known_peak(path: Path) -> tuple[float, int]:
     return (best, count) if 0 < best < math.inf and count > 0 else (0.0, 0)
 
 
+def visible_cores() -> list[int]:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def _cpu_name() -> str:
     """Return the CPU's model and the cores that this process may use, as part of a file's name."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         names = re.findall(r"^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         model = names[0] if names else model
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return "-".join([*re.findall(r"\w+", model), f"{cores}-cores"])
+    return "-".join([*re.findall(r"\w+", model), f"{len(visible_cores())}-cores"])

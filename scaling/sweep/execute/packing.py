@@ -15,10 +15,10 @@ from pathlib import Path
 from scaling.parallel import multiprocess
 from scaling.sweep.execute import jobs, packing_trial
 from scaling.sweep.execute.jobs import JobRun
-from scaling.sweep.launchers.local import visible_cores
 from scaling.sweep.shared import workdir_url
 from scaling.sweep.shared.storage import FolderStorage
 from scaling.utils import files
+from scaling.utils.machine import visible_cores
 
 MAX_PACK = 8  # runs of a pack, unless the config sets a number
 # Seconds. Shorter sweeps are packed unmeasured, since measuring compiles twice, and use no workers.

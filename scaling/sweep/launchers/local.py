@@ -13,6 +13,7 @@ from pathlib import Path
 from scaling.sweep.launchers.process import POLL_SECONDS, Worker, summary
 from scaling.utils import signals
 from scaling.utils.errors import UserError
+from scaling.utils.machine import visible_cores
 
 
 def launch(
@@ -53,13 +54,6 @@ def wait(workers: Sequence[Worker], on_wait: Callable[[], None]) -> None:
     with signals.saving():  # each worker bounds its own end
         while sum(worker.poll() for worker in workers):
             time.sleep(POLL_SECONDS)
-
-
-def visible_cores() -> list[int]:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def shares(items: Sequence, parts: int) -> list[list]:

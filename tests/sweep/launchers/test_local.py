@@ -11,6 +11,7 @@ import pytest
 
 from scaling.sweep.launchers import launch as launchers
 from scaling.sweep.launchers import local, process
+from scaling.utils import machine
 from scaling.utils.errors import UserError
 from tests.sweep import launched
 
@@ -46,7 +47,7 @@ def test_two_workers_on_their_own_cores_give_the_table_of_one_process(
     assert launchers.launch(small_sweep, workdir, "launch", 2, watch) == []
     assert launched.table(workdir) == small_table
     assert len(seen) == 2 and len(ticks) > 2
-    expected = local.shares(local.visible_cores(), 2)
+    expected = local.shares(machine.visible_cores(), 2)
     assert sorted(map(sorted, seen.values())) == sorted(expected)
     assert sorted(p.name for p in (workdir / "logs").iterdir()) == [
         "launch-worker0.log",
