@@ -263,7 +263,8 @@ def lines(content: dict[str, Any]) -> list[str]:
         errors = ", ".join(f"{e:.2%}" for e in content["backtest_rms_log_errors"][name]) or "none"
         text.append(f"  {name:16} weight {weight:.2f}  backtest errors {errors}")
     for p in content.get("predictions", []):
-        *inputs, _, target = p
+        target = list(p)[-1]
+        inputs = [name for name, value in p.items() if not isinstance(value, dict)]
         label = " ".join(f"{SYMBOLS.get(n, n)} {p[n]:.4g}" for n in inputs) + f": {target}"
         suffix = " for a new run" if target == "loss" else ""
         text.append(f"  {label} {_interval_text(p[target])}{suffix}")

@@ -66,12 +66,11 @@ def test_a_lower_floor_gives_a_gain_that_grows_until_it_is_infinite():
 
 def test_equal_families_gain_nothing_within_the_interval():
     inside = 0
-    for seed in range(7):
+    for seed in range(4):
         pair = [fitted(noise=0.002, seed=s, bootstrap=100) for s in (seed, seed + 100)]
         (gain,) = laws.compute_equivalent_gain(*pair, [1e19]).gain
         inside += gain.low <= 1 <= gain.high
-    # 90% intervals: fewer than 5 of 7 has a chance below 3 in 100; the seeds are fixed
-    assert inside >= 5
+    assert inside >= 3  # fewer of 4 has a chance of 5 in 100; the seeds are fixed
 
 
 def test_a_share_of_refits_that_never_get_there_is_said():

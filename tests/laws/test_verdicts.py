@@ -51,7 +51,7 @@ def kinds(found) -> set:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_table_with_a_fault_is_not_called_good(kind, tmp_path):
     read, rng = Reader(tmp_path), np.random.default_rng(0)
-    for _ in range(2):
+    for _ in range(1 if kind == "curves" else 2):  # curves have hundreds of rows
         columns, form = KINDS[kind](rng)
         with contextlib.suppress(laws.CannotFit):
             assert laws.fit(read(columns), form, bootstrap=ENOUGH).verdict != "good"

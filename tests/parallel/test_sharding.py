@@ -188,6 +188,7 @@ def test_whole_sequences_are_not_asked_of_a_split_one(config):
         ops.pick("chunked", kind="attention", backend="cpu", sequence_shards=4)
 
 
+@pytest.mark.slow  # tests/fields trains every kind with its widths split
 def test_every_kind_of_model_trains_alike_on_every_mesh(cache):
     """On 8 devices, 2 x 2 x 2 by fsdp, sequence and tensor or by experts, against 2 devices."""
     done = run_python(

@@ -133,6 +133,7 @@ def test_numbers_of_the_config_are_not_measured(free, tmp_path, launch, expected
     assert not (tmp_path / "schedule.json").exists()
 
 
+@pytest.mark.slow  # test_local.py has two workers
 def test_a_schedule_of_two_workers_gives_the_table_of_one_process(free, small_table, tmp_path):
     workdir = tmp_path / "w"
     sweep_json.create_or_check(free, workdir)

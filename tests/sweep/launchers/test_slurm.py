@@ -56,6 +56,7 @@ def test_an_array_gives_the_table_of_one_process_and_waits_for_no_job_without_wo
     assert ticks and not jobs()
 
 
+@pytest.mark.slow  # the test of time limits requeues a job, too
 def test_a_requeued_job_resumes_and_its_launcher_may_stop_and_restart(
     slurm, small_sweep, small_table, tmp_path, capfd
 ):
