@@ -148,7 +148,8 @@ def fit(
     loss_se weighs the rows by inverse variance. `late` weighs them by (compute / largest
     compute)^late (x without compute), for a law of the end of a curve.
     """
-    form, objective = FORMS[form] if isinstance(form, str) else form, objective or Objective()
+    form = FORMS[form] if isinstance(form, str) else form
+    objective = objective or Objective()
     free_P = _free(form, fixed or {})
     n_free = int(free_P.sum())
     checks.require_spread(table, form, n_free)

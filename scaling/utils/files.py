@@ -203,9 +203,12 @@ def check_numbers(values: dict[str, Any], *names: str) -> None:
 
 def read_bytes(path: Path) -> bytes:
     """Return a file's bytes. Raises OSError, also at a pipe or device, which may never end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # Python refuses a folder
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+
+    def without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    with open(path, "rb", opener=without_waiting) as file:  # Python refuses a folder
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         return file.read()
 
@@ -275,9 +278,9 @@ def read_lines(
     """Return the rows of a JSON-lines file, the last of each `key`, in order of `key`.
 
     A row needs an integer `key`, finite `numbers` and, if it has a checksum, the right one. Other
-    lines are skipped; one line that names
-    the file and the first of them is added to `problems`, or logged. A last line without its end,
-    which a kill leaves, is skipped silently. Without a file there are no rows.
+    lines are skipped; one line that names the file and the first of them is added to `problems`,
+    or logged. A last line without its end, which a kill leaves, is skipped silently. Without a file
+    there are no rows.
     """
     rows: dict[int, dict[str, Any]] = {}
     try:
