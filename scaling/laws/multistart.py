@@ -233,6 +233,7 @@ class Solver:
             np.tile(near_SP, (resamples, 1)),
             delta,
             near=True,
+            starts_per_problem=starts,
         )
         pick = refits.value_R.reshape(resamples, -1).argmin(axis=1) + np.arange(resamples) * starts
         draws = refits.params_RP[pick]

@@ -24,12 +24,12 @@ WIDEST = 1.0  # first threshold, in units of the residual
 EARLY_ROWS = 256  # rows that the thresholds before the last two look at, drawn once
 EARLY_ITERATIONS = 12  # damped Newton steps at each threshold before the target
 ITERATIONS = 96  # at most, at the target
-CHUNK_CELLS = 65_536  # rows times fits of one call; small enough for the caches
-CHUNK = 64  # fits of one call, at most
+CHUNK = 8  # fits of one call; few, so that the last slow ones do not drag others along
 FIRST_DAMPING = 1e-3
 PULL = 1e-2  # weight of the pull at the first threshold, per row
 PULL_FADES, LEAST_PULL = 0.03, 1e-8  # factor per threshold, and the least weight
 JOINED = 1e-7  # relative distance below which two fits of one problem join
+FASTER = 3.0  # a fit that must gain this many times faster to matter is given up
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def minimise(
     quantile: float = 0.5,
     free_P=None,
     centre_P=None,
+    starts_per_problem: int = 0,
 ) -> Solution:
     """Minimise sum_n weight_n rho(target_n - predict(params, features)_n) for every row of starts.
 
@@ -75,7 +76,10 @@ def minimise(
     threshold close to its target, for starts close to the answer. `linear` compares exponentials of
     target and prediction. `free_P` marks the parameters to fit; the others keep their starts.
     `centre_P` is a plausible law. A pull towards it, strong at the first threshold and gone well
-    before the target, restores terms that a start made too small to have a slope.
+    before the target, restores terms that a start made too small to have a slope. Fits come in
+    groups of `starts_per_problem` with one problem (0: all are one problem if their targets and
+    weights are equal, else each is its own). At the target, a fit is given up if it is too slow to
+    overtake the best of its group.
     """
     starts_RP = np.array(starts_RP, np.float64)
     R, P = starts_RP.shape
@@ -86,10 +90,11 @@ def minimise(
     # fits may join only if they solve one problem: all rows are then bit-identical copies
     joinable = all(np.array_equal(x_RN, x_RN[:1].repeat(R, 0)) for x_RN in (weights_RN, target_RN))
     steps = compiled(predict, linear)
+    problem_R = np.arange(R) // (starts_per_problem or (R if joinable else 1))
 
     def batches(rows_N) -> _Batches:
         x_NF, y_RN, w_RN = _pad(features_NF[rows_N], target_RN[:, rows_N], weights_RN[:, rows_N])
-        return _Batches(steps, x_NF, y_RN, w_RN, free_P, quantile)
+        return _Batches(steps, x_NF, y_RN, w_RN, problem_R, free_P, quantile)
 
     whole = batches(slice(None))
     early = batches(some) if joinable and len(some := _some(weights_RN[0])) else whole
@@ -115,6 +120,7 @@ class _Stage:
     iterations: int
     centre_P: np.ndarray
     pull: float
+    is_target: bool
 
 
 def _stages(delta: float, near: bool, n_params: int, centre_P) -> list[_Stage]:
@@ -128,9 +134,9 @@ def _stages(delta: float, near: bool, n_params: int, centre_P) -> list[_Stage]:
     centre_P = np.zeros(n_params) if centre_P is None else np.asarray(centre_P, np.float64)
     stages = []
     for value in deltas[:-1]:
-        stages.append(_Stage(float(value), EARLY_ITERATIONS, centre_P, pull))
+        stages.append(_Stage(float(value), EARLY_ITERATIONS, centre_P, pull, False))
         pull = pull * PULL_FADES if pull > LEAST_PULL else 0.0
-    return [*stages, _Stage(float(deltas[-1]), ITERATIONS, centre_P, 0.0)]
+    return [*stages, _Stage(float(deltas[-1]), ITERATIONS, centre_P, 0.0, True)]
 
 
 def _some(weights_N) -> np.ndarray:
@@ -181,6 +187,7 @@ class _Batches:
     features_NF: np.ndarray
     target_RN: np.ndarray
     weights_RN: np.ndarray
+    problem_R: np.ndarray
     free_P: np.ndarray
     quantile: float
 
@@ -192,19 +199,20 @@ class _Batches:
             self.features_NF, stage.delta, self.quantile, self.free_P, stage.centre_P, stage.pull
         )
         count = len(params_RP)
-        size = max(8, min(CHUNK, CHUNK_CELLS // max(len(self.features_NF), 1)))
         params = params_RP.copy()
         value = np.full(count, np.inf)
         gradient = np.full(count, np.nan)
         converged = np.zeros(count, bool)
         damping = np.full(count, FIRST_DAMPING)
         active = np.arange(count)
-        for _ in range(-(-stage.iterations // ROUND)):
+        rounds = -(-stage.iterations // ROUND)
+        for i in range(rounds):
             signals.check()
-            chunks = [active[i : i + size] for i in range(0, len(active), size)]
+            before = value.copy()
+            chunks = [active[i : i + CHUNK] for i in range(0, len(active), CHUNK)]
 
             def run(chunk) -> End:
-                filled = np.resize(chunk, size)
+                filled = np.resize(chunk, CHUNK)
                 start = Start(
                     self.target_RN[rows[filled]],
                     self.weights_RN[rows[filled]],
@@ -219,7 +227,17 @@ class _Batches:
             for chunk, end in zip(chunks, ends, strict=True):
                 params[chunk], value[chunk], damping[chunk] = end.params_P, end.value, end.damping
                 gradient[chunk], converged[chunk] = end.gradient, end.converged
+            if stage.is_target and i:
+                gain = FASTER * (rounds - i - 1) * (before - value)
+                active = active[value[active] - gain[active] <= self._lowest(value, rows)[active]]
             active = active[~converged[active]]
             if not len(active):
                 break
         return Solution(params, value, gradient, converged)
+
+    def _lowest(self, value_R, rows) -> np.ndarray:
+        """Return `[R]`, the lowest value of any fit of the same problem."""
+        problem = self.problem_R[rows]
+        lowest = np.full(problem.max() + 1, np.inf)
+        np.minimum.at(lowest, problem, np.where(np.isnan(value_R), np.inf, value_R))
+        return lowest[problem]

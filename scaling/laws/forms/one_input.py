@@ -143,33 +143,56 @@ def m4_log_loss(params_P, logs_N1):
     """Return `[N]` log L, the solution of (L - E) / (L0 - L)^alpha = k x^-a.
 
     The parameters are (log k, log E, log(L0 / E - 1), log alpha, a). With W = L0 - E and s the
-    logistic function, L - E = W s(u) and L0 - L = W s(-u). This gives h(u) = log s(u) - alpha log
-    s(-u) = log k - a log x - (1 - alpha) log W. h increases. For alpha < 1 it is concave and below
-    both its asymptotes u and alpha u, else convex and above both. Newton's method from the nearer
-    asymptote therefore comes closer at every step.
+    logistic function, L - E = W s(u) and L0 - L = W s(-u). This gives log s(u) - alpha log s(-u) =
+    r with r = log k - a log x - (1 - alpha) log W. For alpha > 1, -u solves the same equation with
+    1 / alpha and -r / alpha. It remains to solve F(v) = v - c log(1 + e^-v) = y for c >= 0.
     """
     import jax
     import jax.numpy as jnp
 
     k, e, ratio, log_alpha, a = params_P
-    alpha = jnp.exp(log_alpha)
     log_w = e + ratio
+    alpha, beta = jnp.exp(log_alpha), jnp.exp(-jnp.abs(log_alpha))
     right_N = k - a * logs_N1[:, 0] - (1 - alpha) * log_w
+    c, y_N = (1 - beta) / beta, jnp.where(log_alpha > 0, -right_N, right_N / alpha)
+    v_N = _solve_m4(*jax.lax.stop_gradient((c, y_N)))
+    height_N, slope_N, _ = _m4_slopes(v_N, c)
+    v_N = v_N - (height_N - y_N) / slope_N  # carries the gradient of the implicit function
+    u_N = jnp.where(log_alpha > 0, -v_N, v_N)
+    return jnp.logaddexp(e, log_w + jax.nn.log_sigmoid(u_N))
 
-    def newton_step(u, alpha, right_N):
-        z = jnp.exp(-jnp.abs(u))
-        large, small = 1 / (1 + z), z / (1 + z)  # s(|u|) and s(-|u|)
-        log_s = jnp.minimum(u, 0.0) - jnp.log1p(z)
-        height = log_s - alpha * (log_s - u)  # log s(-u) = log s(u) - u
-        slope = jnp.where(u > 0, small + alpha * large, large + alpha * small)
-        return u - (height - right_N) / slope
 
-    constants = jax.lax.stop_gradient((alpha, right_N))
-    ends = constants[1], constants[1] / constants[0]
-    u = jnp.where(constants[0] < 1, jnp.maximum(*ends), jnp.minimum(*ends))
-    u = jax.lax.fori_loop(0, 7, lambda _, u: newton_step(u, *constants), u)
-    u = newton_step(u, alpha, right_N)  # an exact value with the gradient of the implicit function
-    return jnp.logaddexp(e, log_w + jax.nn.log_sigmoid(u))
+def _m4_slopes(v, c):
+    """Return F(v) = v - c log(1 + e^-v) and its first two derivatives."""
+    import jax.numpy as jnp
+
+    z = jnp.exp(-jnp.abs(v))
+    large, small = 1 / (1 + z), z / (1 + z)  # s(|v|) and s(-|v|)
+    height = v - c * (jnp.log1p(z) - jnp.minimum(v, 0.0))
+    return height, 1 + c * jnp.where(v > 0, small, large), -c * large * small
+
+
+def _solve_m4(c, y):
+    """Return v with F(v) = y, to 3e-7 of max(1, |v|) for c from 0 to 1e9, by two Halley steps.
+
+    The start solves F with its limits: (1 + c) v for v << 0, v - c e^-v for v >> 0. In the second,
+    w = v - y has w + log w = z, z = log c - y, and w is near z - log z (z > 1) or e^z.
+    """
+    import jax.numpy as jnp
+
+    z = jnp.log(jnp.maximum(c, 1e-300)) - y
+    large = jnp.maximum(z, 1.0)
+    w = jnp.where(
+        z > 1,
+        large - jnp.log(large) * (1 - 1 / large),
+        0.8 * jnp.log1p(jnp.exp(jnp.minimum(z, 1.0))),
+    )
+    v = jnp.where(y > -c * jnp.log(2), y + w, y / (1 + c))
+    for _ in range(2):
+        height, slope, curvature = _m4_slopes(v, c)
+        gap = height - y
+        v = v - 2 * gap * slope / (2 * slope**2 - gap * curvature)
+    return v
 
 
 def m4_starts(logs_N1, target_N) -> np.ndarray:
