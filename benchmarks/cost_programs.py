@@ -12,7 +12,7 @@ import numpy as np
 
 from scaling import accounting
 from scaling.config import load as config_lib
-from scaling.programs import ahead_of_time, optim, train_step
+from scaling.programs import ahead_of_time, schedules, train_step
 from scaling.programs import memory as footprint
 
 STEPS = 8  # of one dispatch, at most
@@ -64,7 +64,7 @@ def build(config) -> Program:
         "shapes": sum(footprint.parts(config, programs).values()) / 2**20,
     }
     tokens = np.random.default_rng(0).integers(0, 256, arguments[2].shape).astype(np.uint8)
-    batch, hyper = programs.batch(tokens[None]), optim.hyperparameters(config)
+    batch, hyper = programs.batch(tokens[None]), schedules.hyperparameters(config)
     hyper = {name: np.float32(value) for name, value in hyper.items()}
     held = [programs.init(0)]
 

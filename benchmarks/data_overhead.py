@@ -22,7 +22,7 @@ from benchmarks import common
 from benchmarks.peers.ours import config_of
 from benchmarks.sizes import SIZES
 from scaling.data import pipeline, prepare
-from scaling.programs import optim, train_step
+from scaling.programs import schedules, train_step
 from scaling.utils import huge_pages, machine
 
 TURN = 2.0  # seconds, at least
@@ -45,7 +45,7 @@ def measure(config, rounds: int) -> dict[str, float]:
     programs, source = train_step.programs(config), source_of(config)
     K = config.train.steps_per_dispatch
     stream = pipeline.iterate(source, 0, config.data.prefetch)
-    hyper = {k: np.float32(v) for k, v in optim.hyperparameters(config).items()}
+    hyper = {k: np.float32(v) for k, v in schedules.hyperparameters(config).items()}
     state, constant = programs.init(0), programs.batch(source[0][None])
 
     def turn(kind: str, dispatches: int) -> tuple[float, float]:

@@ -69,6 +69,13 @@ c.model.kernel = whole(7, "taps", POSITIVE, "cnn: taps along each axis; odd", si
 c.model.window = whole(8, "tokens", POSITIVE, "mlp: tokens that a position sees", since=2)
 c.model.norm = choice("rmsnorm", "rmsnorm | layernorm",
     "norm before each sublayer; layernorm has no bias")
+c.model.parametrization = choice("sp", "sp | mup | completep",
+    "how initial values and steps follow width and depth, see models/parametrization.py", since=2)
+c.model.base_width = whole(64, "channels", POSITIVE, "mup, completep: width that equals sp",
+    since=2)
+c.model.base_depth = whole(2, "blocks", POSITIVE, "completep: depth that equals sp", since=2)
+c.model.base_head_dim = whole(None, "channels", POSITIVE,
+    "mup, completep: head size at base_width; None is head_dim", since=2, old=0)
 c.model.norm_eps = number(1e-6, "1", POSITIVE, "added to the variance inside the norms")
 c.model.patch_height = whole(4, "pixels, frames", POSITIVE, "height of a patch of a grid", since=2)
 c.model.patch_width = whole(4, "pixels, bands", POSITIVE, "width of a patch of a grid", since=2)
@@ -166,15 +173,16 @@ c.data.drop_items = number(0.0, "1", FRACTION, "probability that an item is hidd
     fields=RECOMMEND, since=2)
 
 c.optim = Section()
-c.optim.name = choice("adamw", "adamw | lion | adafactor | muon | sgd",
+c.optim.name = choice("adamw",
+    "adamw | lion | adafactor | muon | sgd | adamh | muonh",
     "optimizer, see scaling/programs/optim.py", program=True)
 c.optim.lr = number(3e-3, "1", POSITIVE, "peak learning rate")
 c.optim.beta1 = number(0.9, "1", LESS_THAN_ONE,
-    "adamw, lion, muon's Adam: decay of the first moment", program=True)
+    "all but adafactor and sgd: decay of the first moment", program=True)
 c.optim.beta2 = number(0.95, "1", LESS_THAN_ONE,
-    "adamw, lion, muon's Adam: decay of the second moment", program=True)
-c.optim.eps = number(1e-8, "1", POSITIVE, "adamw, muon's Adam: added to the root", program=True)
-c.optim.momentum = number(0.95, "1", LESS_THAN_ONE, "muon, sgd: decay of the momentum",
+    "the same: decay of the second moment", program=True)
+c.optim.eps = number(1e-8, "1", POSITIVE, "the same, but lion: added to the root", program=True)
+c.optim.momentum = number(0.95, "1", LESS_THAN_ONE, "muon, muonh, sgd: decay of the momentum",
     program=True, since=2)
 c.optim.weight_decay = number(0.1, "1", NOT_NEGATIVE,
     "decoupled, times lr; of all but norm scales and LRU eigenvalues: also embeddings and head")

@@ -17,6 +17,8 @@ def problems(c: Any) -> Iterator[str]:
         )
     if m.kind == "transformer" and m.positions == "rotary" and m.head_dim % 2:
         yield (f"config.model.head_dim={m.head_dim} must be even for rotary positions")
+    if m.kind == "transformer" and m.parametrization != "sp":
+        yield from _of_base(m, c.sweep)
     if m.kind != "transformer" and m.qk_norm:
         yield (f"config.model.qk_norm=True: config.model.kind={m.kind!r} has no queries and keys")
     if m.kind == "cnn" and m.kernel % 2 == 0:
@@ -51,3 +53,18 @@ def problems(c: Any) -> Iterator[str]:
             f"config.train.accumulate={c.train.accumulate} would balance the experts of each "
             "micro-batch alone and change the numbers; choose 1, or config.model.balance=0"
         )
+
+
+def _of_base(m: Any, sweep: Any) -> Iterator[str]:
+    """Yield a line if the base model of a parametrisation has no whole number of heads."""
+    base = f"config.model.base_width={m.base_width}"
+    if sweep.heads and m.base_width % sweep.heads:
+        yield f"{base} is not a multiple of config.sweep.heads={sweep.heads}"
+    elif sweep.heads and not m.base_head_dim:
+        yield (
+            f"config.model.base_head_dim is not set; {sweep.heads} heads (config.sweep.heads) of "
+            f"{base} it is {m.base_width // sweep.heads}"
+        )
+    key = "base_head_dim" if m.base_head_dim else "head_dim"
+    if m.base_width % getattr(m, key):
+        yield f"{base} is not a multiple of config.model.{key}={getattr(m, key)}"

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import logical_axes
+from scaling.models import logical_axes, parametrization
 from scaling.models.conv import DepthwiseConv
 from scaling.models.experts import Experts
 from scaling.models.layers import MLP, Attention, Norm
@@ -30,7 +30,7 @@ class Block(nnx.Module):
             dtype = jnp.dtype(model.param_dtype)
             return Norm(model.width, "embed", kind=model.norm, eps=model.norm_eps, dtype=dtype)
 
-        self.kind = model.kind
+        self.kind, self.scales = model.kind, parametrization.of(model)
         if self.kind == "transformer":
             self.attention_norm = norm()
             self.attention = Attention(model, causal=grid is None, rngs=rngs)
@@ -47,21 +47,22 @@ class Block(nnx.Module):
     def __call__(self, x_BTD) -> tuple[jax.Array, jax.Array | None]:
         """(x_BTD, the load-balance loss of its experts or None)."""
         if self.kind == "transformer":
-            x_BTD = x_BTD + _stream(self.attention(self.attention_norm(x_BTD)))
+            x_BTD = self._add(x_BTD, self.attention(self.attention_norm(x_BTD)))
         elif self.kind != "mlp":
-            x_BTD = x_BTD + _stream(self.mixer(self.mixer_norm(x_BTD)))
+            x_BTD = self._add(x_BTD, self.mixer(self.mixer_norm(x_BTD)))
         if not self.routed:
-            return x_BTD + _stream(self.mlp(self.mlp_norm(x_BTD))), None
+            return self._add(x_BTD, self.mlp(self.mlp_norm(x_BTD))), None
         y_BTD, balance = self.experts(self.mlp_norm(x_BTD))
-        return x_BTD + _stream(y_BTD), balance
+        return self._add(x_BTD, y_BTD), balance
+
+    def _add(self, x_BTD, y_BTD):
+        """Return the residual stream, whole in width, with the output of a half of the block."""
+        return x_BTD + logical_axes.constrain(
+            self.scales.branch(y_BTD), "batch", "sequence", "width"
+        )
 
 
 def _mixer(model, grid, rngs: nnx.Rngs) -> nnx.Module:
     if model.kind == "cnn":
         return DepthwiseConv(model, grid, rngs=rngs)
     return {"lstm": LSTM, "lru": LRU}[model.kind](model, rngs=rngs)
-
-
-def _stream(x_BTD):
-    """Return a term of the residual stream, whole in width."""
-    return logical_axes.constrain(x_BTD, "batch", "sequence", "width")

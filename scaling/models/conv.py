@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import logical_axes
+from scaling.models import logical_axes, parametrization
 from scaling.models.parameters import normal_param
 
 Pads = tuple[tuple[int, int], ...]  # zeros before and after each axis of positions
@@ -32,7 +32,7 @@ class DepthwiseConv(nnx.Module):
     def __init__(self, model, grid: tuple[int, int] | None = None, *, rngs: nnx.Rngs):
         D, J, dtype = model.width, model.kernel, jnp.dtype(model.param_dtype)
         shape = (J,) if grid is None else (J, J)
-        std = 1 / math.sqrt(math.prod(shape)) / math.sqrt(2 * model.depth)
+        std = parametrization.of(model).writer_std(math.prod(shape))
         self.names = ("taps",) * len(shape) + ("embed",)
         # One filter per channel: no axis is summed over with another's channels.
         weight = normal_param(rngs, (*shape, D), std, self.names, dtype, matrix=None)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import logical_axes, losses, ops
+from scaling.models import logical_axes, losses, ops, parametrization
 from scaling.models.parameters import Matrix, normal_param
 
 
@@ -77,7 +77,7 @@ class Tokens(nnx.Module):
 
     def __init__(self, model, *, vocab_size: int, seq_len: int, window: int = 0, rngs: nnx.Rngs):
         D, J, dtype = model.width, window, jnp.dtype(model.param_dtype)
-        std = 1 / math.sqrt(D)
+        std = parametrization.of(model).end_std
         self.embedding_VD = normal_param(
             rngs, (vocab_size, D), std, ("vocab", "embed"), dtype, matrix=None
         )
@@ -125,24 +125,26 @@ class TokenHead(nnx.Module):
 
     def __init__(self, model, *, vocab_size: int, rngs: nnx.Rngs):
         D, dtype = model.width, jnp.dtype(model.param_dtype)
+        scales = parametrization.of(model)
         self.head_DV = (
             None
             if model.tied_head
             else normal_param(
-                rngs, (D, vocab_size), 1 / math.sqrt(D), ("embed", "vocab"), dtype, matrix=None
+                rngs, (D, vocab_size), scales.end_std, ("embed", "vocab"), dtype, matrix=None
             )
         )
-        self.matmul, self.compute_dtype = model.matmul, model.dtype
+        self.matmul, self.compute_dtype, self.scales = model.matmul, model.dtype, scales
 
     def __call__(self, x_BTD, embedding_VD) -> jax.Array:
-        return self._logits(*losses.unrounded(x_BTD, self._head(embedding_VD)))
+        x_BTD, head_DV = losses.unrounded(x_BTD, self._head(embedding_VD))
+        return self._logits(self.scales.before_head(x_BTD), head_DV)
 
     def losses(
         self, x_BTD, embedding_VD, targets_BT, chunk: int = 0,
         terms: losses.LossTerms = losses.PLAIN,
     ) -> jax.Array:  # fmt: skip
         """`[B, T]`, from `chunk` positions at a time, see `losses.in_chunks`."""
-        head_DV = self._head(embedding_VD)
+        x_BTD, head_DV = self.scales.before_head(x_BTD), self._head(embedding_VD)
 
         def chunk_losses(x_BCD, targets_BC):
             return losses.trained_losses(self._logits(x_BCD, head_DV), targets_BC, terms)
@@ -152,6 +154,7 @@ class TokenHead(nnx.Module):
     def losses_and_hits(self, x_BTD, embedding_VD, targets_BT, chunk: int = 0):
         """(losses, whether the target is the likeliest token) of unrounded logits, `[B, T]`."""
         x_BTD, head_DV = losses.unrounded(x_BTD, self._head(embedding_VD))
+        x_BTD = self.scales.before_head(x_BTD)
 
         def chunk_losses_and_hits(x_BCD, targets_BC):
             logits_BCV = self._logits(x_BCD, head_DV)

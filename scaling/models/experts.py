@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from scaling.models import activations, logical_axes, ops
+from scaling.models import activations, logical_axes, ops, parametrization
 from scaling.models.parameters import Matrix, normal_param
 
 BLOCK = (8, 128)  # rows of a block, at least and at most
@@ -42,18 +42,21 @@ class Experts(nnx.Module):
         D, E, F = model.width, model.experts, model.mlp_width
         G = activations.of(model.mlp).inputs
         dtype = jnp.dtype(model.param_dtype)
-        std, out_std = 1 / math.sqrt(D), 1 / math.sqrt(F) / math.sqrt(2 * model.depth)
+        scales = parametrization.of(model)
+        std, out_std = 1 / math.sqrt(D), scales.writer_std(F)
         # The router is a head over experts, and heads are no matrices to an optimizer.
-        self.w_DE = normal_param(rngs, (D, E), std, self.W_ROUTER, dtype, matrix=None)
+        self.w_DE = normal_param(rngs, (D, E), scales.end_std, self.W_ROUTER, dtype, matrix=None)
         self.w_EDGF = normal_param(rngs, (E, D, G, F), std, self.W_IN, dtype, Matrix((-3,), (-1,)))
         self.w_EFD = normal_param(rngs, (E, F, D), out_std, self.W_OUT, dtype, Matrix((-2,), (-1,)))
         self.kind, self.matmul, self.chosen = model.mlp, model.matmul, model.experts_per_token
+        self.scales = scales
 
     def __call__(self, x_BTD) -> tuple[jax.Array, jax.Array]:
         """(y_BTD, the load-balance loss of this layer)."""
         dtype, k = x_BTD.dtype, self.chosen
         w_DE = logical_axes.gathered(self.w_DE[...].astype(jnp.float32), *self.W_ROUTER)
-        p_BTE = jax.nn.softmax(ops.matmul(x_BTD.astype(jnp.float32), w_DE, self.matmul))
+        x32_BTD = self.scales.before_head(x_BTD.astype(jnp.float32))
+        p_BTE = jax.nn.softmax(ops.matmul(x32_BTD, w_DE, self.matmul))
         gate_BTk, expert_BTk = jax.lax.top_k(p_BTE, k)
         if k > 1:
             gate_BTk = gate_BTk / gate_BTk.sum(axis=-1, keepdims=True)

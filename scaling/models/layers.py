@@ -4,7 +4,8 @@ Shapes: B batch, T positions, D model width, H heads, K head size, X the three o
 value, F hidden width of the MLP, G number of its input matrices, see `activations.py`.
 
 Initialisation: matrices ~ Normal(0, 1/fan_in); those that write into the residual stream are also
-divided by sqrt(2 * depth) (GPT-2), so that its variance does not grow with depth.
+divided by sqrt(2 * depth) (GPT-2), so that its variance does not grow with depth; see
+`parametrization.py` for other ways.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import activations, logical_axes, ops, pointwise
+from scaling.models import activations, logical_axes, ops, parametrization, pointwise
 from scaling.models.parameters import Matrix, normal_param, vector_param
 
 
@@ -53,18 +54,19 @@ class Attention(nnx.Module):
     def __init__(self, model, *, causal: bool = True, rngs: nnx.Rngs):
         D, H, K = model.width, model.width // model.head_dim, model.head_dim
         dtype = jnp.dtype(model.param_dtype)
-        out_std = 1 / math.sqrt(D) / math.sqrt(2 * model.depth)
+        scales = parametrization.of(model)
         self.w_DHXK = normal_param(
             rngs, (D, H, 3, K), 1 / math.sqrt(D), self.W_IN, dtype, Matrix((-4,), (-3, -1))
         )
         self.w_HKD = normal_param(
-            rngs, (H, K, D), out_std, self.W_OUT, dtype, Matrix((-3, -2), (-1,))
+            rngs, (H, K, D), scales.writer_std(D), self.W_OUT, dtype, Matrix((-3, -2), (-1,))
         )
         norm = dict(kind="rmsnorm", eps=model.norm_eps, dtype=dtype)
         self.q_norm = Norm(K, "head_dim", **norm) if model.qk_norm else None
         self.k_norm = Norm(K, "head_dim", **norm) if model.qk_norm else None
         self.rope_base = model.rope_base if model.positions == "rotary" else None
         self.matmul, self.attention, self.causal = model.matmul, model.attention, causal
+        self.scales = scales
 
     def __call__(self, x_BTD):
         B, T, D = x_BTD.shape
@@ -84,6 +86,7 @@ class Attention(nnx.Module):
             logical_axes.constrain(a, "batch", "keys", "heads", "head_dim")
             for a in (k_BTHK, v_BTHK)
         )
+        q_BTHK = self.scales.queries(q_BTHK)
         o_BTHK = ops.attention(q_BTHK, k_BTHK, v_BTHK, self.attention, self.causal)
         o_BTHK = logical_axes.constrain(o_BTHK, "batch", "sequence", "heads", "head_dim")
         return ops.matmul(o_BTHK.reshape(B, T, -1), w_HKD.reshape(-1, D), self.matmul)
@@ -98,10 +101,10 @@ class MLP(nnx.Module):
     def __init__(self, model, *, rngs: nnx.Rngs):
         D, F, G = model.width, model.mlp_width, activations.of(model.mlp).inputs
         dtype = jnp.dtype(model.param_dtype)
-        out_std = 1 / math.sqrt(F) / math.sqrt(2 * model.depth)
         self.w_DGF = normal_param(
             rngs, (D, G, F), 1 / math.sqrt(D), self.W_IN, dtype, Matrix((-3,), (-1,))
         )
+        out_std = parametrization.of(model).writer_std(F)
         self.w_FD = normal_param(rngs, (F, D), out_std, self.W_OUT, dtype, Matrix((-2,), (-1,)))
         self.kind, self.matmul = model.mlp, model.matmul
 

@@ -28,6 +28,11 @@ class Matrix(NamedTuple):
     summed: tuple[int, ...]  # those that the product sums over
     result: tuple[int, ...]  # those of its result
 
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Return all axes of the matrix."""
+        return (*self.summed, *self.result)
+
 
 @dataclass(frozen=True)
 class ParamInfo:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import logical_axes, losses, ops
+from scaling.models import logical_axes, losses, ops, parametrization
 from scaling.models.parameters import normal_param
 
 
@@ -58,8 +58,9 @@ class LabelHead(nnx.Module):
 
     def __init__(self, model, *, classes: int, rngs: nnx.Rngs):
         D, dtype = model.width, jnp.dtype(model.param_dtype)
+        self.scales = parametrization.of(model)
         self.head_DY = normal_param(
-            rngs, (D, classes), 1 / math.sqrt(D), ("embed", "classes"), dtype, matrix=None
+            rngs, (D, classes), self.scales.end_std, ("embed", "classes"), dtype, matrix=None
         )
         self.matmul, self.compute_dtype = model.matmul, model.dtype
 
@@ -71,7 +72,8 @@ class LabelHead(nnx.Module):
         """Return x_BD and head_DY, whose product are the logits."""
         dtype = jnp.dtype(self.compute_dtype)
         head_DY = logical_axes.gathered(self.head_DY[...].astype(dtype), "embed", "classes")
-        return x_BTD.astype(jnp.float32).mean(axis=1).astype(dtype), head_DY
+        x_BD = x_BTD.astype(jnp.float32).mean(axis=1)
+        return self.scales.before_head(x_BD).astype(dtype), head_DY
 
     def losses(self, x_BTD, shared, targets, chunk: int, terms: losses.LossTerms) -> jax.Array:
         """`[B]` of targets `{"y": [B]}`; with "y2" and "mix" the mixup loss of both labels."""

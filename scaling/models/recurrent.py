@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import logical_axes, ops
+from scaling.models import logical_axes, ops, parametrization
 from scaling.models.parameters import Matrix, normal_param, vector_param
 
 # Steps of time per iteration of the LSTM's loop: of 1, 2, 4, 8 and 16 the fastest forward and
@@ -42,7 +42,7 @@ class LSTM(nnx.Module):
     def __init__(self, model, *, rngs: nnx.Rngs):
         D, dtype = model.width, jnp.dtype(model.param_dtype)
         std = 1 / math.sqrt(D)
-        out_std = std / math.sqrt(2 * model.depth)
+        out_std = parametrization.of(model).writer_std(D)
         gates, output = Matrix((-3,), (-1,)), Matrix((-2,), (-1,))
         self.w_DZS = normal_param(rngs, (D, 4, D), std, self.W_IN, dtype, gates)
         self.w_SZS = normal_param(rngs, (D, 4, D), std, self.W_STATE, dtype, gates)
@@ -145,7 +145,7 @@ class LRU(nnx.Module):
         self.w_DPS = normal_param(
             rngs, (D, 3, D), 1 / math.sqrt(D), self.W_IN, dtype, Matrix((-3,), (-1,))
         )
-        out_std = 1 / math.sqrt(2 * D) / math.sqrt(2 * model.depth)
+        out_std = parametrization.of(model).writer_std(2 * D)
         self.w_PSD = normal_param(
             rngs, (2, D, D), out_std, self.W_OUT, dtype, Matrix((-3, -2), (-1,))
         )

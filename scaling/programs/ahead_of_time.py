@@ -24,7 +24,7 @@ from scaling.config import load as config_lib
 from scaling.fields import registry as fields
 from scaling.parallel import collectives, sharding
 from scaling.parallel.collectives import Collective, Total
-from scaling.programs import backend, memory, optim, train_step
+from scaling.programs import backend, memory, schedules, train_step
 from scaling.programs.interface import Programs
 from scaling.utils import machine, signals, units
 from scaling.utils.errors import UserError
@@ -97,7 +97,7 @@ def arguments(config: ConfigDict, programs: Programs) -> tuple[Any, ...]:
         lambda row: jax.ShapeDtypeStruct((*lead, *row.shape), row.dtype, sharding=on_mesh),
         fields.of(c.data.field).example(c),
     )
-    hyper = {k: jax.ShapeDtypeStruct((), jnp.float32) for k in optim.hyperparameters(c)}
+    hyper = {k: jax.ShapeDtypeStruct((), jnp.float32) for k in schedules.hyperparameters(c)}
     number = jax.ShapeDtypeStruct((), jnp.int32)
     alone = programs.state_like, hyper, batch_KB, number, number, number
     if runs == 1:

@@ -1,8 +1,8 @@
-"""The optimizers and their schedules. Hyperparameters are traced values: one compiled step serves
-all.
+"""The optimizers. Hyperparameters are traced values: one compiled step serves all.
 
-Each optimizer is the step u of a parameter p <- p - lr (u + weight_decay p), after the gradient's
-global norm is clipped. m and v are moments of the gradient g:
+Each optimizer is the step u of a parameter p <- p - lr (f u + weight_decay p), after the gradient's
+global norm is clipped. f and a factor of the gradient are 1 but for muP and CompleteP, see
+`models/parametrization.py`. m and v are moments of the gradient g:
   adamw      m / (sqrt(v) + eps), bias corrected (Loshchilov & Hutter 2019)
   lion       sign(beta1 m + (1 - beta1) g), m <- beta2 m + (1 - beta2) g (Chen et al. 2023)
   adafactor  max(1e-3, rms(p)) u / max(1, rms(u)), u = g / sqrt(v), v with decay 1 - t^-0.8 and for
@@ -12,32 +12,27 @@ global norm is clipped. m and v are moments of the gradient g:
              `momentum` (Jordan et al. 2024), scaled so that lr is what it would be for AdamW
              (Liu et al. 2025); all else: adamw
   sgd        m <- momentum m + g (heavy ball; Sutskever et al. 2013)
-
-Schedules are functions of the step s of a run of S steps with warm-up W and decay E (all traced):
-  constant  lr min(1, (s + 1) / W)
-  cosine    the same, times f + (1 - f) (1 + cos(pi (s - W) / (S - W))) / 2 after the warm-up
-  wsd       the same, times a line from 1 to f over the last E steps (Hagele et al. 2024); without
-            that line if checkpoints are merged instead (scaling/training/merge.py)
-with f the final fraction. The last step of cosine and wsd ends at f, not one step before it.
+  adamh, muonh  matrices: |p| u / |u| with u of adamw or muon and Frobenius norms, after which p is
+             scaled back to its norm, without weight decay (arXiv 2606.16899); all else: adamw
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 from optax import contrib
 
-from scaling.config import load as config_lib
 from scaling.models.parameters import Matrix
+from scaling.models.parametrization import STANDARD, STEP, Parametrization
+from scaling.programs.schedules import Hyper
+from scaling.utils.errors import UserError
 
-Hyper = Mapping[str, Any]  # traced scalars, or floats outside a program
 MUON_RMS = 0.2  # root mean square of a matrix's step, that of AdamW's (Liu et al. 2025)
 FACTORED_FROM = 128  # rows and columns of a matrix whose second moment adafactor factors
 TINY = 1e-30  # added to squares of gradients (Shazeer & Stern 2018)
@@ -45,57 +40,54 @@ STACKED = "blocks"  # checkpoints hold the state of stacked parameters under thi
 Infos = Any  # a tree of ParamInfo in the shape of the parameters
 
 
-def hyperparameters(config: ConfigDict) -> dict[str, float]:
-    """Return the traced hyperparameters of a run, which may change without a new program."""
-    steps = config_lib.schedule_steps(config)
-    if config.optim.cooldown == "merge":  # the decay would begin after the last step
-        steps |= {"total": steps["total"] + 1, "decay": 1}
-    return {
-        "lr": config.optim.lr,
-        "weight_decay": config.optim.weight_decay,
-        "final_lr": config.optim.final_lr,
-        "warmup": float(steps["warmup"]),
-        "total": float(steps["total"]),
-        "decay": float(steps["decay"]),
-    }
-
-
-def learning_rate(schedule: str, step: jax.Array, hyper: Hyper) -> jax.Array:
-    """Learning rate of optimizer step `step` (0 is the first)."""
-    done = jnp.asarray(step, jnp.float32) + 1.0
-    warm = jnp.minimum(1.0, done / jnp.maximum(hyper["warmup"], 1.0))
-    final = hyper["final_lr"]
-    if schedule == "constant":
-        shape = jnp.ones(())
-    elif schedule == "cosine":
-        span = jnp.maximum(hyper["total"] - hyper["warmup"], 1.0)
-        t = jnp.clip((done - hyper["warmup"]) / span, 0.0, 1.0)
-        shape = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * t))
-    elif schedule == "wsd":
-        left = (hyper["total"] - done) / jnp.maximum(hyper["decay"], 1.0)
-        falling = final + (1.0 - final) * jnp.clip(left, 0.0, 1.0)
-        shape = jnp.where(hyper["decay"] > 0, falling, 1.0)
-    else:
-        raise ValueError(f"unknown schedule {schedule!r}")
-    return hyper["lr"] * warm * shape
-
-
-def optimizer(optim, hyper: Hyper, infos: Infos) -> optax.GradientTransformation:
+def optimizer(
+    optim, hyper: Hyper, infos: Infos, scales: Parametrization = STANDARD
+) -> optax.GradientTransformation:
     """Return the step of `optim.name` with clipping and weight decay, before the learning rate.
 
-    `optim` is the config's section; `hyper` may hold tracers. Clipping is of the gradient's global
-    norm.
+    `optim` is the config's section; `hyper` may hold tracers.
     """
+    clip, step = optax.clip_by_global_norm(optim.clip), STEPS[optim.name](optim, infos)
+    decay = optax.add_decayed_weights(hyper["weight_decay"], mask=decay_mask(infos, optim.name))
+    if scales.name != "sp" and optim.name not in STEP:
+        raise UserError(
+            f"config.optim.name={optim.name!r} has no rule of width; choose "
+            f"config.model.parametrization='sp', or add it to STEP in models/parametrization.py"
+        )
+    if scales.is_base:
+        return optax.chain(clip, step, decay)
+    weights = jax.tree.map(scales.norm_weight, infos)
     return optax.chain(
-        optax.clip_by_global_norm(optim.clip),
-        STEPS[optim.name](optim, infos),
-        optax.add_decayed_weights(hyper["weight_decay"], mask=decay_mask(infos)),
+        _times(jax.tree.map(scales.gradient, infos)),
+        _clip_by_weighted_norm(optim.clip, weights),
+        step,
+        _times(jax.tree.map(lambda info: scales.step(info, optim.name), infos)),
+        decay,
     )
 
 
-def decay_mask(infos: Infos) -> Any:
-    """True at every parameter that weight decay applies to."""
-    return jax.tree.map(lambda info: info.decay, infos)
+def decay_mask(infos: Infos, name: str) -> Any:
+    """True at every parameter that weight decay applies to under the optimizer `name`."""
+    fixed_norm = name in FIXED_NORM
+    return jax.tree.map(lambda info: info.decay and not (fixed_norm and info.matrix), infos)
+
+
+def _times(factors: Any) -> optax.GradientTransformation:
+    """Multiply each array by its number in the tree `factors`."""
+    return optax.stateless(
+        lambda updates, _: jax.tree.map(lambda u, f: u if f == 1 else f * u, updates, factors)
+    )
+
+
+def _clip_by_weighted_norm(largest: float, weights: Any) -> optax.GradientTransformation:
+    """Clip by sqrt(sum_i |weight_i g_i|^2), as `optax.clip_by_global_norm` does with weights 1."""
+
+    def clip(updates, _):
+        norm = optax.global_norm(jax.tree.map(lambda g, w: w * g, updates, weights))
+        factor = largest / jnp.maximum(norm, largest)
+        return jax.tree.map(lambda g: (factor * g).astype(g.dtype), updates)
+
+    return optax.stateless(clip)
 
 
 def _adam(optim, infos: Infos) -> optax.GradientTransformation:
@@ -239,11 +231,43 @@ def _longer_side(shape: tuple[int, ...], matrix: Matrix) -> int:
     return max(math.prod(shape[i] for i in axes) for axes in matrix)
 
 
+def _of_fixed_norm(steps: Callable) -> Callable:
+    """Return an optimizer whose steps of matrices are as large as the matrices."""
+
+    def fixed(optim, infos: Infos) -> optax.GradientTransformation:
+        def resized(updates, params):
+            def one(u, p, info):
+                if not info.matrix:
+                    return u
+                axes = info.matrix.axes
+                return u * (_norm(p, axes) / jnp.maximum(_norm(u, axes), TINY)).astype(u.dtype)
+
+            return jax.tree.map(one, updates, params, infos)
+
+        return optax.chain(steps(optim, infos), optax.stateless(resized))
+
+    return fixed
+
+
+def _norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Return the Frobenius norm of each matrix, float32, with its axes kept."""
+    return jnp.sqrt(jnp.square(x.astype(jnp.float32)).sum(axes, keepdims=True))
+
+
 def _sgd(optim, infos: Infos) -> optax.GradientTransformation:
     return optax.trace(decay=optim.momentum)
 
 
-STEPS = {"adamw": _adam, "lion": _lion, "adafactor": _adafactor, "muon": _muon, "sgd": _sgd}
+STEPS = {
+    "adamw": _adam,
+    "lion": _lion,
+    "adafactor": _adafactor,
+    "muon": _muon,
+    "sgd": _sgd,
+    "adamh": _of_fixed_norm(_adam),
+    "muonh": _of_fixed_norm(_muon),
+}
+FIXED_NORM = ("adamh", "muonh")  # those that keep the Frobenius norms of matrices
 
 
 def of_each_layer(
@@ -270,5 +294,16 @@ def of_each_layer(
     return optax.GradientTransformation(init, update)
 
 
-def apply_updates(params, updates, lr: jax.Array):
-    return jax.tree.map(lambda p, u: (p - lr * u).astype(p.dtype), params, updates)
+def apply_updates(params, updates, lr: jax.Array, infos: Infos, name: str):
+    """Return the parameters after a step of the optimizer `name`."""
+    moved = jax.tree.map(lambda p, u: (p - lr * u).astype(p.dtype), params, updates)
+    if name not in FIXED_NORM:
+        return moved
+
+    def restored(new, old, info):
+        if not info.matrix:
+            return new
+        ratio = _norm(old, info.matrix.axes) / jnp.maximum(_norm(new, info.matrix.axes), TINY)
+        return (new * ratio).astype(new.dtype)
+
+    return jax.tree.map(restored, moved, params, infos)

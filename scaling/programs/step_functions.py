@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 
 from scaling import accounting
 from scaling.fields import registry as fields
-from scaling.models import logical_axes, losses, parameters
-from scaling.programs import optim
+from scaling.models import logical_axes, losses, parameters, parametrization
+from scaling.programs import optim, schedules
 
 METRICS = ("loss", "grad_norm", "lr")  # one number per step each
 
@@ -52,6 +52,7 @@ class StepFunctions:
         self.terms = losses.LossTerms(o.label_smoothing, o.z_loss, o.focal_gamma, balance)
         self.graph, self.abstract = nnx.split(nnx.eval_shape(lambda: self.build(0)))
         self.infos = parameters.to_tree(self.abstract, parameters.info)
+        self.scales = parametrization.of(config.model)
         accounting.check_built(accounting.shape_of(config), self._built())
 
     def build(self, seed) -> nnx.Module:
@@ -81,7 +82,7 @@ class StepFunctions:
         """Return the state before the first step."""
         params = parameters.to_tree(nnx.state(self.build(seed), nnx.Param))
         decay = {"weight_decay": 0.0}  # it has no state
-        opt = optim.optimizer(self.config.optim, decay, self.infos).init(params)
+        opt = optim.optimizer(self.config.optim, decay, self.infos, self.scales).init(params)
         return {"params": params, "opt": opt}
 
     def train(self, state, hyper, batch_KB, first, begin, end):
@@ -104,10 +105,10 @@ class StepFunctions:
         """Take one optimizer step, number `step` of its run: the next state and its metrics."""
         o = self.config.optim
         value, grads = self.loss_and_grads(state["params"], batch_B)
-        transform = optim.optimizer(o, hyper, self.infos)
+        transform = optim.optimizer(o, hyper, self.infos, self.scales)
         updates, opt = transform.update(grads, state["opt"], state["params"])
-        lr = optim.learning_rate(o.schedule, step, hyper)
-        params = optim.apply_updates(state["params"], updates, lr)
+        lr = schedules.learning_rate(o.schedule, step, hyper)
+        params = optim.apply_updates(state["params"], updates, lr, self.infos, o.name)
         metrics = {"loss": value, "grad_norm": optax.global_norm(grads), "lr": lr}
         return {"params": params, "opt": opt}, metrics
 

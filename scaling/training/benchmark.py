@@ -23,7 +23,7 @@ from scaling import accounting
 from scaling.config import field_traits
 from scaling.config import load as config_lib
 from scaling.fields import registry as fields
-from scaling.programs import optim, train_step
+from scaling.programs import schedules, train_step
 from scaling.training.checkpoint import Checkpoints
 from scaling.utils import machine, signals
 
@@ -101,7 +101,7 @@ class _Steps:
         signals.check()
         self.runs, self.most = runs, config.train.steps_per_dispatch
         batch_KB = _random(config, (self.most, config.train.batch_size))
-        hyper = optim.hyperparameters(config).items()
+        hyper = schedules.hyperparameters(config).items()
         self.hyper_R = {k: np.full(runs, v, np.float32) for k, v in hyper}
         self.programs = train_step.programs(config, runs)
         self.state = self.programs.join([self.programs.init(config.seed + r) for r in range(runs)])

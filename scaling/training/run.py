@@ -19,7 +19,7 @@ from scaling.config import load as config_lib
 from scaling.data import pipeline
 from scaling.fields.field import Prepared
 from scaling.parallel import multiprocess
-from scaling.programs import optim
+from scaling.programs import schedules
 from scaling.programs.interface import Programs
 from scaling.training import merge
 from scaling.training.checkpoint import Checkpoints
@@ -59,7 +59,7 @@ class ActiveRun:
         self.flops_per_step = float(
             accounting.flops_per_token(accounting.shape_of(c), "exact") * self.per_step
         )
-        self.hyper = {k: np.float32(v) for k, v in optim.hyperparameters(c).items()}
+        self.hyper = {k: np.float32(v) for k, v in schedules.hyperparameters(c).items()}
         self.checkpoint_every = max(1, round(c.checkpoint.every_tokens / (self.K * self.per_step)))
         self.eval_every = (
             max(1, round(c.eval.every_tokens / (self.K * self.per_step)))

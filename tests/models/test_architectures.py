@@ -15,7 +15,7 @@ from scaling.config.flat_dict import flatten
 from scaling.models import losses, parameters
 from scaling.models.block import Block
 from scaling.parallel import sharding
-from scaling.programs import optim, train_step
+from scaling.programs import optim, schedules, train_step
 from scaling.utils.errors import UserError
 from tests.models.test_transformer import T, V, build, loss_and_grads, tokens
 
@@ -82,7 +82,7 @@ def trained(config, values):
         "model.depth": 1, "train.batch_size": 8, "eval.batch_size": 8, "optim.lr": 0.01, **values,
     })  # fmt: skip
     programs = train_step.programs(ours)
-    hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(ours).items()}
+    hyper_R = {k: np.full(1, v, np.float32) for k, v in schedules.hyperparameters(ours).items()}
     batch, zero_R = programs.batch(counting()), np.zeros(1, np.int32)
     metrics = programs.train(programs.init(0), hyper_R, batch, zero_R, zero_R, zero_R + 16)[1]
     return programs, np.asarray(metrics["loss"])
@@ -115,7 +115,7 @@ def test_optimizers_that_look_at_shapes_know_those_of_every_kind(config, name):
         transform = optim.optimizer(ours.optim, {"weight_decay": 0.1}, infos)
         updates = jax.eval_shape(lambda p, t=transform: t.update(p, t.init(p), p)[0], params)
         assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
-        for path, decayed in jax.tree_util.tree_leaves_with_path(optim.decay_mask(infos)):
+        for path, decayed in jax.tree_util.tree_leaves_with_path(optim.decay_mask(infos, name)):
             assert decayed != (path[-1].key in ("scale", "nu_S", "theta_S")), path
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from scaling.config import load as config_lib
 from scaling.models import losses
-from scaling.programs import ahead_of_time, optim, train_step
+from scaling.programs import ahead_of_time, schedules, train_step
 from scaling.utils.errors import UserError
 
 B, T, D, V = 2, 12, 8, 50
@@ -154,7 +154,7 @@ def test_a_certain_token_has_a_finite_focal_slope():
 
 def test_terms_train_alike_on_a_split_vocabulary_and_leave_the_held_out_loss(config):
     values = {"optim.label_smoothing": 0.1, "optim.z_loss": 1e-2, "optim.focal_gamma": 1.0}
-    hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(config).items()}
+    hyper_R = {k: np.full(1, v, np.float32) for k, v in schedules.hyperparameters(config).items()}
     shape = (config.train.steps_per_dispatch, config.train.batch_size, config.data.seq_len + 1)
     tokens_KBT1 = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     zero_R, found = np.zeros(1, np.int32), {}

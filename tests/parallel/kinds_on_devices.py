@@ -37,7 +37,7 @@ def trained(values) -> tuple[list[float], dict[str, int]]:
     import jax
 
     from scaling.config import load as config_lib
-    from scaling.programs import optim, train_step
+    from scaling.programs import schedules, train_step
 
     config = config_lib.with_values(
         config_lib.load("configs/mini.py"),
@@ -48,7 +48,7 @@ def trained(values) -> tuple[list[float], dict[str, int]]:
             **values,
         },
     )
-    hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(config).items()}
+    hyper_R = {k: np.full(1, v, np.float32) for k, v in schedules.hyperparameters(config).items()}
     programs = train_step.programs(config)
     _, losses = on_devices.run(programs, hyper_R, programs.init(0), 0, STEPS)
     leaves = jax.tree_util.tree_leaves_with_path(programs.state_like["params"])

@@ -91,13 +91,13 @@ def main(devices: int, folder: Path) -> None:
     import jax
 
     from scaling.config import load as config_lib
-    from scaling.programs import optim, train_step
+    from scaling.programs import schedules, train_step
     from scaling.training.checkpoint import Checkpoints
 
     base = config_lib.with_values(
         config_lib.load("configs/mini.py"), {**VALUES, "parallel.cpu_devices": devices}
     )
-    hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(base).items()}
+    hyper_R = {k: np.full(1, v, np.float32) for k, v in schedules.hyperparameters(base).items()}
 
     def programs_of(values):
         return train_step.programs(config_lib.with_values(base, values))

@@ -51,7 +51,7 @@ def test_parameters_after_each_step_equal_those_of_torch(name, decay):
     for seed in range(1, STEPS + 1):
         grads = drawn(seed)
         updates, state = transform.update(grads, state, params)
-        params = optim.apply_updates(params, updates, LR)
+        params = optim.apply_updates(params, updates, LR, INFOS, "adamw")
         for key, parameter in theirs.items():
             parameter.grad = torch.tensor(grads[key])
         norms.append(torch.nn.utils.clip_grad_norm_(theirs.values(), CLIP).item())

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from scaling.config import load as config_lib
 from scaling.models.losses import token_losses
 from scaling.models.transformer import language
-from scaling.programs import optim, train_step
+from scaling.programs import schedules, train_step
 
 V, T, B = 256, 48, 8
 SMALL = {
@@ -166,7 +166,7 @@ def test_eight_training_steps_give_the_losses_of_torch(config):
     theirs = llama(config, state["params"])
     start = np.random.default_rng(2).integers(0, V, (steps, B, 1))
     tokens_KBT1 = ((start + 3 * np.arange(T + 1)) % V).astype(np.uint8)
-    hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(config).items()}
+    hyper_R = {k: np.full(1, v, np.float32) for k, v in schedules.hyperparameters(config).items()}
     zero_R = np.zeros(1, np.int32)
     batch = programs.batch(tokens_KBT1[None])
     state, metrics = programs.train(state, hyper_R, batch, zero_R, zero_R, zero_R + steps)

@@ -16,7 +16,7 @@ from flax import nnx
 
 from scaling.config import load as config_lib
 from scaling.models import parameters
-from scaling.programs import optim, train_step
+from scaling.programs import optim, schedules, train_step
 from tests.fields.common import config_of
 from tests.fields.test_grids import model_of
 from tests.models.test_architectures import KINDS, NO_MATRIX
@@ -346,7 +346,7 @@ def test_each_optimizer_learns_alike_with_its_state_whole_and_split(config, name
     if name == "adafactor":  # all matrices are factored, though heads are short
         values |= {"model.width": 128, "model.head_dim": 16, "model.mlp_width": 128}
     config = config_lib.with_values(config, values)
-    hyper_R = {k: np.full(1, v, np.float32) for k, v in optim.hyperparameters(config).items()}
+    hyper_R = {k: np.full(1, v, np.float32) for k, v in schedules.hyperparameters(config).items()}
     K, B, T = config.train.steps_per_dispatch, config.train.batch_size, config.data.seq_len
     tokens_KBT1 = (np.arange(B)[:, None] + 3 * np.arange(T + 1) + np.zeros((K, 1, 1), int)).astype(
         np.uint8

@@ -10,14 +10,14 @@ import pytest
 
 from scaling.config import load as config_lib
 from scaling.models.parameters import Matrix, ParamInfo
-from scaling.programs import optim
+from scaling.programs import optim, schedules
 
 HYPER = {"lr": 1.0, "final_lr": 0.1, "warmup": 10.0, "total": 100.0, "decay": 20.0}
 
 
 def rates(schedule):
     steps = jnp.arange(100)
-    return np.asarray(jax.vmap(lambda s: optim.learning_rate(schedule, s, HYPER))(steps))
+    return np.asarray(jax.vmap(lambda s: schedules.learning_rate(schedule, s, HYPER))(steps))
 
 
 def test_warmup_is_linear_and_reaches_the_peak():
@@ -40,7 +40,7 @@ def test_wsd_is_flat_and_then_linear():
 
 def test_wsd_that_does_not_decay_keeps_its_rate_to_the_last_step():
     step = jnp.arange(100)
-    lr = jax.vmap(lambda s: optim.learning_rate("wsd", s, HYPER | {"decay": 0.0}))(step)
+    lr = jax.vmap(lambda s: schedules.learning_rate("wsd", s, HYPER | {"decay": 0.0}))(step)
     np.testing.assert_allclose(lr[10:], 1.0, rtol=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_steps_equal_optax_adamw():
     theirs, their_state = params, reference.init(params)
     for _ in range(3):
         updates, state = transform.update(grads, state, ours)
-        ours = optim.apply_updates(ours, updates, 0.01)
+        ours = optim.apply_updates(ours, updates, 0.01, infos, "adamw")
         updates, their_state = reference.update(grads, their_state, theirs)
         theirs = optax.apply_updates(theirs, updates)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from scaling.parallel import sharding
-from scaling.programs import optim, train_step
+from scaling.programs import schedules, train_step
 from scaling.training import checkpoint
 from scaling.training.checkpoint import Checkpoints
 from scaling.utils.errors import UserError
@@ -132,7 +132,7 @@ def test_training_step_gives_its_state_away(config):
     programs = train_step.programs(config)
     state = programs.init(0)
     tokens = np.zeros((16, 4, 33), np.uint8)
-    hyper = {k: np.float32(v) for k, v in optim.hyperparameters(config).items()}
+    hyper = {k: np.float32(v) for k, v in schedules.hyperparameters(config).items()}
     placed = jax.device_put(tokens, sharding.batch_sharding(programs.mesh, leading=1))
     compiled = programs.jitted.lower(
         state, hyper, placed, np.int32(0), np.int32(0), np.int32(16)
