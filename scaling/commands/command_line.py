@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from scaling.commands import (
+    check,
     clean,
     conventions,
     curves,
@@ -27,6 +28,7 @@ from scaling.utils.errors import UserError
 
 COMMANDS: dict[str, ModuleType] = {
     "plan": plan,
+    "check": check,
     "train": train,
     "sweep": sweep,
     "work": work,

@@ -58,13 +58,10 @@ def problems(c: Any) -> Iterator[str]:
 def _of_base(m: Any, sweep: Any) -> Iterator[str]:
     """Yield a line if the base model of a parametrisation has no whole number of heads."""
     base = f"config.model.base_width={m.base_width}"
-    if sweep.heads and m.base_width % sweep.heads:
-        yield f"{base} is not a multiple of config.sweep.heads={sweep.heads}"
-    elif sweep.heads and not m.base_head_dim:
-        yield (
-            f"config.model.base_head_dim is not set; {sweep.heads} heads (config.sweep.heads) of "
-            f"{base} it is {m.base_width // sweep.heads}"
-        )
+    if sweep.kind != "none" and sweep.heads:
+        if m.base_width % sweep.heads:
+            yield f"{base} is not a multiple of config.sweep.heads={sweep.heads}"
+        return
     key = "base_head_dim" if m.base_head_dim else "head_dim"
     if m.base_width % getattr(m, key):
         yield f"{base} is not a multiple of config.model.{key}={getattr(m, key)}"

@@ -53,6 +53,9 @@ class Field(Protocol):
     def model(self, c: ConfigDict, rngs: nnx.Rngs) -> nnx.Module:
         """Return the network; `c.model.matmul` and `c.model.attention` are resolved."""
 
+    def inputs(self, batch: Any) -> Any:
+        """Return the part of a batch that the network is called with."""
+
     def loss(self, model: Any, batch: Any, chunk: int, terms: LossTerms) -> Any:
         """Mean cross-entropy in nats per target, with the gradient of the objective of `terms`."""
 

@@ -94,16 +94,19 @@ def model(c, rngs) -> Transformer:
 
 
 def ends(scaled):
-    """(loss, readings) of a field whose inputs, [B, H, W, C], are first mapped by `scaled`."""
+    """(inputs, loss, readings) of a field whose examples [B, H, W, C] `scaled` maps to inputs."""
+
+    def inputs(batch):
+        return scaled(batch["x"])
 
     def loss(model, batch, chunk, terms):
-        return model.losses(scaled(batch["x"]), batch, 0, terms).mean()
+        return model.losses(inputs(batch), batch, 0, terms).mean()
 
     def readings(model, batch, chunk):
-        logits_BY = model(scaled(batch["x"]))
+        logits_BY = model(inputs(batch))
         return {"loss": losses.token_losses(logits_BY, batch["y"]), "logits": logits_BY}
 
-    return loss, readings
+    return inputs, loss, readings
 
 
 def metrics(readings_N, rows):

@@ -57,6 +57,10 @@ def model(c, rngs) -> transformer.Transformer:
     return transformer.language(c.model, vocab_size=d.vocab_size, seq_len=d.seq_len, rngs=rngs)
 
 
+def inputs(tokens_BT1):
+    return tokens_BT1[:, :-1].astype(jnp.int32)
+
+
 def loss(model, tokens_BT1, chunk, terms):
     tokens_BT1 = tokens_BT1.astype(jnp.int32)
     return model.losses(tokens_BT1[:, :-1], tokens_BT1[:, 1:], chunk, terms).mean()

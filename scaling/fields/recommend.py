@@ -73,6 +73,10 @@ def model(c, rngs) -> transformer.Transformer:
     return transformer.language(c.model, vocab_size=d.vocab_size, seq_len=d.seq_len, rngs=rngs)
 
 
+def inputs(tokens_BT1):
+    return tokens_BT1[:, :-1]
+
+
 def loss(model, tokens_BT1, chunk, terms):
     """Mean over the targets that are no padding."""
     targets_BT = tokens_BT1[:, 1:]

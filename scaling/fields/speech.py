@@ -29,5 +29,5 @@ def scaled(x_BHWC):
 
 
 model = labelled.model
-loss, readings = labelled.ends(scaled)
+inputs, loss, readings = labelled.ends(scaled)
 metrics, details = labelled.metrics, labelled.details

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ml_collections import ConfigDict
@@ -31,6 +31,7 @@ class Rung:
 
     shape: accounting.Shape
     n_params: int  # without embeddings and head
+    heads: Mapping[str, int]  # keys of the sizes of heads
 
     @property
     def width(self) -> int:
@@ -42,7 +43,7 @@ class Rung:
             "model.width": self.shape.width,
             "model.depth": self.shape.depth,
             "model.mlp_width": self.shape.mlp_width,
-            "model.head_dim": self.shape.head_dim,
+            **self.heads,
         }
 
 
@@ -72,15 +73,24 @@ def rung_of_width(config: ConfigDict, width: int) -> Rung:
     s = config.sweep
     depth = max(s.min_depth, round(_side("aspect_ratio", s, lambda: width / s.aspect_ratio)))
     mlp_width = round(_side("mlp_ratio", s, lambda: s.mlp_ratio * width))
-    head_dim = width // s.heads if s.heads else config.model.head_dim
     size = {
         "model.width": width,
         "model.depth": depth,
         "model.mlp_width": mlp_width,
-        "model.head_dim": head_dim,
+        **heads(config, width),
     }
     shape = accounting.shape_of(view(config_lib.replaced(flatten(config), size)))
-    return Rung(shape, accounting.param_counts(shape)["n_params"])
+    return Rung(shape, accounting.param_counts(shape)["n_params"], heads(config, width))
+
+
+def heads(config: ConfigDict, width: int) -> dict[str, int]:
+    """Return the keys of the sizes of heads: of one size, or config.sweep.heads of them."""
+    m, number = config.model, config.sweep.heads
+    if not number:
+        return {"model.head_dim": m.head_dim}
+    if m.parametrization == "sp":
+        return {"model.head_dim": width // number}
+    return {"model.head_dim": width // number, "model.base_head_dim": m.base_width // number}
 
 
 def learning_rate(config: ConfigDict, n_params: int) -> float:
