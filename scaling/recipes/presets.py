@@ -166,7 +166,7 @@ def power(coefficient: float, exponent: float) -> Recipe:
 
     return Recipe(
         "power",
-        f"lr = {coefficient:g} N^-{exponent:g}",
+        f"lr = {coefficient:g} N^{-exponent:g}",
         "config.sweep.lr_coefficient and lr_n_exponent",
         function,
     )

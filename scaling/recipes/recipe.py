@@ -101,12 +101,6 @@ def mismatches(recipe: Recipe, values: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def out_of_range(recipe: Recipe, name: str, value: float) -> float:
-    """Return how many times a value lies beyond a range: above 1 over it, below 1 under it."""
-    low, high = recipe.ranges.get(name, (value, value))
-    return value / high if value > high else value / low if value < low else 1.0
-
-
 def weight_decay(tau: float, point: Point, lr: float) -> float:
     """Return the weight decay lambda = B / (lr tau D) that gives a run this tau."""
     return point.batch_tokens / (lr * tau * point.tokens)

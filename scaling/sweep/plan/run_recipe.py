@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from scaling.config.flat_dict import flatten, view
 from scaling.config.key import LARGEST
 from scaling.config.keys import KEYS, decoded
 from scaling.config.steps import targets_per_row
-from scaling.recipes import registry
+from scaling.recipes import describe, registry
 from scaling.recipes.recipe import Base, Point, Recipe, Settings, mismatches
 from scaling.sweep.plan.request import RunRequest
 from scaling.utils.errors import UserError
@@ -71,7 +71,28 @@ class RunRecipe:
         batch = self._settings(point_of(c, tokens)).batch_tokens
         return {} if batch is None else {"train.batch_size": rows(c, batch)}
 
+    def notes(self, runs: Sequence[Any]) -> list[str]:
+        """Return lines about the recipe of planned runs (PlannedRun): source, then limits."""
+        if self.recipe is None:
+            return []
+        configs = [view(run.values) for run in runs]
+        points = [
+            {
+                "n_params": run.n_params,
+                "tokens": run.tokens,
+                "batch_tokens": c.train.batch_size * targets_per_row(c),
+            }
+            for run, c in zip(runs, configs, strict=True)
+        ]
+        return [
+            describe.line(self.recipe, self.base),
+            *self.recipe.notes,
+            *describe.other_conditions(self.recipe, (run.values for run in runs)),
+            *describe.beyond(self.recipe, points),
+        ]
+
     def _batch_and_rate(self, c: Any, given: Collection[str]) -> dict[str, Any]:
+        """Return the keys of batch and rate that the recipe sets; the rate is for that batch."""
         values: dict[str, Any] = {}
         settings = self._settings(point_of(c, c.train.tokens))
         if settings.batch_tokens is not None and "train.batch_size" not in given:
