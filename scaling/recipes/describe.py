@@ -56,7 +56,7 @@ def beyond(recipe: Recipe, points: Iterable[Mapping[str, float]]) -> Iterator[st
             if outside:
                 yield (
                     f"recipe {recipe.name}: {name} {factor:.3g} times {side} the recipe's range "
-                    f"({low:,.6g} to {high:,.6g}), in {len(outside)} of {len(points)} runs"
+                    f"({low:.4g} to {high:.4g}), in {len(outside)} of {len(points)} runs"
                 )
 
 

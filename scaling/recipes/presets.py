@@ -50,7 +50,7 @@ def sde(point: Point, base: Base) -> Settings:
 @preset(
     "lr = .0063 (B/262144)^.5 (2.5e9/D)^.3; eps = 1.85e-8 (D/2.5e9)^.5 (262144/B)^.5; beta2 = "
     ".9999^(B/262144) in [.9, .9999]; warm-up 10%, decay 20%",
-    "Marin, experiments/scaling_law_sweeps/completed_adamh.py",
+    "Marin, completed_adamh.py",
     made_for={"optim.name": ("adamh",), "data.field": ("language",)},
 )
 def delphi(point: Point, base: Base) -> Settings:
