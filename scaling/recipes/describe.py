@@ -8,6 +8,17 @@ from typing import Any
 
 from scaling.recipes.recipe import Base, Point, Recipe, mismatches
 
+# Settings and the config keys that hold them; `batch_tokens` in rows.
+KEYS = {
+    "lr": "optim.lr",
+    "batch_tokens": "train.batch_size",
+    "weight_decay": "optim.weight_decay",
+    "eps": "optim.eps",
+    "beta1": "optim.beta1",
+    "beta2": "optim.beta2",
+    "warmup_fraction": "optim.warmup_fraction",
+    "decay_fraction": "optim.decay_fraction",
+}
 _ONE = Point(1, 1, 1.0, 1.0, 1.0, 1.0, 1)
 _BASE = Base(_ONE, lr=1.0, weight_decay=1.0, eps=1.0, beta1=0.5, beta2=0.5)
 

@@ -38,6 +38,7 @@ OF_RULE = {
     "tau": ("n_exponent", "d_exponent"),
 }
 REQUIRED = ("lr",)
+SETS = ("lr", "batch_tokens", "weight_decay")  # settings, at most
 
 Rule = dict[str, float]  # coefficient and exponents
 

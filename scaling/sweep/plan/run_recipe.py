@@ -20,14 +20,7 @@ from scaling.recipes.recipe import Base, Point, Recipe, Settings, mismatches
 from scaling.sweep.plan.request import RunRequest
 from scaling.utils.errors import UserError
 
-KEY_OF = {  # settings beside rate and batch
-    "weight_decay": "optim.weight_decay",
-    "eps": "optim.eps",
-    "beta1": "optim.beta1",
-    "beta2": "optim.beta2",
-    "warmup_fraction": "optim.warmup_fraction",
-    "decay_fraction": "optim.decay_fraction",
-}
+OTHERS = {name: key for name, key in describe.KEYS.items() if name not in ("lr", "batch_tokens")}
 UNCOUNTED = ("embedding", "head", "attention_softmax")  # parts of Point.flops_per_token
 
 
@@ -106,7 +99,7 @@ class RunRecipe:
     def _others(self, c: Any, given: Collection[str]) -> dict[str, Any]:
         """Return the other keys, for the batch and rate of `c`: a tau holds at every rate."""
         settings = self._settings(replace(point_of(c, c.train.tokens), lr=c.optim.lr))
-        stated = {key: getattr(settings, name) for name, key in KEY_OF.items()}
+        stated = {key: getattr(settings, name) for name, key in OTHERS.items()}
         values: dict[str, Any] = {
             key: rounded(value)
             for key, value in stated.items()

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from scaling import accounting, cli
-from scaling.analysis import conditions
+from scaling.analysis import conditions, swept_keys
 from scaling.config import load as config_lib
 from scaling.sweep.plan import ladder, planner
 from scaling.sweep.plan.run_recipe import RunRecipe, rows
@@ -27,6 +27,7 @@ KINDS = {
     "random": {"sweep__random_ranges": (("train.tokens", "log", 2e5, 2e6),)},
     "design": {},
 }  # fmt: skip
+LR_GRID = {"sweep__grid_keys": ("optim.lr",), "sweep__grid_values": ((1e-3, 2e-3),)}
 
 
 @pytest.fixture
@@ -216,9 +217,19 @@ def test_the_conditions_of_a_curve_name_the_recipe(by):
     stated = conditions.stated([], config)["rule"]
     assert stated["name"] == "sde" and "2512.22382" in stated["source"]
     assert stated["sets"] == ["lr", "weight_decay", "eps", "beta1", "beta2"]
+    assert conditions.set_by_rule(by("steplaw", "grid", **LR_GRID)) == {"train.batch_size"}
     gone = config_lib.with_values(config, {"sweep.recipe": "fitted:gone.json"})
     assert conditions.stated([], gone)["rule"]["name"] == "fitted:gone.json"
     assert conditions.stated([], by(None, "data"))["rule"] is None
+
+
+def test_a_grid_shows_the_keys_that_it_sweeps_and_not_those_that_follow_by_the_recipe(by):
+    lengths = (500_000, 600_000, 2_000_000)  # of 8, 8 and 16 rows
+    config = by("steplaw", "grid", sweep__grid_values=(lengths, (0.1, 0.2)))
+    flat = [config_lib.flatten(run.config) for run in planner.plan(config)]
+    axes = swept_keys.axes(flat, conditions.set_by_rule(config))
+    assert [axis.keys for axis in axes] == [("optim.weight_decay",), ("train.tokens",)]
+    assert len(swept_keys.axes(flat)) == 3
 
 
 def test_no_recipe_adds_nothing():
