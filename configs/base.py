@@ -10,6 +10,7 @@ names: "run" (the default): a change renames the run and its sweep; "sweep": it 
     "nothing": it renames neither.
 since: schema that brought the key. A later key names a run only where it differs from its default,
     so that older runs keep their names. A changed default would rename them.
+later: the same of a key that names sweeps: it came after sweeps of its schema.
 old: what files and hashes hold for the default, still accepted everywhere (config/key.py).
 """
 
@@ -286,8 +287,11 @@ c.sweep.unique_tokens = wholes((), "tokens", POSITIVE,
     "data: values of data.unique_tokens at each length; () keeps it", since=2)
 c.sweep.assumed_mfu = number(0.3, "1", POSITIVE_FRACTION,
     "share of the matrix peak behind the time estimates of `plan`")
+c.sweep.recipe = text(None,
+    "power, a preset or fitted:FILE sets lr, batch and more, see docs/recipes.md", since=2, old="",
+    later=True)
 c.sweep.lr_coefficient = number(None, "1", POSITIVE,
-    "lr = coefficient * n_params^-lr_n_exponent; None keeps optim.lr", old=0.0)
+    "power: lr = coefficient * n_params^-lr_n_exponent; None keeps optim.lr", old=0.0)
 c.sweep.lr_n_exponent = number(0.0, "1", ANY, "exponent of that rule")
 c.sweep.lr_factors = numbers((0.25, 0.5, 1.0, 2.0, 4.0), "1", POSITIVE,
     "hyper: peak lr as multiples of the rule's", since=2)

@@ -18,7 +18,7 @@ from tests.common import ROOT, run_python
 LEVELS = (
     ("utils",),
     ("config", "data", "laws", "metrics", "models", "results"),
-    ("accounting", "report"),
+    ("accounting", "recipes", "report"),
     ("analysis", "fields", "parallel"),
     ("programs", "sweep.shared"),
     ("sweep.launchers", "sweep.plan", "training"),

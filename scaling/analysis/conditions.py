@@ -12,7 +12,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from scaling.config import field_traits
+from scaling.recipes import describe, fitted, registry
 from scaling.results import RunResult
+from scaling.utils.errors import UserError
 
 TERMS = ("label_smoothing", "z_loss", "focal_gamma")  # of config.optim, beside the cross-entropy
 SWEPT = "swept"  # in place of a value that differs between the runs
@@ -58,7 +60,27 @@ def stated(rows: Sequence[RunResult], config: ConfigDict) -> dict[str, Any]:
         "embedding": COUNTED[config.laws.n_params],
         "head": SWEPT if "model.tied_head" in swept else head,
         "flops": config.laws.flops,
+        "rule": rule(config),
     }
+
+
+def rule(config: ConfigDict) -> dict[str, Any] | None:
+    """Return the recipe that chose settings run by run, None without one.
+
+    A fitted recipe whose file is gone is stated by its name: the runs hold its values.
+    """
+    try:
+        recipe = registry.of_sweep(config.sweep)
+    except UserError as error:
+        sets = list(fitted.SETS)
+        return {"name": config.sweep.recipe, "equation": "", "source": str(error), "sets": sets}
+    return describe.as_dict(recipe) if recipe else None
+
+
+def set_by_rule(config: ConfigDict) -> set[str]:
+    """Return the config keys that a recipe, and not a search, gives several values."""
+    stated = rule(config)
+    return {describe.KEYS[name] for name in stated["sets"]} - _swept(config) if stated else set()
 
 
 def _seen(config: ConfigDict, swept: set[str]) -> str:
@@ -105,6 +127,10 @@ def in_words(recipe: dict[str, Any]) -> str:
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(s) for s in seeds[:6])}"
         + (f" and {len(seeds) - 6} more" if len(seeds) > 6 else ""),
     ]
+    if stated := recipe["rule"]:
+        names = ", ".join(stated["sets"]).replace("_", " ")
+        equation = f": {stated['equation']}" if stated["equation"] else ""
+        parts.append(f"recipe {stated['name']} sets {names}{equation}")
     return "; ".join(parts)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling.analysis import columns, swept_keys
+from scaling.analysis import columns, conditions, swept_keys
 from scaling.analysis.saved_curve import Analysis, SavedCurve
 from scaling.analysis.swept_keys import Axis
 from scaling.laws.lr_batch_law import NEAR
@@ -44,7 +44,7 @@ def grid(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
     if not kept:
         raise CannotFit(f"no run has a config.json that can be read; first: {missing[0]}")
     used, flat = [used[i] for i in kept], [flat[i] for i in kept]
-    axes = swept_keys.axes(flat)
+    axes = swept_keys.axes(flat, conditions.set_by_rule(config))
     points = repeats([a.positions() for a in axes] or [np.zeros(len(used))], [r.loss for r in used])
     optima = {axis.name: _optima(axis, axes, used, config) for axis in axes if _tunable(axis)}
     law = {

@@ -55,7 +55,7 @@ def hyper(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
         **{name: columns.numbers(used, name, config) for name in (*INPUTS, "flops")},
         **{name: columns.numbers(used, column, config) for name, column in COLUMNS.items()},
     )
-    names = [name for name in COLUMNS if len(np.unique(table[name])) > 1]
+    names = [name for name in COLUMNS if _varies_in_a_group(table, name)]
     if not names:
         raise CannotFit("neither the learning rate nor the batch size differs between the runs")
     loss_se = np.array([r.loss_se for r in used], float)
@@ -80,6 +80,12 @@ def hyper(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
         left_out=left_out,
         ranges=to_text.ranges(table, (*INPUTS, *names)),
     )
+
+
+def _varies_in_a_group(table: Table, name: str) -> bool:
+    """Return whether runs of equal size and length differ; a recipe may vary it between groups."""
+    points = np.unique(np.stack([table[key] for key in (*INPUTS, name)], axis=1), axis=0)
+    return len(points) > len(np.unique(points[:, :-1], axis=0))
 
 
 def _search(table: Table, name: str, config: ConfigDict) -> Search:

@@ -7,7 +7,7 @@ are one axis.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,17 @@ def configs(rows: Sequence[RunResult], workdir: Path) -> tuple[list[dict], list[
     return flat, missing
 
 
-def axes(flat: Sequence[Mapping[str, Any]]) -> list[Axis]:
+def axes(flat: Sequence[Mapping[str, Any]], followers: Collection[str] = ()) -> list[Axis]:
     """Return the axes along which these configs differ, `[runs]` values each.
 
-    The seed and keys that cannot change numbers are left out. Keys that change together are in
+    The seed, keys that cannot change numbers, and `followers`, which a recipe sets by the others,
+    are left out. Keys that change together are in
     alphabetical order, after the width.
     """
     defaults = keys.encoded(keys.DEFAULTS)  # as in the files
     groups: list[list[Axis]] = []  # axes that change together
     for key, default in defaults.items():
-        if key == SEED or not _counts(key):
+        if key == SEED or key in followers or not _counts(key):
             continue
         axis = Axis((key,), tuple(_hashable(f.get(key, default)) for f in flat))
         if len(set(axis.values)) > 1:

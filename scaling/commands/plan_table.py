@@ -13,15 +13,18 @@ from scaling.commands import plan_compile
 from scaling.commands.output import Output, Table
 from scaling.config import field_traits
 from scaling.config.flat_dict import view
+from scaling.recipes import describe
 from scaling.study import cost as cost_lib
 from scaling.study.cost import Cost
 from scaling.sweep.execute import jobs
 from scaling.sweep.plan import halving
 from scaling.sweep.plan.planner import PlannedRun
+from scaling.sweep.plan.run_recipe import RunRecipe
 from scaling.utils import machine, units
 
 OPTIONAL = ("total", "here", "seed", "batch", "steps", "budget")
-FORMATS = {"lr": ".2e", "FLOPs": ".2e", "here": ".2e", "budget": ".2e"}
+FORMATS = {"lr": ".2e", "FLOPs": ".2e", "here": ".2e", "budget": ".2e", "eps": ".2e"}
+IF_VARIED = ("weight_decay", "eps", "beta1", "beta2")  # columns of config.optim
 
 
 def output(config: ConfigDict, runs: list[PlannedRun], peak_flops: float = 0.0) -> Output:
@@ -35,8 +38,9 @@ def output(config: ConfigDict, runs: list[PlannedRun], peak_flops: float = 0.0) 
         peak, device = machine.peak_flops(config.model.dtype), machine.device_name()
     speed, unit = peak * config.sweep.assumed_mfu, field_traits.UNITS[config.data.field]
     rows = [_row(run, parts[run.run_id], unit, speed) for run in runs]
-    if not any(row["note"] for row in rows):
-        rows = [{k: v for k, v in row.items() if k != "note"} for row in rows]
+    same = {key for key in IF_VARIED if len({row[key] for row in rows}) < 2}
+    empty = same if any(row["note"] for row in rows) else {*same, "note"}
+    rows = [{k: v for k, v in row.items() if k not in empty} for row in rows]
     alone, here = sum(r.flops for r in runs), sum(part.flops for part in parts.values())
     shared = f" ({here / alone:.0%} of separate runs, by shared trunks)" if here < alone else ""
     notes = [
@@ -54,6 +58,13 @@ def output(config: ConfigDict, runs: list[PlannedRun], peak_flops: float = 0.0) 
         held_out = config.laws.holdout_factor * max(config.sweep.budgets)
         seconds = units.duration(held_out / speed)
         notes.append(f"held-out run: {held_out:.3g} FLOPs, about {seconds} more")
+    recipe = RunRecipe(config)
+    notes += recipe.notes(runs)
+    if config.sweep.kind == "none" and config.sweep.recipe:
+        notes.append(
+            f"config.sweep.recipe={config.sweep.recipe!r} sets nothing of a single run; choose a "
+            "config.sweep.kind"
+        )
     content = {
         "runs": [
             {"run_id": run.run_id, **row, "time": parts[run.run_id].flops / speed}
@@ -65,9 +76,12 @@ def output(config: ConfigDict, runs: list[PlannedRun], peak_flops: float = 0.0) 
         "peak_flops": peak,
         "device": device,
         "holdout_flops": held_out,
+        "recipe": describe.as_dict(recipe.recipe) if recipe.recipe else None,
         "notes": notes,
     }
-    return Output(content, [Table("Runs", rows, OPTIONAL, FORMATS)], notes)
+    varied = {"batch"} if len({row["batch"] for row in rows}) > 1 and recipe.recipe else set()
+    optional = tuple(column for column in OPTIONAL if column not in varied)
+    return Output(content, [Table("Runs", rows, optional, FORMATS)], notes)
 
 
 def _row(run: PlannedRun, part: jobs.JobRun, unit: str, speed: float) -> dict[str, Any]:
@@ -83,6 +97,7 @@ def _row(run: PlannedRun, part: jobs.JobRun, unit: str, speed: float) -> dict[st
         "steps": run.steps,
         "batch": c.train.batch_size,
         "lr": c.optim.lr,
+        **{key: getattr(c.optim, key) for key in IF_VARIED},
         "seed": c.seed,
         "FLOPs": run.flops,
         "here": part.flops,

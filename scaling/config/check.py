@@ -99,6 +99,16 @@ def _of_sweep(c: Any) -> Iterator[str]:
         )
     if len(s.grid_keys) != len(s.grid_values):
         yield "config.sweep.grid_keys and config.sweep.grid_values should have equal lengths"
+    if s.recipe == "power" and s.lr_coefficient is None:
+        yield (
+            "config.sweep.recipe='power' needs config.sweep.lr_coefficient; set it and "
+            "config.sweep.lr_n_exponent"
+        )
+    if s.recipe not in (None, "power") and s.lr_coefficient is not None:
+        yield (
+            f"config.sweep.recipe={shown(s.recipe, 80)} and config.sweep.lr_coefficient="
+            f"{s.lr_coefficient:g} both set the learning rate; set lr_coefficient=None"
+        )
     if s.kind == "design" and not s.design_file:
         yield "config.sweep.design_file is not set; name the CSV that `scaling design --out` wrote"
     factor = c.laws.holdout_factor

@@ -18,12 +18,12 @@ from scaling.config.keys import ENCODED, KEYS, encode, named_by
 
 NAMES_RUN = named_by("run")
 NAMES_SWEEP = named_by("run", "sweep")
-# Keys that came after the first runs were named, and their defaults. At these values they are left
-# out of the hashes, so that older runs keep their names.
+# Keys that came after the first runs or sweeps were named, and their defaults. At these values they
+# are left out of the hashes, so that older runs and sweeps keep their names.
 LATER = {
     name: key.encode(key.default)
     for name, key in KEYS.items()
-    if name in NAMES_RUN and key.since != 1
+    if key.later or (name in NAMES_RUN and key.since != 1)
 }
 
 

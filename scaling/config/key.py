@@ -64,6 +64,7 @@ class Key:
     program: bool | None = None  # the compiled program depends on the key
     names: str | None = None  # what a change renames: "run" (and its sweep), "sweep" or "nothing"
     since: int | None = None  # schema that brought it; later keys name no run by their default
+    later: bool = False  # at its default it names no sweep either, see `since`
     old: Mapping[Any, Any] = dataclasses.field(default_factory=dict)  # value -> encoding in files
 
     def decode(self, value: Any) -> Any:

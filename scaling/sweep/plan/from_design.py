@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from scaling.config import load as config_lib
 from scaling.config.key import LARGEST
 from scaling.sweep.plan.ladder import Rung, rung_of_width
-from scaling.sweep.plan.request import RunRequest, size_values
+from scaling.sweep.plan.request import RunRequest
+from scaling.sweep.plan.run_recipe import RunRecipe
 from scaling.utils import number_text, table_file
 from scaling.utils.errors import UserError
 
@@ -27,8 +28,8 @@ def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
     run's note states its distance from its row. Raises UserError naming the file and row if a row
     cannot be read or built.
     """
-    path = Path(config.sweep.design_file)
-    per_step, copies = config_lib.tokens_per_step(config), Counter[tuple[int, int]]()
+    path, recipe = Path(config.sweep.design_file), RunRecipe(config)
+    copies = Counter[tuple[int, int]]()
     for row, n_params, tokens in _rows(path):
         try:
             rung = nearest_rung(config, n_params)
@@ -42,6 +43,9 @@ def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
                 "parameters, or limit the proposal (`scaling design --min_flops, "
                 "--tokens_per_param`)"
             )
+        values = {**rung.values(), **recipe.batch_values(rung.values(), tokens / ratio)}
+        batch = values.get("train.batch_size", config.train.batch_size)
+        per_step = batch * config_lib.targets_per_row(config)
         steps = round(tokens / ratio / per_step)
         if steps < 1:
             raise UserError(
@@ -51,7 +55,7 @@ def design_runs(config: ConfigDict) -> Iterator[RunRequest]:
         if steps * per_step > LARGEST:
             raise UserError(f"{path}: {row}: tokens={tokens:g} is more than a run may have")
         yield RunRequest(
-            {**size_values(config, rung), "train.tokens": steps * per_step},
+            {**values, "train.tokens": steps * per_step},
             note=f"requested {n_params:.4g} parameters ({ratio - 1:+.1%}), {tokens:.4g} tokens "
             f"({steps * per_step / tokens - 1:+.1%})",
             copy=copies[rung.width, steps],

@@ -12,18 +12,22 @@ design   the rows of a CSV that `scaling design` wrote, each at the nearest size
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from scaling import accounting
 from scaling.config import load as config_lib
 from scaling.sweep.plan import grid as axes
 from scaling.sweep.plan.from_design import design_runs
+from scaling.sweep.plan.ladder import Rung
 from scaling.sweep.plan.ladder import ladder as rungs_of
 from scaling.sweep.plan.random_search import draw_runs
-from scaling.sweep.plan.request import RunRequest, at_budget, lengths, size_values
+from scaling.sweep.plan.request import RunRequest, lengths
+from scaling.sweep.plan.run_recipe import RunRecipe
 from scaling.utils.errors import UserError
 
 MAX_LENGTH_ERROR = 0.1  # hyper: largest relative difference of a rounded length from the request
@@ -34,7 +38,7 @@ def compute(config: ConfigDict) -> Iterator[RunRequest]:
 
     Reference: Hoffmann et al. 2022, approach 2.
     """
-    s, rungs = config.sweep, rungs_of(config)
+    s, rungs, recipe = config.sweep, rungs_of(config), RunRecipe(config)
     if len(rungs) < s.sizes_per_budget:
         raise UserError(
             f"config.sweep.sizes_per_budget={s.sizes_per_budget}: the ladder has only {len(rungs)} "
@@ -45,7 +49,21 @@ def compute(config: ConfigDict) -> Iterator[RunRequest]:
         centre = min(range(len(rungs)), key=lambda i: abs(math.log(rungs[i].n_params / guess)))
         first = min(max(0, centre - (s.sizes_per_budget - 1) // 2), len(rungs) - s.sizes_per_budget)
         for rung in rungs[first : first + s.sizes_per_budget]:
-            yield at_budget(config, rung, budget)
+            yield at_budget(config, rung, budget, recipe)
+
+
+def at_budget(config: ConfigDict, rung: Rung, budget: float, recipe: RunRecipe) -> RunRequest:
+    """Return the run of one size whose training costs at most `budget` FLOPs, in whole steps.
+
+    A recipe chooses its batch for the length that the budget pays for, before rounding to steps.
+    """
+    flops = config.sweep.flops
+    tokens = budget / accounting.flops_per_token(rung.shape, flops)
+    values = {**rung.values(), **recipe.batch_values(rung.values(), tokens)}
+    batch = values.get("train.batch_size", config.train.batch_size)
+    per_step = batch * config_lib.targets_per_row(config)
+    whole = accounting.tokens_for_budget(rung.shape, budget, per_step, flops)
+    return RunRequest({**values, "train.tokens": whole}, budget)
 
 
 def _guess(s: ConfigDict, budget: float) -> float:
@@ -69,7 +87,7 @@ def params(config: ConfigDict) -> Iterator[RunRequest]:
             f"config.sweep.tokens={config.sweep.tokens}: a params sweep has one run length"
         )
     for rung in rungs_of(config):
-        yield RunRequest({**size_values(config, rung), "train.tokens": int(config.sweep.tokens[0])})
+        yield RunRequest({**rung.values(), "train.tokens": int(config.sweep.tokens[0])})
 
 
 def data(config: ConfigDict) -> Iterator[RunRequest]:
@@ -88,22 +106,23 @@ def ladder(config: ConfigDict) -> Iterator[RunRequest]:
     """Yield L(N, D) runs: every rung at every length, in tokens or in tokens per parameter."""
     for rung in rungs_of(config):
         for length in _lengths_axis(lengths(config, rung)):
-            yield RunRequest({**size_values(config, rung), **length})
+            yield RunRequest({**rung.values(), **length})
 
 
 def hyper(config: ConfigDict) -> Iterator[RunRequest]:
     """Yield a search of learning rate and batch size on every rung, at each of its lengths.
 
-    Rates are sweep.lr_values, or sweep.lr_factors times the study's rule. Lengths are rounded to a
-    multiple of the steps of all batch sizes, so that compared runs have equal length.
+    Rates are sweep.lr_values, or sweep.lr_factors times those of the recipe or config. Lengths are
+    rounded to a multiple of the steps of all batch sizes, so that compared runs have equal length.
     """
-    s = config.sweep
-    batches = [int(b) for b in s.batch_sizes] or [config.train.batch_size]
-    common = math.lcm(*batches) * config_lib.targets_per_row(config)
+    s, recipe = config.sweep, RunRecipe(config)
+    rates = [(None, {"optim.lr": lr}) for lr in s.lr_values] or [(f, {}) for f in s.lr_factors]
     for rung in rungs_of(config):
-        values = size_values(config, rung)
-        rates = s.lr_values or [_round(f * values["optim.lr"]) for f in s.lr_factors]
         for tokens in lengths(config, rung):
+            chosen = recipe.batch_values(rung.values(), tokens)
+            single = chosen.get("train.batch_size", config.train.batch_size)
+            batches = [int(b) for b in s.batch_sizes] or [single]
+            common = math.lcm(*batches) * config_lib.targets_per_row(config)
             rounded = round(tokens / common) * common
             error = rounded / tokens - 1
             if abs(error) > MAX_LENGTH_ERROR:
@@ -112,12 +131,10 @@ def hyper(config: ConfigDict) -> Iterator[RunRequest]:
                     f"tokens that steps of {', '.join(map(str, batches))} rows share; raise the "
                     "length, or choose batch sizes that divide each other"
                 )
-            points = axes.product(
-                axes.axis("train.batch_size", batches), axes.axis("optim.lr", rates)
-            )
             note = f"requested {tokens} tokens ({error:+.1%})" if abs(error) > 0.01 else ""
-            for point in points:
-                yield RunRequest({**values, "train.tokens": rounded, **point}, note=note)
+            for batch, (factor, rate) in itertools.product(batches, rates):
+                values = {**rung.values(), "train.tokens": rounded, "train.batch_size": batch}
+                yield RunRequest({**values, **rate}, note=note, lr_factor=factor)
 
 
 def grid(config: ConfigDict) -> Iterator[RunRequest]:
@@ -136,11 +153,6 @@ def grid(config: ConfigDict) -> Iterator[RunRequest]:
 
 def _lengths_axis(tokens) -> list[dict[str, Any]]:
     return axes.axis("train.tokens", [int(t) for t in tokens])
-
-
-def _round(value: float) -> float:
-    """Round to six digits, as the study's rule rounds rates."""
-    return float(f"{value:.6g}")
 
 
 KINDS: dict[str, Callable[[ConfigDict], Iterator[RunRequest]]] = {

@@ -93,20 +93,6 @@ def heads(config: ConfigDict, width: int) -> dict[str, int]:
     return {"model.head_dim": width // number, "model.base_head_dim": m.base_width // number}
 
 
-def learning_rate(config: ConfigDict, n_params: int) -> float:
-    """Return the study's peak learning rate: coefficient * n_params^-exponent, or optim.lr."""
-    s = config.sweep
-    if s.lr_coefficient is None:
-        return config.optim.lr
-    try:
-        return float(f"{s.lr_coefficient * n_params**-s.lr_n_exponent:.6g}")
-    except OverflowError:
-        raise UserError(
-            f"config.sweep.lr_n_exponent={s.lr_n_exponent:g}: the learning rate of {n_params:,} "
-            "parameters is no finite number; choose an exponent from -2 to 2"
-        ) from None
-
-
 def _side(key: str, s: ConfigDict, side: Callable[[], float]) -> float:
     """Return a width or depth that follows from config.sweep.`key`; refuse more than MAX_SIDE."""
     try:

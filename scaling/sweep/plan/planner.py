@@ -18,10 +18,11 @@ from scaling import accounting
 from scaling.config import hashing
 from scaling.config import load as config_lib
 from scaling.config.flat_dict import flatten, view
-from scaling.sweep.plan import duplicates, halving, request
+from scaling.sweep.plan import duplicates, halving, kinds
 from scaling.sweep.plan.kinds import KINDS
 from scaling.sweep.plan.ladder import Rung
 from scaling.sweep.plan.request import RunRequest
+from scaling.sweep.plan.run_recipe import RunRecipe
 from scaling.utils import signals
 from scaling.utils.errors import UserError, shown
 
@@ -63,10 +64,10 @@ def plan(config: ConfigDict) -> list[PlannedRun]:
     requests = list(itertools.islice(every, MAX_RUNS + 1))
     if len(requests) > MAX_RUNS:
         raise UserError(f"config.sweep: a plan has at most {MAX_RUNS:,} runs; plan less at once")
-    runs = []
+    recipe, runs = RunRecipe(config), []
     for run_request in requests:
         signals.check()
-        runs.append(_plan_of_sweep(flat, run_request))
+        runs.append(_plan_of_sweep(flat, run_request, recipe))
     if not runs:
         raise UserError("config.sweep: the plan has no runs; give it budgets, tokens or values")
     duplicates.refuse(config, runs, requests)
@@ -81,7 +82,8 @@ def plan_run(run: ConfigDict, budget: float = 0.0) -> PlannedRun:
 
 def at_budget(config: ConfigDict, rung: Rung, budget: float) -> PlannedRun:
     """Return the run of one size whose training costs at most `budget` FLOPs."""
-    return _plan_run(flatten(config), request.at_budget(config, rung, budget))
+    recipe = RunRecipe(config)
+    return _plan_run(flatten(config), kinds.at_budget(config, rung, budget, recipe), recipe)
 
 
 def _with_seeds(requests: Iterable[RunRequest], seeds: tuple[int, ...]) -> Iterable[RunRequest]:
@@ -95,17 +97,23 @@ def _with_seeds(requests: Iterable[RunRequest], seeds: tuple[int, ...]) -> Itera
             yield run_request.with_seed(int(seed) + run_request.copy * span)
 
 
-def _plan_of_sweep(flat: Mapping[str, Any], run_request: RunRequest) -> PlannedRun:
-    """Plan a run; errors name it by the values that the sweep sets."""
+def _plan_of_sweep(
+    flat: Mapping[str, Any], run_request: RunRequest, recipe: RunRecipe
+) -> PlannedRun:
+    """Plan a run; errors name it by the values that the sweep sets, and name its recipe."""
     try:
-        return _plan_run(flat, run_request)
+        return _plan_run(flat, run_request, recipe)
     except UserError as error:
         values = ", ".join(f"{key}={shown(value, 40)}" for key, value in run_request.values.items())
+        values += f" by recipe {recipe.recipe.name}" if recipe.recipe else ""
         raise UserError(f"config.sweep: the run with {values}: {error}") from error
 
 
-def _plan_run(flat: Mapping[str, Any], run_request: RunRequest) -> PlannedRun:
-    values = config_lib.replaced(flat, {**run_request.values, "sweep.kind": "none"})
+def _plan_run(
+    flat: Mapping[str, Any], run_request: RunRequest, recipe: RunRecipe | None = None
+) -> PlannedRun:
+    changes = {**run_request.values, **(recipe.values(run_request) if recipe else {})}
+    values = config_lib.replaced(flat, {**changes, "sweep.kind": "none"})
     c = view(values)
     steps = config_lib.schedule_steps(c)["total"]
     tokens = steps * config_lib.tokens_per_step(c)

@@ -8,9 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from scaling import accounting
-from scaling.config import load as config_lib
-from scaling.sweep.plan.ladder import Rung, learning_rate
+from scaling.sweep.plan.ladder import Rung
 
 
 @dataclass(frozen=True)
@@ -20,24 +18,12 @@ class RunRequest:
     values: dict[str, Any]  # dotted keys that differ from the study's config
     budget: float = 0.0  # requested training FLOPs; 0 if the kind requests tokens
     note: str = ""  # the difference between the run and the request of the user
+    lr_factor: float | None = None  # times the rate of the recipe or config; None keeps it
     copy: int = 0  # number of equal requests before this one; each copy takes its own seeds
 
     def with_seed(self, seed: int) -> RunRequest:
         """Return the same request with this seed."""
         return dataclasses.replace(self, values={**self.values, "seed": seed})
-
-
-def size_values(config: ConfigDict, rung: Rung) -> dict[str, Any]:
-    """Return the config values of a rung: its size, and its learning rate by the study's rule."""
-    return {**rung.values(), "optim.lr": learning_rate(config, rung.n_params)}
-
-
-def at_budget(config: ConfigDict, rung: Rung, budget: float) -> RunRequest:
-    """Return the run of one size whose training costs at most `budget` FLOPs, in whole steps."""
-    tokens = accounting.tokens_for_budget(
-        rung.shape, budget, config_lib.tokens_per_step(config), config.sweep.flops
-    )
-    return RunRequest({**size_values(config, rung), "train.tokens": tokens}, budget)
 
 
 def lengths(config: ConfigDict, rung: Rung) -> list[int]:
