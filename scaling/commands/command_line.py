@@ -20,6 +20,7 @@ from scaling.commands import (
     status,
     sweep,
     train,
+    tune,
     work,
 )
 from scaling.commands.flag_parser import OVERRIDE, FlagParser
@@ -29,6 +30,7 @@ from scaling.utils.errors import UserError
 COMMANDS: dict[str, ModuleType] = {
     "plan": plan,
     "check": check,
+    "tune": tune,
     "train": train,
     "sweep": sweep,
     "work": work,

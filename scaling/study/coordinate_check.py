@@ -109,7 +109,7 @@ def check(
     """
     m = config.model
     sides = {"width": [(w, m.depth) for w in widths], "depth": [(m.width, d) for d in depths]}
-    configs = {}
+    configs: dict[tuple[str, tuple[int, int]], ConfigDict] = {}
     for side, shapes in sides.items():
         if shapes and len(set(shapes)) < 2:
             raise UserError(f"--{side}s: name two different sizes at least, to see a trend")

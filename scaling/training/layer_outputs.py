@@ -98,11 +98,11 @@ def recorded(model: nnx.Module) -> Iterator[dict[str, jax.Array]]:
 
     try:
         for kind, original in originals.items():
-            kind.__call__ = recording(original)
+            kind.__call__ = recording(original)  # type: ignore[method-assign]
         yield layers
     finally:
         for kind, original in originals.items():
-            kind.__call__ = original
+            kind.__call__ = original  # type: ignore[method-assign]
 
 
 def _name(module: nnx.Module, parent: nnx.Module, parent_name: str) -> str:

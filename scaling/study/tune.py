@@ -1,0 +1,300 @@
+"""Fit a recipe for a study: train a small design, widen it where optima lie at its edge, fit twice.
+
+The first fit goes through the optimum of each cell, the second is one surface over all runs. The
+recipe takes the surface and reports both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from scaling import accounting, results
+from scaling.config import field_traits
+from scaling.config import load as config_lib
+from scaling.laws import api as laws
+from scaling.laws import response_surface
+from scaling.laws.bootstrap import Interval
+from scaling.laws.response_surface import Surface
+from scaling.laws.table import CannotFit, Table
+from scaling.recipes import fitted
+from scaling.study import tune_design
+from scaling.study.tune_design import LENGTHS, MIN_STEPS, Design, Trial
+from scaling.sweep.execute import runner
+from scaling.sweep.shared import sweep_json
+from scaling.training import benchmark
+from scaling.utils import files
+from scaling.utils.errors import UserError
+
+NAME = "tune.json"  # in the workdir: the length that the time allows
+SCOUT_SHARE = 0.15  # of the time, for the rates of the cheapest cell
+WIDENINGS = 3  # rounds in which cells with an optimum at their edge get one more rate
+KNOWN = 0.5  # widest interval of an exponent that counts as identified
+SMALLER_RATE = {"sp": 0.4}  # guess of the exponent of lr in N; 0 under other parametrisations
+FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The runs of a tuning and the rules that they give."""
+
+    rows: list[results.RunResult]
+    surface: Surface
+    constant: list[tuple[str, str]]  # exponents of batch and tau that the runs do not identify
+    grouped: dict[str, Any]  # rules through the optima of cells, or the reason why there are none
+    problems: list[str]
+
+
+def tune(
+    config: ConfigDict,
+    workdir: Path,
+    seconds: float,
+    say: Callable[[str], None] = lambda line: None,
+) -> Tuning:
+    """Train a design that takes about `seconds`, and fit the rules.
+
+    Runs that the workdir has are not trained again. Raises UserError if the time is too short or no
+    rule can be fitted, Preempted after a signal.
+    """
+    config = config_lib.with_values(
+        config, {"sweep.recipe": None, "sweep.lr_coefficient": None, "sweep.kind": "hyper"}
+    )
+    rungs = tune_design.sizes(config)
+    tau, devices = tune_design.tau_of(config), jax.device_count()
+    design = Design(config, rungs, 1.0, (config.optim.lr,) * 3, tau, devices)
+    sweep_json.create_or_check(config, workdir)
+    design = replace(design, shortest=_shortest(design, workdir, seconds))
+    say(_describe(design))
+    trained = _Trained(design, workdir)
+    trained.train(list(tune_design.scout()))
+    best = _best_rate(trained.rows)
+    exponent = SMALLER_RATE.get(config.model.parametrization, 0.0)
+    guesses = tuple(best * (r.n_params / rungs[0].n_params) ** -exponent for r in rungs)
+    trained.design = replace(design, guesses=guesses)
+    trained.train(tune_design.trials())
+    for _ in range(WIDENINGS):
+        missing = _at_edges(trained.done)
+        if not missing:
+            break
+        trained.train(missing)
+    return _fitted(trained.rows, trained.problems)
+
+
+class _Trained:
+    """The trials trained so far."""
+
+    def __init__(self, design: Design, workdir: Path):
+        self.design, self.workdir = design, workdir
+        self.done: list[tuple[Trial, results.RunResult]] = []
+        self.problems: list[str] = []
+
+    @property
+    def rows(self) -> list[results.RunResult]:
+        """Return the finished runs, each once."""
+        return list({row.run_id: row for _, row in self.done}.values())
+
+    def train(self, trials: Sequence[Trial]) -> None:
+        """Train the trials that the workdir does not have yet."""
+        runs = {trial: self.design.planned(trial) for trial in trials}
+        distinct = list({run.run_id: run for run in runs.values()}.values())
+        outcome = runner.sweep(distinct, self.workdir)
+        self.problems += outcome.problems
+        rows = {r.run_id: r for r in outcome.results if r.status == "done"}
+        self.done += [(t, rows[run.run_id]) for t, run in runs.items() if run.run_id in rows]
+
+
+def _shortest(design: Design, workdir: Path, seconds: float) -> float:
+    """Return the tokens of the shortest run such that the design takes about `seconds`.
+
+    The workdir keeps it, so that the same command continues the same runs.
+    """
+    path = workdir / NAME
+    if path.exists():
+        stored = files.read_json(path)
+        with files.damage(path):
+            files.check_numbers(stored, "shortest_tokens")
+            return float(stored["shortest_tokens"])
+    c, trials = design.config, tune_design.trials()
+    measured = [benchmark.measure(design.planned(Trial(k, 0, 1.0)).config) for k in range(3)]
+    programs = len({(t.size, t.batch) for t in trials})
+    setup = programs * sum(m.setup_seconds for m in measured) / 3
+    setup += sum(measured[t.size].evaluation_seconds for t in trials)
+    per_token = sum(LENGTHS[t.length] / measured[t.size].tokens_per_second for t in trials)
+    per_step = config_lib.targets_per_row(c) * design.rows * max(t.batch for t in trials)
+    least = (setup + MIN_STEPS * per_step * per_token) / (1 - SCOUT_SHARE)
+    if seconds < least:
+        raise UserError(
+            f"--time={seconds:g}s is too short for these models; give {math.ceil(least / 60)}m, or "
+            "a smaller config.sweep.min_width, config.train.batch_size or config.data.seq_len"
+        )
+    shortest = (seconds * (1 - SCOUT_SHARE) - setup) / per_token
+    files.write_json(path, {"seconds": seconds, "shortest_tokens": shortest})
+    return shortest
+
+
+def _describe(design: Design) -> str:
+    names = ", ".join(f"{rung.n_params:,}" for rung in design.rungs)
+    unit = field_traits.UNITS[design.config.data.field]
+    lengths = ", ".join(f"{design.shortest * factor:,.0f}" for factor in LENGTHS)
+    return f"{len(tune_design.trials())} runs: sizes {names} parameters, lengths {lengths} {unit}"
+
+
+def _best_rate(rows: Sequence[results.RunResult]) -> float:
+    if not rows:
+        raise UserError("no run of the first rates ended; lower config.optim.lr")
+    return min(rows, key=_loss).lr
+
+
+def _loss(row: results.RunResult) -> float:
+    return math.inf if row.loss is None else row.loss
+
+
+def _at_edges(done: Sequence[tuple[Trial, results.RunResult]]) -> list[Trial]:
+    """Return one more rate for each valley whose lowest loss is at the edge of its rates."""
+    valleys: dict[tuple, list[tuple[Trial, results.RunResult]]] = {}
+    for trial, row in done:
+        key = (trial.size, trial.length, trial.batch, trial.tau)
+        valleys.setdefault(key, []).append((trial, row))
+    more = []
+    for members in valleys.values():
+        members.sort(key=lambda pair: pair[0].lr)
+        at = min(range(len(members)), key=lambda i: _loss(members[i][1]))
+        if at in (0, len(members) - 1):
+            more.append(tune_design.wider(members[at][0], lower=at == 0))
+    return more
+
+
+def table_of(rows: Sequence[results.RunResult]) -> Table:
+    """Return the columns that the rules are fitted to."""
+    tau = [r.batch_tokens / (r.lr * r.weight_decay * r.tokens) for r in rows]
+    return laws.make_table(
+        n_params=[r.n_params for r in rows],
+        tokens=[r.tokens for r in rows],
+        lr=[r.lr for r in rows],
+        batch=[r.batch_tokens for r in rows],
+        tau=tau,
+        loss=[r.loss for r in rows],
+    )
+
+
+def _fitted(rows: list[results.RunResult], problems: list[str]) -> Tuning:
+    table = table_of(rows)
+    surface = response_surface.fit_surface(table)
+    constant: list[tuple[str, str]] = []
+    while unknown := _widest_unknown(surface, constant):
+        constant.append(unknown)
+        surface = response_surface.fit_surface(table, constant=constant)
+    return Tuning(rows, surface, constant, _grouped(table), problems)
+
+
+def _widest_unknown(surface: Surface, constant) -> tuple[str, str] | None:
+    """Return the exponent of batch or tau with the widest interval, None if all are identified."""
+    widths = {
+        (name, key): v.high - v.low
+        for name, rule in surface.rules.items()
+        for key, v in rule.items()
+        if name != "lr" and key != "coefficient" and (name, key) not in constant
+    }
+    widest = max(widths, key=lambda exponent: widths[exponent], default=None)
+    return widest if widest and not widths[widest] <= KNOWN else None
+
+
+def _grouped(table: Table) -> dict[str, Any]:
+    """Return the rule of lr through the optima of cells at the usual batch and tau."""
+    usual = table.rows((table["batch"] == _middle(table["batch"])) & _near_middle(table["tau"]))
+    plain = laws.make_table(
+        n_params=usual.n_params, tokens=usual.tokens, lr=usual["lr"], loss=usual.loss
+    )
+    try:
+        law = laws.fit_optimum_of(plain, "lr")
+    except CannotFit as error:
+        return {"lr": None, "reason": str(error)}
+    names = {"k": "coefficient", "p": "n_exponent", "q": "d_exponent"}
+    rule = {names[k]: v.as_dict() for k, v in law.law.items()}
+    return {"lr": rule, "verdict": law.verdict, "warnings": [str(w) for w in law.warnings]}
+
+
+def _middle(values) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _near_middle(values):
+    middle = _middle(values)
+    return (values > middle / 1.5) & (values < middle * 1.5)
+
+
+def content(config: ConfigDict, tuning: Tuning) -> dict[str, Any]:
+    """Return the content of recipe.json, see `recipes/fitted.py`."""
+    m, d, rows = config.model, config.data, tuning.rows
+    labelled = d.field in field_traits.LABELLED
+    found = tuning.surface.rules
+    ranges = {
+        "n_params": [r.n_params for r in rows],
+        "tokens": [r.tokens for r in rows],
+        "batch_tokens": [r.batch_tokens for r in rows],
+    }
+    made = {
+        "schema": fitted.SCHEMA,
+        "parametrization": m.parametrization,
+        "base_width": m.base_width,
+        "base_depth": m.base_depth,
+        "optimizer": config.optim.name,
+        "vocab_size": d.classes if labelled else accounting.shape_of(config).vocab_size,
+        "field": d.field,
+        "unit": field_traits.UNITS[d.field],
+        "lr": _rule(found["lr"]),
+        "batch_tokens": _rule(found.get("batch")),
+        "tau": _rule(found.get("tau")),
+        "range": {name: [min(values), max(values)] for name, values in ranges.items()},
+        "loss_of_factor_2": tuning.surface.loss_of_factor("lr", FACTOR),
+        "identified": identified(tuning),
+        "grouped": tuning.grouped,
+        "runs": len(rows),
+        "flops": sum(r.flops_spent for r in rows),
+        "residual": tuning.surface.residual,
+    }
+    fitted.parsed(made, "fitted")  # what is written can be read
+    return made
+
+
+def _rule(rule: dict[str, Interval] | None) -> dict[str, dict[str, float]] | None:
+    if rule is None:
+        return None
+    return {k: {"value": v.value, "low": v.low, "high": v.high} for k, v in rule.items()}
+
+
+def identified(tuning: Tuning) -> dict[str, bool]:
+    """Return whether each exponent's interval is narrower than KNOWN."""
+    return {
+        f"{name}.{key}": v.high - v.low <= KNOWN and (name, key) not in tuning.constant
+        for name, rule in tuning.surface.rules.items()
+        for key, v in rule.items()
+        if key != "coefficient"
+    }
+
+
+def proposals(tuning: Tuning) -> list[str]:
+    """Return one line per exponent that is not identified: the runs that would narrow it."""
+    rows, lines = tuning.rows, []
+    beyond = {
+        "n_exponent": ("size", "n_params", 3.0),
+        "d_exponent": ("length", "tokens", 4.0),
+        "batch_exponent": ("batch", "batch_tokens", 4.0),
+    }
+    for name, known in identified(tuning).items():
+        if known:
+            continue
+        rule, key = name.split(".")
+        interval = tuning.surface.rules[rule][key]
+        word, column, factor = beyond[key]
+        value = max(getattr(r, column) for r in rows) * factor
+        held = (rule, key) in tuning.constant
+        what = "held at 0" if held else interval.brief()
+        lines.append(f"{name} is not identified: {what}; add a valley at {word} {value:,.3g}")
+    return lines
