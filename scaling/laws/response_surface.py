@@ -1,14 +1,15 @@
 """Fit the best learning rate, batch and time scale of weight decay to all runs at once.
 
-Near its lowest, the log loss of a cell (runs of one N and D) is a quadratic in x = (log lr, log B,
-log tau), with tau = B / (lr lambda D). Its minimum moves linearly in n = log N and d = log D:
+Near its lowest, the log loss of a cell (runs of one N and D) is a sum of parabolas in log lr, log B
+and log tau, with tau = B / (lr lambda D). Their minima move linearly in n = log N and d = log D.
+That of lr also moves with b = log B:
 
-    log L = c_cell + (g_0 + g_N n + g_D d) x + x H x / 2
+    log L = c_cell + sum_x h_x (x - (p_x + q_x n + r_x d))^2,   x in (log lr - s b, b, log tau)
 
-H has one off-diagonal entry, that of lr and B. The fit is linear in c, g and H. At a given batch,
-log lr* = -(g_lr + H_lr,B log B) / H_lr,lr. The best batch and tau are those of the minimum x*.
+Without squares the sum is linear in products of x, n and d. It is fitted twice by least squares:
+first with a free product of log lr and b, which gives s, then with that s.
 
-Shapes: N rows, K coefficients, B resamples, F varying hyperparameters.
+Shapes: N rows, K coefficients, B resamples.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Surface:
     """The optimum of each hyperparameter as a power law, from one quadratic over all rows."""
 
     rules: dict[str, dict[str, Interval]]  # hyperparameter -> coefficient and exponents
-    curvature: dict[str, float]  # d^2 log L / d (log x)^2, the others fixed
+    curvature: dict[str, float]  # d^2 log L / d (log x)^2, for batch with lr at its best
     residual: float  # standard deviation of log losses about the surface
     n_rows: int
     n_cells: int
@@ -62,34 +63,35 @@ def fit_surface(
     names = [h for h in HYPERPARAMETERS if h in table and _values_in_a_cell(table[h], cell_N) > 2]
     if "lr" not in names:
         raise CannotFit("response surface: lr takes fewer than three values near the lowest losses")
-    design_NK, spans = _design(table, cell_N, names, constant)
-    y_N = np.log(table.loss)
-    if len(y_N) <= design_NK.shape[1] or np.linalg.matrix_rank(design_NK) < design_NK.shape[1]:
+    problem = _Problem(table, cell_N, names, frozenset(constant))
+    if not problem.is_determined():
         raise CannotFit(
-            f"response surface: {len(y_N)} rows near the lowest losses do not determine "
-            f"{design_NK.shape[1]} coefficients; add sizes, lengths or rates"
+            f"response surface: {len(table)} rows near the lowest losses do not determine it; add "
+            "sizes, lengths or rates"
         )
-    solution_K = _solve(design_NK, y_N, np.ones(len(y_N)))
-    rng = np.random.default_rng(0)
-    counts_BN = rng.multinomial(len(y_N), np.full(len(y_N), 1 / len(y_N)), size=bootstrap)
-    draws = [_optima(_solve(design_NK, y_N, count_N), spans) for count_N in counts_BN]
-    value = _optima(solution_K, spans)
-    if "lr" not in value:
+    rules, curvature, residual_N = problem.solve(np.ones(len(table)))
+    if "lr" not in rules:
         raise CannotFit("response surface: the loss has no minimum in lr; widen its range")
-    freedom = len(y_N) - design_NK.shape[1]
-    rules = {}
-    for name, rule in value.items():
-        found = [draw[name] for draw in draws if name in draw]
-        rules[name] = {
-            key: interval(v, np.array([draw[key] for draw in found]), confidence, freedom)
-            for key, v in rule.items()
-        }
-    residual_N = y_N - design_NK @ solution_K
+    rng = np.random.default_rng(0)
+    counts_BN = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=bootstrap)
+    draws = [problem.solve(count_N)[0] for count_N in counts_BN]
+    freedom = max(len(table) - problem.count, 1)
     return Surface(
-        rules=rules,
-        curvature={n: float(2 * solution_K[spans["square"][n]]) for n in value},
+        rules={
+            name: {
+                key: interval(
+                    value,
+                    np.array([draw[name][key] for draw in draws if name in draw]),
+                    confidence,
+                    freedom,
+                )
+                for key, value in rule.items()
+            }
+            for name, rule in rules.items()
+        },
+        curvature={name: curvature[name] for name in rules},
         residual=float(np.sqrt(residual_N @ residual_N / freedom)),
-        n_rows=len(y_N),
+        n_rows=len(table),
         n_cells=int(cell_N.max() + 1),
     )
 
@@ -106,58 +108,69 @@ def _values_in_a_cell(x_N: np.ndarray, cell_N: np.ndarray) -> int:
     return max(len(np.unique(logs_N[cell_N == k])) for k in range(cell_N.max() + 1))
 
 
-def _design(table: Table, cell_N: np.ndarray, names: list[str], constant):
-    """Return (design `[N, K]`, where each coefficient is, by kind and name)."""
-    x = {name: np.log(table[name]) for name in names}
-    moved = {"n_exponent": np.log(table.n_params), "d_exponent": np.log(table.tokens)}
-    columns = [(cell_N == k).astype(float) for k in range(cell_N.max() + 1)]
-    spans: dict[str, dict] = {"square": {}, "slope": {}, "cross": {}}
+class _Problem:
+    """The least-squares problem of one table."""
 
-    def add(kind: str, key, column: np.ndarray) -> None:
-        spans[kind][key] = len(columns)
-        columns.append(column)
+    def __init__(self, table: Table, cell_N, names: list[str], constant: frozenset):
+        self.names, self.y_N = names, np.log(table.loss)
+        self.cells = [(cell_N == k).astype(float) for k in range(cell_N.max() + 1)]
+        self.x = {name: np.log(table[name]) for name in names}
+        logs = {"n_exponent": np.log(table.n_params), "d_exponent": np.log(table.tokens)}
+        self.moved = {
+            name: {k: v for k, v in logs.items() if np.ptp(v) > 0 and (name, k) not in constant}
+            for name in names
+        }
+        self.count = len(self._design(0.0)[0].T) + ("batch" in names)
 
-    for name in names:
-        add("square", name, x[name] ** 2)
-        add("slope", (name, "coefficient"), x[name])
-        for key, log_N in moved.items():
-            if np.ptp(log_N) > 0 and (name, key) not in constant:
-                add("slope", (name, key), x[name] * log_N)
-    if "batch" in names:
-        add("cross", ("lr", "batch"), x["lr"] * x["batch"])
-    return np.stack(columns, axis=1), spans
+    def _design(self, batch_exponent: float):
+        """Return (design `[N, K]`, hyperparameter -> {square, coefficient, exponents: column})."""
+        columns, at = list(self.cells), {}
+        for name in self.names:
+            x_N = self.x[name]
+            if name == "lr" and "batch" in self.x:
+                x_N = x_N - batch_exponent * self.x["batch"]
+            parts = {"square": x_N**2, "coefficient": x_N}
+            parts |= {key: x_N * log_N for key, log_N in self.moved[name].items()}
+            at[name] = {key: len(columns) + i for i, key in enumerate(parts)}
+            columns += parts.values()
+        return np.stack(columns, axis=1), at
 
+    def is_determined(self) -> bool:
+        """Return whether the rows determine all coefficients."""
+        design_NK = self._with_product(self._design(0.0)[0])
+        return len(self.y_N) > self.count and np.linalg.matrix_rank(design_NK) == self.count
 
-def _solve(design_NK, y_N, count_N) -> np.ndarray:
-    root_N = np.sqrt(count_N)
-    return np.linalg.lstsq(design_NK * root_N[:, None], y_N * root_N, rcond=1e-12)[0]
+    def _with_product(self, design_NK: np.ndarray) -> np.ndarray:
+        """Append the product of log lr and log batch, if batches vary."""
+        if "batch" not in self.x:
+            return design_NK
+        return np.column_stack([design_NK, self.x["lr"] * self.x["batch"]])
 
+    def solve(self, count_N: np.ndarray):
+        """Return (rules, curvatures, residuals `[N]`) with rows counted so many times.
 
-def _optima(solution_K: np.ndarray, spans) -> dict[str, dict[str, float]]:
-    """Return hyperparameter -> {coefficient, exponents} of its optimum, where it has a minimum."""
-    names = list(spans["square"])
-    h_FF = np.diag([2 * solution_K[spans["square"][name]] for name in names])
-    if spans["cross"]:
-        i, j = names.index("lr"), names.index("batch")
-        h_FF[i, j] = h_FF[j, i] = solution_K[spans["cross"]["lr", "batch"]]
-    s = spans["slope"]
-    slopes = {
-        key: np.array([solution_K[s[name, key]] if (name, key) in s else 0.0 for name in names])
-        for key in dict.fromkeys(key for _, key in s)
-    }
-    rules: dict[str, dict[str, float]] = {}
-    lr = names.index("lr")
-    if h_FF[lr, lr] > 0:
-        rule = {key: -g_F[lr] / h_FF[lr, lr] for key, g_F in slopes.items()}
-        cross = h_FF[lr, names.index("batch")] if "batch" in names else 0.0
-        rules["lr"] = rule | {"batch_exponent": -cross / h_FF[lr, lr]}
-    if np.linalg.eigvalsh(h_FF)[0] > 0:  # a minimum in all of them
-        best = {key: -np.linalg.solve(h_FF, g_F) for key, g_F in slopes.items()}
-        for i, name in enumerate(names):
-            if name != "lr":
-                rules[name] = {key: x_F[i] for key, x_F in best.items()}
-    for rule in rules.values():
-        rule["coefficient"] = float(np.exp(rule["coefficient"]))
-        for key in ("n_exponent", "d_exponent"):
-            rule.setdefault(key, 0.0)
-    return {name: {k: float(v) for k, v in rule.items()} for name, rule in rules.items()}
+        A hyperparameter without a minimum has no rule.
+        """
+        root_N = np.sqrt(count_N)
+
+        def least_squares(design_NK):
+            scaled_NK, y_N = design_NK * root_N[:, None], self.y_N * root_N
+            return np.linalg.lstsq(scaled_NK, y_N, rcond=1e-12)[0]
+
+        design_NK, at = self._design(0.0)
+        exponent = 0.0
+        if "batch" in self.x:
+            free_K = least_squares(self._with_product(design_NK))
+            exponent = float(-free_K[-1] / (2 * free_K[at["lr"]["square"]]))
+            design_NK, at = self._design(exponent)
+        solution_K = least_squares(design_NK)
+        rules, curvature = {}, {}
+        for name, columns in at.items():
+            values = {key: float(solution_K[i]) for key, i in columns.items()}
+            curvature[name] = 2 * values.pop("square")
+            if curvature[name] > 0:
+                rule = dict.fromkeys(("coefficient", "n_exponent", "d_exponent"), 0.0)
+                rule |= {key: -value / curvature[name] for key, value in values.items()}
+                rule["coefficient"] = float(np.exp(rule["coefficient"]))
+                rules[name] = rule | ({"batch_exponent": exponent} if name == "lr" else {})
+        return rules, curvature, self.y_N - design_NK @ solution_K

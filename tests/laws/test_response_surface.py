@@ -45,7 +45,7 @@ def test_exact_tables_give_the_rules():
     for name, values in (("lr", LR), ("batch", BATCH), ("tau", TAU)):
         got = {key: found.rules[name][key].value for key in values}
         assert got == pytest.approx(values, rel=1e-5, abs=1e-6)
-    assert found.curvature == pytest.approx({"lr": 0.04, "batch": 0.022, "tau": 0.01}, rel=1e-5)
+    assert found.curvature == pytest.approx({"lr": 0.04, "batch": 0.012, "tau": 0.01}, rel=1e-5)
     assert found.loss_of_factor("lr", 2) == pytest.approx(np.expm1(0.02 * np.log(2) ** 2), rel=1e-5)
 
 
