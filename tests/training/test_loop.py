@@ -195,12 +195,12 @@ def test_last_good_checkpoint_survives_divergence(tmp_path, config, monkeypatch)
         {"optim.schedule": "constant", "optim.lr": 1e30, "optim.warmup_tokens": 32 * 4 * 40,
          "optim.weight_decay": 0.0},
     )  # fmt: skip
-    from scaling.programs import optim
+    from scaling.programs import schedules
 
     def late(schedule, step, hyper):
         return (step >= 20) * hyper["lr"]
 
-    monkeypatch.setattr(optim, "learning_rate", late)
+    monkeypatch.setattr(schedules, "learning_rate", late)
     from scaling.programs import train_step
 
     train_step.clear_caches()
@@ -215,7 +215,8 @@ def test_another_runs_directory_is_refused_and_left_alone(tmp_path, config):
     loop.train_run(config, tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     before = (tmp_path / "run" / "config.json").read_bytes()
-    other = config_lib.with_values(config, {"optim.lr": 1e-4})
-    with pytest.raises(UserError, match="belongs to another run"):
-        loop.train_run(other, tmp_path / "run")
+    for change in ({"optim.lr": 1e-4}, {"model.parametrization": "mup"}):
+        other = config_lib.with_values(config, {"model.base_width": 8, **change})
+        with pytest.raises(UserError, match="belongs to another run"):
+            loop.train_run(other, tmp_path / "run")
     assert (tmp_path / "run" / "config.json").read_bytes() == before
