@@ -170,7 +170,7 @@ class _Problem:
             curvature[name] = 2 * values.pop("square")
             if curvature[name] > 0:
                 rule = dict.fromkeys(("coefficient", "n_exponent", "d_exponent"), 0.0)
-                rule |= {key: -value / curvature[name] for key, value in values.items()}
+                rule |= {key: 0.0 - value / curvature[name] for key, value in values.items()}
                 rule["coefficient"] = float(np.exp(rule["coefficient"]))
                 rules[name] = rule | ({"batch_exponent": exponent} if name == "lr" else {})
         return rules, curvature, self.y_N - design_NK @ solution_K
