@@ -68,9 +68,9 @@ def main(argv: list[str]) -> int:
                 "optim.name": optimizer,
                 "optim.lr": RATES.get(optimizer, BASE["optim.lr"]),
             }
-            sides = (args.widths, ()) if side == "width" else ((), args.depths)
+            widths, depths = (args.widths, ()) if side == "width" else ((), args.depths)
             found = coordinate_check.check(
-                config_lib.with_values(config, values), *sides, STEPS, args.seeds
+                config_lib.with_values(config, values), widths, depths, STEPS, args.seeds
             )
             print(kind, optimizer, name, found.verdict(side), flush=True)
             case = {"kind": kind, "optimizer": optimizer, "parametrization": name, "side": side}

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from experiments import algorithms, design, lr_study, merge, publish
+from experiments import algorithms, coordinates, design, lr_study, merge, publish, transfer
 from scaling import cli
 from tests.analysis import known
 from tests.common import ROOT
@@ -298,3 +298,24 @@ def test_merge_experiment(tmp_path, capsys):
     spent = {float(r["flops_spent"]) for r in runs if r["schedule"] == "wsd-merge" and r["trunk"]}
     assert spent == {0.0}
     assert (tmp_path / "out" / "merge_gap.svg").is_file()
+
+
+def test_transfer_experiment(tmp_path):
+    flags = ["--names", "mup", "--widths", "32", "64", "--seeds", "0", "--steps", "10"]
+    assert transfer.main([MINI, f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}", *flags]) == 0
+    (found,) = json.loads((tmp_path / "out" / "transfer.json").read_text())
+    assert [o["width"] for o in found["optima"]] == [32, 64]
+    with (tmp_path / "out" / "transfer.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10 and {row["width"] for row in rows} == {"32", "64"}
+    assert (tmp_path / "out" / "transfer.svg").is_file()
+
+
+@pytest.mark.slow
+def test_coordinates_experiment(tmp_path):
+    flags = ["--widths", "16", "32", "--depths", "1", "2", "--seeds", "1"]
+    assert coordinates.main([MINI, f"--out={tmp_path}", *flags]) == 0
+    with (tmp_path / "coordinates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    cases = {(r["kind"], r["optimizer"], r["parametrization"], r["side"]) for r in rows}
+    assert cases == set(coordinates.CASES)
