@@ -300,6 +300,7 @@ def test_merge_experiment(tmp_path, capsys):
     assert (tmp_path / "out" / "merge_gap.svg").is_file()
 
 
+@pytest.mark.slow
 def test_transfer_experiment(tmp_path):
     flags = ["--names", "mup", "--widths", "32", "64", "--seeds", "0", "--steps", "10"]
     assert transfer.main([MINI, f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}", *flags]) == 0
