@@ -121,12 +121,17 @@ def analyse(name: str, side: str, rows: list[results.RunResult]) -> dict[str, An
 
 
 def _excess(own, group: Tuned, lr: float) -> float | None:
-    """Return the relative excess of the mean loss at `lr`, interpolated in log lr; None outside."""
+    """Return the relative excess of the mean loss at `lr`; None outside of the grid.
+
+    A parabola in log lr through the three nearest rates interpolates the log losses.
+    """
     grid = np.unique(own["lr"])
-    means = [own.loss[own["lr"] == x].mean() for x in grid]
     if group.problem or not grid[0] <= lr <= grid[-1]:
         return None
-    return float(np.interp(np.log(lr), np.log(grid), means) / group.loss - 1)
+    x = np.log(grid / lr)
+    means = np.log([own.loss[own["lr"] == rate].mean() for rate in grid])
+    near = np.argsort(np.abs(x))[:3]
+    return float(np.exp(np.polyfit(x[near], means[near], 2)[-1]) / group.loss - 1)
 
 
 def draw(rows: dict, found: list[dict]):
