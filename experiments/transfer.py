@@ -191,8 +191,14 @@ def main(argv: list[str]) -> int:
             by_side.setdefault((name, side), []).append(done[run.run_id])
     found = [analyse(*key, group) for key, group in by_side.items()]
     out = Path(args.out)
-    common.write_rows(out / "transfer.csv", list(done.values()), COLUMNS)
-    files.write_json(out / "transfer.json", found)
+    columns: dict[str, list] = {"parametrization": [], "side": []}
+    for (name, side), group in by_side.items():
+        columns["parametrization"] += [name] * len(group)
+        columns["side"] += [side] * len(group)
+        for key in COLUMNS:
+            columns.setdefault(key, []).extend(getattr(r, key) for r in group)
+    files.write_bytes(out / "transfer.csv", files.csv_bytes(columns))
+    files.write_json(out / "transfer.json", {"steps": args.steps, "results": found})
     common.write_figure(out / "transfer", lambda: draw(by_side, found))
     for entry in found:
         print(entry["parametrization"], entry["side"], entry["slope"], entry.get("problem", ""))

@@ -304,7 +304,7 @@ def test_merge_experiment(tmp_path, capsys):
 def test_transfer_experiment(tmp_path):
     flags = ["--names", "mup", "--widths", "32", "64", "--seeds", "0", "--steps", "10"]
     assert transfer.main([MINI, f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}", *flags]) == 0
-    (found,) = json.loads((tmp_path / "out" / "transfer.json").read_text())
+    (found,) = json.loads((tmp_path / "out" / "transfer.json").read_text())["results"]
     assert [o["width"] for o in found["optima"]] == [32, 64]
     with (tmp_path / "out" / "transfer.csv").open() as file:
         rows = list(csv.DictReader(file))
