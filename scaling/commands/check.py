@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from scaling.commands import flag_types, output, workdir_flags
 from scaling.utils import parse
-from scaling.utils.errors import UserError
+from scaling.utils.errors import EXIT_INCOMPLETE, UserError
 
 HELP = "coordinate check: do layer outputs keep their size with width and depth?"
 EXAMPLE = """\
@@ -50,28 +50,36 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print how every layer's output follows width and depth, and a verdict per side."""
+    """Print how every layer's output follows width and depth, and a verdict per side.
+
+    Return 3 if a run diverged.
+    """
     config = workdir_flags.load(args)
     widths, depths = _sizes(args, "widths"), _sizes(args, "depths")
     if not widths and not depths:
         widths = [k * config.model.width for k in MULTIPLES]
 
     import sys
+    from pathlib import Path
 
     from scaling.study import coordinate_check
-    from scaling.utils import machine
+    from scaling.utils import files, machine
 
     machine.start_jax(config.parallel.cpu_devices)
+    if args.out:  # before minutes of training
+        with files.report_unwritable(Path(args.out)):
+            Path(args.out).mkdir(parents=True, exist_ok=True)
     found = coordinate_check.check(
         config, widths, depths, args.steps, args.seeds, lambda line: print(line, file=sys.stderr)
     )
     output.show_each(args, _outputs(args, config, found))
-    return 0
+    return EXIT_INCOMPLETE if found.diverged else 0
 
 
 def _sizes(args: argparse.Namespace, name: str) -> list[int]:
     try:
-        sizes = [parse.whole_number(text) for text in getattr(args, name).split(",") if text]
+        given = getattr(args, name)
+        sizes = [parse.whole_number(text) for text in given.split(",")] if given else []
         if any(size < 1 for size in sizes):
             raise ValueError("a size below 1")
     except ValueError as error:

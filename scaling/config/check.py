@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from scaling.config import check_data, check_model
+from scaling.config.check_model import LADDERS
 from scaling.config.flat_dict import view
 from scaling.config.keys import KEYS
 from scaling.config.steps import merge_steps
@@ -17,7 +18,6 @@ from scaling.utils.suggest import nearest
 NUMBERS = {name: key for name, key in KEYS.items() if key.type is tuple and key.unit}
 
 
-LADDERS = ("compute", "params", "ladder", "hyper", "design")  # kinds whose widths are rungs
 HALVED = ("none", "grid", "random", "hyper")  # kinds that successive halving is for
 
 

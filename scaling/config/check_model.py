@@ -7,6 +7,14 @@ from typing import Any
 
 from scaling.config.field_traits import LABELLED
 
+LADDERS = (
+    "compute",
+    "params",
+    "ladder",
+    "hyper",
+    "design",
+)  # kinds of sweep whose widths are rungs
+
 
 def problems(c: Any) -> Iterator[str]:
     """Yield a line for each combination that makes no model; `c` has a config's attributes."""
@@ -58,7 +66,7 @@ def problems(c: Any) -> Iterator[str]:
 def _of_base(m: Any, sweep: Any) -> Iterator[str]:
     """Yield a line if the base model of a parametrisation has no whole number of heads."""
     base = f"config.model.base_width={m.base_width}"
-    if sweep.kind != "none" and sweep.heads:
+    if sweep.kind in LADDERS and sweep.heads:
         if m.base_width % sweep.heads:
             yield f"{base} is not a multiple of config.sweep.heads={sweep.heads}"
         return

@@ -4,11 +4,12 @@ m_N = width / base_width, m_L = depth / base_depth; for `sp` both are 1, for `mu
 size of a head. At the base width and depth every factor below is 1: the run is that of `sp`.
 
   group    its parameters                 initial variance     step        gradient
-  input    embeddings, positions, patches  1 / base_width       1           m_N
+  input    embeddings, positions, patches  1 / base_width (a)   1           m_N
   hidden   matrices                        1 / fan-in           see STEP    m_N m_L
   output   heads and routers               1 / base_width       1           m_N
   vector   scales, filters, eigenvalues    as in `sp`           1           m_N m_L
 
+  (a) patches 1 / fan-in, their positions .02^2: neither depends on width
   forward: logits of heads and routers / m_N; queries sqrt(base K / K); branches x + F(x) / m_L
   matrices that write into the residual stream: variance / (2 depth), or / (2 base_depth) for
   `completep`
@@ -97,7 +98,10 @@ class Parametrization:
 
         It is sqrt(numbers of this parameter in the base model / numbers here).
         """
-        size = self.m_width ** (2 if group(info) == HIDDEN else 1)
+        sides = 2 if group(info) == HIDDEN else 1
+        if info.axes[-1:] == ("head_dim",) and not info.matrix:
+            sides = 0  # a scale per number of a head
+        size = self.m_width**sides
         return (size * (self.m_depth if info.stacked else 1.0)) ** -0.5
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling.models import losses, ops, parameters
+from scaling.models import losses, ops, parameters, parametrization
 from scaling.models.block import Block
 from scaling.models.embed_and_head import InputPart, OutputPart, TokenHead, Tokens
 from scaling.models.layers import Norm
@@ -71,6 +71,7 @@ class Transformer(nnx.Module):
             model.width, "embed", kind=model.norm, eps=model.norm_eps, dtype=dtype
         )
         self.outputs = outputs(rngs=rngs)
+        self.scales = parametrization.of(model)
         self.depth, self.scan, self.remat = model.depth, model.scan_layers, model.remat
 
     def __call__(self, inputs):
@@ -105,7 +106,8 @@ class Transformer(nnx.Module):
         """Return the output part's arguments, and the load-balance loss of all blocks or None."""
         x_BTD, shared = self.inputs(inputs)
         x_BTD, balance_L = self._trunk(x_BTD)
-        balance = None if balance_L is None else balance_L.sum()
+        # each block's share of the loss is that of its branch
+        balance = None if balance_L is None else self.scales.branch(balance_L.sum())
         return self.final_norm(x_BTD), shared, balance
 
     def _trunk(self, x_BTD):

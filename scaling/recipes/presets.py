@@ -169,6 +169,8 @@ def power(coefficient: float, exponent: float) -> Recipe:
         f"lr = {coefficient:g} N^{-exponent:g}",
         "config.sweep.lr_coefficient and lr_n_exponent",
         function,
+        # other parametrisations let the step fall with width by themselves
+        made_for={"model.parametrization": ("sp",)} if exponent else {},
     )
 
 

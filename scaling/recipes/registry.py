@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scaling.config.check import LADDERS
+from scaling.config.check_model import LADDERS
 from scaling.recipes import fitted
 from scaling.recipes.presets import PRESETS, power
 from scaling.recipes.recipe import Recipe
@@ -29,6 +29,8 @@ def of_sweep(sweep: Any) -> Recipe | None:
         return None
     if name == "power":
         return power(sweep.lr_coefficient, sweep.lr_n_exponent)
+    if name == FITTED:
+        raise UserError(f"config.sweep.recipe={FITTED} names no file; give {FITTED}recipe.json")
     if name.startswith(FITTED):
         return fitted.read(Path(name.removeprefix(FITTED)))
     if name in PRESETS:

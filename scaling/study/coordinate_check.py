@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from scaling.config import load as config_lib
+from scaling.config.check_model import LADDERS
 from scaling.laws import distributions
 from scaling.sweep.plan import ladder
 from scaling.training import layer_outputs
@@ -21,8 +22,8 @@ from scaling.utils.errors import UserError
 
 FLAT, FLAT_INTERVAL = 0.1, 0.2  # largest |slope| and largest end of its interval of a flat size
 CONFIDENCE = 0.9
-# The last block's residual stream, its mixer and the logits: what a blow-up reaches.
-JUDGED = ("block", "block.attention", "block.mixer", "outputs")
+# The last block's residual stream, its halves and the logits: what a blow-up reaches.
+JUDGED = ("block", "block.attention", "block.mixer", "block.mlp", "block.experts", "outputs")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Slope:
 
     @property
     def trend(self) -> str:
-        """Return "grows", "falls", "flat", or "unclear" where seeds differ too much."""
+        """Return "grows", "falls", "flat", "unclear" where seeds differ too much, or "diverged"."""
+        if np.isnan(self.value):
+            return "diverged"
         if self.low > FLAT:
             return "grows"
         if self.high < -FLAT:
@@ -63,16 +66,32 @@ class Check:
     def verdict(self, side: str) -> str:
         """Return one line: what grows, or that nothing does."""
         slopes = self.judged(side)
+        if any(s.trend == "diverged" for s in slopes):
+            return f"{side}: {self._diverged(side)}: lower config.optim.lr"
         if growing := [s for s in slopes if s.trend == "grows"]:
             worst = max(growing, key=lambda s: s.value)
             return (
                 f"{side}: {worst.layer} grows as {side}^{worst.value:.2f} [{worst.low:.2f}, "
                 f"{worst.high:.2f}]: hyperparameters will not transfer"
             )
-        unclear = [s.layer for s in slopes if s.high > FLAT_INTERVAL]
+        unclear = [s.layer for s in slopes if not s.high <= FLAT_INTERVAL]
         if unclear:
             return f"{side}: {', '.join(unclear)} unclear: give more --seeds or more sizes"
         return f"{side}: no size grows"
+
+    @property
+    def diverged(self) -> bool:
+        """Return whether an output is no finite number."""
+        return any(s.trend == "diverged" for s in self.slopes)
+
+    def _diverged(self, side: str) -> str:
+        """Name the first size, seed and layer whose output is no finite number."""
+        c = self.columns
+        rows = (c["side"] == side) & ~(np.isfinite(c["size"]) & np.isfinite(c["update"]))
+        first = np.flatnonzero(rows)[0]
+        return (
+            f"{c['layer'][first]} diverged at {side} {c['value'][first]}, seed {c['seed'][first]}"
+        )
 
 
 def sized(config: ConfigDict, width: int, depth: int) -> ConfigDict:
@@ -80,7 +99,7 @@ def sized(config: ConfigDict, width: int, depth: int) -> ConfigDict:
 
     Heads keep their size, or their number where config.sweep.heads or base_head_dim says so.
     """
-    m, heads = config.model, config.sweep.heads if config.sweep.kind != "none" else None
+    m, heads = config.model, config.sweep.heads if config.sweep.kind in LADDERS else None
     values = {
         "model.width": width,
         "model.depth": depth,
@@ -134,19 +153,23 @@ def _slopes(columns: dict[str, np.ndarray]) -> list[Slope]:
     for side, layer in dict.fromkeys(zip(columns["side"], columns["layer"], strict=True)):
         rows = (columns["side"] == side) & (columns["layer"] == layer)
         for quantity in ("size", "update"):
-            size = columns[quantity][rows]
-            if (size > 0).all():
-                value, error, freedom = _line(np.log(columns["value"][rows]), np.log(size))
-                half = error * float(distributions.t_quantile((1 + CONFIDENCE) / 2, freedom))
-                slopes.append(
-                    Slope(str(side), str(layer), quantity, value, value - half, value + half)
-                )
+            ends = _line(np.log(columns["value"][rows]), columns[quantity][rows])
+            slopes.append(Slope(str(side), str(layer), quantity, *ends))
     return slopes
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, int]:
-    """Return (slope, standard error, degrees of freedom) of a least-squares line."""
-    x = x - x.mean()
+def _line(x: np.ndarray, size: np.ndarray) -> tuple[float, float, float]:
+    """Return the slope of log size in x and the ends of its interval.
+
+    Without degrees of freedom the interval is infinite. All are NaN if a size is not finite, or 0.
+    """
+    if not (np.isfinite(size).all() and (size > 0).all()):
+        return float("nan"), float("nan"), float("nan")
+    x, y, freedom = x - x.mean(), np.log(size), len(x) - 2
     slope = float(x @ y / (x @ x))
-    rest, freedom = y - y.mean() - slope * x, max(len(x) - 2, 1)
-    return slope, float(np.sqrt(rest @ rest / freedom / (x @ x))), freedom
+    if freedom < 1:
+        return slope, -float("inf"), float("inf")
+    rest = y - y.mean() - slope * x
+    error = float(np.sqrt(rest @ rest / freedom / (x @ x)))
+    half = error * float(distributions.t_quantile((1 + CONFIDENCE) / 2, freedom))
+    return slope, slope - half, slope + half

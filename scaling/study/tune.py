@@ -24,15 +24,14 @@ from scaling.laws.bootstrap import Interval
 from scaling.laws.response_surface import Surface
 from scaling.laws.table import CannotFit, Table
 from scaling.recipes import fitted
-from scaling.study import tune_design
+from scaling.study import tune_design, tune_file
 from scaling.study.tune_design import LENGTHS, MIN_STEPS, Design, Trial
 from scaling.sweep.execute import runner
 from scaling.sweep.shared import sweep_json
+from scaling.sweep.shared.sweep_json import TUNE_NAME
 from scaling.training import benchmark
-from scaling.utils import files
 from scaling.utils.errors import UserError
 
-NAME = "tune.json"  # in the workdir: the length that the time allows
 SCOUT_SHARE = 0.15  # of the time, for the rates of the cheapest cell
 WIDENINGS = 3  # rounds in which cells with an optimum at their edge get one more rate
 KNOWN = 0.5  # widest interval of an exponent that counts as identified
@@ -68,22 +67,25 @@ def tune(
     rungs = tune_design.sizes(config)
     tau, devices = tune_design.tau_of(config), jax.device_count()
     design = Design(config, rungs, 1.0, (config.optim.lr,) * 3, tau, devices)
-    sweep_json.create_or_check(config, workdir)
+    if (workdir / sweep_json.NAME).exists():
+        raise UserError(f"--workdir={workdir} holds a sweep; choose a folder of the tuning's own")
     design = replace(design, shortest=_shortest(design, workdir, seconds))
     say(_describe(design))
     trained = _Trained(design, workdir)
     trained.train(list(tune_design.scout()))
     best = _best_rate(trained.rows)
+    # from here on, rates are factors of the best
+    trained.done = [(replace(t, lr=row.lr / best), row) for t, row in trained.done]
     exponent = SMALLER_RATE.get(config.model.parametrization, 0.0)
     guesses = tuple(best * (r.n_params / rungs[0].n_params) ** -exponent for r in rungs)
     trained.design = replace(design, guesses=guesses)
     trained.train(tune_design.trials())
     for _ in range(WIDENINGS):
-        missing = _at_edges(trained.done)
+        missing = [t for t in _at_edges(trained.done) if t not in trained.tried]
         if not missing:
             break
         trained.train(missing)
-    return _fitted(trained.rows, trained.problems)
+    return _fitted(trained.rows, list(trained.problems))
 
 
 class _Trained:
@@ -92,7 +94,8 @@ class _Trained:
     def __init__(self, design: Design, workdir: Path):
         self.design, self.workdir = design, workdir
         self.done: list[tuple[Trial, results.RunResult]] = []
-        self.problems: list[str] = []
+        self.tried: set[Trial] = set()
+        self.problems: dict[str, None] = {}
 
     @property
     def rows(self) -> list[results.RunResult]:
@@ -101,10 +104,11 @@ class _Trained:
 
     def train(self, trials: Sequence[Trial]) -> None:
         """Train the trials that the workdir does not have yet."""
+        self.tried |= set(trials)
         runs = {trial: self.design.planned(trial) for trial in trials}
         distinct = list({run.run_id: run for run in runs.values()}.values())
         outcome = runner.sweep(distinct, self.workdir)
-        self.problems += outcome.problems
+        self.problems |= dict.fromkeys(outcome.problems)
         rows = {r.run_id: r for r in outcome.results if r.status == "done"}
         self.done += [(t, rows[run.run_id]) for t, run in runs.items() if run.run_id in rows]
 
@@ -114,19 +118,15 @@ def _shortest(design: Design, workdir: Path, seconds: float) -> float:
 
     The workdir keeps it, so that the same command continues the same runs.
     """
-    path = workdir / NAME
+    path, c, trials = workdir / TUNE_NAME, design.config, tune_design.trials()
+    per_step = config_lib.targets_per_row(c) * design.rows * max(t.batch for t in trials)
     if path.exists():
-        stored = files.read_json(path)
-        with files.damage(path):
-            files.check_numbers(stored, "shortest_tokens")
-            return float(stored["shortest_tokens"])
-    c, trials = design.config, tune_design.trials()
+        return tune_file.read(path, c, seconds, least=MIN_STEPS * per_step)
     measured = [benchmark.measure(design.planned(Trial(k, 0, 1.0)).config) for k in range(3)]
     programs = len({(t.size, t.batch) for t in trials})
     setup = programs * sum(m.setup_seconds for m in measured) / 3
     setup += sum(measured[t.size].evaluation_seconds for t in trials)
     per_token = sum(LENGTHS[t.length] / measured[t.size].tokens_per_second for t in trials)
-    per_step = config_lib.targets_per_row(c) * design.rows * max(t.batch for t in trials)
     least = (setup + MIN_STEPS * per_step * per_token) / (1 - SCOUT_SHARE)
     if seconds < least:
         raise UserError(
@@ -134,7 +134,7 @@ def _shortest(design: Design, workdir: Path, seconds: float) -> float:
             "a smaller config.sweep.min_width, config.train.batch_size or config.data.seq_len"
         )
     shortest = (seconds * (1 - SCOUT_SHARE) - setup) / per_token
-    files.write_json(path, {"seconds": seconds, "shortest_tokens": shortest})
+    tune_file.write(path, c, seconds, shortest)
     return shortest
 
 
@@ -142,7 +142,8 @@ def _describe(design: Design) -> str:
     names = ", ".join(f"{rung.n_params:,}" for rung in design.rungs)
     unit = field_traits.UNITS[design.config.data.field]
     lengths = ", ".join(f"{design.shortest * factor:,.0f}" for factor in LENGTHS)
-    return f"{len(tune_design.trials())} runs: sizes {names} parameters, lengths {lengths} {unit}"
+    count = len(tune_design.trials())
+    return f"{count} runs and more at edges: sizes {names} parameters, lengths {lengths} {unit}"
 
 
 def _best_rate(rows: Sequence[results.RunResult]) -> float:
@@ -156,13 +157,16 @@ def _loss(row: results.RunResult) -> float:
 
 
 def _at_edges(done: Sequence[tuple[Trial, results.RunResult]]) -> list[Trial]:
-    """Return one more rate for each valley whose lowest loss is at the edge of its rates."""
+    """Return one more rate for each valley whose lowest loss is at the edge of its rates.
+
+    Other taus have two rates, which are no valley.
+    """
     valleys: dict[tuple, list[tuple[Trial, results.RunResult]]] = {}
     for trial, row in done:
         key = (trial.size, trial.length, trial.batch, trial.tau)
         valleys.setdefault(key, []).append((trial, row))
     more = []
-    for members in valleys.values():
+    for members in (m for m in valleys.values() if len(m) > 2):
         members.sort(key=lambda pair: pair[0].lr)
         at = min(range(len(members)), key=lambda i: _loss(members[i][1]))
         if at in (0, len(members) - 1):

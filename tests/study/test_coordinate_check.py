@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,13 @@ from scaling.study.coordinate_check import Check, Slope
 from tests.common import TINY, flags
 
 BASE = {**TINY, "model.base_width": 16, "data.seq_len": 16, "train.batch_size": 8, "optim.lr": 1e-2}
+
+
+DIVERGED = {
+    "side": np.array(["width", "width"]), "value": np.array([32, 64]), "seed": np.array([0, 1]),
+    "layer": np.array(["block", "block"]), "size": np.array([1.0, np.nan]),
+    "update": np.array([1.0, 1.0]),
+}  # fmt: skip
 
 
 def measured(parametrization: str, **sides):
@@ -45,13 +53,20 @@ def test_deeper_models_blow_up_in_sp_and_not_in_completep():
         ((-0.2, -0.3, -0.15), "falls"),
         ((0.05, -0.1, 0.15), "flat"),
         ((0.05, -0.1, 0.25), "unclear"),
+        ((math.nan, math.nan, math.nan), "diverged"),
     ],
 )
 def test_trends_and_verdicts(interval, trend):
     slope = Slope("width", "block", "size", *interval)
     assert slope.trend == trend
-    verdict = Check({}, [slope]).verdict("width")
+    verdict = Check(DIVERGED, [slope]).verdict("width")
+    assert ("diverged at width 64, seed 1" in verdict) == (trend == "diverged")
     assert ("grows as" in verdict, "unclear" in verdict) == (trend == "grows", trend == "unclear")
+
+
+def test_two_points_have_no_interval():
+    value, low, high = coordinate_check._line(np.log([8.0, 16.0]), np.array([1.0, 1.2]))
+    assert value == pytest.approx(np.log(1.2) / np.log(2)) and (low, high) == (-np.inf, np.inf)
 
 
 def test_the_command_writes_slopes_and_a_picture(tmp_path, capsys):
@@ -69,6 +84,8 @@ def test_the_command_writes_slopes_and_a_picture(tmp_path, capsys):
     [
         (["--widths=16"], "--widths: name two different sizes at least"),
         (["--widths=16,x"], "--widths=16,x:"),
+        (["--widths=,"], "--widths=,:"),
+        (["--widths=16,32", "--out=/proc/x"], "/proc/x"),
         (["--widths=16,21"], "config.model.width=21 is not a multiple of config.model.head_dim"),
     ],
 )

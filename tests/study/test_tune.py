@@ -13,8 +13,9 @@ import pytest
 from scaling import cli
 from scaling.config import load as config_lib
 from scaling.recipes import fitted
-from scaling.study import tune, tune_design
+from scaling.study import tune, tune_design, tune_file
 from scaling.study.tune_design import Design, Trial
+from scaling.sweep.shared import sweep_json
 from scaling.utils.errors import UserError
 from tests.common import flags
 
@@ -65,7 +66,8 @@ def test_a_valley_with_its_lowest_loss_at_the_edge_gets_a_further_rate():
             for lr, loss in zip(rates, losses, strict=True)
         ]
 
-    done = [*valley([1, 2, 3]), *valley([2, 1, 3], tau=4.0), *valley([3, 2, 1], batch=4.0)]
+    done = [*valley([1, 2, 3]), *valley([2, 1, 3], batch=0.25), *valley([3, 2, 1], batch=4.0)]
+    done += valley([1, 2, 3], tau=4.0)[:2]  # two rates are no valley
     assert tune._at_edges(done) == [Trial(0, 0, 0.125), Trial(0, 0, 2.0, batch=4.0)]
 
 
@@ -116,6 +118,25 @@ def test_exponents_that_noise_hides_are_held_at_0_and_named(design):
         name = {"batch": "batch_tokens"}.get(rule, rule)
         assert made[name] is None or made[name][key]["value"] == 0
     assert len(tune.proposals(tuning)) == len(hidden)
+
+
+def test_a_tuning_continues_only_as_it_began(design, tmp_path):
+    path = tmp_path / sweep_json.TUNE_NAME
+    tune_file.write(path, design.config, 60.0, 5e4)
+    assert tune_file.read(path, design.config, 60.0, least=5e4) == 5e4
+    with pytest.raises(UserError, match="holds a tuning of 60s; give that time"):
+        tune_file.read(path, design.config, 3600.0, least=5e4)
+    other = config_lib.with_values(design.config, {"optim.lr": 0.5})
+    with pytest.raises(UserError, match="holds the tuning of another study"):
+        tune_file.read(path, other, 60.0, least=5e4)
+    with pytest.raises(UserError, match="holds a tuning"):
+        sweep_json.create_or_check(design.config, tmp_path)
+    path.write_text(path.read_text().replace("50000.0", "-5"))
+    with pytest.raises(UserError, match=r"tune\.json"):
+        tune_file.read(path, design.config, 60.0, least=5e4)
+    tune_file.write(path, design.config, 60.0, -5.0)
+    with pytest.raises(UserError, match="shortest_tokens=-5 is not"):
+        tune_file.read(path, design.config, 60.0, least=5e4)
 
 
 def test_time_is_needed(capsys):

@@ -15,15 +15,18 @@ from scaling.utils import files
 from scaling.utils.errors import UserError
 
 NAME = "sweep.json"
+TUNE_NAME = "tune.json"  # of `scaling tune`, whose workdirs hold no sweep
 
 
 def create_or_check(config: ConfigDict, workdir: Path) -> None:
     """Write the workdir's sweep.json, or check that the existing one is of the same sweep.
 
-    Raises UserError naming the keys that differ.
+    Raises UserError naming the keys that differ, and in the workdir of a tuning.
     """
     if not multiprocess.writer():
         return
+    if (workdir / TUNE_NAME).exists():
+        raise UserError(f"--workdir={workdir} holds a tuning; choose a folder of the sweep's own")
     if not (workdir / NAME).is_file():
         content = files.json_bytes(config_lib.to_json(config))
         with files.report_unwritable(workdir / NAME):
