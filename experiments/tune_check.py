@@ -23,6 +23,7 @@ from scaling.config import load as config_lib
 from scaling.recipes import fitted
 from scaling.recipes.recipe import Recipe, Settings
 from scaling.study import tune
+from scaling.study.tune_design import LENGTHS
 from scaling.sweep.plan import ladder, planner, run_recipe
 from scaling.utils import files
 from scaling.utils.errors import EXIT_BAD_INPUT, UserError
@@ -119,8 +120,8 @@ def main(argv: list[str]) -> int:
         content = tune.content(config, tuning)
         recipe = fitted.parsed(content, "fitted")
         widths = sorted({r.width for r in tuning.rows})
-        longest = content["range"]["tokens"][1]
-        unseen = (round((widths[1] + widths[2]) / 16) * 8, longest), (2 * widths[2], longest)
+        tokens = content["range"]["tokens"][0] * LENGTHS[1]
+        unseen = (round((widths[1] + widths[2]) / 16) * 8, tokens), (2 * widths[2], tokens)
         sizes = [compared(config, recipe, *size, workdir / "grid") for size in unseen]
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
