@@ -38,7 +38,7 @@ BASE = {
 RATES = {"lion": 1e-3, "sgd": 0.1, "adafactor": 0.02, "muon": 2.0**-8, "adamh": 0.01, "muonh": 0.01}
 KINDS: dict[str, dict[str, Any]] = {
     "transformer": {},
-    "tied head": {"model.tied_head": True},
+    "tied": {"model.tied_head": True},
     "experts": {"model.experts": 4},
     **{kind: {"model.kind": kind} for kind in ("mlp", "cnn", "lstm", "lru")},
 }
