@@ -17,13 +17,15 @@ from scaling.fields import registry as fields
 from scaling.programs.step_functions import StepFunctions
 
 Sizes = dict[str, tuple[float, float]]  # layer -> mean |x|, and mean |x - x before training|
-PLAIN = {  # each layer is called by itself, by products that every backend has
+PLAIN = {  # each layer is called by itself, by products that every backend has, at one rate
     "model.scan_layers": False,
     "model.remat": "none",
     "model.attention": "plain",
     "model.matmul": "plain",
     "train.accumulate": 1,
     "train.log_every": 1,
+    "optim.schedule": "constant",
+    "optim.cooldown": "decay",
 }
 
 
@@ -39,10 +41,6 @@ def after_steps(config: ConfigDict, steps: int, seeds: int) -> list[Sizes]:
     functions, prepared = StepFunctions(c), field.prepare(c)
     hyper = {"lr": c.optim.lr, "weight_decay": c.optim.weight_decay, "final_lr": 1.0}
     hyper = {k: np.float32(v) for k, v in (hyper | dict(warmup=0, total=1, decay=0)).items()}
-    constant = c.copy_and_resolve_references()
-    with constant.unlocked():
-        constant.optim.schedule = "constant"
-    functions.config = constant
     train = jax.jit(functions.train)
 
     @jax.jit
