@@ -227,3 +227,28 @@ def test_an_interval_holds_its_value():
     for freedom in (None, 20):
         found = interval(1.0, draws, 0.9, freedom)
         assert found.low == 1.0 < found.high
+
+
+def test_m4_solves_its_equation_for_any_alpha():
+    """The inner root holds to rounding, and its gradient is that of differences."""
+    import jax
+
+    from scaling.laws.forms.one_input import m4_log_loss
+
+    logs_N1, rng = np.linspace(0.0, 20.0, 9)[:, None], np.random.default_rng(0)
+    with jax.enable_x64(True):
+        for log_alpha in np.log([1e-4, 1e-2, 0.5, 1.0, 3.0, 20.0]):
+            floor, ratio = np.exp(rng.uniform(-1, 1)), np.exp(rng.uniform(-1, 6))
+            params_P = np.array([rng.uniform(-1, 4), np.log(floor), np.log(ratio), log_alpha, 0.2])
+            loss_N = np.exp(np.asarray(m4_log_loss(params_P, logs_N1)))
+            below_N, top = loss_N - floor, floor * (1 + ratio)
+            inside = (below_N > 1e-4 * floor) & (top - loss_N > 1e-4 * top)
+            left_N = np.log(below_N) - np.exp(log_alpha) * np.log(np.maximum(top - loss_N, 1e-300))
+            right_N = params_P[0] - params_P[4] * logs_N1[:, 0]
+            assert inside.any()
+            np.testing.assert_allclose(left_N[inside], right_N[inside], atol=1e-8)
+            slopes_NP = np.asarray(jax.jacfwd(m4_log_loss)(params_P, logs_N1))
+            for i, step_P in enumerate(1e-6 * np.eye(5)):
+                ends = (m4_log_loss(params_P + s * step_P, logs_N1) for s in (1, -1))
+                difference_N = np.subtract(*map(np.asarray, ends)) / 2e-6
+                np.testing.assert_allclose(slopes_NP[:, i], difference_N, rtol=1e-4, atol=1e-7)

@@ -152,13 +152,14 @@ def m4_log_loss(params_P, logs_N1):
 
     k, e, ratio, log_alpha, a = params_P
     log_w = e + ratio
-    alpha, beta = jnp.exp(log_alpha), jnp.exp(-jnp.abs(log_alpha))
+    swap = log_alpha > 0  # not |log alpha|, which has no slope at alpha = 1
+    alpha, beta = jnp.exp(log_alpha), jnp.exp(jnp.where(swap, -log_alpha, log_alpha))
     right_N = k - a * logs_N1[:, 0] - (1 - alpha) * log_w
-    c, y_N = (1 - beta) / beta, jnp.where(log_alpha > 0, -right_N, right_N / alpha)
+    c, y_N = (1 - beta) / beta, jnp.where(swap, -right_N, right_N / alpha)
     v_N = _solve_m4(*jax.lax.stop_gradient((c, y_N)))
     height_N, slope_N, _ = _m4_slopes(v_N, c)
     v_N = v_N - (height_N - y_N) / slope_N  # carries the gradient of the implicit function
-    u_N = jnp.where(log_alpha > 0, -v_N, v_N)
+    u_N = jnp.where(swap, -v_N, v_N)
     return jnp.logaddexp(e, log_w + jax.nn.log_sigmoid(u_N))
 
 
