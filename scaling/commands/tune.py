@@ -48,16 +48,22 @@ def run(args: argparse.Namespace) -> int:
             for rule in ("lr", "batch_tokens", "tau")
             for name, interval in (content[rule] or {}).items()
         ]
-        grouped = content["grouped"]["lr"]
+        grouped = content["grouped"]
         rows += [
-            {"rule": "lr, by optima", "number": k, **{e: v[e] for e in ("value", "low", "high")}}
-            for k, v in (grouped or {}).items()
+            {
+                "rule": f"{name}, by optima",
+                "number": k,
+                **{e: v[e] for e in ("value", "low", "high")},
+            }
+            for name, found in grouped.items()
+            for k, v in (found["rule"] or {}).items()
         ]
+        reasons = [f"{n}, by optima: {f['reason']}" for n, f in grouped.items() if not f["rule"]]
         formats = dict.fromkeys(("value", "low", "high"), ".3g")
         table = output.Table("Rules with 90% intervals", rows, formats=formats)
         notes = [
             *tune.proposals(tuning),
-            *([] if grouped else [f"optima of cells: {content['grouped']['reason']}"]),
+            *reasons,
             f"a factor of 2 in lr costs {content['loss_of_factor_2']:.2%} of the loss",
             f"{workdir / NAME}: use it with --config.sweep.recipe=fitted:{workdir / NAME}",
         ]

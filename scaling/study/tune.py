@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from scaling import accounting, results
@@ -46,7 +47,7 @@ class Tuning:
     rows: list[results.RunResult]
     surface: Surface
     constant: list[tuple[str, str]]  # exponents of batch and tau that the runs do not identify
-    grouped: dict[str, Any]  # rules through the optima of cells, or the reason why there are none
+    grouped: dict[str, Any]  # rules through the optima of cells, or the reasons why there are none
     problems: list[str]
 
 
@@ -210,27 +211,46 @@ def _widest_unknown(surface: Surface, constant) -> tuple[str, str] | None:
 
 
 def _grouped(table: Table) -> dict[str, Any]:
-    """Return the rule of lr through the optima of cells at the usual batch and tau."""
-    usual = table.rows((table["batch"] == _middle(table["batch"])) & _near_middle(table["tau"]))
+    """Return each rule through the optima of cells, or the reason why it has none.
+
+    The rate is at the usual batch and tau, the batch at the usual tau with its own best rates, and
+    tau at the usual batch with the best rate of each tau.
+    """
+    batch, tau = _middle(table["batch"]), _middle(table["tau"])
+    usual_batch_N = table["batch"] == batch
+    usual_tau_N = np.abs(np.log(table["tau"] / tau)) < np.log(1.5)
+    found = {
+        "lr": _through_optima(table.rows(usual_batch_N & usual_tau_N), "lr"),
+        "batch_tokens": _through_optima(table.rows(usual_tau_N), "batch"),
+    }
+    by_tau: dict[tuple, tuple] = {}
+    rows = table.rows(usual_batch_N)
+    for n, d, t, loss in zip(rows.n_params, rows.tokens, rows["tau"], rows.loss, strict=True):
+        key = n, d, round(np.log(t / tau), 1)
+        by_tau[key] = min(by_tau.get(key, (np.inf,)), (loss, n, d, t))
+    loss_N, n_N, d_N, tau_N = np.array(list(by_tau.values())).T
+    best = laws.make_table(n_params=n_N, tokens=d_N, lr=tau_N, loss=loss_N)
+    found["tau"] = _through_optima(best, "lr")  # a valley in tau, read as one in lr
+    return found
+
+
+def _through_optima(table: Table, hyper: str) -> dict[str, Any]:
+    """Return a rule's numbers, verdict and warnings; "rule" is None with a reason."""
+    others = {"batch": table["batch"]} if hyper == "batch" else {}
     plain = laws.make_table(
-        n_params=usual.n_params, tokens=usual.tokens, lr=usual["lr"], loss=usual.loss
+        n_params=table.n_params, tokens=table.tokens, lr=table["lr"], loss=table.loss, **others
     )
     try:
-        law = laws.fit_optimum_of(plain, "lr")
+        law = laws.fit_optimum_of(plain, hyper)
     except CannotFit as error:
-        return {"lr": None, "reason": str(error)}
-    names = {"k": "coefficient", "p": "n_exponent", "q": "d_exponent"}
+        return {"rule": None, "reason": str(error)}
+    names = dict(zip(law.law, ("coefficient", "n_exponent", "d_exponent"), strict=True))
     rule = {names[k]: v.as_dict() for k, v in law.law.items()}
-    return {"lr": rule, "verdict": law.verdict, "warnings": [str(w) for w in law.warnings]}
+    return {"rule": rule, "verdict": law.verdict, "warnings": [str(w) for w in law.warnings]}
 
 
 def _middle(values) -> float:
     return sorted(values)[len(values) // 2]
-
-
-def _near_middle(values):
-    middle = _middle(values)
-    return (values > middle / 1.5) & (values < middle * 1.5)
 
 
 def content(config: ConfigDict, tuning: Tuning) -> dict[str, Any]:

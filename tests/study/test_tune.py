@@ -104,7 +104,10 @@ def test_known_losses_give_the_recipe_that_made_them(design):
     assert made["batch_tokens"]["d_exponent"]["value"] == pytest.approx(0.4, abs=0.08)
     assert made["tau"]["n_exponent"]["value"] == pytest.approx(0, abs=0.05)
     assert made["loss_of_factor_2"] == pytest.approx(math.expm1(0.02 * math.log(2) ** 2), rel=0.05)
-    assert made["grouped"]["lr"]["n_exponent"]["value"] == pytest.approx(-0.3, abs=0.1)
+    grouped = {name: found["rule"] for name, found in made["grouped"].items()}
+    assert grouped["lr"]["n_exponent"]["value"] == pytest.approx(-0.3, abs=0.1)
+    assert grouped["batch_tokens"]["d_exponent"]["value"] == pytest.approx(0.4, abs=0.15)
+    assert grouped["tau"]["coefficient"]["low"] < 0.5 < grouped["tau"]["coefficient"]["high"]
     assert all(made["identified"].values()) and tune.proposals(tuning) == []
     assert fitted.parsed(json.loads(json.dumps(made)), "fitted").ranges["tokens"] == (1e5, 6e5)
 
