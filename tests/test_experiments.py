@@ -54,6 +54,7 @@ def test_params_experiment(tmp_path, capsys):
     assert "--config.sweep.kind=params" in (out / "command.txt").read_text()
 
 
+@pytest.mark.slow
 def test_data_experiment(tmp_path):
     code = publish.main(
         [
@@ -180,6 +181,7 @@ def test_an_experiment_of_another_kind_and_a_forecast_without_budgets_are_refuse
     assert "config.sweep.kind='params' has no held-out run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_gain_of_an_algorithm(tmp_path, capsys):
     out = tmp_path / "out"
     code = algorithms.main(
@@ -261,6 +263,7 @@ def test_the_committed_rule_is_what_the_committed_table_gives():
         assert abs(ours / theirs - 1) < 0.05
 
 
+@pytest.mark.slow
 def test_merge_experiment(tmp_path, capsys):
     flags = [
         MINI,

@@ -10,8 +10,7 @@ from scaling.utils.errors import UserError
 HELP = "fit lr, batch and weight decay as power laws of size and length, on the study's own models"
 EXAMPLE = """\
 scaling tune --config=quickstart --time=5m --workdir=results/tune
-scaling curves --config=quickstart --config.sweep.lr_coefficient=None \\
-    --config.sweep.recipe=fitted:results/tune/recipe.json --workdir=results/quickstart"""
+scaling tune --config=my_study.py --time=2h --workdir=W --config.model.parametrization=mup"""
 NAME = "recipe.json"
 
 
