@@ -28,6 +28,7 @@ def law(workdir, name):
     return json.loads((workdir / "curves" / f"{name}.json").read_text())
 
 
+@pytest.mark.slow  # grid, random and hyper go through the same script
 def test_params_experiment(tmp_path, capsys):
     out = tmp_path / "out"
     code = publish.main(

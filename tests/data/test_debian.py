@@ -40,6 +40,7 @@ def test_fashion_mnist_is_whole_and_its_halves_share_no_image():
     assert read.train_x_NHWC.mean() / 255 == pytest.approx(0.2860, abs=5e-5)  # as is often quoted
 
 
+@pytest.mark.slow
 def test_festvox_ru_has_all_of_its_segments_and_utterances():
     read = prepared(
         speech.FESTVOX_FOLDER, field="speech", name="debian/festvox_ru", height=16, width=40,

@@ -76,6 +76,7 @@ def case_of(runs, n_params, flops, noise=0.0):
     return Case("", n_params, flops, table, table)
 
 
+@pytest.mark.slow
 def test_pearce_and_song_each_convention_has_the_exponent_of_its_own_optimum(runs):
     """Kaplan's 0.73 and Chinchilla's 0.50 from one set of runs, as in Pearce & Song 2024."""
     counts = {"total": total, "without": lambda n: n}

@@ -152,6 +152,7 @@ def test_a_certain_token_has_a_finite_focal_slope():
             assert jnp.isfinite(slope(logits_1V)).all()
 
 
+@pytest.mark.slow
 def test_terms_train_alike_on_a_split_vocabulary_and_leave_the_held_out_loss(config):
     values = {"optim.label_smoothing": 0.1, "optim.z_loss": 1e-2, "optim.focal_gamma": 1.0}
     hyper_R = {k: np.full(1, v, np.float32) for k, v in schedules.hyperparameters(config).items()}

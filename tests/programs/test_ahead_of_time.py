@@ -278,6 +278,7 @@ def test_a_larger_machine_is_planned_and_refused_where_it_is_too_small():
     assert "config.parallel.device_memory_gb=0.0001: width 32, depth 1" in line
 
 
+@pytest.mark.slow
 def test_weak_scaling_draws_what_it_compiled():
     """By a small model on two devices."""
     tiny = {"model.depth": 1, "model.width": 32, "model.head_dim": 8, "model.mlp_width": 64}

@@ -343,7 +343,9 @@ def test_every_weight_states_its_matrix_by_the_letters_of_its_name():
     assert len(names) == 12
 
 
-@pytest.mark.parametrize("name", list(RATES))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "sgd" else n for n in RATES]
+)
 def test_each_optimizer_learns_alike_with_its_state_whole_and_split(config, name):
     """Forty steps, data parallel and under fsdp=2, which leaves half the moments on each device."""
     values = {"optim.name": name, "optim.lr": RATES[name], "model.scan_layers": True}

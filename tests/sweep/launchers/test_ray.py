@@ -28,6 +28,7 @@ def test_two_tasks_give_the_table_of_one_process(
     ]
 
 
+@pytest.mark.slow  # so does test_local.py for processes
 def test_a_stopped_launcher_lets_its_tasks_save(ray_installed, small_sweep, tmp_path):
     long = config_lib.with_values(small_sweep, {"train.tokens": 32 * 4 * 8000})
     workdir = launched.begin(long, tmp_path / "w", kind="ray")
