@@ -23,8 +23,8 @@ from scaling.config import load as config_lib
 from scaling.recipes import fitted
 from scaling.recipes.recipe import Recipe, Settings
 from scaling.study import tune
-from scaling.study.tune_design import LENGTHS
-from scaling.sweep.plan import ladder, planner, run_recipe
+from scaling.study.tune_design import LENGTHS, run_of
+from scaling.sweep.plan import ladder, run_recipe
 from scaling.utils import files
 from scaling.utils.errors import EXIT_BAD_INPUT, UserError
 
@@ -40,21 +40,6 @@ STUDY = {
     "sweep.kind": "hyper",
 }
 RATES, BATCHES, TAUS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0), (0.25, 1.0, 4.0), (0.25, 1.0, 4.0)
-
-
-def run_of(config, width: int, tokens: float, lr: float, rows: int, tau: float):
-    """Return the planned run with these hyperparameters."""
-    per_step = rows * config_lib.targets_per_row(config)
-    steps = max(1, round(tokens / per_step))
-    values = {
-        **ladder.rung_of_width(config, width).values(),
-        "train.batch_size": rows,
-        "train.tokens": steps * per_step,
-        "optim.lr": lr,
-        "optim.weight_decay": float(f"{1 / (lr * tau * steps):.6g}"),
-        "sweep.kind": "none",
-    }
-    return planner.plan_run(config_lib.with_values(config, values))
 
 
 def proposed(recipe: Recipe, config, width: int, tokens: float) -> tuple[Settings, int]:
@@ -73,17 +58,19 @@ def compared(config, recipe: Recipe, width: int, tokens: float, workdir: Path) -
     """Train the recipe's run and the grid around it at one size, and compare them."""
     settings, rows = proposed(recipe, config, width, tokens)
     batch = rows * config_lib.targets_per_row(config)
-    lr = float(f"{settings.lr:.6g}")
+    assert settings.lr is not None, "a fitted recipe always has a rate"
+    lr, rung = run_recipe.rounded(settings.lr), ladder.rung_of_width(config, width)
     tau = 0.8
     if settings.weight_decay is not None:
         tau = batch / (lr * settings.weight_decay * tokens)
-    own = run_of(config, width, tokens, lr, rows, tau)
+    own = run_of(config, rung, tokens=tokens, lr=lr, rows=rows, tau=tau)
     grid = [
         run_of(
-            config, width, tokens, float(f"{lr * a * b**0.5:.6g}"), max(2, round(rows * b)), tau * t
+            config, rung, tokens=tokens, lr=lr * a * b**0.5, rows=max(2, round(rows * b)),
+            tau=tau * t,
         )
         for a, b, t in itertools.product(RATES, BATCHES, TAUS)
-    ]
+    ]  # fmt: skip
     runs = list({run.run_id: run for run in [own, *grid]}.values())
     by_id = {r.run_id: r for r in common.train_all(runs, config, workdir)}
     done = [r for run in grid if (r := by_id[run.run_id]).status == "done"]

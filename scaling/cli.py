@@ -10,15 +10,8 @@ import sys
 from scaling.utils import huge_pages, signals
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, Preempted, UserError, one_line
 
-TIMED = (
-    "train",
-    "tune",
-    "sweep",
-    "work",
-    "holdout",
-    "curves",
-    "plan",
-)  # those that train, or time steps
+# Commands that train, or time steps.
+TIMED = ("train", "tune", "sweep", "work", "holdout", "curves", "plan")
 # Longest waits for threads and exit handlers of libraries at the end, and after a signal.
 EXIT_SECONDS, STOPPED_SECONDS = 5.0, 1.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 
 from scaling.commands import flag_types, output, workdir_flags
 from scaling.utils import parse
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     found = coordinate_check.check(
         config, widths, depths, args.steps, args.seeds, lambda line: print(line, file=sys.stderr)
     )
-    output.show_each(args, _outputs(args, config, found))
+    output.show(args, _output(args, config, found))
     return EXIT_INCOMPLETE if found.diverged else 0
 
 
@@ -87,7 +86,7 @@ def _sizes(args: argparse.Namespace, name: str) -> list[int]:
     return sizes
 
 
-def _outputs(args, config, found) -> Iterator[output.Output]:
+def _output(args, config, found) -> output.Output:
     import dataclasses
     from pathlib import Path
 
@@ -117,4 +116,4 @@ def _outputs(args, config, found) -> Iterator[output.Output]:
         [{k: v for k, v in row.items() if k != "quantity"} for row in sizes],
         formats=dict.fromkeys(("value", "low", "high"), "+.2f"),
     )
-    yield output.Output(content, [table], [*verdicts.values(), *written])
+    return output.Output(content, [table], [*verdicts.values(), *written])

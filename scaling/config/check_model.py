@@ -7,13 +7,8 @@ from typing import Any
 
 from scaling.config.field_traits import LABELLED
 
-LADDERS = (
-    "compute",
-    "params",
-    "ladder",
-    "hyper",
-    "design",
-)  # kinds of sweep whose widths are rungs
+# Kinds of sweep whose widths are rungs.
+LADDERS = ("compute", "params", "ladder", "hyper", "design")
 
 
 def problems(c: Any) -> Iterator[str]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.laws.bootstrap import Interval, interval
+from scaling.laws.bootstrap import Interval, interval, resample_counts
 from scaling.laws.table import CannotFit, Table
 
 NEAR = 0.05  # largest relative excess over a cell's lowest loss of the rows that are fitted
@@ -33,8 +33,6 @@ class Surface:
     rules: dict[str, dict[str, Interval]]  # hyperparameter -> coefficient and exponents
     curvature: dict[str, float]  # d^2 log L / d (log x)^2, for batch with lr at its best
     residual: float  # standard deviation of log losses about the surface
-    n_rows: int
-    n_cells: int
 
     def loss_of_factor(self, name: str, factor: float) -> float:
         """Return the relative loss that a hyperparameter off by `factor` costs."""
@@ -51,9 +49,9 @@ def fit_surface(
 ) -> Surface:
     """Fit the surface to columns n_params, tokens, loss and lr; batch and tau where they vary.
 
-    `constant` names exponents to hold at 0, as ("tau", "n_exponent").
-    A rule is left out if its hyperparameter takes fewer than three values in every cell, or if the
-    surface has no minimum in it. Raises CannotFit if the rows do not determine the surface, or if
+    `constant` names exponents to hold at 0, as ("tau", "n_exponent"). A rule is left out if its
+    hyperparameter takes fewer than three values in every cell, or if the surface has no minimum in
+    it. Raises CannotFit if the rows do not determine the surface, or if
     it has no minimum in lr.
     """
     cell_N = _cells(table)
@@ -72,9 +70,7 @@ def fit_surface(
     rules, curvature, residual_N = problem.solve(np.ones(len(table)))
     if "lr" not in rules:
         raise CannotFit("response surface: the loss has no minimum in lr; widen its range")
-    rng = np.random.default_rng(0)
-    counts_BN = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=bootstrap)
-    draws = [problem.solve(count_N)[0] for count_N in counts_BN]
+    draws = [problem.solve(count_N)[0] for count_N in resample_counts(len(table), bootstrap)]
     freedom = max(len(table) - problem.count, 1)
     return Surface(
         rules={
@@ -91,8 +87,6 @@ def fit_surface(
         },
         curvature={name: curvature[name] for name in rules},
         residual=float(np.sqrt(residual_N @ residual_N / freedom)),
-        n_rows=len(table),
-        n_cells=int(cell_N.max() + 1),
     )
 
 

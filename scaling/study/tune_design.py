@@ -18,6 +18,7 @@ from scaling.config import load as config_lib
 from scaling.sweep.plan import ladder, planner
 from scaling.sweep.plan.ladder import Rung
 from scaling.sweep.plan.planner import PlannedRun
+from scaling.sweep.plan.run_recipe import rounded
 from scaling.utils.errors import UserError
 
 SIZE_STEP = 2.5  # wanted ratio of n_params between sizes
@@ -101,21 +102,34 @@ class Design:
 
     def planned(self, trial: Trial) -> PlannedRun:
         """Return the run of a trial. Raises UserError if it is no run."""
-        c = self.config
-        rows = round(self.rows * trial.batch)
-        per_step = config_lib.targets_per_row(c) * rows
-        steps = max(1, round(self.shortest * LENGTHS[trial.length] / per_step))
-        lr = float(f"{self.guesses[trial.size] * trial.lr:.6g}")
-        decay = 1 / (lr * self.tau * trial.tau * steps)  # B / (lr tau D)
-        values = {
-            **self.rungs[trial.size].values(),
-            "train.batch_size": rows,
-            "train.tokens": steps * per_step,
-            "optim.lr": lr,
-            "optim.weight_decay": float(f"{decay:.6g}"),
-            "sweep.kind": "none",
-        }
-        return planner.plan_run(config_lib.with_values(c, values))
+        return run_of(
+            self.config,
+            self.rungs[trial.size],
+            tokens=self.shortest * LENGTHS[trial.length],
+            lr=self.guesses[trial.size] * trial.lr,
+            rows=round(self.rows * trial.batch),
+            tau=self.tau * trial.tau,
+        )
+
+
+def run_of(
+    config: ConfigDict, rung: Rung, *, tokens: float, lr: float, rows: int, tau: float
+) -> PlannedRun:
+    """Return the run of a size with this rate, batch and tau; its tokens are whole steps.
+
+    Raises UserError if it is no run.
+    """
+    per_step = config_lib.targets_per_row(config) * rows
+    steps, lr = max(1, round(tokens / per_step)), rounded(lr)
+    values = {
+        **rung.values(),
+        "train.batch_size": rows,
+        "train.tokens": steps * per_step,
+        "optim.lr": lr,
+        "optim.weight_decay": rounded(1 / (lr * tau * steps)),  # B / (lr tau D)
+        "sweep.kind": "none",
+    }
+    return planner.plan_run(config_lib.with_values(config, values))
 
 
 def tau_of(config: ConfigDict) -> float:
