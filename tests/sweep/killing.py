@@ -16,6 +16,7 @@ from pathlib import Path
 
 from scaling.sweep.shared.claims import Claims
 from tests.common import ROOT
+from tests.sweep import launched
 
 
 def command(workdir: Path, *args: str) -> subprocess.Popen:
@@ -28,17 +29,6 @@ def command(workdir: Path, *args: str) -> subprocess.Popen:
         text=True,
         env=os.environ,
     )
-
-
-def workers_of(workdir: Path) -> list[int]:
-    """Return the process ids of the workers on this workdir."""
-    pids = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            words = path.read_bytes().decode().split("\0")
-            if "work" in words and f"--workdir={workdir}" in words:
-                pids.append(int(path.parent.name))
-    return sorted(pids)
 
 
 def results(workdir: Path) -> int:
@@ -92,7 +82,7 @@ class Killer:
                 while launcher.poll() is None and sign() <= self._then.get(sign, 0):
                     time.sleep(0.02)
                 time.sleep(draw.uniform(0, self.longest))
-                workers, training = workers_of(self.workdir), self.training()
+                workers, training = launched.workers_of(self.workdir), self.training()
                 if launcher.poll() is not None or not workers:
                     continue
                 self.done += 1
@@ -116,11 +106,11 @@ class Killer:
         return sum(p.stat().st_size for p in self.workdir.glob("runs/*/metrics.jsonl"))
 
     def _workers(self) -> int:
-        return len(workers_of(self.workdir))
+        return len(launched.workers_of(self.workdir))
 
     def training(self) -> dict[int, list[Path]]:
         """Return process id of a worker -> its runs between their first row and their result."""
-        alive, runs = workers_of(self.workdir), {}
+        alive, runs = launched.workers_of(self.workdir), {}
         for name, holder in self._claims.holders().items():
             run = self.workdir / "runs" / name
             begun = (run / "metrics.jsonl").exists() and not (run / "result.json").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from tests.common import ROOT
 # columns that agree to the bit, wherever a run was trained
 COLUMNS = ("run_id", "status", "loss", "loss_se", "bits_per_byte", "train_loss", "tokens", "lr")
 
+SLOT = "scaling.sweep.launchers.slot"  # starts a worker, and is none
+
 LAUNCH = (
     "import json, pathlib, sys\n"
     "from scaling.config import load as config_lib\n"
@@ -31,6 +34,21 @@ LAUNCH = (
     "except (Preempted, UserError) as error:\n"
     "    sys.exit(f'{type(error).__name__}: {error}')\n"
 )
+
+
+def workers_of(workdir: Path) -> list[int]:
+    """Return the process ids of the workers on this workdir.
+
+    A child of a worker carries its command line until it becomes git, so children do not count.
+    """
+    parents = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            if "work" in words and f"--workdir={workdir}" in words and SLOT not in words:
+                stat = (process / "stat").read_text().rpartition(")")[2].split()
+                parents[int(process.name)] = int(stat[1])
+    return sorted(pid for pid, parent in parents.items() if parent not in parents)
 
 
 def numbers(rows: list[results.RunResult]) -> list[list]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,19 +13,6 @@ from scaling.sweep.launchers import local, process
 from scaling.utils import machine
 from scaling.utils.errors import UserError
 from tests.sweep import launched
-
-
-def workers_of(workdir) -> list[int]:
-    """Return the process ids of the workers on this workdir."""
-    pids = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if "work" in words and f"--workdir={workdir}" in words and "--parent" not in words[2]:
-            pids.append(int(path.parent.name))
-    return sorted(pids)
 
 
 def metrics(workdir) -> int:
@@ -41,7 +27,7 @@ def test_two_workers_on_their_own_cores_give_the_table_of_one_process(
 
     def watch():
         ticks.append(1)
-        for pid in workers_of(workdir):
+        for pid in launched.workers_of(workdir):
             seen[pid] = os.sched_getaffinity(pid)
 
     assert launchers.launch(small_sweep, workdir, "launch", 2, watch) == []
@@ -61,7 +47,7 @@ def test_a_killed_worker_is_replaced_and_a_stopped_launcher_lets_its_workers_sav
     workdir = launched.begin(small_sweep, tmp_path / "w")
     launcher = launched.start(workdir, 1)
     launched.await_(lambda: metrics(workdir), "a run to begin")
-    (victim,) = workers_of(workdir)
+    (victim,) = launched.workers_of(workdir)
     os.kill(victim, signal.SIGKILL)
     done = len(list(workdir.glob("runs/*/result.json")))
     launched.await_(
@@ -71,7 +57,7 @@ def test_a_killed_worker_is_replaced_and_a_stopped_launcher_lets_its_workers_sav
     launcher.send_signal(signal.SIGTERM)
     _, error = launcher.communicate(timeout=60)
     assert launcher.returncode == 1 and error.strip() == "Preempted: SIGTERM"
-    assert workers_of(workdir) == []
+    assert launched.workers_of(workdir) == []
     log = (workdir / "logs" / "launch-worker0.log").read_text()
     assert "stopped by SIGTERM" in log
     launched.named(workdir, "again")
@@ -85,7 +71,7 @@ def test_workers_of_a_killed_launcher_save_and_end(small_sweep, tmp_path):
     launched.await_(lambda: metrics(workdir) > 1, "runs to begin")
     launcher.kill()
     launcher.communicate()
-    launched.await_(lambda: not workers_of(workdir), "the workers to end", seconds=30)
+    launched.await_(lambda: not launched.workers_of(workdir), "the workers to end", seconds=30)
     log = (workdir / "logs" / "launch-worker0.log").read_text()
     assert "stopped by SIGTERM" in log
 
