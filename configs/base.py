@@ -115,6 +115,8 @@ c.data.valid_split = text(None,
     "TFDS: split to validate on; None holds out documents of train_split", old="")
 c.data.valid_fraction = number(0.05, "1", FRACTION,
     "share of documents, or users, held out (by a hash of each)")
+c.data.split_seed = whole(0, "seed", NOT_NEGATIVE, "draws other held-out documents",
+    fields=LANGUAGE, since=2, later=True)
 # steps on documents before all else, see scaling/data/text_steps.py
 c.data.clean = switch(False, "Unicode NFC", fields=LANGUAGE, since=2)
 c.data.min_chars = whole(0, "characters", NOT_NEGATIVE, "removes shorter documents",

@@ -72,6 +72,7 @@ def _cache_key(data) -> str:
         "source": sources.identity(data),
         **({"equal to held-out ones": "left out"} if data.valid_split else {}),
         "valid_fraction": data.valid_fraction,
+        **({"split_seed": data.split_seed} if data.split_seed else {}),
         "tokenizer": tokenizer,
     }
     if settings := text_steps.from_config(data).settings():
@@ -84,9 +85,9 @@ def _build(data, root: Path, folder: Path) -> None:
     with cache.create_once(folder) as work:
         steps, plan = text_steps.from_config(data), None
         if steps.settings():
-            plan = text_steps.plan(documents, held_out, data.valid_fraction, steps)
+            plan = text_steps.plan(documents, held_out, data.valid_fraction, steps, data.split_seed)
         digest, unused = hashlib.sha256(), hashlib.sha256()
-        split = functools.partial(_split, documents, held_out, data.valid_fraction, steps, plan)
+        split = functools.partial(_split, documents, held_out, data, steps, plan)
         training_texts = (text for is_valid, text in split(unused, []) if not is_valid)
         tokenizer = _tokenizer(data, work, training_texts)
         left_out: list[int] = []
@@ -117,7 +118,7 @@ def _build(data, root: Path, folder: Path) -> None:
 
 
 def _split(
-    documents, held_out, fraction, steps, plan, digest, left_out: list[int]
+    documents, held_out, data, steps, plan, digest, left_out: list[int]
 ) -> Iterator[tuple[bool, str]]:
     """Yield (is held out, document); the plan or the document's own hash decides.
 
@@ -131,7 +132,8 @@ def _split(
         if _hash(text) in seen:
             left_out.append(number)
         elif plan is None:
-            yield held_out is None and text_steps.draw(text) < fraction, text
+            drawn = text_steps.draw(text, data.split_seed) < data.valid_fraction
+            yield held_out is None and drawn, text
         elif plan.fates[number] != text_steps.REMOVED:
             yield plan.fates[number] == text_steps.VALID, steps.apply(text)
     for number, text in enumerate(held_out or ()):

@@ -69,9 +69,10 @@ def letters(text: str) -> float:
     return sum(good) / max(1, len(text))
 
 
-def draw(text: str) -> float:
-    """Return a number in [0, 1) from the document's own hash, independent of its position."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big") / 2**64
+def draw(text: str, seed: int = 0) -> float:
+    """Return a number in [0, 1) from a hash of seed and document, independent of its position."""
+    salt = f"{seed}\n" if seed else ""
+    return int.from_bytes(hashlib.sha256((salt + text).encode("utf-8")).digest()[:8], "big") / 2**64
 
 
 @dataclass
@@ -89,7 +90,11 @@ class Plan:
 
 
 def plan(
-    documents: Iterable[str], held_out: Iterable[str] | None, fraction: float, steps: Steps
+    documents: Iterable[str],
+    held_out: Iterable[str] | None,
+    fraction: float,
+    steps: Steps,
+    seed: int = 0,
 ) -> Plan:
     """Return the fates of the held-out documents, then of the others.
 
@@ -106,7 +111,7 @@ def plan(
         signals.check()
         text = steps.apply(raw)
         result.held_out += is_valid
-        draws.append(draw(text))
+        draws.append(draw(text, seed))
         fate = VALID if is_valid or (held_out is None and draws[-1] < fraction) else TRAIN
         if step := steps.refuses(text):
             fate = result.remove(step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 
+import numpy as np
 import pytest
 
 from scaling.config import load as config_lib
@@ -136,3 +137,24 @@ def test_bad_switches_are_named(values):
     (key,) = values
     with pytest.raises(UserError, match=rf"config\.data\.{key}="):
         section(**values)
+
+
+def test_another_split_seed_holds_out_other_documents():
+    documents = [f"document {n}" for n in range(400)]
+    held_out = {
+        seed: {d for d in documents if text_steps.draw(d, seed) < 0.2} for seed in (0, 1, 2)
+    }
+    assert all(50 < len(chosen) < 110 for chosen in held_out.values())
+    assert len(held_out[0] & held_out[1]) < 40 and held_out[1] != held_out[2]
+    plan = text_steps.plan(documents, None, 0.2, steps(), seed=1)
+    assert {d for d, fate in zip(documents, plan.fates, strict=True) if fate} == held_out[1]
+
+
+def test_the_split_seed_is_part_of_the_data(tmp_path):
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_text(f"document {number} " * 20)
+    source = {"name": "text_folder", "path": str(tmp_path), "valid_fraction": 0.3}
+    source["cache_dir"] = str(tmp_path / "cache")
+    data = [prepare.prepare(section(**source, split_seed=seed)) for seed in (0, 0, 1)]
+    assert data[0].fingerprint == data[1].fingerprint != data[2].fingerprint
+    assert not np.array_equal(data[0].valid[:500], data[2].valid[:500])
