@@ -18,7 +18,7 @@ compute both have (docs/algorithms.md).
     feature    222        swiglu 1.1 [0.77, 1.4]
 """
 
-from scaling.configs import quickstart, vision_quickstart
+from scaling.configs import python_text, vision_quickstart
 from scaling.utils.errors import UserError
 
 
@@ -67,7 +67,7 @@ QUESTIONS = {
 
 
 def on_text():
-    c = quickstart.get_config()
+    c = python_text.get_config()
     c.train.batch_size = 4  # 256 steps of the shortest runs
     c.sweep.lr_factors = (0.3, 1.0, 3.0)
     c.sweep.tokens = (131_072, 262_144, 524_288, 1_048_576)

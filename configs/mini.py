@@ -1,4 +1,4 @@
-"""The quickstart in miniature, for tests, CI and a first look. Its laws mean little.
+"""An IsoFLOP study in miniature, for tests, CI and a first look. Its laws mean little.
 
     scaling curves --config=configs/mini.py --workdir=results/mini
 
@@ -7,11 +7,11 @@ training on two CPU cores.
 Result: all curves and a forecast, of models of 792 to 12,384 parameters.
 """
 
-from scaling.configs import quickstart
+from scaling.configs import python_text
 
 
 def get_config():
-    c = quickstart.get_config()
+    c = python_text.get_config()
     c.name = "mini"
     c.data.seq_len = 32
     c.train.batch_size = 4

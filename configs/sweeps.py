@@ -1,4 +1,4 @@
-"""A small study of each kind of sweep, on the text and recipe of the quickstart.
+"""A small study of each kind of sweep, on the text and rate of configs/python_text.py.
 
     scaling curves --config=configs/sweeps.py:params --workdir=results/params
 
@@ -21,10 +21,10 @@ Result: see docs/sweeps.md for intervals and conditions.
     design  25    116      forecast at 3e12 FLOPs: 1.52 [1.44, 1.70] after two rounds, 9 runs first
 """
 
-from scaling.configs import quickstart
+from scaling.configs import python_text
 from scaling.utils.errors import UserError
 
-LR_AT = 0.876, 0.4  # the quickstart's rule: lr = 0.876 n_params^-0.4
+LR_AT = 0.876, 0.4  # the rule of python_text: lr = 0.876 n_params^-0.4
 
 
 def params(c):
@@ -159,7 +159,7 @@ STUDIES = {
 def get_config(study="params"):
     if study not in STUDIES:
         raise UserError(f"{study!r}: choose one of {', '.join(STUDIES)}")
-    c = quickstart.get_config()
+    c = python_text.get_config()
     c.name = study
     c.laws.holdout_factor = 0.0
     STUDIES[study](c)

@@ -51,7 +51,7 @@ CASES = [
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    common.add_flags(parser, config="configs/quickstart.py", workdir="")
+    common.add_flags(parser, config="configs/python_text.py", workdir="")
     parser.add_argument("--out", default="results/coordinates")
     parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
     parser.add_argument("--depths", type=int, nargs="+", default=DEPTHS)

@@ -1,4 +1,4 @@
-"""Find the learning-rate rule of configs/quickstart.py: the best rate of each size.
+"""Find the learning-rate rule of configs/python_text.py: the best rate of each size.
 
     python -m experiments.lr_study --workdir=results/lr_study --out=experiments/lr_study
 
@@ -124,7 +124,7 @@ def draw(rows, analysis, budgets):
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    common.add_flags(parser, config="configs/quickstart.py", workdir="results/lr_study")
+    common.add_flags(parser, config="configs/python_text.py", workdir="results/lr_study")
     parser.add_argument("--out", default="experiments/lr_study")
     parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
     parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)

@@ -167,7 +167,7 @@ def draw(rows: dict, found: list[dict]):
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    common.add_flags(parser, config="configs/quickstart.py", workdir="results/transfer")
+    common.add_flags(parser, config="configs/python_text.py", workdir="results/transfer")
     parser.add_argument("--out", default="results/transfer/out")
     parser.add_argument("--names", nargs="+", default=NAMES)
     parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS)

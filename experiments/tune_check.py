@@ -96,7 +96,7 @@ def _loss(row: results.RunResult) -> float:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    common.add_flags(parser, config="configs/quickstart.py", workdir="results/tune_check")
+    common.add_flags(parser, config="configs/python_text.py", workdir="results/tune_check")
     parser.add_argument("--out", default="results/tune_check/out")
     parser.add_argument("--time", type=float, default=300.0, help="seconds for the tuning")
     args, overrides = parser.parse_known_args(argv)

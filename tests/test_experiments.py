@@ -239,7 +239,7 @@ def test_lr_study(tmp_path, capsys):
 
 
 def test_the_committed_rule_is_what_the_committed_table_gives():
-    """The rule in configs/quickstart.py, the study's JSON and its CSV say the same."""
+    """The rule in configs/python_text.py, the study's JSON and its CSV say the same."""
     from types import SimpleNamespace
 
     from scaling.config import load as config_lib
@@ -257,7 +257,7 @@ def test_the_committed_rule_is_what_the_committed_table_gives():
         "rule"
     ]
     assert abs(rule["lr_coefficient"] / committed["lr_coefficient"] - 1) < 1e-6
-    sweep = config_lib.load(str(ROOT / "configs" / "quickstart.py")).sweep
+    sweep = config_lib.load(str(ROOT / "configs" / "python_text.py")).sweep
     for n_params in rule["n_params"]:
         ours = sweep.lr_coefficient * n_params**-sweep.lr_n_exponent
         theirs = rule["lr_coefficient"] * n_params ** -rule["lr_n_exponent"]
