@@ -43,8 +43,8 @@ SETS = ("lr", "batch_tokens", "weight_decay")  # settings, at most
 Rule = dict[str, float]  # coefficient and exponents
 
 
-def read(path: Path) -> Recipe:
-    """Return the recipe of a file, by its path.
+def read(path: Path, name: str | None = None) -> Recipe:
+    """Return the recipe of a file, by `name` or its path.
 
     Raises UserError naming a missing file, Damaged naming the file and the first bad key.
     """
@@ -55,7 +55,7 @@ def read(path: Path) -> Recipe:
         )
     content = files.read_json(path, FIX)
     with files.damage(path, FIX):
-        return parsed(content, f"fitted:{path}")
+        return parsed(content, name or f"fitted:{path}")
 
 
 def parsed(content: dict[str, Any], name: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""Find the recipe that a study names: a preset, `power`, or a fitted recipe from a file."""
+"""Find the recipe that a study names: a preset, `power`, or a fitted one, ours or from a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from scaling.utils.errors import UserError, shown
 from scaling.utils.suggest import nearest
 
 FITTED = "fitted:"
-NAMES = ("power", *PRESETS)
+# recipe.json of our own studies, beside this file; each has its stem as name
+STUDIES = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.json"))}
+NAMES = ("power", *PRESETS, *STUDIES)
 
 
 def of_sweep(sweep: Any) -> Recipe | None:
@@ -35,6 +37,8 @@ def of_sweep(sweep: Any) -> Recipe | None:
         return fitted.read(Path(name.removeprefix(FITTED)))
     if name in PRESETS:
         return PRESETS[name]
+    if name in STUDIES:
+        return fitted.read(STUDIES[name], name)
     near = nearest(name, (*NAMES, FITTED))
     hint = f"did you mean {near}?" if near else f"choose one of {', '.join(NAMES)}, {FITTED}FILE"
     raise UserError(f"config.sweep.recipe={shown(name)}: no such recipe; {hint}")

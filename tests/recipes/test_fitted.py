@@ -11,7 +11,7 @@ from scaling.config import load as config_lib
 from scaling.recipes import fitted
 from scaling.sweep.plan import planner
 from scaling.utils.errors import UserError
-from tests.sweep.plan.test_planner import quickstart
+from tests.sweep.plan.test_planner import python_text
 
 
 def value(v: float) -> dict[str, float]:
@@ -42,7 +42,7 @@ def plan(tmp_path):
     def plan_runs(content, **changes):
         path = tmp_path / "recipe.json"
         path.write_text(content if isinstance(content, str) else json.dumps(content))
-        return planner.plan(quickstart(sweep__recipe=f"fitted:{path}", **LADDER, **changes))
+        return planner.plan(python_text(sweep__recipe=f"fitted:{path}", **LADDER, **changes))
 
     return plan_runs
 
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_object_is_refused(plan, content, words):
 
 def test_a_file_that_is_missing_is_named():
     with pytest.raises(UserError, match=r"recipe=fitted:nowhere\.json: no such file; name"):
-        planner.plan(quickstart(sweep__recipe="fitted:nowhere.json", **LADDER))
+        planner.plan(python_text(sweep__recipe="fitted:nowhere.json", **LADDER))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_values_outside_the_range_are_stated_with_their_factor(tmp_path):
 
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(changed("range.tokens", [2**22, 2**23])))
-    config = config_lib.with_values(quickstart(**LADDER), {"sweep.recipe": f"fitted:{path}"})
+    config = config_lib.with_values(python_text(**LADDER), {"sweep.recipe": f"fitted:{path}"})
     runs = planner.plan(config)
     notes = RunRecipe(config).notes(runs)
     below = f"tokens 4 times below the recipe's range (4.194e+06 to 8.389e+06), in {len(runs)} of"

@@ -6,7 +6,7 @@ import pytest
 
 from scaling.sweep.plan import planner
 from scaling.utils.errors import UserError
-from tests.sweep.plan.test_planner import quickstart
+from tests.sweep.plan.test_planner import python_text
 
 GRID = {"sweep__kind": "grid"}
 RANDOM = {"sweep__kind": "random"}
@@ -82,5 +82,5 @@ WSD = {"sweep__kind": "data", "optim__schedule": "wsd", "optim__warmup_tokens": 
 )  # fmt: skip
 def test_an_impossible_sweep_is_one_line(changes, message):
     with pytest.raises(UserError) as caught:
-        planner.plan(quickstart(**changes))
+        planner.plan(python_text(**changes))
     assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -14,7 +14,7 @@ from scaling.sweep.plan import ladder, planner
 from scaling.training import loop
 from scaling.utils.errors import UserError
 from tests.common import ROOT
-from tests.sweep.plan.test_planner import quickstart
+from tests.sweep.plan.test_planner import python_text
 
 
 def values(runs, *keys):
@@ -24,18 +24,18 @@ def values(runs, *keys):
 def test_run_ids_are_those_of_the_published_quickstart():
     rows, _ = results.read_table(ROOT / "docs" / "quickstart" / "runs.csv")
     published = {r.run_id for r in rows if r.role == "sweep" and r.seed == 0}
-    assert {r.run_id for r in planner.plan(quickstart())} == published
+    assert {r.run_id for r in planner.plan(config_lib.load("configs/quickstart.py"))} == published
 
 
 def test_a_planned_run_names_itself_as_training_does():
-    for run in planner.plan(quickstart(sweep__seeds=(0, 5))):
+    for run in planner.plan(python_text(sweep__seeds=(0, 5))):
         assert run.run_id == loop.run_id(run.config)
         assert config_lib.flatten(run.config) == run.values and run.config.sweep.kind == "none"
 
 
 def test_data_sweep_repeats_unique_tokens():
     runs = planner.plan(
-        quickstart(sweep__kind="data", sweep__tokens=(102_400, 409_600),
+        python_text(sweep__kind="data", sweep__tokens=(102_400, 409_600),
                    sweep__unique_tokens=(51_200, 204_800))
     )  # fmt: skip
     assert set(values(runs, "train.tokens", "data.unique_tokens")) == set(
@@ -44,12 +44,12 @@ def test_data_sweep_repeats_unique_tokens():
 
 
 def test_ladder_is_every_rung_at_every_length():
-    config = quickstart(sweep__kind="ladder", sweep__tokens=(200_000, 400_000))
+    config = python_text(sweep__kind="ladder", sweep__tokens=(200_000, 400_000))
     rungs = ladder.ladder(config)
     assert {(r.n_params, r.values["train.tokens"]) for r in planner.plan(config)} == {
         (rung.n_params, tokens) for rung in rungs for tokens in (200_000, 400_000)
     }
-    runs = planner.plan(quickstart(sweep__kind="ladder", sweep__tokens_per_param=(20, 80.0)))
+    runs = planner.plan(python_text(sweep__kind="ladder", sweep__tokens_per_param=(20, 80.0)))
     assert len(runs) == 2 * len(rungs)
     for run in runs:
         step = run.tokens / run.steps
@@ -58,7 +58,7 @@ def test_ladder_is_every_rung_at_every_length():
 
 
 def test_hyper_searches_rates_and_batches_around_the_rule_at_equal_lengths():
-    config = quickstart(
+    config = python_text(
         sweep__kind="hyper", sweep__rungs=3, sweep__width_ratio=2.0, sweep__tokens=(300_000,),
         sweep__lr_factors=(0.5, 1.0, 2.0), sweep__batch_sizes=(4, 8, 16),
     )  # fmt: skip
@@ -80,7 +80,7 @@ def test_hyper_searches_rates_and_batches_around_the_rule_at_equal_lengths():
 
 def test_grid_zips_the_keys_of_one_axis_and_multiplies_axes():
     runs = planner.plan(
-        quickstart(
+        python_text(
             sweep__kind="grid", sweep__grid_keys=(("optim.lr", "train.batch_size"), "seed"),
             sweep__grid_values=(((1e-3, 8), (2e-3, 16)), (0, 1)),
         )
@@ -100,7 +100,7 @@ KEYS = ("optim.lr", "optim.weight_decay", "model.depth", "train.batch_size", "op
 
 
 def drawn(**changes):
-    config = quickstart(**{
+    config = python_text(**{
         "sweep__kind": "random", "sweep__random_ranges": RANGES, "sweep__random_count": 200,
         **changes,
     })  # fmt: skip
@@ -125,7 +125,7 @@ def test_a_stored_sweep_plans_the_same_runs():
         {"sweep__kind": "grid", "sweep__grid_keys": (("optim.lr", "seed"), "optim.beta2"),
          "sweep__grid_values": (((1, 0), (2e-3, 1)), (0.9, 0.99))},
     ):  # fmt: skip
-        config = quickstart(**changes)
+        config = python_text(**changes)
         stored = config_lib.from_json(config_lib.to_json(config))
         assert planner.plan(stored) == planner.plan(config)
 
@@ -133,7 +133,7 @@ def test_a_stored_sweep_plans_the_same_runs():
 def test_random_sweep_skips_repeated_draws():
     one = (("train.batch_size", "choice", 2, 4, 8),)
     runs = planner.plan(
-        quickstart(sweep__kind="random", sweep__random_ranges=one, sweep__random_count=3)
+        python_text(sweep__kind="random", sweep__random_ranges=one, sweep__random_count=3)
     )
     assert {r.values["train.batch_size"] for r in runs} == {2, 4, 8}
 
@@ -146,7 +146,7 @@ def design(tmp_path):
         path = tmp_path / "design.csv"
         lines = ["n_params,tokens,flops", *(f"{n},{d},{6 * n * d}" for n, d in rows)]
         path.write_text("\n".join(lines) + "\n")
-        return quickstart(sweep__kind="design", sweep__design_file=str(path), **changes)
+        return python_text(sweep__kind="design", sweep__design_file=str(path), **changes)
 
     return plan_rows
 
@@ -175,7 +175,7 @@ def test_a_proposal_of_the_design_command_is_a_sweep(tmp_path):
     flags = ["--max_flops=1e12", "--total_flops=3e12", "--max_runs=6", "--at=1e13", "--careful"]
     assert cli.main(["design", *flags, f"--out={out}"]) == 0
     runs = planner.plan(
-        quickstart(sweep__kind="design", sweep__design_file=str(out / "design.csv"))
+        python_text(sweep__kind="design", sweep__design_file=str(out / "design.csv"))
     )
     with open(out / "design.csv", newline="") as file:
         assert len(runs) == len(list(csv.DictReader(file)))
@@ -199,7 +199,7 @@ def test_bad_design_files_name_file_and_row(tmp_path, text, message):
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError) as caught:
-        planner.plan(quickstart(sweep__kind="design", sweep__design_file=str(path)))
+        planner.plan(python_text(sweep__kind="design", sweep__design_file=str(path)))
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert "no runs" in message or str(path) in str(caught.value)
 

@@ -11,13 +11,13 @@ from scaling.utils.errors import UserError
 from tests.common import run_python
 
 
-def quickstart(**values):
+def python_text(**values):
     changes = {k.replace("__", "."): v for k, v in values.items()}
-    return config_lib.with_values(config_lib.load("configs/quickstart.py"), changes)
+    return config_lib.with_values(config_lib.load("configs/python_text.py"), changes)
 
 
 def test_quickstart_is_the_documented_sweep():
-    runs = planner.plan(quickstart())
+    runs = planner.plan(config_lib.load("configs/quickstart.py"))
     budgets = sorted({r.budget for r in runs})
     assert len(runs) >= 24 and len(budgets) >= 4
     assert budgets[-1] / budgets[0] >= 10**1.5
@@ -26,7 +26,7 @@ def test_quickstart_is_the_documented_sweep():
 
 
 def test_runs_spend_their_budget_to_within_a_step():
-    for run in planner.plan(quickstart()):
+    for run in planner.plan(python_text()):
         shape = accounting.shape_of(run.config)
         step = accounting.flops_per_token(shape, "exact") * config_lib.tokens_per_step(run.config)
         assert run.budget - step < run.flops <= run.budget
@@ -36,21 +36,21 @@ def test_a_plan_is_the_same_in_every_process():
     """The order of Python's sets differs between processes and must not matter."""
     done = run_python(
         "from scaling.config import load as config\nfrom scaling.sweep.plan import planner\n"
-        "print(*[r.run_id for r in planner.plan(config.load('configs/quickstart.py'))])",
+        "print(*[r.run_id for r in planner.plan(config.load('configs/python_text.py'))])",
         env={"PYTHONHASHSEED": "7"},
     )
-    assert done.stdout.split() == [r.run_id for r in planner.plan(quickstart())], done.stderr
+    assert done.stdout.split() == [r.run_id for r in planner.plan(python_text())], done.stderr
 
 
 def test_rates_follow_the_rule():
-    config = quickstart()
+    config = python_text()
     for run in planner.plan(config):
         expected = config.sweep.lr_coefficient * run.n_params**-config.sweep.lr_n_exponent
         assert run.config.optim.lr == pytest.approx(expected, rel=1e-5)
 
 
 def test_ladder_follows_its_ratios():
-    config = quickstart(sweep__min_depth=1, sweep__heads=0, sweep__width_multiple=16)
+    config = python_text(sweep__min_depth=1, sweep__heads=0, sweep__width_multiple=16)
     for rung in ladder.ladder(config):
         assert rung.width % 16 == 0 and rung.shape.mlp_width == 4 * rung.width
         assert rung.shape.depth == max(1, round(rung.width / config.sweep.aspect_ratio))
@@ -60,21 +60,21 @@ def test_ladder_follows_its_ratios():
 
 
 def test_seeds_repeat_every_run():
-    one, three = planner.plan(quickstart()), planner.plan(quickstart(sweep__seeds=(0, 1, 2)))
+    one, three = planner.plan(python_text()), planner.plan(python_text(sweep__seeds=(0, 1, 2)))
     assert len(three) == 3 * len(one)
     assert {r.config.seed for r in three} == {0, 1, 2}
 
 
 def test_params_sweep_has_one_length_and_data_sweep_one_size():
-    params = planner.plan(quickstart(sweep__kind="params", sweep__tokens=(500_000,)))
+    params = planner.plan(python_text(sweep__kind="params", sweep__tokens=(500_000,)))
     assert len({r.tokens for r in params}) == 1
     assert len({r.n_params for r in params}) == len(params) > 3
-    data = planner.plan(quickstart(sweep__kind="data", sweep__tokens=(100_000, 200_000, 400_000)))
+    data = planner.plan(python_text(sweep__kind="data", sweep__tokens=(100_000, 200_000, 400_000)))
     assert len({r.n_params for r in data}) == 1 and len({r.tokens for r in data}) == 3
 
 
 def test_grid_is_the_product_of_its_values():
-    config = quickstart(
+    config = python_text(
         sweep__kind="grid", sweep__grid_keys=("optim.lr", "seed"),
         sweep__grid_values=((1e-3, 2e-3), (0, 1, 2)),
     )  # fmt: skip
@@ -104,8 +104,8 @@ def test_grid_is_the_product_of_its_values():
 )  # fmt: skip
 def test_impossible_plans_name_the_key(values, message):
     if message is None:
-        assert planner.plan(quickstart(**values))
+        assert planner.plan(python_text(**values))
         return
     with pytest.raises(UserError) as caught:
-        planner.plan(quickstart(**values))
+        planner.plan(python_text(**values))
     assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ from scaling.sweep.plan import ladder, planner
 from scaling.sweep.plan.run_recipe import RunRecipe, rows
 from scaling.utils.errors import UserError
 from tests.common import ROOT
-from tests.sweep.plan.test_planner import quickstart
+from tests.sweep.plan.test_planner import python_text
 
 TOKENS = (500_000, 2_000_000)
 KINDS = {
@@ -40,7 +40,7 @@ def by(tmp_path):
             path.write_text("n_params,tokens\n5000,5e5\n30000,2e6\n")
             changes = {"sweep__design_file": str(path), **changes}
         rule = {} if recipe in (None, "power") else {"sweep__lr_coefficient": None}
-        return quickstart(
+        return python_text(
             sweep__kind=kind, sweep__recipe=recipe, **{**rule, **KINDS[kind], **changes}
         )
 
@@ -155,7 +155,7 @@ def test_the_held_out_run_follows_the_recipe(by):
     [(1, 1.0, 1), (1, 128 * 11, 8), (1, 128 * 12, 16), (3, 128 * 11, 12), (3, 1.0, 3)],
 )
 def test_batches_are_powers_of_two_times_accumulate(accumulate, batch, expected):
-    assert rows(quickstart(train__accumulate=accumulate, train__batch_size=24), batch) == expected
+    assert rows(python_text(train__accumulate=accumulate, train__batch_size=24), batch) == expected
 
 
 def test_a_batch_of_examples_is_counted_in_rows():
@@ -186,7 +186,7 @@ def test_a_batch_of_examples_is_counted_in_rows():
 )  # fmt: skip
 def test_bad_recipes_are_one_line(changes, words):
     with pytest.raises(UserError) as caught:
-        planner.plan(quickstart(**changes))
+        planner.plan(python_text(**changes))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -233,7 +233,7 @@ def test_a_grid_shows_the_keys_that_it_sweeps_and_not_those_that_follow_by_the_r
 
 
 def test_no_recipe_adds_nothing():
-    config = quickstart(sweep__lr_coefficient=None)
+    config = python_text(sweep__lr_coefficient=None)
     recipe = RunRecipe(config)
     assert recipe.recipe is None and recipe.notes(planner.plan(config)) == []
     assert {run.config.optim.lr for run in planner.plan(config)} == {3e-3}
