@@ -136,7 +136,7 @@ def _program(
 ) -> tuple[dict[str, Any], str, str]:
     """Return (a row of the table, the kernels, the keys to change) of a program."""
     config = members[0].config
-    described = config_lib.with_values(config, {"model.attention": "plain"})
+    described = config_lib.with_values(config, {"model.attention": "plain"})  # runs anywhere
     programs = train_step.programs(described)  # traced, not compiled
     choice = ""
     if at.device:
@@ -144,7 +144,7 @@ def _program(
         choice = str(chosen)
         described = config_lib.with_values(config, {"model.attention": chosen.attention})
     sizes = memory.parts(described, programs)
-    total = memory.estimate(sizes)
+    total = memory.estimate(described, programs, sizes)
     row = {
         "width": config.model.width,
         "depth": config.model.depth,

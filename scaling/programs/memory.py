@@ -40,9 +40,10 @@ from scaling.models import losses
 from scaling.parallel import sharding
 from scaling.programs.interface import Programs
 
-# A program's bytes, as compiled, over the sum of its parts: what a compiler copies for itself. Of
-# float32 programs on the CPU backend 0.98 to 1.19 (tests/commands/test_plan_device.py).
-COPIES = 1.1
+# What compiled programs hold beyond the parts, from float32 programs of the CPU backend, see
+# tests/commands/test_plan_device.py: all copies of a compiler, as a factor; numbers per token and
+# block of plain attention, in H T, and of an MLP with two inputs, in F.
+COPIES, PLAIN_WEIGHTS, GATED_HIDDEN = 1.1, 1.75, 1.5
 PARTS = ("params", "optimizer", "gradients", "gathered weights", "activations", "logits", "batch")
 
 
@@ -51,9 +52,7 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
     m, shape, tensor = config.model, accounting.shape_of(config), axis(programs, "tensor")
     number = jnp.dtype(m.dtype).itemsize
     params = shard_bytes(programs.state_like["params"])
-    shards = programs.mesh.size / tensor if programs.runs == 1 else 1
-    tokens = config.train.batch_size * shape.seq_len / shards
-    micro = tokens / config.train.accumulate
+    micro = _micro(config, programs)
 
     mlps = max(1, shape.experts_per_token)  # that a token passes
     hidden = mlps * (shape.mlp_inputs + 1) * shape.mlp_width
@@ -83,9 +82,30 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
     return {name: n_bytes * runs_per_device for name, n_bytes in sizes.items()}
 
 
-def estimate(sizes: dict[str, float]) -> float:
-    """Return the bytes per device that a program takes, by its `parts` and a compiler's copies."""
-    return COPIES * sum(sizes.values())
+def estimate(config: ConfigDict, programs: Programs, sizes: dict[str, float]) -> float:
+    """Return the bytes per device of a compiled program whose `parts` are `sizes`.
+
+    "auto" attention counts as chunked.
+    """
+    m, shape, tensor = config.model, accounting.shape_of(config), axis(programs, "tensor")
+    beyond = 0.0  # bytes per token and block
+    if shape.kind == "transformer" and m.attention == "plain":
+        beyond += 4 * PLAIN_WEIGHTS * shape.width / shape.head_dim * shape.seq_len
+    if shape.mlp_inputs > 1:
+        mlps = max(1, shape.experts_per_token)
+        beyond += jnp.dtype(m.dtype).itemsize * GATED_HIDDEN * mlps * shape.mlp_width
+    blocks = shape.depth if m.remat == "none" else 1
+    tokens = _micro(config, programs)
+    runs_per_device = programs.runs / programs.mesh.size if programs.runs > 1 else 1
+    trunk = tokens * blocks * beyond / tensor * runs_per_device
+    return COPIES * (sum(sizes.values()) + trunk)
+
+
+def _micro(config: ConfigDict, programs: Programs) -> float:
+    """Return the tokens of a micro-batch on one device."""
+    shards = programs.mesh.size / axis(programs, "tensor") if programs.runs == 1 else 1
+    tokens = config.train.batch_size * accounting.shape_of(config).seq_len / shards
+    return tokens / config.train.accumulate
 
 
 def _batch(config: ConfigDict, programs: Programs) -> float:

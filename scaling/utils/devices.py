@@ -1,7 +1,7 @@
 """Peaks and memory of accelerators, from their makers' data sheets: the one table of them.
 
 Peaks are dense, without sparsity, at the boost clock that the maker states, with sums in float32.
-bytes are powers of 1000, as sold. "network" is what a device sends to its neighbours in a ring: all
+Bytes are powers of 1000, as sold. "network" is what a device sends to its neighbours in a ring: all
 NVLinks or Infinity Fabric links in one direction, PCIe in one direction, of TPUs both directions of
 one axis of the torus (https://jax-ml.github.io/scaling-book).
 """
@@ -16,7 +16,7 @@ from scaling.utils.errors import UserError
 
 # Words of a device's kind that mark a variant of another speed.
 VARIANTS = {"ti", "d", "super", "laptop", "mobile", "nvl"}
-NVIDIA, AMPERE = "https://www.nvidia.com", "https://images.nvidia.com/aem-dam"
+NVIDIA, IMAGES = "https://www.nvidia.com", "https://images.nvidia.com/aem-dam"
 GOOGLE = "https://cloud.google.com/tpu/docs"
 
 
@@ -64,7 +64,7 @@ def _tpu(name, kinds, bf16, gb, gb_per_s, network) -> Device:
 
 _A100 = f"{NVIDIA}/en-us/data-center/a100"
 _H100 = f"{NVIDIA}/en-us/data-center/h100"
-_BLACKWELL = f"{AMPERE}/Solutions/geforce/blackwell/nvidia-rtx-blackwell-gpu-architecture.pdf"
+_BLACKWELL = f"{IMAGES}/Solutions/geforce/blackwell/nvidia-rtx-blackwell-gpu-architecture.pdf"
 
 # fmt: off
 DEVICES = (
