@@ -11,8 +11,8 @@ from scaling.utils.errors import UserError
 
 HELP = "print the runs of a config, their sizes, tokens, FLOPs and time; train nothing"
 EXAMPLE = """\
-scaling plan --config=quickstart
-scaling plan --config=quickstart --measure --time=2h --workdir=results/quickstart"""
+scaling plan --config=quickstart --measure --time=2h --workdir=results/quickstart
+scaling plan --config=one_gpu --device=h100 --count=8 --price=2.5"""
 MOST_DEVICES = 4096  # jax makes so many in seconds, and twice as many in four times as long
 SPEEDS = {
     "peak_flops": ("FLOP/s", "of one device, e.g. 989e12"),
@@ -48,11 +48,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             metavar=unit,
             help=f"{what}; without it that of this machine's devices where it is known",
         )
+    for name, convert, metavar, what in (
+        ("device", str, "NAME", "plan for another device, e.g. h100; compile nothing"),
+        ("count", flag_types.count, "N", "number of those devices; without it 1"),
+        ("price", flag_types.positive, "MONEY", "of one device and hour, e.g. 2.5"),
+        ("mfu", flag_types.positive, "SHARE", "of the peak; without it config.sweep.assumed_mfu"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=flag_types.or_unset(convert), metavar=metavar, help=what
+        )
     output.add_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the runs; measure or compile their programs; refuse what exceeds a limit."""
+    from scaling.commands import plan_device
+
+    if plan_device.wanted(args) or (args.peak_flops and not args.compile):
+        return _run_elsewhere(args)
     _check(args)
     config, limits = workdir_flags.load(args), limit_flags.limits(args)
 
@@ -72,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
         def outputs() -> Iterator[output.Output]:
             nonlocal cost, refusal
-            yield plan_table.output(config, runs, speeds["peak_flops"])
+            yield plan_table.output(config, runs, plan_table.here(config, speeds["peak_flops"]))
             if args.compile:
                 programs, refusal = plan_compile.output(runs, speeds, simulated=bool(args.devices))
                 yield programs
@@ -84,6 +97,25 @@ def run(args: argparse.Namespace) -> int:
         if refusal:
             raise UserError(refusal)
         budget.check(config, limits, workdir, runs=runs, cost=cost)
+    return 0
+
+
+def _run_elsewhere(args: argparse.Namespace) -> int:
+    """Print the runs, their time, price and memory on devices that are not here."""
+    config, limits = workdir_flags.load(args), limit_flags.limits(args)
+
+    from scaling.commands import plan_compile, plan_device, plan_table
+    from scaling.study import budget
+
+    at = plan_device.target(args, config)
+    plan_compile.simulate(at.count)
+    runs = budget.planned(config)
+    table = plan_table.output(config, runs, plan_table.elsewhere(at))
+    programs, refusal = plan_device.output(config, runs, at)
+    output.show_each(args, (table, programs))
+    if refusal:
+        raise UserError(refusal)
+    plan_device.check(at, limits, table.content["seconds"], table.content["flops"])
     return 0
 
 

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from scaling import accounting
 from scaling.config import field_traits
 from scaling.models import fused, ops
+from scaling.utils.devices import Device
 
 # Options of the compiler that let collectives run beside computation, by backend, if "auto" differs
 # from XLA's own default. They belong to one program alone, unlike XLA_FLAGS.
@@ -61,12 +62,17 @@ class Choice:
         return f"attention {self.attention}, matrix products {self.matmul}, {latency}"
 
 
-def choose(c: ConfigDict, mesh: Mapping[str, int]) -> Choice:
-    """Return the choice for `c` on this process's backend; `mesh` holds the sizes of its axes.
+def choose(c: ConfigDict, mesh: Mapping[str, int], device: Device | None = None) -> Choice:
+    """Return the choice for `c` on `device`, or else on this process's backend.
+
+    `mesh` holds the sizes of its axes.
 
     Raises UserError if the config asks for a form that the backend or the mesh cannot run.
     """
-    backend, m = jax.default_backend(), c.model
+    backend, m = device.platform if device else jax.default_backend(), c.model
+    head_dim = 0
+    if backend == "gpu":
+        head_dim = _head_dim(device.generation) if device else cudnn_head_dim()
     pick = functools.partial(
         ops.pick,
         backend=backend,
@@ -79,7 +85,7 @@ def choose(c: ConfigDict, mesh: Mapping[str, int]) -> Choice:
             head_dim=m.head_dim,
             seq_len=accounting.shape_of(c).seq_len,
             grid=c.data.field in field_traits.LABELLED,
-            cudnn_head_dim=cudnn_head_dim() if backend == "gpu" else 0,
+            cudnn_head_dim=head_dim,
         ),
     )
     return Choice(
@@ -120,5 +126,9 @@ def cudnn_head_dim() -> int:
     device = jax.local_devices()[0]
     if "cuda" not in device.client.platform_version:  # ROCm's backend is named "gpu", too
         return 0
-    generation = int(device.compute_capability.split(".")[0])
+    return _head_dim(int(device.compute_capability.split(".")[0]))
+
+
+def _head_dim(generation: int) -> int:
+    """Return the same of a generation of CUDA's GPUs, 0 for another maker's."""
     return 0 if generation < 8 else 128 if generation < 9 else 256

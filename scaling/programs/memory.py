@@ -10,7 +10,7 @@ The backward pass needs of a block, in numbers per token,
   + (G + 1) F / tensor                the MLP's hidden layer; with experts k times, and 2 k D rows
   + by the kind of mixer
     transformer  (4 D + H T) / tensor query, key, value, their mix; attention weights (float32), but
-                                      none with "cudnn"
+                                      none with "cudnn" and "splash"
     lstm         D + 5 D              its output; cell and gates (float32)
     lru          (5 D + 3 D) / tensor inputs, gated states; gate and states (float32)
 
@@ -40,6 +40,10 @@ from scaling.models import losses
 from scaling.parallel import sharding
 from scaling.programs.interface import Programs
 
+# What compiled programs hold beyond the parts, from float32 programs of the CPU backend, see
+# tests/commands/test_plan_device.py: all copies of a compiler, as a factor; numbers per token and
+# block of plain attention, in H T, and of an MLP with two inputs, in F.
+COPIES, PLAIN_WEIGHTS, GATED_HIDDEN = 1.1, 1.75, 1.5
 PARTS = ("params", "optimizer", "gradients", "gathered weights", "activations", "logits", "batch")
 
 
@@ -48,9 +52,7 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
     m, shape, tensor = config.model, accounting.shape_of(config), axis(programs, "tensor")
     number = jnp.dtype(m.dtype).itemsize
     params = shard_bytes(programs.state_like["params"])
-    shards = programs.mesh.size / tensor if programs.runs == 1 else 1
-    tokens = config.train.batch_size * shape.seq_len / shards
-    micro = tokens / config.train.accumulate
+    micro = _micro(config, programs)
 
     mlps = max(1, shape.experts_per_token)  # that a token passes
     hidden = mlps * (shape.mlp_inputs + 1) * shape.mlp_width
@@ -80,6 +82,32 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
     return {name: n_bytes * runs_per_device for name, n_bytes in sizes.items()}
 
 
+def estimate(config: ConfigDict, programs: Programs, sizes: dict[str, float]) -> float:
+    """Return the bytes per device of a compiled program whose `parts` are `sizes`.
+
+    "auto" attention counts as chunked.
+    """
+    m, shape, tensor = config.model, accounting.shape_of(config), axis(programs, "tensor")
+    beyond = 0.0  # bytes per token and block
+    if shape.kind == "transformer" and m.attention == "plain":
+        beyond += 4 * PLAIN_WEIGHTS * shape.width / shape.head_dim * shape.seq_len
+    if shape.mlp_inputs > 1:
+        mlps = max(1, shape.experts_per_token)
+        beyond += jnp.dtype(m.dtype).itemsize * GATED_HIDDEN * mlps * shape.mlp_width
+    blocks = shape.depth if m.remat == "none" else 1
+    tokens = _micro(config, programs)
+    runs_per_device = programs.runs / programs.mesh.size if programs.runs > 1 else 1
+    trunk = tokens * blocks * beyond / tensor * runs_per_device
+    return COPIES * (sum(sizes.values()) + trunk)
+
+
+def _micro(config: ConfigDict, programs: Programs) -> float:
+    """Return the tokens of a micro-batch on one device."""
+    shards = programs.mesh.size / axis(programs, "tensor") if programs.runs == 1 else 1
+    tokens = config.train.batch_size * accounting.shape_of(config).seq_len / shards
+    return tokens / config.train.accumulate
+
+
 def _batch(config: ConfigDict, programs: Programs) -> float:
     """Return the bytes of a dispatch's rows."""
     lead: tuple[int, ...] = (config.train.steps_per_dispatch, config.train.batch_size)
@@ -98,7 +126,11 @@ def _mixer(config: ConfigDict, shape: accounting.Shape, tensor: int) -> float:
     """Return the bytes per token that a block's mixer keeps."""
     D, number = shape.width, jnp.dtype(config.model.dtype).itemsize
     if shape.kind == "transformer":
-        weights = 0 if config.model.attention == "cudnn" else 4 * D / shape.head_dim * shape.seq_len
+        weights = (
+            0
+            if config.model.attention in ("cudnn", "splash")
+            else 4 * D / shape.head_dim * shape.seq_len
+        )
         return (number * 4 * D + weights) / tensor
     if shape.kind == "lstm":
         return number * D + 4 * 5 * D

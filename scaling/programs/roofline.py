@@ -13,20 +13,7 @@ from dataclasses import dataclass
 import jax
 
 from scaling.programs.ahead_of_time import Compiled
-from scaling.utils import machine
-
-# bytes/s per chip: of its memory, and sent to its neighbours in a ring (all NVLinks in one
-# direction; of TPUs both directions of one axis of the torus). Data sheets, and
-# https://jax-ml.github.io/scaling-book
-BANDWIDTHS = {
-    "NVIDIA A100": (2.04e12, 3.0e11),
-    "NVIDIA H100": (3.35e12, 4.5e11),
-    "NVIDIA H200": (4.8e12, 4.5e11),
-    "TPU v4": (1.2e12, 9.0e10),
-    "TPU v5 lite": (8.2e11, 9.0e10),
-    "TPU v5": (2.8e12, 1.8e11),
-    "TPU v6 lite": (1.6e12, 1.8e11),
-}
+from scaling.utils import devices
 
 
 @dataclass(frozen=True)
@@ -50,12 +37,8 @@ def speeds(
     peak_flops: float = 0.0, memory_bandwidth: float = 0.0, bandwidth: float = 0.0
 ) -> Speeds:
     """Return the given speeds, and this machine's for those that are 0."""
-    kind = jax.devices()[0].device_kind
-    names = [name for name in BANDWIDTHS if name in kind]
-    # the longest, since "TPU v5" is part of "TPU v5 lite"
-    name = max(names, key=len, default="")
-    memory, network = BANDWIDTHS.get(name, (0.0, 0.0))
-    peak = machine.PEAKS.get(name, 0.0)
+    known = devices.of_kind(jax.devices()[0].device_kind)
+    peak, memory, network = (known.bf16, known.bandwidth, known.network) if known else (0.0,) * 3
     return Speeds(peak_flops or peak, memory_bandwidth or memory, bandwidth or network)
 
 

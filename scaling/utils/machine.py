@@ -15,24 +15,15 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from scaling.utils import files
+from scaling.utils import devices, files
 from scaling.utils.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent.parent  # the folder `scaling/`
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 
-# Dense bf16 peaks of accelerators, FLOP/s per chip, from the vendors' data sheets.
-PEAKS = {
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-}
-MEASUREMENTS = 5  # processes that measure a CPU's peak; the best counts
+# Rounds that measure a CPU's peak, once: at least LEAST, until SAME of them find nothing faster.
+LEAST_ROUNDS, SAME_ROUNDS, MOST_ROUNDS = 5, 3, 12
 
 
 def cache_root() -> Path:
@@ -113,8 +104,15 @@ def device_name() -> str:
     """Return e.g. "2 x NVIDIA H200 (32 host cores)"."""
     import jax
 
-    devices = jax.devices()
-    return f"{len(devices)} x {devices[0].device_kind} ({os.cpu_count()} host cores)"
+    all_devices = jax.devices()
+    return f"{len(all_devices)} x {all_devices[0].device_kind} ({os.cpu_count()} host cores)"
+
+
+def on_cpu() -> bool:
+    """Return whether JAX computes on CPUs."""
+    import jax
+
+    return jax.default_backend() == "cpu"
 
 
 def device_count() -> int:
@@ -128,23 +126,21 @@ def device_count() -> int:
 def peak_flops(dtype: str = "float32") -> float:
     """Return the FLOP/s of all devices: measured on CPUs in `dtype`, else from data sheets.
 
-    NaN for an unknown accelerator. The cache folder keeps the best measurement of this CPU: another
-    process may slow one down, so the first `MEASUREMENTS` processes measure and the others read.
+    NaN for an unknown accelerator. The first process of a CPU measures and the cache folder keeps
+    the number, so that two plans agree. Rounds go on while another process slows some of them.
     """
     import jax
 
-    devices = jax.devices()
-    if devices[0].platform != "cpu":
-        kind = devices[0].device_kind
-        known = [name for name in PEAKS if name in kind]
-        # the longest name, since "TPU v5" is part of "TPU v5 lite"
-        return PEAKS[max(known, key=len)] * len(devices) if known else math.nan
+    all_devices = jax.devices()
+    if all_devices[0].platform != "cpu":
+        known = devices.of_kind(all_devices[0].device_kind)
+        return known.peak(dtype)[0] * len(all_devices) if known else math.nan
     path = cache_root() / "peaks" / f"{_cpu_name()}-{dtype}.json"
     best, count = _known_peak(path)
-    if count < MEASUREMENTS:
-        best = max(best, _measured_peak(dtype))
+    if count < LEAST_ROUNDS:
+        best, count = _best_of_rounds(dtype)
         with contextlib.suppress(UserError):  # a folder that cannot be written keeps no peak
-            files.write_json(path, {"flops_per_second": best, "measurements": count + 1})
+            files.write_json(path, {"flops_per_second": best, "measurements": count})
     return best * jax.process_count()
 
 
@@ -155,6 +151,17 @@ def utilisation(flops_per_second: float, dtype: str) -> float:
     """
     share = flops_per_second / peak_flops(dtype)
     return share if share <= 1 else math.nan
+
+
+def _best_of_rounds(dtype: str) -> tuple[float, int]:
+    """Return (the fastest of several rounds in FLOP/s, their number)."""
+    rounds: list[float] = []
+    while len(rounds) < MOST_ROUNDS:
+        rounds.append(_measured_peak(dtype))
+        since_best = len(rounds) - 1 - rounds.index(max(rounds))
+        if len(rounds) >= LEAST_ROUNDS and since_best >= SAME_ROUNDS:
+            break
+    return max(rounds), len(rounds)
 
 
 def _measured_peak(dtype: str) -> float:

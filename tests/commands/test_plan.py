@@ -41,8 +41,10 @@ def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path, monkeypatch)
     assert code == 0
     assert "24 runs" in out and "held-out run" in out and "FLOPs" in out
     lines = out.splitlines()
-    assert len(lines) == 1 + 24 + 1 + 3 and max(map(len, lines[:-3])) <= 100
-    assert lines[-4].startswith("columns left out: total") and "--wide shows all" in lines[-4]
+    assert len(lines) == 1 + 24 + 1 + 5 and max(map(len, lines[:-5])) <= 100
+    assert lines[-6].startswith("columns left out: total") and "--wide shows all" in lines[-6]
+    assert lines[-4].startswith("not counted: compiling 8 programs")
+    assert lines[-2].startswith("config.sweep.rungs=")
     assert lines[-1].startswith("recipe power: lr = 0.876 N^-0.4 (config.sweep.lr_coefficient")
     assert list(tmp_path.iterdir()) == []
 

@@ -22,6 +22,7 @@ from scaling.config import load as config_lib
 from scaling.config.flat_dict import flatten, view
 from scaling.utils.errors import UserError
 
+KINDS = ("compute", "params", "ladder", "hyper")  # of sweeps that train rungs
 MAX_SIDE = 2**20  # of a rung's width, depth and MLP: no model of today comes near
 
 
@@ -66,6 +67,21 @@ def ladder(config: ConfigDict) -> list[Rung]:
             "or lower width_multiple"
         )
     return list(rungs.values())
+
+
+def merged(config: ConfigDict) -> str:
+    """Return how many rungs rounding merged, with the keys to change; "" if none or no ladder."""
+    s = config.sweep
+    if s.kind not in KINDS:
+        return ""
+    sizes = len(ladder(config))
+    if sizes == s.rungs:
+        return ""
+    return (
+        f"config.sweep.rungs={s.rungs} are {sizes} sizes: {s.rungs - sizes} round to the width of "
+        f"another; raise config.sweep.width_ratio={s.width_ratio:g} or lower "
+        f"width_multiple={s.width_multiple}"
+    )
 
 
 def rung_of_width(config: ConfigDict, width: int) -> Rung:
