@@ -43,6 +43,20 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
     return _tfds_documents(name, data.train_split, data, cache_dir), valid
 
 
+def faults(*sides: Iterable[str] | None) -> dict[str, dict]:
+    """Return what the last reading of documents left out or repaired, by reason."""
+    found: dict[str, dict] = {}
+    for side in sides:
+        whole = side.documents if isinstance(side, text_pieces.Pieces) else side
+        if isinstance(whole, text_files.TextFiles):
+            for reason, fault in whole.faults.summary().items():
+                if reason in found:
+                    found[reason]["count"] += fault["count"]
+                else:
+                    found[reason] = fault
+    return found
+
+
 def identity(data) -> dict:
     """Return the properties that determine the documents, as part of a cache key."""
     if data.name == "text_folder":
