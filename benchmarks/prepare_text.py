@@ -6,15 +6,18 @@
 JSON lines of 1 to 8 kB from the embedded corpus are written below `folder` and deleted at the end.
 Each preparation is a process of its own. Memory is the peak of its resident pages and those of the
 tokenizer's processes together, looked at ten times a second (Linux). `alone` is
-`Tokenizer.encode_batch` on a part of the text, one thread per core and nothing else.
+`Tokenizer.encode_batch` on a part of the text, one thread per core and nothing else. On a busy
+machine the part of CPU time says more than that of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -51,8 +54,8 @@ def write_text(folder: Path, megabytes: int) -> int:
     return total
 
 
-def alone(folder: Path, tokenizer: Path) -> float:
-    """Return MB/s of `tokenizers` on a part of the text, all cores."""
+def alone(folder: Path, tokenizer: Path) -> tuple[float, float]:
+    """Return MB/s of `tokenizers` on a part of the text, of all cores and per second of CPU."""
     import tokenizers as package
 
     encoder = package.Tokenizer.from_file(str(tokenizer))
@@ -61,10 +64,11 @@ def alone(folder: Path, tokenizer: Path) -> float:
         while size < ALONE and (line := file.readline()):
             texts.append(json.loads(line)["text"])
             size += len(texts[-1].encode())
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     for i in range(0, len(texts), 1000):
         encoder.encode_batch(texts[i : i + 1000], add_special_tokens=False)
-    return size / 1e6 / (time.perf_counter() - start)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return size / 1e6 / seconds, size / 1e6 / cpu
 
 
 def resident(pid: int) -> float:
@@ -78,9 +82,10 @@ def resident(pid: int) -> float:
     return pages * resource.getpagesize() / 2**20 + sum(map(resident, children))
 
 
-def prepared(folder: Path, cache: Path, *overrides: str) -> tuple[float, int, float]:
-    """Prepare in a process; return (seconds, tokens, peak MiB)."""
+def prepared(folder: Path, cache: Path, *overrides: str) -> tuple[float, float, int, float]:
+    """Prepare in a process; return (seconds, of CPU, tokens, peak MiB)."""
     values = ("name=jsonl", f"path={folder}", f"cache_dir={cache}", *overrides)
+    before = os.times()
     process = subprocess.Popen(
         [sys.executable, "-c", PREPARE, *(f"--config.data.{value}" for value in values)],
         stdout=subprocess.PIPE, text=True,
@@ -92,7 +97,9 @@ def prepared(folder: Path, cache: Path, *overrides: str) -> tuple[float, int, fl
     if process.returncode:
         sys.exit(process.returncode)
     seconds, tokens = json.loads(process.communicate()[0].splitlines()[-1])
-    return seconds, tokens, peak
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user
+    return seconds, cpu - before.children_system, tokens, peak
 
 
 def measure(kind: str, folder: Path, cache: Path, size: int, vocab_size: int) -> dict:
@@ -105,19 +112,20 @@ def measure(kind: str, folder: Path, cache: Path, size: int, vocab_size: int) ->
             "tokenizer=bpe", f"vocab_size={vocab_size}",
             f"tokenizer_path={cache / 'tokenizer.json'}",
         ]  # fmt: skip
-    before = alone(folder, cache / "tokenizer.json") if kind == "bpe" else None
-    seconds, tokens, peak = prepared(folder, cache, *overrides)
-    after = alone(folder, cache / "tokenizer.json") if kind == "bpe" else None
-    cores = encode.cores()
+    turns = [alone(folder, cache / "tokenizer.json")] if kind == "bpe" else []
+    seconds, cpu, tokens, peak = prepared(folder, cache, *overrides)
     row = {
-        "kind": kind, "cores": cores, "megabytes": size / 1e6, "tokens": tokens,
-        "seconds": seconds, "mb_per_s": size / 1e6 / seconds,
-        "mb_per_s_per_core": size / 1e6 / seconds / (cores if kind == "bpe" else 1),
+        "kind": kind, "cores": encode.cores(), "megabytes": size / 1e6, "tokens": tokens,
+        "seconds": seconds, "mb_per_s": size / 1e6 / seconds, "mb_per_cpu_s": size / 1e6 / cpu,
         "peak_mib": peak,
     }  # fmt: skip
-    if before and after:
-        row |= {"alone_mb_per_s": (before + after) / 2}
-        row |= {"part_of_alone": row["mb_per_s"] / row["alone_mb_per_s"]}
+    if turns:
+        turns.append(alone(folder, cache / "tokenizer.json"))
+        row["alone_per_s"], row["alone_per_cpu_s"] = (
+            statistics.mean(t) for t in zip(*turns, strict=True)
+        )
+        row["part"] = row["mb_per_s"] / row["alone_per_s"]
+        row["part_of_cpu"] = row["mb_per_cpu_s"] / row["alone_per_cpu_s"]
     return row
 
 
@@ -137,10 +145,11 @@ def main(argv: list[str]) -> int:
         cache.mkdir()
         size = write_text(folder, args.megabytes)
         rows = [measure(k, folder, cache, size, args.vocab_size) for k in args.kinds.split(",")]
-    columns = ("mb_per_s", "mb_per_s_per_core", "peak_mib", "alone_mb_per_s", "part_of_alone")
-    lines = [f"{'kind':6}" + "".join(f"{name:>19}" for name in columns)]
+    columns = ("mb_per_s", "mb_per_cpu_s", "peak_mib", "alone_per_s", "alone_per_cpu_s")
+    columns += ("part", "part_of_cpu")
+    lines = [f"{'kind':6}" + "".join(f"{name:>17}" for name in columns)]
     for row in rows:
-        cells = (f"{row[name]:19.3g}" if name in row else f"{'-':>19}" for name in columns)
+        cells = (f"{row[name]:17.3g}" if name in row else f"{'-':>17}" for name in columns)
         lines.append(f"{row['kind']:6}" + "".join(cells))
     print(*lines, sep="\n")
     common.write_report(args.out, {"rows": rows}, lines)

@@ -40,7 +40,7 @@ def _output(found: dict[str, Any]) -> output.Output:
     return output.Output(
         found,
         [
-            output.Table("splits", found["splits"], ("10%", "99%", "bytes")),
+            output.Table("splits", found["splits"], ("10%", "99%", "bytes", "shortest")),
             output.Table("left out", found["left_out"]),
             output.Table("excerpts", found["excerpts"]),
         ],

@@ -35,6 +35,11 @@ def problems(data: Any) -> Iterator[str]:
         yield f"config.data.path is not set; name the {NEEDS_PATH[data.name]}"
     if data.separator is not None and data.name != "text":
         yield f"config.data.separator={data.separator!r} needs config.data.name='text'"
+    if data.errors != "strict" and data.name not in ("text", "jsonl", "parquet", "hf"):
+        yield (
+            f"config.data.errors={data.errors!r} needs config.data.name='text', 'jsonl', 'parquet' "
+            "or 'hf'"
+        )
     for count, most, side in MASKS:
         if getattr(data, count) and not 0 < getattr(data, most) <= getattr(data, side):
             yield (

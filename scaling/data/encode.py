@@ -135,8 +135,11 @@ def main(path: str) -> None:
             answer = tokenizer.encode_batch(texts)
         except UserError as error:
             answer = str(error)
-        pickle.dump(answer, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        try:
+            pickle.dump(answer, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            os._exit(1)  # the process that asked was killed
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from scaling.utils.errors import one_line
 
 LONGEST_LINE = 64 << 20  # bytes
 ROWS = 256  # read at a time
+BUFFER = 1 << 20  # bytes of a column of Parquet read at a time, since row groups may be large
 MISSING = object()
 Rows = Iterator[tuple[int, Any]]
 
@@ -67,7 +68,7 @@ def parquet(path: Path, key: str, faults: Faults) -> Rows:
     """Read a Parquet file without its other columns."""
     from pyarrow import parquet as pq
 
-    with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
+    with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
         if not _has(file.schema_arrow, key):
             _refuse_schema(path, file.schema_arrow, key, faults)
             return
@@ -94,6 +95,8 @@ def broken() -> tuple[type[Exception], ...]:
 
 def damage(error: Exception) -> str:
     """Return what is wrong with a file that raised one of `broken()`."""
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return f"cannot be read ({error.strerror})"
     return f"damaged ({one_line(error, 80)})"
 
 

@@ -132,6 +132,8 @@ def test_bad_separators_are_refused():
     assert "matches between" in refused("text", ".", pattern="*.toml", separator="re:x*")
     with pytest.raises(UserError, match=r"separator='x' needs config\.data\.name='text'"):
         config_lib.load("configs/base.py", ["--config.data.separator=x"])
+    with pytest.raises(UserError, match=r"data\.errors='skip' needs config\.data\.name='text'"):
+        config_lib.load("configs/base.py", ["--config.data.errors=skip"])
 
 
 def test_one_document_alone_is_split_inside(tmp_path):
