@@ -71,7 +71,13 @@ def identity(data) -> dict:
                 for documents in _of_files(data)
                 if documents
             ],
-            "keys": [data.text_key, data.separator, data.errors, data.train_split],
+            "keys": [
+                data.text_key,
+                data.separator,
+                data.errors,
+                data.train_split,
+                data.valid_split,
+            ],
             "pieces": text_pieces.SETTINGS,
         }
     if data.name in debian_text.NAMES:

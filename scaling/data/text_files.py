@@ -110,29 +110,26 @@ class HubDocuments(TextFiles):
 
     def __init__(self, data, split: str):
         super().__init__(data, [])
+        self.path, self.split = data.path, split
+
+    def __iter__(self) -> Iterator[str]:
         try:
             import datasets
         except ImportError as error:
             raise UserError(
-                f"config.data.path={data.path}: no such folder, and names of the hub need the "
+                f"config.data.path={self.path}: no such folder, and names of the hub need the "
                 "package datasets; pip install 'scaling[hf]'"
             ) from error
-        self.path = data.path
-        name, _, subset = data.path.partition(":")
-        try:
-            self.rows = datasets.load_dataset(name, subset or None, split=split, streaming=True)
-        except Exception as error:  # the library and the network raise many types
-            raise file_names.unreachable(data.path, error) from error
-
-    def __iter__(self) -> Iterator[str]:
         self.faults = Faults(self.errors)
+        name, _, subset = self.path.partition(":")
         try:
-            for number, row in enumerate(self.rows, start=1):
+            rows = datasets.load_dataset(name, subset or None, split=self.split, streaming=True)
+            for number, row in enumerate(rows, start=1):
                 value = text_rows.value_of(row, self.key)
                 checked = self._checked(value, f"{self.path} row {number:,}")
                 if checked is not None:
                     yield from text_pieces.pieces(checked, text_pieces.LONGEST)
         except UserError:
             raise
-        except Exception as error:
+        except Exception as error:  # the library and the network raise many types
             raise file_names.unreachable(self.path, error) from error

@@ -175,6 +175,7 @@ def test_a_name_of_the_hub_is_streamed(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load))
     assert read("hf", "owner/data:part") == (TEXTS, {})
     assert "and the hub gave none" in refused("hf", "owner/other")
+    assert sources.identity(section(name="hf", path="owner/other"))  # needs no network
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert "pip install 'scaling[hf]'" in refused("hf", "owner/data")
 
