@@ -101,14 +101,18 @@ c.model.attention = choice("auto", "auto | plain | chunked | cudnn | splash",
 c.data = Section()
 c.data.field = choice("language", "language | vision | speech | recommend", "what the data are",
     program=True, since=2)
-# embedded, or a TFDS name such as "c4/en"; language: text_folder, debian/english; vision: digits,
-# debian/fashion_mnist, image_folder; speech: debian/festvox_ru, audio_folder;
-# recommend: python_identifiers, installed_identifiers, interaction_table
+# embedded, or a TFDS name such as "c4/en"; language: text, jsonl, parquet, hf, text_folder,
+# debian/english; vision: digits, debian/fashion_mnist, image_folder; speech: debian/festvox_ru,
+# audio_folder; recommend: python_identifiers, installed_identifiers, interaction_table
 c.data.name = text("embedded", "source of the data")
-c.data.path = text(None, "folder or file of text_folder and the like, or root of debian/...",
-    names="nothing", old="")
-c.data.pattern = text("*.txt", "text_folder: which files are documents")
-c.data.text_key = text("text", "TFDS: the feature that holds the text")
+c.data.path = text(None, "file, folder, glob, or several with commas; or root of debian/...",
+    several=True, names="nothing", old="")
+c.data.pattern = text(None, "files of a folder; None goes by data.name", old="*.txt")
+c.data.text_key = text("text", "TFDS, jsonl, parquet, hf: what holds the text, such as body.text")
+c.data.separator = text(None, "text: blank_line, re:REGEX or a text cuts files; None: whole",
+    fields=LANGUAGE, since=2, old="")
+c.data.errors = choice("strict", "strict | replace | skip", "what is no text, see docs/data.md",
+    fields=LANGUAGE, since=2)
 c.data.train_split = text("train", "TFDS: split to train on")
 # recommend: None holds out the last item of each user, "users" valid_fraction of the users, whole
 c.data.valid_split = text(None,

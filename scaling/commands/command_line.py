@@ -11,6 +11,7 @@ from scaling.commands import (
     clean,
     conventions,
     curves,
+    data,
     design,
     fit,
     gain,
@@ -29,6 +30,7 @@ from scaling.utils.errors import UserError
 
 COMMANDS: dict[str, ModuleType] = {
     "plan": plan,
+    "data": data,
     "check": check,
     "tune": tune,
     "train": train,

@@ -7,6 +7,10 @@ from typing import Any
 
 NEEDS_PATH = {
     "text_folder": "folder of text files",
+    "text": "text files",
+    "jsonl": "files of JSON lines",
+    "parquet": "Parquet files",
+    "hf": "folder that `datasets` saved, or OWNER/NAME of the hub",
     "image_folder": "folder that has a folder of images per class",
     "audio_folder": "folder that has a folder of .wav files per class",
     "interaction_table": "CSV or Parquet file of interactions",
@@ -29,6 +33,13 @@ def problems(data: Any) -> Iterator[str]:
         )
     if data.name in NEEDS_PATH and not data.path:
         yield f"config.data.path is not set; name the {NEEDS_PATH[data.name]}"
+    if data.separator is not None and data.name != "text":
+        yield f"config.data.separator={data.separator!r} needs config.data.name='text'"
+    if data.errors != "strict" and data.name not in ("text", "jsonl", "parquet", "hf"):
+        yield (
+            f"config.data.errors={data.errors!r} needs config.data.name='text', 'jsonl', 'parquet' "
+            "or 'hf'"
+        )
     for count, most, side in MASKS:
         if getattr(data, count) and not 0 < getattr(data, most) <= getattr(data, side):
             yield (

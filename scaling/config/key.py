@@ -65,6 +65,7 @@ class Key:
     names: str | None = None  # what a change renames: "run" (and its sweep), "sweep" or "nothing"
     since: int | None = None  # schema that brought it; later keys name no run by their default
     later: bool = False  # at its default it names no sweep either, see `since`
+    several: bool = False  # a list of texts stands for one text with commas
     old: Mapping[Any, Any] = dataclasses.field(default_factory=dict)  # value -> encoding in files
 
     def decode(self, value: Any) -> Any:
@@ -73,6 +74,8 @@ class Key:
             value = float(value)
         elif self.type is tuple and type(value) is list:
             value = tuple(value)
+        elif self.several and type(value) in (list, tuple) and set(map(type, value)) == {str}:
+            value = ",".join(value)
         for new, old in self.old.items():
             if type(value) is type(old) and value == old:
                 return new

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from scaling.utils import files, process
+from scaling.utils.errors import Preempted, UserError
 
 BUILDING = ".building-"  # then the builder's machine, process and start, and a random part
+PROGRESS = "progress.json"  # in a folder whose builder can be resumed; names it as `target`
 VERIFY_BELOW = 1 << 30  # bytes; larger files are checked by their size alone
 
 
@@ -30,22 +32,29 @@ def root(data) -> Path:
 def is_complete(folder: Path) -> bool:
     """Return whether a folder of prepared data is complete.
 
-    Folders beside it that killed processes of this machine were building are removed.
+    Folders beside it that killed processes of this machine were building are removed, but for
+    those that `create_once` can resume.
     """
     for left in abandoned(folder.parent):
-        shutil.rmtree(left, ignore_errors=True)
+        target = _target(left)
+        if not target or (folder.parent / target / "meta.json").exists():
+            shutil.rmtree(left, ignore_errors=True)
     return (folder / "meta.json").exists()
 
 
 @contextlib.contextmanager
-def create_once(folder: Path) -> Iterator[Path]:
+def create_once(folder: Path, resume: bool = False) -> Iterator[Path]:
     """Yield a new folder that becomes `folder` at the end; an error deletes it.
 
-    If another process was first, its folder stays. A complete folder holds `meta.json`.
+    If another process was first, its folder stays. A complete folder holds `meta.json`. With
+    `resume` the folder may be that of a process that was stopped, and PROGRESS is in it.
     """
     with files.report_unwritable(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=_prefix(process.this()), dir=folder.parent))
+        work = (_adopted(folder) if resume else None) or Path(
+            tempfile.mkdtemp(prefix=_prefix(process.this()), dir=folder.parent)
+        )
+    stopped = False
     try:
         yield work
         try:
@@ -56,8 +65,30 @@ def create_once(folder: Path) -> Iterator[Path]:
                 raise files.Damaged(
                     f"{folder}: cannot be completed ({reason}); delete {folder} and run again"
                 ) from error
+    except Preempted:
+        stopped = resume and _target(work) == folder.name
+        raise
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if not stopped:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _adopted(folder: Path) -> Path | None:
+    """Return a folder that was being built as `folder` by a process that is gone, now ours."""
+    for left in abandoned(folder.parent):
+        if _target(left) == folder.name:
+            work = left.with_name(_prefix(process.this()) + left.name.rpartition("-")[2])
+            with contextlib.suppress(FileNotFoundError):  # another process was first
+                return left.rename(work)
+    return None
+
+
+def _target(work: Path) -> str:
+    """Return the name of the folder that this one can become, or "" if it cannot be resumed."""
+    try:
+        return str(files.read_json(work / PROGRESS)["target"])
+    except (UserError, KeyError):
+        return ""
 
 
 def abandoned(parent: Path) -> list[Path]:

@@ -9,22 +9,24 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from scaling.data import cache, sources, text_steps
+from scaling.data import cache, sources, text_files, text_steps, token_files
 from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
 from scaling.utils import signals
 from scaling.utils.errors import UserError
 
+log = logging.getLogger("scaling")
+
 FORMAT = 1
 OTHERS = ("byte_lengths.npy", "tokenizer.json")  # files that are not of a split
-BATCH = 256  # documents per call of the tokenizer
+TRAINING_CHARACTERS = 100_000_000  # of files, from which a BPE is trained
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,14 @@ class TokenData:
     folder: Path
 
     @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the tokens."""
+        return _stored_tokenizer(self.folder)
+
+    @property
     def separator(self) -> int:
         """The token that ends a document."""
-        return _stored_tokenizer(self.folder).separator
+        return self.tokenizer.separator
 
 
 def prepare(data) -> TokenData:
@@ -82,7 +89,7 @@ def _cache_key(data) -> str:
 
 def _build(data, root: Path, folder: Path) -> None:
     documents, held_out = sources.documents(data, root)
-    with cache.create_once(folder) as work:
+    with cache.create_once(folder, resume=True) as work:
         steps, plan = text_steps.from_config(data), None
         if steps.settings():
             plan = text_steps.plan(documents, held_out, data.valid_fraction, steps, data.split_seed)
@@ -92,7 +99,7 @@ def _build(data, root: Path, folder: Path) -> None:
         tokenizer = _tokenizer(data, work, training_texts)
         left_out: list[int] = []
         stream = split(digest, left_out)
-        counts = _write_tokens(stream, tokenizer, work)
+        counts = token_files.write(stream, digest, tokenizer, work, folder.name)
         for name, count in counts.items():
             if not count:
                 raise UserError(
@@ -101,7 +108,7 @@ def _build(data, root: Path, folder: Path) -> None:
                 )
         meta = {
             "format": FORMAT,
-            "dtype": _dtype(tokenizer).name,
+            "dtype": token_files.dtype(tokenizer).name,
             "documents_hash": digest.hexdigest(),
             "tokenizer": tokenizer.fingerprint,
             "tokens": counts,
@@ -114,6 +121,9 @@ def _build(data, root: Path, folder: Path) -> None:
         meta["others"] = {path.name: cache.file_hash(path) for path in others if path.is_file()}
         if plan:
             meta["steps"] = {"settings": steps.settings(), "removed": dict(plan.removed)}
+        if skipped := sources.faults(documents, held_out):
+            meta["skipped"] = skipped
+            _say(skipped)
         cache.write_meta(work, meta)
 
 
@@ -129,7 +139,7 @@ def _split(
     for number, text in enumerate(documents, plan.held_out if plan else 0):
         signals.check()
         digest.update(text.encode("utf-8"))
-        if _hash(text) in seen:
+        if seen and _hash(text) in seen:
             left_out.append(number)
         elif plan is None:
             drawn = text_steps.draw(text, data.split_seed) < data.valid_fraction
@@ -152,7 +162,9 @@ def _tokenizer(data, work: Path, training_texts: Iterable[str]) -> Tokenizer:
     path = work / "tokenizer.json"
     if data.tokenizer_path:
         shutil.copy(Path(data.tokenizer_path).expanduser(), path)
-    else:
+    elif not path.is_file():  # else of a preparation that was stopped
+        if data.name in text_files.NAMES:
+            training_texts = _first(training_texts, TRAINING_CHARACTERS)
         train_bpe(training_texts, data.vocab_size, path)
     tokenizer = BpeTokenizer(path)
     if tokenizer.vocab_size != data.vocab_size:
@@ -163,39 +175,22 @@ def _tokenizer(data, work: Path, training_texts: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def _write_tokens(stream, tokenizer: Tokenizer, work: Path) -> dict[str, int]:
-    dtype = _dtype(tokenizer)
-    separator = np.asarray([tokenizer.separator], dtype)
-    counts = {"train": 0, "valid": 0}
-    with (
-        open(work / "train.bin", "wb") as train,
-        open(work / "valid.bin", "wb") as valid,
-        tqdm(unit="tok", unit_scale=True, desc="tokenising", disable=None) as bar,
-    ):
-        for batch in _batches(stream, BATCH):
-            for (is_valid, _), ids in zip(
-                batch, tokenizer.encode_batch([text for _, text in batch]), strict=True
-            ):
-                ids = np.concatenate([ids.astype(dtype), separator])
-                ids.tofile(valid if is_valid else train)
-                counts["valid" if is_valid else "train"] += len(ids)
-                bar.update(len(ids))
-    return counts
+def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
+    """Yield the first texts, until they have this many characters."""
+    for text in texts:
+        yield text
+        characters -= len(text)
+        if characters <= 0:
+            return
 
 
-def _batches(stream, size: int):
-    batch = []
-    for item in stream:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _dtype(tokenizer: Tokenizer) -> np.dtype:
-    return np.min_scalar_type(tokenizer.vocab_size - 1)
+def _say(skipped: dict[str, dict]) -> None:
+    """Log what was left out, in one line."""
+    reasons = "; ".join(
+        f"{reason} ({fault['count']:,}, first {fault['first']})"
+        for reason, fault in skipped.items()
+    )
+    log.warning("warning: config.data.path: %s", reasons)
 
 
 def _stored_tokenizer(folder: Path) -> Tokenizer:

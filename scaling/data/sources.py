@@ -1,4 +1,4 @@
-"""Return the documents that a config names: embedded corpus, Debian packages, TFDS, or a folder.
+"""Return the documents that a config names: embedded corpus, Debian packages, TFDS, or files.
 
 A source is an iterable of documents (str) in a fixed order. This module does not use tokens.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from scaling.data import debian_text, labelled
+from scaling.data import debian_text, file_names, labelled, text_files, text_pieces
 from scaling.utils.errors import UserError
 
 EMBEDDED = "python_sources"  # registered by scaling/data/corpus.py
+ONE_SPLIT = ("text", "jsonl", "parquet", "text_folder", *debian_text.NAMES)
 
 
 def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | None]:
@@ -19,7 +20,7 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
 
     `data` is the config's section. Raises UserError if the source is missing or empty.
     """
-    if data.valid_split and data.name in ("text_folder", *debian_text.NAMES):
+    if data.valid_split and data.name in ONE_SPLIT:
         raise UserError(
             f"config.data.valid_split={data.valid_split!r}: {data.name} has one split; leave it "
             "empty, and config.data.valid_fraction of the documents are held out"
@@ -31,7 +32,10 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
             "out"
         )
     if data.name == "text_folder":
-        return FolderDocuments(data.path, data.pattern), None
+        return FolderDocuments(data.path, data.pattern or "*.txt"), None
+    if data.name in text_files.NAMES:
+        train, held_out = _of_files(data)
+        return (train if held_out else text_pieces.enough(train, data.valid_fraction)), held_out
     if data.name in debian_text.NAMES:
         return debian_text.DebianText(data.name, data.path), None
     name = EMBEDDED if data.name == "embedded" else data.name
@@ -39,14 +43,63 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
     return _tfds_documents(name, data.train_split, data, cache_dir), valid
 
 
+def faults(*sides: Iterable[str] | None) -> dict[str, dict]:
+    """Return what the last reading of documents left out or repaired, by reason."""
+    found: dict[str, dict] = {}
+    for side in sides:
+        whole = side.documents if isinstance(side, text_pieces.Pieces) else side
+        if isinstance(whole, text_files.TextFiles):
+            for reason, fault in whole.faults.summary().items():
+                if reason in found:
+                    found[reason]["count"] += fault["count"]
+                else:
+                    found[reason] = fault
+    return found
+
+
 def identity(data) -> dict:
     """Return the properties that determine the documents, as part of a cache key."""
     if data.name == "text_folder":
-        return {"folder": labelled.stats(folder_files(data.path, data.pattern))}
+        return {"folder": labelled.stats(folder_files(data.path, data.pattern or "*.txt"))}
+    if data.name in text_files.NAMES:
+        return {
+            "name": data.name,
+            "files": [
+                documents.path
+                if isinstance(documents, text_files.HubDocuments)
+                else labelled.stats(documents.files)
+                for documents in _of_files(data)
+                if documents
+            ],
+            "keys": [
+                data.text_key,
+                data.separator,
+                data.errors,
+                data.train_split,
+                data.valid_split,
+            ],
+            "pieces": text_pieces.SETTINGS,
+        }
     if data.name in debian_text.NAMES:
         files = debian_text.DebianText(data.name, data.path).files
         return {"name": data.name, "files": labelled.stats(files)}
     return {"name": data.name, "splits": [data.train_split, data.valid_split or "", data.text_key]}
+
+
+def _of_files(data) -> tuple[text_files.TextFiles, text_files.TextFiles | None]:
+    """Return (training documents, those of config.data.valid_split) of a name of `text_files`."""
+    if data.name != "hf":
+        found = file_names.find(data.path, data.pattern, data.name)
+        return text_files.TextFiles(data, found), None
+    saved = file_names.saved_splits(data.path)
+
+    def of(key: str) -> text_files.TextFiles:
+        split = getattr(data, key)
+        if saved is None:
+            return text_files.HubDocuments(data, split)
+        return text_files.TextFiles(data, file_names.saved_files(data.path, saved, split, key))
+
+    return of("train_split"), of("valid_split") if data.valid_split else None
 
 
 def folder_files(path: str, pattern: str) -> list[Path]:

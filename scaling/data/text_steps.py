@@ -6,11 +6,12 @@ in characters, after NFC. Each step counts the documents that it removed.
 
 from __future__ import annotations
 
+import array
 import hashlib
 import itertools
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from scaling.data import near
@@ -79,7 +80,7 @@ def draw(text: str, seed: int = 0) -> float:
 class Plan:
     """The fate of each document by its number; held-out documents come first."""
 
-    fates: list[int] = field(default_factory=list)
+    fates: bytearray = field(default_factory=bytearray)
     held_out: int = 0  # number of documents of the source's own held-out split
     removed: Counter[str] = field(default_factory=Counter)  # number of documents by step
 
@@ -105,7 +106,7 @@ def plan(
     result, seen = Plan(), set()
     index = near.NearIndex(steps.near_threshold) if steps.dedupe in ("near", "split") else None
     clusters = Clusters()
-    draws: list[float] = []  # of each document
+    draws = array.array("d")  # of each document
     valid, train = ((True, t) for t in held_out or ()), ((False, t) for t in documents)
     for number, (is_valid, raw) in enumerate(itertools.chain(valid, train)):
         signals.check()
@@ -153,7 +154,7 @@ class Clusters:
 
 
 def _on_one_side(
-    result: Plan, clusters: Clusters, draws: list[float], fraction: float, own_split: bool
+    result: Plan, clusters: Clusters, draws: Sequence[float], fraction: float, own_split: bool
 ):
     """Put all documents of a cluster on one side of the split."""
     for number, fate in enumerate(result.fates):

@@ -95,7 +95,7 @@ class BpeTokenizer:
                 "token are not known; use a byte-level BPE, as GPT-2's or Llama 3's"
             )
         self._tokenizer.encode_special_tokens = True  # encode them as other text
-        self._path = path
+        self.path = path
         vocabulary = self._tokenizer.get_vocab()
         self.vocab_size = 1 + max(vocabulary.values())
         ids = [self._tokenizer.token_to_id(token) for token in SEPARATORS]
@@ -119,16 +119,19 @@ class BpeTokenizer:
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """Raises UserError for a text that its tokens do not hold byte by byte."""
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        encoded = [np.asarray(e.ids, np.uint32) for e in encodings]
-        for text, ids in zip(texts, encoded, strict=True):
+        encoded = []
+        for text, encoding in zip(texts, encodings, strict=True):
             real = text.encode("utf-8")
-            ours = b"".join([self._bytes[i] for i in ids.tolist()])
+            listed = encoding.ids
+            ids = np.asarray(listed, np.uint32)
+            encoded.append(ids)
+            ours = b"".join(map(self._bytes.__getitem__, listed))
             if ours != real or (ids == self.separator).any():
                 pairs = enumerate(zip(ours, real, strict=False))
                 place = next((i for i, (a, b) in pairs if a != b), min(len(ours), len(real)))
                 separators = " and separators" if (ids == self.separator).any() else ""
                 raise UserError(
-                    f"{self._path}: the document that begins {text[:40]!r} has {len(real):,} "
+                    f"{self.path}: the document that begins {text[:40]!r} has {len(real):,} "
                     f"bytes, its tokens {len(ours):,}{separators}, other ones from byte "
                     f"{place:,} on; "
                     "remove what changes text, such as a normalizer or add_prefix_space, and give "

@@ -5,13 +5,9 @@ The content decides, not the name of the file.
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
+from scaling.utils import compressed
 from scaling.utils.errors import UserError, one_line
 
 PARQUET = b"PAR1"
@@ -28,43 +24,25 @@ FOREIGN = {
 }
 
 
-def _zstd(content: bytes) -> bytes:
-    import pyarrow as pa
-
-    with pa.input_stream(pa.BufferReader(content), compression="zstd") as stream:
-        return stream.read()
-
-
-UNPACK: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
-    b"\x1f\x8b": ("gzip", gzip.decompress),
-    b"BZh": ("bzip2", bz2.decompress),
-    b"\xfd7zXZ\x00": ("xz", lzma.decompress),
-    b"\x28\xb5\x2f\xfd": ("zstd", _zstd),
-}
-BROKEN = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
-
-
 def load(path: Path) -> bytes:
     """Return the file's bytes, unpacked. Raises UserError: missing, unreadable, or no table."""
+    packed = ""
     try:
-        content = path.read_bytes()
+        stream, packed = compressed.opened(path)
+        with stream:
+            content = stream.read()
     except IsADirectoryError:
         raise UserError(
             f"{path}: a folder; name a file, or a pattern in quotes such as '{path}/*.csv'"
         ) from None
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except compressed.BROKEN as error:
+        if packed:
+            text = one_line(error, 80)
+            raise UserError(f"{path}: damaged {packed} file ({text}); copy it again") from None
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({reason})") from None
-    for first, (name, unpack) in UNPACK.items():
-        if content.startswith(first):
-            try:
-                content = unpack(content)
-            except BROKEN as error:
-                text = one_line(error, 80)
-                raise UserError(f"{path}: damaged {name} file ({text}); copy it again") from None
-            break
     for first, what in FOREIGN.items():
         if content.startswith(first):
             raise UserError(f"{path}: {what}")

@@ -30,7 +30,7 @@ def words(begin: int, count: int, changed: int = -1) -> str:
 
 def fates(documents, held_out=None, fraction=0.0, **values):
     plan = text_steps.plan(documents, held_out, fraction, steps(**values))
-    return plan.fates, dict(plan.removed)
+    return list(plan.fates), dict(plan.removed)
 
 
 def test_each_step_removes_and_counts_its_own():
