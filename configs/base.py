@@ -58,6 +58,11 @@ c.model.width = whole(64, "channels", POSITIVE,
     "model width D; of a transformer a multiple of head_dim")
 c.model.head_dim = whole(16, "channels", POSITIVE,
     "transformer: size of a head; even if positions are rotary")
+c.model.heads = whole(None, "heads", POSITIVE,
+    "transformer: query heads; None is width / head_dim", since=2, old=0)
+c.model.kv_heads = whole(None, "heads", POSITIVE,
+    "transformer: key-value heads, shared by groups of query heads; None is one for each", since=2,
+    old=0)
 c.model.mlp_width = whole(256, "channels", POSITIVE,
     "hidden width F of the MLP (per matrix, also for swiglu)")
 c.model.mlp = choice("relu2", "gelu | swiglu | relu2", "activation of the MLP")
@@ -69,7 +74,9 @@ c.model.balance = number(0.01, "1", NOT_NEGATIVE,
 c.model.kernel = whole(7, "taps", POSITIVE, "cnn: taps along each axis; odd", since=2)
 c.model.window = whole(8, "tokens", POSITIVE, "mlp: tokens that a position sees", since=2)
 c.model.norm = choice("rmsnorm", "rmsnorm | layernorm",
-    "norm before each sublayer; layernorm has no bias")
+    "norm before each sublayer; layernorm has a bias only with model.bias")
+c.model.bias = choice("none", "none | qkv | all",
+    "transformer: qkv as in Qwen2; all as in GPT-2, with those of layernorm", since=2)
 c.model.parametrization = choice("sp", "sp | mup | completep",
     "how initial values and steps follow width and depth, see models/parametrization.py", since=2)
 c.model.base_width = whole(64, "channels", POSITIVE, "mup, completep: width that equals sp",

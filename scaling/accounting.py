@@ -1,12 +1,12 @@
 """Count the parameters, FLOPs and tokens of a model from its shape alone.
 
-Letters: D model width, H heads, K head size, F MLP width, G MLP input matrices (of
-models/activations.py), V vocabulary, T context, L layers, E experts, k of them for each token, J
-taps of a kernel or tokens of a window.
+Letters: D model width, H query heads, N key-value heads, K head size, F MLP width, G MLP input
+matrices (of models/activations.py), V vocabulary, T context, L layers, E experts, k of them for
+each token, J taps of a kernel or tokens of a window.
 
 Parameters and forward FLOPs of one token in one block, of its mixer by kind and of its MLP:
 
-    transformer   4 D^2               8 D^2 + 4 T D + 3 H T
+    transformer   2 D K (H + N)       4 D K (H + N) + 4 T H K + 3 H T      4 D^2 if H K = N K = D
     lstm          9 D^2               18 D^2               gates from input and state, output
     lru           5 D^2 + 2 D         10 D^2 + 8 D         two complex products, gate, recurrence
     cnn           J D, on grids J^2 D     2 J D, 2 J^2 D
@@ -14,6 +14,7 @@ Parameters and forward FLOPs of one token in one block, of its mixer by kind and
     MLP           (G + 1) D F         2 (G + 1) D F
     experts       E (G + 1) D F + D E     2 k (G + 1) D F + 2 D E
 
+Biases, see `_biases`, are parameters; their additions are no FLOPs, as those of norms are none.
 `n_params_active` counts k experts in place of E: those that a token uses. So do the FLOPs, in every
 convention. The padding of blocks in scaling/models/experts.py is not counted. `check_built`
 compares the counts with each model that programs are built for.
@@ -32,6 +33,7 @@ from ml_collections import ConfigDict
 
 from scaling.config.field_traits import LABELLED
 from scaling.models import activations
+from scaling.models.heads import heads_of
 from scaling.utils.errors import UserError
 
 # Training FLOPs per token by convention. N counts k of a layer's E experts.
@@ -41,6 +43,7 @@ from scaling.utils.errors import UserError
 #   exact       every product, attention included; the embedding is the look-up that it is
 #   appendix_f  `exact` with the embedding counted as a product (Hoffmann et al. 2022, appendix F)
 CONVENTIONS = ("exact", "appendix_f", "kaplan", "porian", "chinchilla")
+N_PARAMS = ("window", "mixer", "mlp", "router", "norms", "biases")  # groups that n_params adds up
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class Shape:
     learned_positions: bool
     qk_norm: bool
     tied_head: bool
+    heads: int  # of queries
+    kv_heads: int
+    bias: str = "none"
+    norm_bias: bool = False
     kind: str = "transformer"
     kernel: int = 0  # cnn: taps along each axis
     window: int = 0  # mlp: tokens that a position sees
@@ -69,7 +76,7 @@ class Shape:
 def shape_of(config: ConfigDict) -> Shape:
     """Return the shape of a config's model. Raises UserError if the sizes of a grid are missing."""
     m, d = config.model, config.data
-    grid = d.field in LABELLED
+    grid, (heads, kv_heads) = d.field in LABELLED, heads_of(m)
     rows, columns = patch_of(config) if grid else (1, 1)
     if grid and not (d.height and d.width and d.channels and d.classes):
         raise UserError(
@@ -88,6 +95,10 @@ def shape_of(config: ConfigDict) -> Shape:
         learned_positions=m.positions == "learned",
         qk_norm=m.qk_norm,
         tied_head=m.tied_head,
+        heads=heads,
+        kv_heads=kv_heads,
+        bias=m.bias,
+        norm_bias=m.bias == "all" and m.norm == "layernorm",
         kind=m.kind,
         kernel=m.kernel if m.kind == "cnn" else 0,
         window=m.window if m.kind == "mlp" and not grid else 0,
@@ -108,7 +119,7 @@ def _mixer(s: Shape) -> int:
     """Return the parameter count of one block's mixer."""
     D = s.width
     return {
-        "transformer": 4 * D * D,
+        "transformer": 2 * D * s.head_dim * (s.heads + s.kv_heads),
         "lstm": 9 * D * D,
         "lru": 5 * D * D + 2 * D,
         "cnn": s.kernel ** (2 if s.grid else 1) * D,
@@ -116,11 +127,23 @@ def _mixer(s: Shape) -> int:
     }[s.kind]
 
 
+def _biases(s: Shape) -> int:
+    """Return the parameter count of all biases: of qkv, outputs, MLPs and norms."""
+    qkv = (s.heads + 2 * s.kv_heads) * s.head_dim if s.bias != "none" else 0
+    rest = 2 * s.width + s.mlp_inputs * s.mlp_width if s.bias == "all" else 0
+    return s.depth * (qkv + rest) + (_norms(s) if s.norm_bias else 0)
+
+
+def _norms(s: Shape) -> int:
+    """Return the channels of all norms of the width."""
+    halves = 1 if s.kind == "mlp" else 2  # of a block, each with its norm
+    return (halves * s.depth + 1) * s.width
+
+
 def param_groups(s: Shape) -> dict[str, int]:
     """Return parameter counts by group. `tests/test_accounting.py` compares the sum to a model."""
     D, F, L = s.width, s.mlp_width, s.depth
     qk_scales = 2 * s.head_dim * L if s.qk_norm else 0
-    halves = 1 if s.kind == "mlp" else 2  # of a block, each with its norm
     return {
         "embedding": (s.patch_size or s.vocab_size) * D,
         "positions": s.seq_len * D if s.learned_positions else 0,
@@ -128,7 +151,8 @@ def param_groups(s: Shape) -> dict[str, int]:
         "mixer": _mixer(s) * L,
         "mlp": (s.mlp_inputs + 1) * D * F * L * max(1, s.experts),
         "router": D * s.experts * L,
-        "norms": (halves * L + 1) * D + qk_scales,
+        "norms": _norms(s) + qk_scales,
+        "biases": _biases(s),
         "head": 0 if s.tied_head else D * s.vocab_size,
     }
 
@@ -141,7 +165,7 @@ def param_counts(s: Shape) -> dict[str, int]:
     `n_params_total`.
     """
     groups = param_groups(s)
-    n_params = sum(groups[name] for name in ("window", "mixer", "mlp", "router", "norms"))
+    n_params = sum(groups[name] for name in N_PARAMS)
     unused = groups["mlp"] * (s.experts - s.experts_per_token) // max(1, s.experts)
     return {
         "n_params": n_params,
@@ -159,12 +183,13 @@ def forward_flops_per_token(s: Shape, lookup_as_product: bool = False) -> dict[s
     """
     D, F, L, T, V = s.width, s.mlp_width, s.depth, s.seq_len, s.vocab_size
     if s.kind == "transformer":
+        H, N, K = s.heads, s.kv_heads, s.head_dim
         mixer = {
-            "qkv": L * 2 * 3 * D * D,
-            "attention_logits": L * 2 * T * D,
-            "attention_softmax": L * 3 * (D // s.head_dim) * T,
-            "attention_values": L * 2 * T * D,
-            "attention_output": L * 2 * D * D,
+            "qkv": L * 2 * D * K * (H + 2 * N),
+            "attention_logits": L * 2 * T * H * K,
+            "attention_softmax": L * 3 * H * T,
+            "attention_values": L * 2 * T * H * K,
+            "attention_output": L * 2 * H * K * D,
         }
     elif s.kind == "lru":
         mixer = {"mixer": L * 2 * 5 * D * D, "recurrence": L * 8 * D}
@@ -195,7 +220,8 @@ def check_built(s: Shape, built: Built) -> None:
     names = ("window", "mixer", "router", "mlp", "qkv", "attention_output")
     counted = Built(
         total=sum(groups.values()),
-        blocks=sum(groups[name] for name in ("mixer", "mlp", "router", "norms")) - s.width,
+        blocks=sum(groups[name] for name in N_PARAMS if name != "window")
+        - s.width * (1 + s.norm_bias),  # without the final norm
         products=sum(flops.get(name, 0) for name in names) // (s.seq_len if s.grid else 1),
     )
     for name, what in (

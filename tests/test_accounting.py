@@ -17,6 +17,7 @@ VARIANTS = [
     {"model.mlp": "swiglu", "model.qk_norm": True},
     {"model.positions": "learned", "model.norm": "layernorm", "model.tied_head": True},
     {"model.mlp": "gelu", "model.depth": 5, "model.mlp_width": 100},
+    {"model.heads": 6, "model.kv_heads": 2, "model.bias": "qkv", "model.qk_norm": True},
 ]
 
 
@@ -36,6 +37,8 @@ def test_groups_add_up_to_the_real_tree(values):
     assert groups["embedding"] == tree["embedding_VD"].size
     attention = sum(x.size for n, x in tree["blocks"]["attention"].items() if n.startswith("w_"))
     assert groups["mixer"] == attention
+    biases = sum(x.size for n, x in tree["blocks"]["attention"].items() if n.startswith("b_"))
+    assert groups["biases"] == biases
     assert groups["mlp"] == sum(x.size for x in jax.tree.leaves(tree["blocks"]["mlp"]))
 
 
@@ -101,6 +104,28 @@ def test_llama_block_parameter_for_parameter():
     assert accounting.param_counts(s)["n_params_total"] == expected
 
 
+@pytest.mark.parametrize(
+    ("study", "n_params"),
+    [
+        ("llama3.py", 8_030_261_248),
+        ("qwen3.py", 8_190_735_360),
+        ("qwen3.py:0.6B", 596_049_920),
+    ],
+)
+def test_published_models_parameter_for_parameter(study, n_params):
+    """The numbers that `transformers` counts of their configs, and those of the model built."""
+    from scaling.programs.step_functions import StepFunctions
+
+    config = config_lib.load(f"configs/{study}")
+    assert accounting.param_counts(accounting.shape_of(config))["n_params_total"] == n_params
+    StepFunctions(with_forms(config))
+
+
+def with_forms(config):
+    """Return the config with its forms resolved, as programs are built for it."""
+    return config_lib.with_values(config, {"model.attention": "plain", "model.matmul": "plain"})
+
+
 def compiled_flops(config, B: int) -> float:
     """FLOPs of the loss and its gradient of B sequences as XLA counts them, loops once."""
     from flax import nnx
@@ -124,12 +149,14 @@ def compiled_flops(config, B: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("width", "depth", "mlp"), [(256, 2, "gelu"), (384, 3, "swiglu"), (512, 2, "relu2")]
+    ("width", "depth", "mlp", "kv_heads"),
+    [(256, 2, "gelu", None), (384, 3, "swiglu", None), (512, 2, "relu2", 2)],
 )
-def test_flops_agree_with_the_compiler_within_five_percent(width, depth, mlp):
+def test_flops_agree_with_the_compiler_within_five_percent(width, depth, mlp, kv_heads):
     config = sized(
         model__width=width, model__depth=depth, model__mlp=mlp, model__head_dim=64,
         model__mlp_width=4 * width, model__matmul="plain", model__attention="plain",
+        model__kv_heads=kv_heads,
     )  # fmt: skip
     ours = (
         accounting.flops_per_token(accounting.shape_of(config), "exact") * 2 * config.data.seq_len
@@ -220,7 +247,7 @@ def test_every_kind_has_a_ladder(kind):
 def test_appendix_f_written_out_for_one_sequence():
     """The terms of Hoffmann et al. 2022, appendix F, for a whole sequence of a small model."""
     D, L, H, K, F, V, T = 64, 3, 4, 16, 256, 1000, 32
-    s = accounting.Shape(L, D, K, F, 1, V, T, False, False, True)
+    s = accounting.Shape(L, D, K, F, 1, V, T, False, False, True, H, H)
     embeddings = 2 * T * V * D
     qkv = 2 * 3 * T * D * (K * H)
     logits = 2 * T * T * (K * H)

@@ -87,16 +87,14 @@ def _of_training(c: Any) -> Iterator[str]:
 
 def _of_sweep(c: Any) -> Iterator[str]:
     m, s = c.model, c.sweep
-    heads = m.kind == "transformer" and s.kind in LADDERS
-    if heads and s.width_multiple % (s.heads or m.head_dim):
-        yield (
-            f"config.sweep.width_multiple={s.width_multiple} should be a multiple of "
-            + (
-                f"config.sweep.heads={s.heads}"
-                if s.heads
-                else f"config.model.head_dim={m.head_dim}"
-            )
-        )
+    if m.kind == "transformer" and s.kind in LADDERS:
+        of, part = f"config.model.head_dim={m.head_dim}", m.head_dim
+        if s.heads:
+            of, part = f"config.sweep.heads={s.heads}", s.heads
+        elif m.kv_heads:
+            of, part = f"{of} times config.model.kv_heads={m.kv_heads}", part * m.kv_heads
+        if s.width_multiple % part:
+            yield (f"config.sweep.width_multiple={s.width_multiple} should be a multiple of {of}")
     if len(s.grid_keys) != len(s.grid_values):
         yield "config.sweep.grid_keys and config.sweep.grid_values should have equal lengths"
     if s.recipe == "power" and s.lr_coefficient is None:

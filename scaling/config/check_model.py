@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,16 +15,18 @@ LADDERS = ("compute", "params", "ladder", "hyper", "design")
 def problems(c: Any) -> Iterator[str]:
     """Yield a line for each combination that makes no model; `c` has a config's attributes."""
     m = c.model
-    if m.kind == "transformer" and m.width % m.head_dim:
+    if m.kind == "transformer" and not m.heads and m.width % m.head_dim:
         yield (
             f"config.model.width={m.width} is not a multiple of config.model.head_dim={m.head_dim}"
         )
     if m.kind == "transformer" and m.positions == "rotary" and m.head_dim % 2:
         yield (f"config.model.head_dim={m.head_dim} must be even for rotary positions")
-    if m.kind == "transformer" and m.parametrization != "sp":
+    if m.kind == "transformer" and m.parametrization != "sp" and not m.heads:
         yield from _of_base(m, c.sweep)
     if m.kind != "transformer" and m.qk_norm:
         yield (f"config.model.qk_norm=True: config.model.kind={m.kind!r} has no queries and keys")
+    yield from _of_heads(m, c.sweep)
+    yield from _of_biases(m)
     if m.kind == "cnn" and m.kernel % 2 == 0:
         yield (
             f"config.model.kernel={m.kernel} should be odd, so that it has a middle; "
@@ -56,6 +59,33 @@ def problems(c: Any) -> Iterator[str]:
             f"config.train.accumulate={c.train.accumulate} would balance the experts of each "
             "micro-batch alone and change the numbers; choose 1, or config.model.balance=0"
         )
+
+
+def _of_heads(m: Any, sweep: Any) -> Iterator[str]:
+    """Yield a line if the numbers of heads fit neither each other nor the kind of model."""
+    for key in ("heads", "kv_heads"):
+        if (number := getattr(m, key)) and m.kind != "transformer":
+            yield f"config.model.{key}={number}: config.model.kind={m.kind!r} has no heads"
+    ladder = sweep.kind in LADDERS
+    if m.heads and ladder:
+        yield (
+            f"config.model.heads={m.heads}: sizes of config.sweep.kind={sweep.kind!r} have "
+            "width / head_dim heads, or config.sweep.heads; set config.model.heads=None"
+        )
+    heads = (ladder and sweep.heads) or m.heads or m.width // m.head_dim
+    if m.kv_heads and heads % m.kv_heads:
+        yield (
+            f"config.model.kv_heads={m.kv_heads} does not divide the {heads} query heads; "
+            f"{math.gcd(heads, m.kv_heads)} does"
+        )
+
+
+def _of_biases(m: Any) -> Iterator[str]:
+    """Yield a line if the model has no such biases."""
+    if m.bias != "none" and m.kind != "transformer":
+        yield f"config.model.bias={m.bias!r}: config.model.kind={m.kind!r} has no biases"
+    if m.bias == "all" and m.experts:
+        yield "config.model.bias='all': experts have no biases; choose 'qkv' or 'none'"
 
 
 def _of_base(m: Any, sweep: Any) -> Iterator[str]:

@@ -6,13 +6,12 @@ Shapes: B batch, T positions, D model width.
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from scaling.models import logical_axes, parametrization
 from scaling.models.conv import DepthwiseConv
 from scaling.models.experts import Experts
-from scaling.models.layers import MLP, Attention, Norm
+from scaling.models.layers import MLP, Attention, block_norm
 from scaling.models.recurrent import LRU, LSTM
 
 
@@ -26,18 +25,14 @@ class Block(nnx.Module):
     """
 
     def __init__(self, model, grid: tuple[int, int] | None = None, *, rngs: nnx.Rngs):
-        def norm() -> Norm:
-            dtype = jnp.dtype(model.param_dtype)
-            return Norm(model.width, "embed", kind=model.norm, eps=model.norm_eps, dtype=dtype)
-
         self.kind, self.scales = model.kind, parametrization.of(model)
         if self.kind == "transformer":
-            self.attention_norm = norm()
+            self.attention_norm = block_norm(model)
             self.attention = Attention(model, causal=grid is None, rngs=rngs)
         elif self.kind != "mlp":
-            self.mixer_norm = norm()
+            self.mixer_norm = block_norm(model)
             self.mixer = _mixer(model, grid, rngs)
-        self.mlp_norm = norm()
+        self.mlp_norm = block_norm(model)
         self.routed = model.experts > 0
         if self.routed:
             self.experts = Experts(model, rngs=rngs)

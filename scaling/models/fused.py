@@ -1,6 +1,6 @@
 """Attention kernels of accelerators: the shapes that they take, and the TPU's splash kernel.
 
-Shapes: B batch, T positions, H heads, K head size.
+Shapes: B batch, T positions, H query heads, N key-value heads, K head size.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def refusal(
 
 
 def splash_attention(
-    q_BTHK, k_BTHK, v_BTHK, interpret: bool = False, causal: bool = True
+    q_BTHK, k_BTNK, v_BTNK, interpret: bool = False, causal: bool = True
 ) -> jax.Array:
     """Flash attention by jax's splash kernel for TPUs, `o_BTHK` in the dtype of the inputs.
 
@@ -95,5 +95,5 @@ def splash_attention(
         interpret=interpret,
     )
     q_BTHK = (q_BTHK.astype(jnp.float32) / math.sqrt(K)).astype(q_BTHK.dtype)
-    q_BHTK, k_BHTK, v_BHTK = (jnp.swapaxes(a, 1, 2) for a in (q_BTHK, k_BTHK, v_BTHK))
-    return jnp.swapaxes(jax.vmap(kernel)(q_BHTK, k_BHTK, v_BHTK), 1, 2)
+    q_BHTK, k_BNTK, v_BNTK = (jnp.swapaxes(a, 1, 2) for a in (q_BTHK, k_BTNK, v_BTNK))
+    return jnp.swapaxes(jax.vmap(kernel)(q_BHTK, k_BNTK, v_BNTK), 1, 2)

@@ -1,7 +1,7 @@
 """Matrix products and attention, each in a plain form and in one that is fast on CPUs.
 
-Shapes: B batch, T query positions, S key positions, D model width, H heads, K head size,
-F any output size, C positions of one query chunk.
+Shapes: B batch, T query positions, S key positions, D model width, H query heads, N key-value
+heads, Q query heads of each, K head size, F any output size, C positions of one query chunk.
 
 The fast forms compute the same numbers up to the order of float additions;
 `tests/models/test_ops.py` compares them. `pick` alone decides between them; `fused.py` has the
@@ -99,21 +99,34 @@ def _flat_matmul_backward(saved, g):
 flat_matmul.defvjp(_flat_matmul_forward, _flat_matmul_backward)
 
 
-def attention(q_BTHK, k_BTHK, v_BTHK, form: str, causal: bool = True) -> jax.Array:
-    """Softmax attention over all or, if `causal`, earlier positions, in the dtype of the inputs."""
+def attention(q_BTHK, k_BTNK, v_BTNK, form: str, causal: bool = True) -> jax.Array:
+    """Softmax attention over all or, if `causal`, earlier positions, in the dtype of the inputs.
+
+    Query head h uses key-value head h // (H / N); none is repeated in memory.
+    """
     if form == "chunked":
-        return (chunked_attention if causal else full_attention)(q_BTHK, k_BTHK, v_BTHK)
+        return _by_group(chunked_attention if causal else full_attention, q_BTHK, k_BTNK, v_BTNK)
     if form == "splash":
         splash = functools.partial(fused.splash_attention, causal=causal)
         names = ("batch", None, "heads", None)
-        return logical_axes.by_device(splash, q_BTHK, k_BTHK, v_BTHK, names=names)
+        return logical_axes.by_device(splash, q_BTHK, k_BTNK, v_BTNK, names=names)
     return jax.nn.dot_product_attention(
         q_BTHK,
-        k_BTHK,
-        v_BTHK,
+        k_BTNK,
+        v_BTNK,
         is_causal=causal,
         implementation="cudnn" if form == "cudnn" else "xla",
     )
+
+
+def _by_group(function: Callable, q_BTHK, k_BTNK, v_BTNK) -> jax.Array:
+    """Call a function of equally many heads once for each query head of the groups."""
+    (B, T, H, K), N = q_BTHK.shape, k_BTNK.shape[2]
+    if N == H:
+        return function(q_BTHK, k_BTNK, v_BTNK)
+    q_BTNQK = q_BTHK.reshape(B, T, N, H // N, K)
+    o_BTNQK = jax.vmap(function, in_axes=(3, None, None), out_axes=3)(q_BTNQK, k_BTNK, v_BTNK)
+    return o_BTNQK.reshape(q_BTHK.shape)
 
 
 def full_attention(q_BTHK, k_BTHK, v_BTHK) -> jax.Array:

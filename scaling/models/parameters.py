@@ -56,9 +56,17 @@ def normal_param(
     return nnx.Param(value.astype(dtype), out_sharding=axes, matrix=matrix, decay=True)
 
 
-def vector_param(value: jax.Array, axis: str) -> nnx.Param:
-    """Return a scale or an eigenvalue per channel: no matrix, and without weight decay."""
-    return nnx.Param(value, out_sharding=(axis,), matrix=None, decay=False)
+def vector_param(value: jax.Array, *axes: str) -> nnx.Param:
+    """Return a scale, a bias or an eigenvalue per channel: no matrix, without weight decay.
+
+    Channels may have several axes, as heads and the size of a head.
+    """
+    return nnx.Param(value, out_sharding=axes, matrix=None, decay=False)
+
+
+def bias_param(shape: tuple[int, ...], dtype, *axes: str) -> nnx.Param:
+    """Return a bias per channel, zero at the start."""
+    return vector_param(jnp.zeros(shape, dtype), *axes)
 
 
 def info(variable: nnx.Variable) -> ParamInfo:

@@ -7,7 +7,8 @@ size of a head. At the base width and depth every factor below is 1: the run is 
   input    embeddings, positions, patches  1 / base_width (a)   1           m_N
   hidden   matrices                        1 / fan-in           see STEP    m_N m_L
   output   heads and routers               1 / base_width       1           m_N
-  vector   scales, filters, eigenvalues    as in `sp`           1           m_N m_L
+  vector   scales, biases, filters,        as in `sp`           1           m_N m_L
+           eigenvalues
 
   (a) patches 1 / fan-in, their positions .02^2: neither depends on width
   forward: logits of heads and routers / m_N; queries sqrt(base K / K); branches x + F(x) / m_L
@@ -99,7 +100,7 @@ class Parametrization:
         It is sqrt(numbers of this parameter in the base model / numbers here).
         """
         sides = 2 if group(info) == HIDDEN else 1
-        if info.axes[-1:] == ("head_dim",) and not info.matrix:
+        if _own_axes(info) == ("head_dim",) and not info.matrix:
             sides = 0  # a scale per number of a head
         size = self.m_width**sides
         return (size * (self.m_depth if info.stacked else 1.0)) ** -0.5
@@ -128,10 +129,15 @@ def group(info: ParamInfo) -> str:
     """Return the group of a parameter, by its matrix and its axes."""
     if info.matrix:
         return HIDDEN
-    axes = info.axes[1:] if info.stacked else info.axes
-    if len(axes) < 2 or "taps" in axes:
+    axes = _own_axes(info)
+    if not info.decay or len(axes) < 2 or "taps" in axes:
         return VECTOR
     return OUTPUT if axes[0] == "embed" else INPUT
+
+
+def _own_axes(info: ParamInfo) -> tuple[str, ...]:
+    """Return the axes of one layer's parameter."""
+    return info.axes[1:] if info.stacked else info.axes
 
 
 def _times(x: Any, factor: float) -> Any:

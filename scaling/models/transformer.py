@@ -20,7 +20,7 @@ from flax import nnx
 from scaling.models import losses, ops, parameters, parametrization
 from scaling.models.block import Block
 from scaling.models.embed_and_head import InputPart, OutputPart, TokenHead, Tokens
-from scaling.models.layers import Norm
+from scaling.models.layers import block_norm
 
 # What the backward pass keeps of a block; it computes the rest again.
 REMAT = {
@@ -64,12 +64,9 @@ class Transformer(nnx.Module):
         outputs: Callable[..., OutputPart],
         rngs: nnx.Rngs,
     ):
-        dtype = jnp.dtype(model.param_dtype)
         self.inputs = inputs(rngs=rngs)
         self.blocks = _stacked_blocks(model, self.inputs.grid, rngs)
-        self.final_norm = Norm(
-            model.width, "embed", kind=model.norm, eps=model.norm_eps, dtype=dtype
-        )
+        self.final_norm = block_norm(model)
         self.outputs = outputs(rngs=rngs)
         self.scales = parametrization.of(model)
         self.depth, self.scan, self.remat = model.depth, model.scan_layers, model.remat

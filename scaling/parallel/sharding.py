@@ -121,10 +121,13 @@ def check_divides(config, rules: Rules, mesh: Mesh) -> None:
     if config.data.field in LABELLED:
         context = ("data.height x width in patches", accounting.shape_of(config).seq_len)
     width = "model.width", m.width
+    heads = ("model.width / model.head_dim", m.width // m.head_dim)
+    for key in ("heads", "kv_heads"):  # key-value heads divide the others
+        heads = (f"model.{key}", m[key]) if m[key] else heads
     sizes = {
         "embed": width,
         "width": width,
-        "heads": ("model.width / model.head_dim", m.width // m.head_dim),
+        "heads": heads,
         "state": width,
         "cell": width,
         "experts": ("model.experts", m.experts),

@@ -1,16 +1,16 @@
 """Estimate the memory of training per device from shapes alone: nothing is compiled or allocated.
 
-Letters: D model width, F MLP width, G MLP input matrices, H heads, T context, V vocabulary, L
-blocks, k experts of a token, N tokens of one micro-batch on one device; "tensor" splits H, F and V
-over its devices.
+Letters: D model width, F MLP width, G MLP input matrices, H query and N key-value heads of size K,
+T context, V vocabulary, L blocks, k experts of a token; "tensor" splits H, N, F and V over its
+devices.
 
 The backward pass needs of a block, in numbers per token,
 
     4 D                               inputs of its halves, and these normed; 2 D without a mixer
   + (G + 1) F / tensor                the MLP's hidden layer; with experts k times, and 2 k D rows
   + by the kind of mixer
-    transformer  (4 D + H T) / tensor query, key, value, their mix; attention weights (float32), but
-                                      none with "cudnn" and "splash"
+    transformer  (2 K (H + N) + H T) / tensor    query, key, value, their mix; attention weights
+                                      (float32), but none with "cudnn" and "splash"
     lstm         D + 5 D              its output; cell and gates (float32)
     lru          (5 D + 3 D) / tensor inputs, gated states; gate and states (float32)
 
@@ -64,7 +64,9 @@ def parts(config: ConfigDict, programs: Programs) -> dict[str, float]:
     blocks = groups["mixer"] + groups["mlp"]
     gathered: float = blocks + groups["head"]
     if m.remat != "none":
-        qkv = {"transformer": 3, "lstm": 4, "lru": 3}.get(shape.kind, 0) * shape.width
+        qkv = {"lstm": 4, "lru": 3}.get(shape.kind, 0) * shape.width
+        if shape.kind == "transformer":
+            qkv = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
         products = 2 * shape.width + (qkv + mlps * shape.mlp_inputs * shape.mlp_width) / tensor
         kept = shape.width + (products if m.remat == "dots" else 0)
         trunk = block + number * kept * shape.depth
@@ -90,7 +92,7 @@ def estimate(config: ConfigDict, programs: Programs, sizes: dict[str, float]) ->
     m, shape, tensor = config.model, accounting.shape_of(config), axis(programs, "tensor")
     beyond = 0.0  # bytes per token and block
     if shape.kind == "transformer" and m.attention == "plain":
-        beyond += 4 * PLAIN_WEIGHTS * shape.width / shape.head_dim * shape.seq_len
+        beyond += 4 * PLAIN_WEIGHTS * shape.heads * shape.seq_len
     if shape.mlp_inputs > 1:
         mlps = max(1, shape.experts_per_token)
         beyond += jnp.dtype(m.dtype).itemsize * GATED_HIDDEN * mlps * shape.mlp_width
@@ -126,12 +128,10 @@ def _mixer(config: ConfigDict, shape: accounting.Shape, tensor: int) -> float:
     """Return the bytes per token that a block's mixer keeps."""
     D, number = shape.width, jnp.dtype(config.model.dtype).itemsize
     if shape.kind == "transformer":
-        weights = (
-            0
-            if config.model.attention in ("cudnn", "splash")
-            else 4 * D / shape.head_dim * shape.seq_len
-        )
-        return (number * 4 * D + weights) / tensor
+        fused = config.model.attention in ("cudnn", "splash")
+        weights = 0 if fused else 4 * shape.heads * shape.seq_len
+        kept = 2 * shape.head_dim * (shape.heads + shape.kv_heads)
+        return (number * kept + weights) / tensor
     if shape.kind == "lstm":
         return number * D + 4 * 5 * D
     return (number * 5 * D + 4 * 3 * D) / tensor if shape.kind == "lru" else 0.0

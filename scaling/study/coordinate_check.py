@@ -110,6 +110,8 @@ def sized(config: ConfigDict, width: int, depth: int) -> ConfigDict:
         values |= ladder.heads(config, width)
     elif m.base_head_dim:
         values["model.head_dim"] = max(1, round(m.base_head_dim * width / m.base_width))
+    elif m.heads:
+        values["model.heads"] = max(1, round(m.heads * width / m.width))
     return config_lib.with_values(config, values)
 
 

@@ -25,8 +25,18 @@ KINDS = {
     "lstm": {"model.kind": "lstm", "model.mlp": "swiglu"},
     "lru": {"model.kind": "lru", "model.tied_head": True},
     "experts": {"model.experts": 4, "model.mlp": "swiglu"},
+    "grouped": {
+        "model.heads": 4,
+        "model.head_dim": 8,
+        "model.kv_heads": 2,
+        "model.bias": "all",
+        "model.norm": "layernorm",
+        "model.mlp": "swiglu",
+    },
     "switch": {"model.kind": "lstm", "model.experts": 3, "model.experts_per_token": 1},
 }
+SIZES = {"model.depth": 2, "model.width": 64, "model.head_dim": 8, "model.kv_heads": 2,
+         "model.mlp_width": 96, "data.vocab_size": 300, "data.seq_len": 32}  # fmt: skip
 NO_MATRIX = ("w_DE", "w_JD", "w_JJD")  # a router, filters of one channel each
 SHARED = {"model.scan_layers": True, "model.remat": "block", "model.matmul": "flat"}
 
@@ -64,7 +74,8 @@ def test_every_parameter_is_counted_and_names_its_axes_and_matrices(name):
     counted = accounting.param_groups(accounting.shape_of(config))
     sizes = dict.fromkeys(counted, 0)
     owners = {"embedding_VD": "embedding", "positions_TD": "positions", "head_DV": "head",
-              "w_JDD": "window", "w_DE": "router", "scale": "norms"}  # fmt: skip
+              "w_JDD": "window", "w_DE": "router", "scale": "norms", "bias": "biases",
+              **dict.fromkeys(("b_HK", "b_NXK", "b_GF", "b_D"), "biases")}  # fmt: skip
     inner = {"mlp": "mlp", "experts": "mlp", "attention": "mixer", "mixer": "mixer"}
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
         axes = variable.get_metadata("out_sharding")
@@ -116,7 +127,8 @@ def test_optimizers_that_look_at_shapes_know_those_of_every_kind(config, name):
         updates = jax.eval_shape(lambda p, t=transform: t.update(p, t.init(p), p)[0], params)
         assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
         for path, decayed in jax.tree_util.tree_leaves_with_path(optim.decay_mask(infos, name)):
-            assert decayed != (path[-1].key in ("scale", "nu_S", "theta_S")), path
+            vector = path[-1].key in ("scale", "bias", "nu_S", "theta_S")
+            assert decayed != (vector or path[-1].key.startswith("b_")), path
 
 
 def test_the_balance_is_in_the_gradient_once():
@@ -159,12 +171,21 @@ def test_new_keys_leave_old_runs_their_names(config):
     routed = config_lib.with_values(config, {"model.experts": 8})
     changed = {
         "model.kind": "lru", "model.kernel": 9, "model.window": 4, "model.experts": 4,
-        "model.experts_per_token": 1, "model.balance": 0.0,
+        "model.experts_per_token": 1, "model.balance": 0.0, "model.heads": 4,
+        "model.kv_heads": 1, "model.bias": "qkv",
     }  # fmt: skip
     old = {k: v for k, v in flatten(config).items() if k not in changed}
     assert hashing.run_hash(old) == hashing.run_hash(config)
     hashes = {hashing.run_hash(config_lib.with_values(routed, {k: v})) for k, v in changed.items()}
-    assert len(hashes | {hashing.run_hash(config), hashing.run_hash(routed)}) == 8
+    assert len(hashes | {hashing.run_hash(config), hashing.run_hash(routed)}) == 11
+
+
+@pytest.mark.parametrize("study", ["llama3", "qwen3"])
+def test_published_models_train_in_miniature(study):
+    config = config_lib.load(f"configs/{study}.py")
+    few = {"train.steps_per_dispatch": 16, "train.log_every": 16, "optim.schedule": "constant"}
+    _, loss_K = trained(config, {**few, **SIZES})
+    assert loss_K[-1] < loss_K[0] - 1
 
 
 @pytest.mark.parametrize(
@@ -177,6 +198,15 @@ def test_new_keys_leave_old_runs_their_names(config):
         ({"model.experts": -1}, "model.experts=-1 should be 0 or more"),
         ({"model.kind": "lru", "model.qk_norm": True},
          "model.qk_norm=True: .*'lru' has no queries"),
+        ({"model.kind": "lru", "model.kv_heads": 1}, "model.kv_heads=1: .*'lru' has no heads"),
+        ({"model.kind": "cnn", "model.bias": "qkv"}, "model.bias='qkv': .*'cnn' has no biases"),
+        ({"model.bias": "all", "model.experts": 4}, "model.bias='all': experts have no biases"),
+        ({"model.heads": 6, "model.kv_heads": 4},
+         "model.kv_heads=4 does not divide the 6 query heads; 2 does"),
+        ({"model.heads": 4, "sweep.kind": "compute"}, "model.heads=4: .* config.model.heads=None"),
+        ({"model.kv_heads": 2, "sweep.kind": "ladder", "sweep.heads": None,
+          "sweep.width_multiple": 8},
+         "width_multiple=8 should be a multiple of .*head_dim=8 times config.model.kv_heads=2"),
         ({"model.experts": 4, "train.accumulate": 2},
          "train.accumulate=2 .* choose 1, or .*balance=0"),
     ],

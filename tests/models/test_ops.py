@@ -44,6 +44,23 @@ def test_chunked_attention_and_its_gradient(T):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("how", ["plain", "chunked"])
+def test_groups_of_query_heads_share_a_key_value_head(how, causal):
+    q, k, v = (normal(i, (2, 40, H, 8)) for i, H in enumerate((6, 2, 2)))
+
+    def total(attention):
+        value = lambda *qkv: jnp.sum(jnp.sin(attention(*qkv)))  # noqa: E731
+        return jax.jit(jax.value_and_grad(value, argnums=(0, 1, 2)))
+
+    def repeated(q, k, v):
+        return ops.attention(q, *(jnp.repeat(a, 3, axis=2) for a in (k, v)), "plain", causal)
+
+    ours = total(lambda *qkv: ops.attention(*qkv, how, causal))(q, k, v)
+    for a, b in zip(*map(jax.tree.leaves, (ours, total(repeated)(q, k, v))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
 def test_chunked_attention_in_bfloat16_is_as_near_as_plain():
     q, k, v, g = (normal(i, (2, 96, 3, 8)) for i in range(4))
 

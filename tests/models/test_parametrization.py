@@ -100,6 +100,20 @@ def test_initial_values_and_factors_follow_the_table():
     )  # fmt: skip
 
 
+def test_biases_are_vectors():
+    """Of heads times head size, too: their number grows with width."""
+    functions = functions_of({**LARGE, "model.bias": "all", "model.norm": "layernorm"})
+    blocks, scales = functions.infos["blocks"], functions.scales
+    scale = blocks["mlp_norm"]["scale"]
+    biases = [info for path, info in jax.tree_util.tree_leaves_with_path(blocks)
+              if path[-1].key == "bias" or path[-1].key.startswith("b_")]  # fmt: skip
+    assert len(biases) == 7
+    for info in biases:
+        assert parametrization.group(info) == parametrization.VECTOR
+        for factor in (scales.gradient, scales.norm_weight, lambda i: scales.step(i, "adamw")):
+            assert factor(info) == factor(scale)
+
+
 def test_forward_factors_of_branches_heads_and_queries():
     functions = functions_of(LARGE)
     standard = functions_of({**LARGE, "model.parametrization": "sp"})

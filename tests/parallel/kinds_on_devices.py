@@ -19,6 +19,7 @@ KINDS = {
     "cnn": {"model.kind": "cnn"},
     "lstm": {"model.kind": "lstm"},
     "lru": {"model.kind": "lru"},
+    "grouped": {"model.kv_heads": 2, "model.bias": "all", "model.norm": "layernorm"},
     "experts": {"model.experts": 4, "model.mlp": "swiglu"},
 }
 MESHES = {

@@ -133,6 +133,7 @@ def test_the_rest_of_the_devices(config):
         ({"data": 8}, {"train.batch_size": 8, "train.accumulate": 2},
          "16 shards, data=8 .* times config.train.accumulate=2; .* is 16$"),
         ({"tensor": 4}, {}, r"model.width / model.head_dim=2 .* 4 shards, tensor=4 .* is 4$"),
+        ({"tensor": 2}, {"model.kv_heads": 1}, "model.kv_heads=1 .* 2 shards, tensor=2 .* is 2$"),
         ({"sequence": 5}, {}, "data.seq_len=32 does not divide over 5 .* is 30$"),
         ({"fsdp": 3}, {"train.batch_size": 9, "eval.batch_size": 9}, "model.width=16 .* is 24$"),
         ({"fsdp": 4}, {"parallel.rules": (("heads", "fsdp"),)}, "head_dim=2 .* fsdp=4 .* is 4$"),
@@ -203,9 +204,12 @@ def test_every_kind_of_model_trains_alike_on_every_mesh(cache):
             # a token between two experts may go to the other one where sums are rounded otherwise
             near = 1e-3 if kind == "experts" else 1e-4
             np.testing.assert_allclose(many[name][0], losses, rtol=near, err_msg=name)
-    lru, lstm, routed = (
-        many[f"{kind}, fsdp, sequence and tensor"][1] for kind in ("lru", "lstm", "experts")
+    lru, lstm, routed, grouped = (
+        many[f"{kind}, fsdp, sequence and tensor"][1]
+        for kind in ("lru", "lstm", "experts", "grouped")
     )
+    for name, parts in {"w_DHK": 4, "w_DNXK": 4, "b_HK": 2, "b_NXK": 2, "b_D": 2}.items():
+        assert grouped[f"['blocks']['attention']['{name}']"] == parts, name
     assert lru["['blocks']['mixer']['w_DPS']"] == lru["['blocks']['mixer']['w_PSD']"] == 4
     assert lstm["['blocks']['mixer']['w_SZS']"] == 2, "whole over tensor"
     assert routed["['blocks']['experts']['w_EDGF']"] == 4

@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from scaling.config import load as config_lib
+from scaling.models.heads import heads_of
 from scaling.models.losses import token_losses
 from scaling.models.transformer import language
 from scaling.programs import schedules, train_step
@@ -39,6 +47,14 @@ FORMS = [
     {"model.matmul": "plain", "model.attention": "plain"},
     {"model.matmul": "flat", "model.attention": "chunked"},
 ]
+
+MODELS = {
+    "llama": {},
+    "llama, grouped": {"model.kv_heads": 2},
+    "llama, all biases": {"model.kv_heads": 2, "model.bias": "all"},
+    "qwen2": {"model.kv_heads": 1, "model.bias": "qkv"},
+    "qwen3": {"model.heads": 8, "model.kv_heads": 2, "model.qk_norm": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +86,13 @@ def llama_weights(params) -> dict[str, torch.Tensor]:
     }
     width = ours["embedding_VD"].shape[1]
     for layer in range(len(ours["mlp.w_FD"])):
-        w_DHXK, w_HKD = ours["attention.w_DHXK"][layer], ours["attention.w_HKD"][layer]
+        q_DHK, k_DNK, v_DNK = projections(ours, layer)
+        w_HKD = ours["attention.w_HKD"][layer]
         w_DGF, w_FD = ours["mlp.w_DGF"][layer], ours["mlp.w_FD"][layer]
         of_layer = {
-            "self_attn.q_proj": w_DHXK[:, :, 0].reshape(width, -1).T,
-            "self_attn.k_proj": w_DHXK[:, :, 1].reshape(width, -1).T,
-            "self_attn.v_proj": w_DHXK[:, :, 2].reshape(width, -1).T,
+            "self_attn.q_proj": q_DHK.reshape(width, -1).T,
+            "self_attn.k_proj": k_DNK.reshape(width, -1).T,
+            "self_attn.v_proj": v_DNK.reshape(width, -1).T,
             "self_attn.o_proj": w_HKD.reshape(-1, width).T,
             "mlp.gate_proj": w_DGF[:, 0].T,
             "mlp.up_proj": w_DGF[:, 1].T,
@@ -83,46 +100,82 @@ def llama_weights(params) -> dict[str, torch.Tensor]:
             "input_layernorm": ours["attention_norm.scale"][layer],
             "post_attention_layernorm": ours["mlp_norm.scale"][layer],
         }
+        if "q_norm.scale" in ours:
+            of_layer |= {f"self_attn.{n}": ours[f"{n}.scale"][layer] for n in ("q_norm", "k_norm")}
         weights |= {f"model.layers.{layer}.{name}.weight": x for name, x in of_layer.items()}
+        biases = biases_of(ours, layer)
+        weights |= {f"model.layers.{layer}.{name}.bias": x for name, x in biases.items()}
     return {name: torch.tensor(np.ascontiguousarray(x)) for name, x in weights.items()}
+
+
+def projections(ours, layer: int) -> list[np.ndarray]:
+    """The matrices of queries, keys and values."""
+    if "attention.w_DHXK" in ours:
+        return list(np.moveaxis(ours["attention.w_DHXK"][layer], 2, 0))
+    return [ours["attention.w_DHK"][layer], *np.moveaxis(ours["attention.w_DNXK"][layer], 2, 0)]
+
+
+def biases_of(ours, layer: int) -> dict[str, np.ndarray]:
+    """The biases of a layer by the names of `transformers`; no norm of RMS has one."""
+    if "attention.b_HK" not in ours:
+        return {}
+    b_NXK = ours["attention.b_NXK"][layer]
+    named = {
+        "self_attn.q_proj": ours["attention.b_HK"][layer].reshape(-1),
+        "self_attn.k_proj": b_NXK[:, 0].reshape(-1),
+        "self_attn.v_proj": b_NXK[:, 1].reshape(-1),
+    }
+    if "mlp.b_GF" in ours:
+        named |= {
+            "self_attn.o_proj": ours["attention.b_D"][layer],
+            "mlp.gate_proj": ours["mlp.b_GF"][layer][0],
+            "mlp.up_proj": ours["mlp.b_GF"][layer][1],
+            "mlp.down_proj": ours["mlp.b_D"][layer],
+        }
+    return named
 
 
 def llama(config, params) -> LlamaForCausalLM:
     """The model of `transformers` with our parameters in float32."""
-    m = config.model
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=V,
-            hidden_size=m.width,
-            intermediate_size=m.mlp_width,
-            num_hidden_layers=m.depth,
-            num_attention_heads=m.width // m.head_dim,
-            num_key_value_heads=m.width // m.head_dim,
-            head_dim=m.head_dim,
-            max_position_embeddings=T,
-            rms_norm_eps=m.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": m.rope_base},
-            hidden_act="silu",
-            attention_bias=False,
-            mlp_bias=False,
-            tie_word_embeddings=False,
-            attn_implementation="eager",
-        )
+    m, (heads, kv_heads) = config.model, heads_of(config.model)
+    sizes = dict(
+        vocab_size=V,
+        hidden_size=m.width,
+        intermediate_size=m.mlp_width,
+        num_hidden_layers=m.depth,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=m.head_dim,
+        max_position_embeddings=T,
+        rms_norm_eps=m.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": m.rope_base},
+        hidden_act="silu",
+        tie_word_embeddings=False,
+        attn_implementation="eager",
     )
+    if m.qk_norm:
+        model = Qwen3ForCausalLM(Qwen3Config(**sizes, attention_bias=False))
+    elif m.bias == "qkv":
+        model = Qwen2ForCausalLM(Qwen2Config(**sizes))
+    else:
+        all_ = m.bias == "all"
+        model = LlamaForCausalLM(LlamaConfig(**sizes, attention_bias=all_, mlp_bias=all_))
     model.load_state_dict(llama_weights(params), strict=True)
     return model.float()
 
 
 def build(config):
-    """(a model's graph, its parameters), the scales of its norms away from 1."""
+    """(a model's graph, its parameters), scales away from 1 and biases from 0."""
     with nnx.use_eager_sharding(False):
         model = language(config.model, vocab_size=V, seq_len=T, rngs=nnx.Rngs(params=3))
     graph, params = nnx.split(model, nnx.Param)
     rng = np.random.default_rng(0)
 
     def moved(path, x):
-        is_scale = "scale" in jax.tree_util.keystr(path)
-        return x * rng.uniform(0.5, 1.5, x.shape).astype(np.float32) if is_scale else x
+        name = jax.tree_util.keystr(path)
+        if "'b_" in name:
+            return x + 0.3 * rng.normal(size=x.shape).astype(np.float32)
+        return x * rng.uniform(0.5, 1.5, x.shape).astype(np.float32) if "scale" in name else x
 
     return graph, jax.tree_util.tree_map_with_path(moved, params)
 
@@ -132,7 +185,9 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=["plain", "fast"])
-def test_logits_and_gradients_equal_those_of_transformers(config, tokens, form):
+@pytest.mark.parametrize("model", MODELS)
+def test_logits_and_gradients_equal_those_of_transformers(config, tokens, model, form):
+    config = config_lib.with_values(config, MODELS[model])
     graph, params = build(config_lib.with_values(config, form))
 
     def loss_and_logits(params):

@@ -94,6 +94,10 @@ def test_splash_is_cut_by_hand_over_heads_and_batch(on, narrow):
     on("tpu")
     for values, shape in (
         ({"parallel.data": 1, "parallel.tensor": 2}, "8x1x128x64"),
+        (
+            {"parallel.data": 1, "parallel.tensor": 2, "model.heads": 4, "model.kv_heads": 2},
+            "8x1x128x64",  # of keys and values
+        ),
         ({"train.accumulate": 2}, "2x2x128x64"),
         (
             {
@@ -111,11 +115,14 @@ def test_splash_is_cut_by_hand_over_heads_and_batch(on, narrow):
         assert calls and all(f"tensor<{shape}xbf16>" in line for line in calls)
 
 
-@pytest.mark.parametrize(("T", "causal"), [(128, True), (384, True), (256, False)])
-def test_splash_attention_and_its_gradient(T, causal):
+@pytest.mark.parametrize(
+    ("T", "causal", "heads"), [(128, True, 2), (384, True, 1), (256, False, 1)]
+)
+def test_splash_attention_and_its_gradient(T, causal, heads):
     """In Pallas's interpreter, on a CPU."""
     q, k, v, g = (
-        jax.random.normal(jax.random.key(i), (2, T, 1, 64), jnp.float32) for i in range(4)
+        jax.random.normal(jax.random.key(i), (2, T, H, 64), jnp.float32)
+        for i, H in enumerate((heads, 1, 1, heads))
     )
 
     def graded(attention):

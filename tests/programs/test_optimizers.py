@@ -186,9 +186,10 @@ def test_elementwise_optimizers_follow_their_papers_and_decay_matrices(name, for
 MATRICES = {
     "w_DHXK": ("D", "HK"), "w_HKD": ("HK", "D"), "w_DGF": ("D", "F"), "w_FD": ("F", "D"),
     "w_EDGF": ("D", "F"), "w_EFD": ("F", "D"), "w_DZS": ("D", "S"), "w_SZS": ("S", "S"),
+    "w_DHK": ("D", "HK"), "w_DNXK": ("D", "NK"),
     "w_SD": ("S", "D"), "w_DPS": ("D", "S"), "w_PSD": ("PS", "D"), "w_JDD": ("JD", "D"),
 }  # fmt: skip
-SIZES = dict(D=129, H=7, K=20, X=3, F=131, G=2, E=2, Z=4, S=129, P=2, J=2)
+SIZES = dict(D=129, H=7, N=7, K=20, X=3, F=131, G=2, E=2, Z=4, S=129, P=2, J=2)
 
 
 def infos_of_weights():
@@ -218,7 +219,9 @@ def adafactor_by_matrices(name, gs, p):
     letters = name.removeprefix("w_")
     rows, columns = MATRICES[name]
     axes = [letters.index(rows[0]) + i for i in range(len(rows))]
-    axes += [letters.rindex(columns[-1])] if len(columns) == 1 else [letters.index(c) for c in "HK"]
+    axes += (
+        [letters.rindex(columns[-1])] if len(columns) == 1 else [letters.index(c) for c in columns]
+    )
     axes = [i for i in range(p.ndim) if i not in axes] + axes
     split = len(axes) - len(columns)
 
@@ -340,7 +343,7 @@ def test_every_weight_states_its_matrix_by_the_letters_of_its_name():
             stacks = Counter(letters) - Counter(matrix)
             assert len(matrix) >= 2 and set(stacks) <= set("XGEZP"), name
             assert len(info.axes) == len(letters) + info.stacked, name
-    assert len(names) == 12
+    assert len(names) == 14
 
 
 @pytest.mark.parametrize(
