@@ -35,7 +35,7 @@ def command(size: str, workdir: Path) -> list[str]:
         "train.tokens": SIZES[size].tokens_per_step,
     }
     flags = [f"--config.{key}={value}" for key, value in values.items()]
-    flags += ["--config=configs/quickstart.py", f"--workdir={workdir}"]
+    flags += ["--config=configs/python_text.py", f"--workdir={workdir}"]
     return ["-m", "scaling", "train", *flags]
 
 

@@ -52,7 +52,7 @@ def flags(size: str, steps: int) -> Command:
         "eval.tokens": 65_536,
         "laws.holdout_factor": 0.0,
     }
-    return ["--config=configs/quickstart.py", *(f"--config.{k}={v}" for k, v in values.items())]
+    return ["--config=configs/python_text.py", *(f"--config.{k}={v}" for k, v in values.items())]
 
 
 def peer(module: str, python: str, args, tokens: Path, lr: float, *more: str) -> Command:

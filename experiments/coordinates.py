@@ -2,9 +2,10 @@
 
     python -m experiments.coordinates --out=docs/recipes
 
-trains ten steps of five seeds at widths 32 to 512 and depths 2 to 32 on the quickstart's text, as
-`scaling check` does, and writes `coordinates.csv`: a row per case and layer with the slope of its
-size and a 90% interval. It takes about a quarter of an hour on two cores.
+trains ten steps of five seeds at widths 32 to 512 and depths 2 to 32 on the text of
+configs/python_text.py, as `scaling check` does, and writes `coordinates.csv`: a row per case and
+layer with the slope of its size and a 90% interval. It takes about a quarter of an hour on two
+cores.
 """
 
 from __future__ import annotations

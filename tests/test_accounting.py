@@ -236,7 +236,7 @@ def test_every_kind_has_a_ladder(kind):
     from scaling.sweep.plan import ladder
 
     config = config_lib.with_values(
-        config_lib.load("configs/quickstart.py"), {"model.kind": kind, "model.experts": 4}
+        config_lib.load("configs/python_text.py"), {"model.kind": kind, "model.experts": 4}
     )
     rungs = ladder.ladder(config)
     assert len(rungs) > 3

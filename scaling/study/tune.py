@@ -195,7 +195,7 @@ def _fitted(rows: list[results.RunResult], problems: list[str]) -> Tuning:
     while unknown := _widest_unknown(surface, constant):
         constant.append(unknown)
         surface = response_surface.fit_surface(table, constant=constant)
-    return Tuning(rows, surface, constant, _grouped(table), problems)
+    return Tuning(rows, surface, constant, grouped(table), problems)
 
 
 def _widest_unknown(surface: Surface, constant) -> tuple[str, str] | None:
@@ -210,7 +210,7 @@ def _widest_unknown(surface: Surface, constant) -> tuple[str, str] | None:
     return widest if widest and not widths[widest] <= KNOWN else None
 
 
-def _grouped(table: Table) -> dict[str, Any]:
+def grouped(table: Table) -> dict[str, Any]:
     """Return each rule through the optima of cells, or the reason why it has none.
 
     The rate is at the usual batch and tau, the batch at the usual tau with its own best rates, and

@@ -12,7 +12,7 @@ from scaling.utils.errors import EXIT_BAD_INPUT
 from tests.commands.common import assert_refused, call
 from tests.common import ROOT
 
-QUICK = "plan --config=configs/quickstart.py"
+QUICK = "plan --config=configs/python_text.py"
 BAD = {
     "plan": "--config is missing",
     f"{QUICK} --config.optim.lrr=1": "no such key; did you mean config.optim.lr?",
@@ -37,7 +37,7 @@ def test_bad_input_is_one_line_and_exit_code_two(capsys, line, words):
 
 def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, _ = call(capsys, "plan", f"--config={ROOT}/configs/quickstart.py")
+    code, out, _ = call(capsys, "plan", f"--config={ROOT}/configs/python_text.py")
     assert code == 0
     assert "24 runs" in out and "held-out run" in out and "FLOPs" in out
     lines = out.splitlines()
@@ -49,9 +49,9 @@ def test_plan_prints_every_run_and_trains_nothing(capsys, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
     other = ("--config.sweep.kind=none", "--config.model.kind=lru", "--config.model.experts=4")
-    code, out, _ = call(capsys, "plan", f"--config={ROOT}/configs/quickstart.py", *other)
+    code, out, _ = call(capsys, "plan", f"--config={ROOT}/configs/python_text.py", *other)
     assert code == 0 and out.splitlines()[1].endswith("  lru, 2 of 4 experts")
-    code, out, _ = call(capsys, "plan", f"--config={ROOT}/configs/quickstart.py", "--wide")
+    code, out, _ = call(capsys, "plan", f"--config={ROOT}/configs/python_text.py", "--wide")
     assert {"total", "here"} <= set(out.splitlines()[0].split()) and "--wide" not in out
 
 

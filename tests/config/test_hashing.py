@@ -36,17 +36,15 @@ def test_names_stay(pinned):
     }.items() <= pinned.items()
 
 
-def test_names_of_the_quickstart_are_those_of_its_published_table():
-    runs = planner.plan(config_lib.load(f"{ROOT}/configs/quickstart.py"))
+def test_names_of_runs_stay():
+    runs = planner.plan(config_lib.load(f"{ROOT}/configs/python_text.py"))
     assert [run.run_id for run in runs][:3] == [
         "d8-l2-t6.2e05-lr0.046-s0-8be0664fdd",
         "d8-l2-t1.98e06-lr0.046-s0-9a274dde5e",
         "d16-l2-t2.6e05-lr0.027-s0-da0efe0b39",
     ]
     assert runs[-1].run_id == "d64-l2-t1.06e06-lr0.0088-s0-0831158fbb"
-    with open(ROOT / "docs" / "quickstart" / "runs.csv", newline="") as file:
-        published = {row["run_id"] for row in csv.DictReader(file) if row["role"] == "sweep"}
-    assert {run.run_id for run in runs} == published
+    assert len({run.run_id for run in runs}) == 24
 
 
 def test_a_config_of_the_first_schema_is_read_and_written_back_unchanged():

@@ -193,7 +193,7 @@ def test_bad_recipes_are_one_line(changes, words):
 def test_the_plan_states_the_recipe_and_the_values_that_differ(capsys):
     flags = ["--config.sweep.kind=ladder", "--config.sweep.tokens=500000,2000000"]
     flags += ["--config.sweep.lr_coefficient=None", "--config.sweep.recipe=nanochat"]
-    quick = ["plan", f"--config={ROOT}/configs/quickstart.py"]
+    quick = ["plan", f"--config={ROOT}/configs/python_text.py"]
     assert cli.main([*quick, *flags]) == 0
     out = capsys.readouterr().out
     assert "weight_decay" in out.splitlines()[0] and " lr " in out.splitlines()[0]
