@@ -21,7 +21,8 @@ from scaling.config import load as config_lib
 from scaling.utils import files
 from scaling.utils.errors import EXIT_BAD_INPUT, UserError
 
-APPROACHES = ("envelope", "isoflop", "chinchilla")
+# the key of the exponent of N* in FLOPs, in the parameters of each approach in n_opt.json
+APPROACHES = {"envelope": "exponent", "isoflop": "exponent", "chinchilla": "a"}
 
 
 def flags_of(repeat: int, seeds: tuple[int, ...]) -> list[str]:
@@ -43,7 +44,7 @@ def outcome(workdir: Path) -> dict[str, Any]:
         "predicted_loss": predicted,
         "measured": {"loss": held_out.loss, "loss_se": held_out.loss_se},
         "excess": held_out.loss / predicted["value"] - 1,
-        "n_opt_exponent": {name: curves[name]["exponent"] for name in APPROACHES if name in curves},
+        "n_opt_exponent": {n: curves[n][key] for n, key in APPROACHES.items() if n in curves},
     }
 
 
