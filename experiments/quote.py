@@ -137,16 +137,10 @@ def measure(folder: Path) -> None:
             "--careful", f"--out={design}",
         ])  # fmt: skip
         shutil.copy(design / "design.json", folder / "design.json")
-        # the quickstart's conventions, and those of a law that is fitted to short runs, too
         shutil.copytree(ROOT / "docs" / "quickstart", study)
         cli.main(["conventions", f"--workdir={study}"])
         for name in ("json", "csv", "svg", "png"):
             shutil.copy(study / "curves" / f"conventions.{name}", ROOT / "docs" / "quickstart")
-        config = json.loads((study / "sweep.json").read_text())
-        config["laws"]["min_steps"] = 0
-        (study / "sweep.json").write_text(json.dumps(config))
-        cli.main(["conventions", f"--workdir={study}"])
-        shutil.copy(study / "curves" / "conventions.json", folder / "conventions_of_all_runs.json")
 
 
 def main(argv: list[str]) -> int:

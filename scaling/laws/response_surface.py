@@ -165,6 +165,7 @@ class _Problem:
             if curvature[name] > 0:
                 rule = dict.fromkeys(("coefficient", "n_exponent", "d_exponent"), 0.0)
                 rule |= {key: 0.0 - value / curvature[name] for key, value in values.items()}
-                rule["coefficient"] = float(np.exp(rule["coefficient"]))
+                with np.errstate(over="ignore"):  # a resample that hardly curves: no finite optimum
+                    rule["coefficient"] = float(np.exp(rule["coefficient"]))
                 rules[name] = rule | ({"batch_exponent": exponent} if name == "lr" else {})
         return rules, curvature, self.y_N - design_NK @ solution_K

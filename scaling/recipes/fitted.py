@@ -25,7 +25,7 @@ from typing import Any
 
 from scaling.config.field_traits import LABELLED, UNITS
 from scaling.recipes.recipe import Base, Point, Recipe, Settings, weight_decay
-from scaling.utils import files
+from scaling.utils import file_version, files
 from scaling.utils.errors import UserError, shown
 
 SCHEMA = 1
@@ -49,8 +49,9 @@ def read(path: Path, name: str | None = None) -> Recipe:
     Raises UserError naming a missing file, Damaged naming the file and the first bad key.
     """
     if not path.is_file():
+        reason = "it is a folder" if path.is_dir() else "no such file"
         raise UserError(
-            f"config.sweep.recipe=fitted:{path}: no such file; name the recipe.json that "
+            f"config.sweep.recipe=fitted:{path}: {reason}; name the recipe.json that "
             "`scaling tune` wrote"
         )
     content = files.read_json(path, FIX)
@@ -59,10 +60,12 @@ def read(path: Path, name: str | None = None) -> Recipe:
 
 
 def parsed(content: dict[str, Any], name: str) -> Recipe:
-    """Return the recipe of a file's content. Raises ValueError or KeyError at a bad key."""
-    schema = _typed(content, "schema", int)
-    if schema != SCHEMA:
-        raise ValueError(f"schema {schema}, and this version of scaling reads {SCHEMA}")
+    """Return the recipe of a file's content.
+
+    Raises ValueError or KeyError at a bad key, UserError if a newer version wrote it.
+    """
+    _typed(content, "schema", int)
+    file_version.refuse_newer(content, name, SCHEMA)
     rules = {key: rule for key in OF_RULE if (rule := _rule(content, key)) is not None}
     loss = content["loss_of_factor_2"]
     if loss is not None and not (files.is_number(loss) and loss >= 0):

@@ -38,6 +38,11 @@ def preset(equation: str, source: str, **more: Any) -> Callable:
 def sde(point: Point, base: Base) -> Settings:
     """Keep the limit of small steps, a stochastic differential equation, at each B and D."""
     noise = _batch(point, base) / _tokens(point, base)
+    if (1 - min(base.beta1, base.beta2)) * noise > 1:
+        raise UserError(
+            f"recipe sde: B/D is {noise:.3g} times that of the config's own run, so a beta would be "
+            "negative; give the config train.tokens and train.batch_size nearer to the sweep's"
+        )
     return Settings(
         lr=base.lr * noise**0.5,
         weight_decay=base.weight_decay * noise**0.5,
@@ -75,7 +80,7 @@ def tau_epoch(point: Point, base: Base) -> Settings:
     """Keep AdamW's memory in epochs; the epoch is the run if no data repeat."""
     epoch = point.epoch_tokens / base.point.epoch_tokens
     rate = _rate(point, base.lr) / base.lr
-    return Settings(weight_decay=base.weight_decay * _batch(point, base) / (rate * epoch))
+    return Settings(weight_decay=_decay("tau_epoch", base) * _batch(point, base) / (rate * epoch))
 
 
 @preset(
@@ -147,7 +152,7 @@ def powerlines(point: Point, base: Base) -> Settings:
     tau, rate = per_param**-0.53, _rate(point, base.lr) / base.lr
     return Settings(
         batch_tokens=base.point.batch_tokens * tokens**0.383,
-        weight_decay=base.weight_decay * _batch(point, base) / (rate * tau * tokens),
+        weight_decay=_decay("powerlines", base) * _batch(point, base) / (rate * tau * tokens),
     )
 
 
@@ -172,6 +177,16 @@ def power(coefficient: float, exponent: float) -> Recipe:
         # other parametrisations let the step fall with width by themselves
         made_for={"model.parametrization": ("sp",)} if exponent else {},
     )
+
+
+def _decay(name: str, base: Base) -> float:
+    """Return the weight decay that a recipe scales. Raises UserError if it is 0."""
+    if base.weight_decay == 0:
+        raise UserError(
+            f"recipe {name} scales config.optim.weight_decay, which is 0; give it a value such as "
+            "0.1, or take another recipe"
+        )
+    return base.weight_decay
 
 
 def _batch(point: Point, base: Base) -> float:

@@ -15,11 +15,11 @@ from scaling.utils.errors import UserError
 SCHEMA = 2
 
 
-def refuse_newer(values: Mapping[str, Any], source: str | Path) -> None:
-    """Raise UserError if `values`, the content of `source`, have a newer schema."""
+def refuse_newer(values: Mapping[str, Any], source: str | Path, newest: int = SCHEMA) -> None:
+    """Raise UserError if `values`, the content of `source`, have a schema above `newest`."""
     schema = values.get("schema", 1)
-    if not isinstance(schema, int) or schema > SCHEMA:
+    if not isinstance(schema, int) or schema > newest:
         raise UserError(
             f"{source} was written by a newer version of scaling (schema {schema!r}, this one "
-            f"reads up to {SCHEMA}); update scaling"
+            f"reads up to {newest}); update scaling"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -86,7 +87,6 @@ FAULTS = [
     *((key, ..., f"'{key}' is missing") for key in RECIPE if key != "fitted_on"),
     ("lr.batch_exponent", ..., "'lr.batch_exponent' is missing"),
     ("range.tokens", ..., "'range.tokens' is missing"),
-    ("schema", 2, "schema 2, and this version of scaling reads 1"),
     ("schema", "1", "schema='1' should be a whole number"),
     ("lr", None, "lr=None should be an object"),
     ("lr.coefficient", 0.5, "lr.coefficient.value is not a finite number"),
@@ -121,9 +121,18 @@ def test_a_file_that_is_no_object_is_refused(plan, content, words):
         plan(content)
 
 
-def test_a_file_that_is_missing_is_named():
-    with pytest.raises(UserError, match=r"recipe=fitted:nowhere\.json: no such file; name"):
-        planner.plan(python_text(sweep__recipe="fitted:nowhere.json", **LADDER))
+@pytest.mark.parametrize(
+    ("name", "words"), [("nowhere.json", "no such file"), (".", "it is a folder")]
+)
+def test_a_path_without_a_file_is_named(name, words):
+    with pytest.raises(UserError, match=rf"recipe=fitted:{re.escape(name)}: {words}; name"):
+        planner.plan(python_text(sweep__recipe=f"fitted:{name}", **LADDER))
+
+
+def test_a_file_of_a_newer_version_is_not_called_damaged(plan):
+    with pytest.raises(UserError, match=r"newer version of scaling \(schema 2, this one") as caught:
+        plan({**RECIPE, "schema": 2})
+    assert "damaged" not in str(caught.value) and "recipe.json was written" in str(caught.value)
 
 
 @pytest.mark.parametrize(

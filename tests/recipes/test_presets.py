@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from scaling.recipes import describe, registry
+from scaling.recipes import describe, fitted, registry
 from scaling.recipes.presets import PRESETS, power
 from scaling.recipes.recipe import Base, Point, Settings, mismatches
 from scaling.utils.errors import UserError
@@ -107,6 +107,23 @@ def test_settings_that_are_no_numbers_are_refused_in_a_line():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "point", "base", "words"),
+    [
+        ("sde", {"tokens": 2.0**28}, {}, "B/D is 16 times that of the config's own run"),
+        ("tau_epoch", {}, {"weight_decay": 0.0}, "scales config.optim.weight_decay, which is 0"),
+        ("powerlines", {}, {"weight_decay": 0.0}, "scales config.optim.weight_decay, which is 0"),
+    ],
+)
+def test_a_base_that_a_preset_cannot_scale_is_refused_with_the_key_to_change(
+    name, point, base, words
+):
+    with pytest.raises(UserError, match=words):
+        PRESETS[name].settings(
+            dataclasses.replace(POINT, **point), dataclasses.replace(BASE, **base)
+        )
+
+
 def test_a_preset_names_the_conditions_that_it_was_not_made_for():
     text = {"optim.name": "adamw", "data.field": "language"}
     assert mismatches(PRESETS["steplaw"], text) == []  # older configs have no parametrization
@@ -120,7 +137,8 @@ def test_the_docs_state_every_preset_as_the_code_does():
     text = (ROOT / "docs" / "recipes.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE))
     assert list(rows) == list(registry.NAMES)
-    for name, recipe in PRESETS.items():
+    ours = {name: fitted.read(path, name) for name, path in registry.STUDIES.items()}
+    for name, recipe in {**PRESETS, **ours}.items():
         equation, source, sets = rows[name].split(" | ")
         assert (equation.strip("`"), source) == (recipe.equation, recipe.source)
         assert sets.replace(" ", "_").split(",_") == list(describe.chosen(recipe))

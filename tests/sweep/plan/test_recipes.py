@@ -178,7 +178,7 @@ def test_a_batch_of_examples_is_counted_in_rows():
          "config.sweep.recipe='power' needs config.sweep.lr_coefficient"),
         ({"sweep__recipe": "sde", "sweep__lr_coefficient": None, "sweep__kind": "data",
           "sweep__tokens": (50_000,)},
-         "seed=0 by recipe sde: config: config.optim.beta1=-1.0 should be 0 or more and less"),
+         "seed=0 by recipe sde: recipe sde: B/D is 20 times that of the config's own run"),
         ({"sweep__recipe": "sde", "sweep__lr_coefficient": None, "sweep__kind": "grid",
           "sweep__grid_keys": ("train.tokens",), "sweep__grid_values": (("many",),)},
          "config.train.tokens='many' should be of type int"),
