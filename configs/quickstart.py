@@ -2,8 +2,9 @@
 
     scaling curves --config=configs/quickstart.py --workdir=results/quickstart
 
-Time: TIME s on two CPU cores, for 50 runs and the held-out run.
-Result: RESULT (docs/quickstart.md).
+Time: 260 s on two CPU cores, for 50 runs and the held-out run.
+Result: N* ~ C^0.61 [0.51, 0.71] and L* ~ C^-0.106 [-0.111, -0.101]. At 10 times the largest budget
+the forecast is 1.374 [1.302, 1.498] nats, the measurement 1.374 (docs/quickstart.md).
 
 Five budgets over 1.2 decades, five widths each with two seeds, on the Python sources of sympy and
 mpmath. All models have two blocks, a context of 128 bytes and a tied head. Under muP one learning

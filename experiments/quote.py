@@ -30,6 +30,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scaling import results
 from scaling.laws import api as laws
 from scaling.utils import files, precision
 from scaling.utils.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, UserError
@@ -141,6 +142,33 @@ def measure(folder: Path) -> None:
         cli.main(["conventions", f"--workdir={study}"])
         for name in ("json", "csv", "svg", "png"):
             shutil.copy(study / "curves" / f"conventions.{name}", ROOT / "docs" / "quickstart")
+    quickstart = ROOT / "docs" / "quickstart"
+    fits = [fit_without_cheapest(quickstart, budgets) for budgets in range(3)]
+    files.write_json(quickstart / "without_cheapest.json", {"fits": fits})
+
+
+def fit_without_cheapest(study: Path, budgets: int) -> dict[str, Any]:
+    """Return L(N, D) of a study's runs but those of its cheapest budgets, and its prediction.
+
+    The prediction is for the held-out run, `excess` the measurement over it, less 1.
+    """
+    rows, _ = results.read_table(study / "runs.csv")
+    (held_out,) = (r for r in rows if r.role == "holdout")
+    swept = [r for r in rows if r.role == "sweep"]
+    kept = sorted({r.budget for r in swept})[budgets:]
+    swept = [r for r in swept if r.budget in kept]
+    table = laws.make_table(
+        n_params=[r.n_params for r in swept],
+        tokens=[r.tokens for r in swept],
+        loss=[r.loss for r in swept],
+        flops=[r.flops_exact for r in swept],
+    )
+    law = laws.fit_chinchilla(table, delta=1e-2)
+    loss = law.prediction_interval(held_out.n_params, held_out.tokens)
+    found = {name: law.intervals[name].as_dict() for name in ("alpha", "beta")}
+    assert held_out.loss is not None
+    excess = held_out.loss / loss.value - 1
+    return {"budgets": kept, **found, "loss": loss.as_dict(), "excess": excess}
 
 
 def main(argv: list[str]) -> int:

@@ -40,8 +40,8 @@ def sde(point: Point, base: Base) -> Settings:
     noise = _batch(point, base) / _tokens(point, base)
     if (1 - min(base.beta1, base.beta2)) * noise > 1:
         raise UserError(
-            f"recipe sde: B/D is {noise:.3g} times that of the config's own run, so a beta would be "
-            "negative; give the config train.tokens and train.batch_size nearer to the sweep's"
+            f"recipe sde: B/D is {noise:.3g} times that of the config's own run, so a beta would "
+            "be negative; give the config train.tokens and train.batch_size nearer to the sweep's"
         )
     return Settings(
         lr=base.lr * noise**0.5,

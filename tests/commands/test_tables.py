@@ -46,25 +46,25 @@ def test_a_study_s_own_table_needs_no_flags(capsys, workdir, command):
     ]
     for table in tables:
         assert set(table.columns) == {"n_params", "tokens", "flops", "loss", "budget"}
-        assert len(table) == 24 and [n.kind for n in table.excluded] == [notices.OTHER_ROLE]
+        assert len(table) == 50 and [n.kind for n in table.excluded] == [notices.OTHER_ROLE]
         for name, values in table.columns.items():
             np.testing.assert_array_equal(values, tables[0][name])
-        assert len(set(table.budget)) == 4 and not table.warnings
+        assert len(set(table.budget)) == 5 and not table.warnings
         assert not np.allclose(table.flops, 6 * table.n_params * table.tokens)  # flops_exact
         assert table_rows.exit_code(table) == 0
-    assert "left out: row 21: holdout run" in capsys.readouterr().err
+    assert "left out: row 46: holdout run" in capsys.readouterr().err
 
 
 def test_conventions_of_an_own_table_cross_its_counts_and_prices(capsys, workdir):
     flags = ("conventions", str(workdir), "--bootstrap=0", "--json")
     code, out, err = call(capsys, *flags, "--n_params=n_params_total")
     found = json.loads(out)["rows"]
-    assert code == 0 and "left out: row 21: holdout run" in err
+    assert code == 0 and "left out: row 46: holdout run" in err
     prices = ("exact", "appendix_f", "kaplan", "porian", "chinchilla")
     assert [(r["n_params"], r["flops"]) for r in found] == [
         ("n_params_total", f"flops_{c}") for c in prices
     ]
-    assert found[0]["budgets"] == 4
+    assert found[0]["budgets"] == 5
     code, out, _ = call(capsys, *flags, "--flops=flops_exact")
     sizes = ("n_params", "n_params_with_head", "n_params_total")
     assert code == 0 and [r["n_params"] for r in json.loads(out)["rows"]] == list(sizes)
@@ -74,7 +74,7 @@ def test_conventions_of_an_own_table_cross_its_counts_and_prices(capsys, workdir
 def test_rows_of_another_role_are_kept_where_asked(workdir):
     assert len(read("fit", str(workdir), "--where=role=holdout")) == 1
     lines = OWN.read_text().splitlines()
-    (workdir / "runs.csv").write_text("\n".join([lines[0], lines[21 - 1]]))
+    (workdir / "runs.csv").write_text("\n".join([lines[0], lines[46 - 1]]))
     with pytest.raises(UserError, match="no finished run of a sweep; row 2: holdout run"):
         read("fit", str(workdir))
 
