@@ -70,7 +70,7 @@ def test_every_config_builds_its_model_abstractly(path):
 
     from scaling.programs import train_step
 
-    config = config_lib.load(str(path))
+    config = config_lib.load(str(path), ["--config.parallel.fsdp=1"])  # there are two devices
     programs = train_step.programs(config)
     sizes = [x.size for x in jax.tree.leaves(programs.state_like["params"])]
     counts = accounting.param_counts(accounting.shape_of(config))
