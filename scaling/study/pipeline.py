@@ -17,7 +17,7 @@ from scaling.analysis import compute, conditions, forecast_file, registry
 from scaling.parallel import multiprocess
 from scaling.report import saved_summary
 from scaling.study import holdout
-from scaling.sweep.execute import runner
+from scaling.sweep.execute import growth, runner
 from scaling.sweep.plan import planner
 from scaling.sweep.plan.planner import PlannedRun
 from scaling.sweep.shared import sweep_json, workdir_url
@@ -36,14 +36,15 @@ class Written:
 
 
 def train(config: ConfigDict, workdir: Path) -> runner.Outcome:
-    """Train all runs of the sweep that have no result and write the table.
+    """Train all runs of the sweep that have no result and write the table. The sweep may grow.
 
     Raises UserError if the workdir belongs to another sweep, Preempted after a signal.
     """
-    runs = planner.plan(config)
+    planner.plan(config)  # refuses a bad plan before anything is written
     machine.start_jax(config.parallel.cpu_devices)
     with multiprocess.raise_on_all():
-        sweep_json.create_or_check(config, workdir)
+        growth.create_or_grow(config, workdir)
+    runs = growth.planned(config, workdir)
     return runner.sweep(runs, workdir, config=config)
 
 
