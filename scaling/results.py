@@ -40,7 +40,7 @@ class RunResult:
     run_id: str
     status: str  # done | diverged | stopped (by successive halving) | failed
     reason: str  # why it is not done; "" if it is
-    role: str  # sweep | holdout | run
+    role: str  # sweep | holdout | run; in tables also removed: no longer planned
     depth: int
     width: int
     head_dim: int

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from scaling.analysis import columns, conditions, forecast_file, run_table
+from scaling.analysis import columns, conditions, edges, forecast_file, run_table
 from scaling.analysis.saved_curve import Analysis, SavedCurve
 from scaling.config import field_traits
 from scaling.laws import api as laws
@@ -38,13 +38,14 @@ class Fits:
     frontier: list[Optimum]  # of the parametric law, over the plotted range of compute
     refused: dict[str, str]
     conditions: dict[str, Any] = field(default_factory=dict)  # how the runs were trained
+    edges: list[dict[str, Any]] = field(default_factory=list)  # budgets whose best size is extreme
     problems: tuple[str, ...] = ()  # one line per file of rows with damaged lines
 
 
 def compute(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysis:
     """Return the curves of all approaches, with the workdir's forecast and the run that tests it.
 
-    Raises CannotFit, with all reasons, if the table allows no law.
+    Refused laws leave the points. Raises CannotFit if no run has finished.
     """
     fits = fit(rows, workdir, config)
     forecast = forecast_file.read(workdir)
@@ -67,10 +68,7 @@ def compute(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Analysi
 
 
 def fit(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Fits:
-    """Fit every law that the table allows.
-
-    Raises CannotFit, with all reasons, if it allows none.
-    """
+    """Fit every law that the table allows. Raises CannotFit if no run has finished."""
     table = run_table.sweep_table(rows, config)
     if len(table) == 0:
         raise CannotFit(f"{workdir}: no finished run of a sweep; run `scaling sweep` first")
@@ -101,8 +99,6 @@ def fit(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Fits:
         smoothing=config.laws.smoothing,
         flops_range=_span(table.flops if conditions.two_prices(config) else budgets),
     )
-    if chinchilla is None and isoflop is None and envelope is None:
-        raise CannotFit("; ".join(refused.values()))
     return Fits(
         table=table,
         long_runs=long_runs,
@@ -112,6 +108,7 @@ def fit(rows: list[RunResult], workdir: Path, config: ConfigDict) -> Fits:
         envelope=envelope,
         frontier=optima(chinchilla, table, config),
         refused=refused,
+        edges=[] if conditions.two_prices(config) else edges.of_budgets(table),
         conditions=conditions.stated(run_table.usable(rows)[0], config),
         problems=tuple(problems),
     )

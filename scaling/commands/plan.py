@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
     from scaling.commands import plan_compile, plan_table
     from scaling.study import budget
+    from scaling.sweep.execute import growth
     from scaling.utils import machine
 
     opened = workdir_flags.opened(args, create=True) if args.workdir else contextlib.nullcontext()
@@ -79,13 +80,15 @@ def run(args: argparse.Namespace) -> int:
             plan_compile.simulate(args.devices)
         else:
             machine.start_jax(config.parallel.cpu_devices)
-        runs = budget.planned(config)
+        runs = budget.planned(config, workdir)
+        done = [growth.done(runs, workdir)] if workdir and (workdir / "runs").is_dir() else []
         speeds = {name: getattr(args, name) or 0.0 for name in SPEEDS}
         cost, refusal = None, ""
 
         def outputs() -> Iterator[output.Output]:
             nonlocal cost, refusal
-            yield plan_table.output(config, runs, plan_table.here(config, speeds["peak_flops"]))
+            on = plan_table.here(config, speeds["peak_flops"])
+            yield plan_table.output(config, runs, on, done)
             if args.compile:
                 programs, refusal = plan_compile.output(runs, speeds, simulated=bool(args.devices))
                 yield programs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,10 @@ def elsewhere(at: Target) -> Speed:
     return Speed(at.count * at.peak_flops, at.mfu, at.name, at)
 
 
-def output(config: ConfigDict, runs: list[PlannedRun], on: Speed) -> Output:
-    """Return the runs of a plan, with times at a speed, and prices where one is known."""
+def output(
+    config: ConfigDict, runs: list[PlannedRun], on: Speed, further: Sequence[str] = ()
+) -> Output:
+    """Return the runs of a plan, with times at a speed, prices where known and `further` notes."""
     share = config.launch.share_trunks and config.sweep.kind != "none"
     parts = jobs.runs_by_id(runs, share)
     peak, device, at = on.peak, on.device, on.target
@@ -70,6 +73,7 @@ def output(config: ConfigDict, runs: list[PlannedRun], on: Speed) -> Output:
         f"{len(runs)} runs, {here:.3g} FLOPs{shared}, about {units.duration(here / speed)} at "
         f"{on.mfu:.0%} of {peak / 1e9:,.0f} GFLOP/s ({device})"
     ]
+    notes += further
     dollars = at.dollars(here / speed) if at else None
     if at:
         paid = f"; {dollars:,.2f} dollars at {at.price:g} each" if dollars is not None else ""

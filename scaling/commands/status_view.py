@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scaling import results
 from scaling.commands import output
 from scaling.commands.output import Output, Table
 from scaling.sweep.execute.snapshot import STATES, RunState, Snapshot
@@ -60,7 +61,7 @@ def lines(now: Snapshot, most: int | None = None) -> Iterator[str]:
         yield f"... and {len(runs) - len(runs[:most]):,} more; --all shows them"
     for row in now.others:
         loss = f"loss {row.loss:.4f}" if row.status == "done" else row.reason
-        name = "held-out " if row.role == "holdout" else f"{row.role} "
+        name = "held-out " if row.role == "holdout" else f"{_role(row)} "
         yield f"{name}{row.run_id}: {row.status} {loss}"
     yield from _sums(now)
 
@@ -71,10 +72,15 @@ def rows(now: Snapshot) -> list[dict[str, Any]]:
     return [
         *({**dataclasses.asdict(run), "role": "sweep"} for run in now.runs),
         *(
-            {**unknown, "run_id": r.run_id, "state": r.status, "loss": r.loss, "role": r.role}
+            {**unknown, "run_id": r.run_id, "state": r.status, "loss": r.loss, "role": _role(r)}
             for r in now.others
         ),
     ]
+
+
+def _role(row: results.RunResult) -> str:
+    """Return the role of a row outside the plan: the sweep has removed its own runs."""
+    return "removed" if row.role == "sweep" else row.role
 
 
 def _sums(now: Snapshot) -> Iterator[str]:
@@ -123,7 +129,7 @@ def as_dict(now: Snapshot, workdir: Path) -> dict[str, Any]:
         "eta_seconds": now.eta_seconds,
         "runs": [dataclasses.asdict(r) for r in now.runs],
         "others": [
-            {"run_id": r.run_id, "role": r.role, "state": r.status, "loss": r.loss}
+            {"run_id": r.run_id, "role": _role(r), "state": r.status, "loss": r.loss}
             for r in now.others
         ],
         "damaged": now.damaged,

@@ -56,13 +56,14 @@ def run(args: argparse.Namespace) -> int:
 def _print_commands(args: argparse.Namespace, config: ConfigDict, workdir: Path) -> int:
     """Begin the sweep and print the commands of its workers."""
     from scaling.config import load as config_lib
-    from scaling.sweep.execute import runner
+    from scaling.sweep.execute import growth, runner
     from scaling.sweep.launchers import tpu
     from scaling.sweep.plan import planner
-    from scaling.sweep.shared import sweep_json, workdir_url
+    from scaling.sweep.shared import workdir_url
 
-    runs = planner.plan(config)
-    sweep_json.create_or_check(config, workdir)
+    planner.plan(config)  # refuses a bad plan before anything is written
+    growth.create_or_grow(config, workdir)
+    runs = growth.planned(config, workdir)
     name = workdir_url.open_workdir(workdir).name
     shared = name if workdir_url.is_remote(name) else str(workdir.absolute())
     # A measurement of this machine says nothing about others: packs as the config says, else none.

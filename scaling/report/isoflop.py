@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.laws.isoflop import IsoflopFit
+from scaling.laws.isoflop import IsoflopFit, Profile
 from scaling.laws.seeds import repeats
 from scaling.laws.table import Table
 from scaling.report import style
@@ -24,13 +24,17 @@ QUANTITIES = {
 }  # column -> (interval of a profile, power law, symbol)
 
 
-def profiles(fit: IsoflopFit, table: Table, labels: Mapping[str, str] | None = None) -> Picture:
+def profiles(
+    fit: IsoflopFit | None, table: Table, labels: Mapping[str, str] | None = None
+) -> Picture:
     """Return loss against size at every budget.
 
     Series: `run`, `profile`, and `minimum` if it is interior. If seeds repeat a size, `seeds` has
-    their mean, standard deviation `sd` and `count`.
+    their mean, standard deviation `sd` and `count`. A refused fit, None, leaves the runs alone.
     """
-    rows = table.rows(np.isin(table.budget, [p.budget for p in fit.profiles]))
+    fitted = fit.profiles if fit else ()
+    budgets = [p.budget for p in fitted] or np.unique(table.budget[table.budget > 0])
+    rows = table.rows(np.isin(table.budget, budgets))
     series: dict[str, dict] = {
         "run": {
             "run_id": np.array(rows.names),
@@ -50,21 +54,25 @@ def profiles(fit: IsoflopFit, table: Table, labels: Mapping[str, str] | None = N
             "sd": points.sd_P,
             "count": points.count_P,
         }
-    drawn = [p for p in fit.profiles if np.isfinite(p.coefficients).all()]
+    drawn = [p for p in fitted if np.isfinite(p.coefficients).all()]
     grids = [_between(p.log_points[0]) for p in drawn]
     series["profile"] = {
         "budget": np.repeat([p.budget for p in drawn], CURVE_POINTS),
-        "n_params": np.concatenate(grids),
-        "loss": np.concatenate([p.curve(n) for p, n in zip(drawn, grids, strict=True)]),
+        "n_params": np.concatenate([np.empty(0), *grids]),
+        "loss": np.concatenate(
+            [np.empty(0), *(p.curve(n) for p, n in zip(drawn, grids, strict=True))]
+        ),
     }
-    series["minimum"] = _minima(fit, good=True)
+    series["minimum"] = _minima(fitted, good=True)
     return Picture(
         stacked(series),
-        partial(draw_profiles, confidence=fit.n_opt.confidence, labels=labels),
+        partial(draw_profiles, confidence=fit.n_opt.confidence if fit else None, labels=labels),
     )
 
 
-def draw_profiles(columns: Columns, confidence: float, labels: Mapping[str, str] | None) -> Axes:
+def draw_profiles(
+    columns: Columns, confidence: float | None, labels: Mapping[str, str] | None
+) -> Axes:
     """Draw the runs, curves and minima of every budget in one colour each."""
     axes = style.new_axes(
         "IsoFLOP profiles", style.label("n_params", labels), style.label("loss", labels)
@@ -89,7 +97,7 @@ def draw_profiles(columns: Columns, confidence: float, labels: Mapping[str, str]
     axes.errorbar(
         best["n_params"], best["loss"], xerr=_bars(best, "n_params"), fmt="*", color=style.RED,
         ms=9, mec="white", mew=0.5, capsize=2, elinewidth=1, zorder=5,
-        label=f"minimum, {confidence:.0%} interval of N*",
+        label=None if confidence is None else f"minimum, {confidence:.0%} interval of N*",
     )  # fmt: skip
     style.loss_ticks(axes)
     style.log_ticks(axes, most=8)
@@ -102,9 +110,9 @@ def draw_profiles(columns: Columns, confidence: float, labels: Mapping[str, str]
 
 def optimum(fit: IsoflopFit, labels: Mapping[str, str] | None = None) -> Picture:
     """Return N*, D* and L* against compute: series `minimum`, `bad minimum` and `law`."""
-    series = {"minimum": _minima(fit, good=True)}
+    series = {"minimum": _minima(fit.profiles, good=True)}
     if any(p.problem for p in fit.profiles):
-        series["bad minimum"] = _minima(fit, good=False)
+        series["bad minimum"] = _minima(fit.profiles, good=False)
     low, high = fit.n_opt.x_range
     flops = np.geomspace(low / BEYOND, high * BEYOND, 41)
     law: dict[str, np.ndarray] = {"budget": flops}
@@ -163,8 +171,8 @@ def _between(log_n: np.ndarray) -> np.ndarray:
     return np.exp(np.clip(steps, log_n[0] + 1e-12, log_n[-1] - 1e-12))
 
 
-def _minima(fit: IsoflopFit, *, good: bool) -> dict[str, np.ndarray]:
-    minima = [p for p in fit.profiles if bool(p.problem) != good]
+def _minima(fitted: Sequence[Profile], *, good: bool) -> dict[str, np.ndarray]:
+    minima = [p for p in fitted if bool(p.problem) != good]
     columns = {"budget": np.array([p.budget for p in minima])}
     for column, (name, _, _) in QUANTITIES.items():
         for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):

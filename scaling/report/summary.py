@@ -33,6 +33,8 @@ def lines(
                 f"  {p.budget:9.2e} {size:>10} {tokens:>12} {ratio:>7} {loss:>8}  "
                 f"{p.problem or ''}".rstrip()
             )
+    elif fits.refused.get("isoflop"):
+        text.append(f"{len(fits.table.loss)} runs; lowest loss {fits.table.loss.min():.4f}")
     text.append("Exponents with intervals")
     for title, fit in (("envelope", fits.envelope), ("IsoFLOP", fits.isoflop)):
         if fit is None:

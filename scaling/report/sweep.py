@@ -37,16 +37,9 @@ def contents(
         },
         training.picture(fits.curves, fits.envelope, labels),
     )
-    if fits.isoflop:
-        entries["isoflop"] = (
-            {
-                "estimator": "parabola in log N per budget (Hoffmann et al. 2022, approach 2)",
-                "equation": "log L = c0 + c1 x + c2 x^2, x = log N - log N0",
-                "parameters": [_profile(p) for p in fits.isoflop.profiles],
-                "diagnostics": notices.as_json("warnings", fits.isoflop.warnings),
-            },
-            isoflop.profiles(fits.isoflop, fits.table, labels),
-        )
+    if fits.isoflop or (fits.table.budget > 0).any():
+        picture = isoflop.profiles(fits.isoflop, fits.table, labels)
+        entries["isoflop"] = (_isoflop(fits), picture)
     entries.update(parametric(fits, labels))
     entries.update(optima(fits, forecast, holdout, labels))
     return entries
@@ -118,6 +111,28 @@ def _parametric(law: Fit, runs: Table) -> dict[str, Any]:
             **notices.as_json("warnings", law.warnings),
         },
     }
+
+
+def _isoflop(fits) -> dict[str, Any]:
+    """Return approach 2 as JSON: its profiles, or the reason of a refusal, and optima at edges."""
+    if fits.isoflop:
+        content: dict[str, Any] = {
+            "estimator": "parabola in log N per budget (Hoffmann et al. 2022, approach 2)",
+            "parameters": [_profile(p) for p in fits.isoflop.profiles],
+            "diagnostics": notices.as_json("warnings", fits.isoflop.warnings),
+        }
+    else:
+        content = {
+            "estimator": "none: the law was refused",
+            "parameters": [],
+            "verdict": "refused",
+            "diagnostics": {
+                "refused": fits.refused["isoflop"],
+                **notices.as_json("warnings", ()),
+            },
+        }
+    edges = {"edges": fits.edges} if fits.edges else {}
+    return {"equation": "log L = c0 + c1 x + c2 x^2, x = log N - log N0", **content, **edges}
 
 
 def _power(fit: PowerFit | None) -> dict[str, Any] | None:

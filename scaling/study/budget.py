@@ -14,10 +14,10 @@ from scaling.analysis import conditions
 from scaling.study import cost as cost_lib
 from scaling.study import holdout
 from scaling.study.cost import Cost
+from scaling.sweep.execute import growth
 from scaling.sweep.execute.snapshot import ENDED, Snapshot
 from scaling.sweep.plan import planner
 from scaling.sweep.plan.planner import PlannedRun
-from scaling.sweep.shared import sweep_json
 from scaling.utils import machine, units
 from scaling.utils.errors import UserError
 
@@ -80,7 +80,7 @@ def check(
             )
     if not limits:
         return
-    runs = planned(config) if runs is None else runs
+    runs = planned(config, workdir) if runs is None else runs
     snapshot = _look(config, runs, workdir)
     holdout = _holdout_flops(config, snapshot) if with_holdout else 0.0
     unfinished = [r for r in snapshot.runs if r.state not in ENDED]
@@ -134,9 +134,14 @@ def _compare(
     )
 
 
-def planned(config: ConfigDict) -> list[PlannedRun]:
-    """Return the sweep's runs, or the one run of a config without a sweep."""
-    return [planner.plan_run(config)] if config.sweep.kind == "none" else planner.plan(config)
+def planned(config: ConfigDict, workdir: Path | None = None) -> list[PlannedRun]:
+    """Return the sweep's runs, here those of a workdir, or the one run of a config without a sweep.
+
+    Raises UserError if the workdir holds a sweep that cannot grow to this one.
+    """
+    if config.sweep.kind == "none":
+        return [planner.plan_run(config)]
+    return growth.planned(config, workdir)
 
 
 def forecast(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Cost:
@@ -150,7 +155,7 @@ def forecast(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -
 def _look(config: ConfigDict, runs: list[PlannedRun], workdir: Path | None) -> Snapshot:
     """Return the state of the plan. Raises UserError if the workdir belongs to another sweep."""
     if workdir is not None and (workdir / "sweep.json").is_file():
-        sweep_json.create_or_check(config, workdir)  # writes nothing if sweep.json exists
+        growth.compare(config, workdir)
     return cost_lib.look(config, runs, workdir)
 
 

@@ -131,5 +131,5 @@ def seal(fits: Fits, config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 def planned(forecast: dict[str, Any], config: ConfigDict) -> PlannedRun:
     """Plan the run that a sealed forecast predicts."""
-    budget = config.laws.holdout_factor * max(config.sweep.budgets)
-    return planner.plan_run(config_lib.from_json(forecast["config"]), budget)
+    sealed = config_lib.from_json(forecast["config"])  # the sweep may have grown since
+    return planner.plan_run(sealed, sealed.laws.holdout_factor * max(sealed.sweep.budgets))

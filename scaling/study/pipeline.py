@@ -16,8 +16,8 @@ from scaling import results
 from scaling.analysis import compute, conditions, forecast_file, registry
 from scaling.parallel import multiprocess
 from scaling.report import saved_summary
-from scaling.study import holdout
-from scaling.sweep.execute import runner
+from scaling.study import edges, holdout
+from scaling.sweep.execute import growth, runner
 from scaling.sweep.plan import planner
 from scaling.sweep.plan.planner import PlannedRun
 from scaling.sweep.shared import sweep_json, workdir_url
@@ -36,14 +36,15 @@ class Written:
 
 
 def train(config: ConfigDict, workdir: Path) -> runner.Outcome:
-    """Train all runs of the sweep that have no result and write the table.
+    """Train all runs of the sweep that have no result and write the table. The sweep may grow.
 
     Raises UserError if the workdir belongs to another sweep, Preempted after a signal.
     """
-    runs = planner.plan(config)
+    planner.plan(config)  # refuses a bad plan before anything is written
     machine.start_jax(config.parallel.cpu_devices)
     with multiprocess.raise_on_all():
-        sweep_json.create_or_check(config, workdir)
+        growth.create_or_grow(config, workdir)
+    runs = growth.planned(config, workdir)
     return runner.sweep(runs, workdir, config=config)
 
 
@@ -63,7 +64,7 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
     """Fit the workdir's runs and write all curves and `summary.txt`, unless they are up to date.
 
     Damaged results are added to `problems` and left out. Raises UserError if the workdir holds no
-    sweep, CannotFit if its runs determine no law.
+    sweep, CannotFit if no run has finished. A refused law leaves its points.
     """
     sweep_json.require(config, workdir)
     workdir_url.retry(workdir_url.open_workdir(workdir).pull_results, curves=True)
@@ -77,7 +78,8 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
             return Written(lines, sorted((workdir / "curves").glob("*.png")))
     analysis = registry.analyse(rows, workdir, config)
     problems.extend(analysis.problems)
-    pictures, lines = registry.write(analysis, workdir, config), analysis.lines
+    lines = [*analysis.lines, *edges.suggest(analysis, config)]
+    pictures = registry.write(analysis, workdir, config)
     files.write_bytes(workdir / "summary.txt", ("\n".join(lines) + "\n").encode())
     names = sorted({path.stem for path in pictures})
     for name in set(stamp.get("curves", [])) - set(names):  # curves of a newly refused law

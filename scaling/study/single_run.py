@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from scaling import results
 from scaling.config import hashing
 from scaling.config import load as config_lib
+from scaling.sweep.execute import growth
 from scaling.sweep.plan import planner
 from scaling.sweep.plan.planner import PlannedRun
 from scaling.sweep.shared import sweep_json
@@ -61,7 +62,7 @@ def runs_of(config: ConfigDict | None, workdir: Path) -> tuple[ConfigDict, list[
         if config is not None:
             sweep_json.require(config, workdir)
         config = config or sweep_json.read(workdir)
-        return config, planner.plan(config)
+        return config, growth.planned(config, workdir)
     folders = [workdir / "runs" / name for name in results.run_names(workdir)]
     runs = {run.run_id: run for folder in folders if (run := _planned(folder))}
     if not runs:

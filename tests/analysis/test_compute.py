@@ -13,6 +13,7 @@ from scaling import cli, results
 from scaling.analysis import compute, run_table
 from scaling.config import load as config_lib
 from scaling.study import pipeline
+from scaling.sweep.execute import growth
 from scaling.utils import files, precision
 from scaling.utils.errors import UserError
 from tests.common import ROOT
@@ -142,15 +143,30 @@ def test_no_forecast_before_the_sweep_is_complete(mini, tmp_path):
     assert not (workdir / "forecast.json").exists()
 
 
-def test_too_few_runs_for_a_fit_are_refused_with_all_reasons(mini, tmp_path):
+def test_refused_laws_leave_points_picture_and_reasons(mini, tmp_path):
     workdir = tmp_path / "copy"
     (workdir / "runs").mkdir(parents=True)
     shutil.copy(mini / "sweep.json", workdir)
-    for run in sorted((mini / "runs").iterdir())[:2]:
-        shutil.copytree(run, workdir / "runs" / run.name)
-    with pytest.raises(UserError, match=r"usable rows.*isoflop|isoflop.*usable rows"):
+    rows = [r for r in results.read_table(mini / "runs.csv")[0] if r.role == "sweep"]
+    for budget in {r.budget for r in rows}:  # the best size becomes the smallest one
+        best = min((r for r in rows if r.budget == budget), key=lambda r: r.loss)
+        kept = [r for r in rows if r.budget == budget and r.n_params >= best.n_params]
+        kept += [r for r in rows if r.budget == budget and r.n_params < best.n_params][-1:]
+        for row in kept[:2]:
+            shutil.copytree(mini / "runs" / row.run_id, workdir / "runs" / row.run_id)
+    written = pipeline.fit_and_write(config_lib.load("configs/mini.py"), workdir, [])
+    assert {"isoflop", "loss_curves"} <= {p.stem for p in written.pictures}
+    law = files.read_json(workdir / "curves" / "isoflop.json")
+    assert law["verdict"] == "refused" and "interior minimum" in law["diagnostics"]["refused"]
+    for edge in law["edges"]:  # the suggested value makes a sweep that grows
+        assert edge["side"] in ("low", "high") and edge["budget"] > 0
+        grown = config_lib.with_values(config_lib.load("configs/mini.py"), edge["change"])
+        assert "sweep.min_width" in edge["change"] or growth.compare(grown, workdir).added
+    assert law["edges"] and any("at the edge" in line for line in written.summary)
+    assert "run" in (workdir / "curves" / "isoflop.csv").read_text()
+    with pytest.raises(UserError, match="no finished run"):
+        shutil.rmtree(workdir / "runs")
         pipeline.fit_and_write(config_lib.load("configs/mini.py"), workdir, [])
-    assert not (workdir / "curves").exists()
 
 
 def test_summary_says_what_the_files_say(mini):

@@ -173,7 +173,7 @@ def pack_key(job_run: JobRun) -> str:
     """
     if job_run.run.values["sweep.halving"]:
         return job_run.run_id
-    return _digest(job_run.run.values, FREE_IN_PACK, bool(job_run.trunk))
+    return _digest(job_run.run.values, FREE_IN_PACK, bool(job_run.trunk), *_round(job_run.run))
 
 
 def _digest(values: Mapping[str, Any], free: tuple[str, ...], *more) -> str:
@@ -196,8 +196,16 @@ def _family(run: PlannedRun) -> Any:
     if cosine or run.values["sweep.halving"]:
         return run.run_id
     return _digest(
-        run.values, FREE_IN_FAMILY, config_lib.schedule_steps(view(run.values))["warmup"]
+        run.values,
+        FREE_IN_FAMILY,
+        config_lib.schedule_steps(view(run.values))["warmup"],
+        *_round(run),
     )
+
+
+def _round(run: PlannedRun) -> tuple[str, ...]:
+    """Return what keeps the runs of a growth apart from earlier ones, see growth.py."""
+    return (f"round {run.round}",) if run.round else ()
 
 
 def _merge_steps(values: Mapping[str, Any]) -> tuple[int, ...]:

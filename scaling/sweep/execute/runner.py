@@ -6,6 +6,7 @@ or diverges does not affect the others, and its row of the table states the reas
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import uuid
@@ -18,15 +19,15 @@ from ml_collections import ConfigDict
 from scaling import results
 from scaling.config import load as config_lib
 from scaling.parallel import multiprocess
+from scaling.sweep.execute import growth, packing
 from scaling.sweep.execute import jobs as jobs_lib
-from scaling.sweep.execute import packing
 from scaling.sweep.execute.jobs import Job
 from scaling.sweep.execute.sweep_bar import Display, LocalBar
 from scaling.sweep.execute.worker import Worker
 from scaling.sweep.launchers import launch as launchers
 from scaling.sweep.plan import halving
-from scaling.sweep.plan.planner import PlannedRun, plan
-from scaling.sweep.shared import workdir_url
+from scaling.sweep.plan.planner import PlannedRun
+from scaling.sweep.shared import sweep_json, workdir_url
 from scaling.sweep.shared.claims import Claims
 from scaling.utils import files, machine
 from scaling.utils.errors import UserError
@@ -146,19 +147,22 @@ def work(
 
     `process`: this one among several processes that train each run together.
     """
-    path = workdir / "sweep.json" if launch_id == BY_HAND else _launch_file(workdir, launch_id)
+    path = _launch_file(workdir, launch_id)
     if not (workdir / "sweep.json").is_file():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
-    if not path.is_file():
+    if launch_id != BY_HAND and not path.is_file():
         raise UserError(
             f"--launch={launch_id}: no such launch in {path.parent}; leave it out to use sweep.json"
         )
-    if launch_id == BY_HAND:  # each is its own launch, which tries failed runs again
+    if launch_id == BY_HAND:
+        config = sweep_json.read(workdir)
+        # each is its own launch, which tries failed runs again
         launch_id = f"{BY_HAND}-{uuid.uuid4().hex[:12]}"
-    config = config_lib.from_json(files.read_json(path), path)
+    else:
+        config = config_lib.from_json(files.read_json(path), path)
     multiprocess.start(process, config)
     machine.start_jax(config.parallel.cpu_devices)
-    runs = plan(config)
+    runs = growth.planned(config, workdir)
     worker = _worker(runs, workdir, config.launch, launch_id)
     worker.work(_jobs(runs, workdir, config.launch))
     return worker.problems
@@ -242,9 +246,17 @@ def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
 
 
 def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:
-    """Write and return the table of all runs below `workdir`; add damaged results to `problems`."""
+    """Write and return the table of all runs below `workdir`; add damaged results to `problems`.
+
+    Runs that the sweep no longer plans have the role `removed`, and no fit uses them.
+    """
     workdir_url.retry(workdir_url.open_workdir(workdir).pull_results)
     rows, damaged = results.collect(workdir)
+    removed = sweep_json.not_planned(workdir)
+    rows = [
+        dataclasses.replace(r, role="removed") if r.run_id in removed and r.role == "sweep" else r
+        for r in rows
+    ]
     problems.extend(line for line in damaged if line not in problems)  # the worker may have, too
     if multiprocess.writer():
         results.write_table(workdir, rows)

@@ -41,6 +41,7 @@ class PlannedRun:
     steps: int
     flops: float  # by the "exact" convention
     note: str = ""  # the difference between the run and its request
+    round: int = 0  # the growth of the sweep that added it, 0 for its first runs
 
     @functools.cached_property
     def config(self) -> ConfigDict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -15,6 +16,7 @@ from scaling.utils import files
 from scaling.utils.errors import UserError
 
 NAME = "sweep.json"
+HISTORY = "history"  # its key with the growths of the sweep
 TUNE_NAME = "tune.json"  # of `scaling tune`, whose workdirs hold no sweep
 
 
@@ -34,15 +36,58 @@ def create_or_check(config: ConfigDict, workdir: Path) -> None:
     # on an object store another machine's file may have been first; the push then fetches it
     workdir_url.retry(workdir_url.open_workdir(workdir).push_table, NAME)
     stored = read(workdir)
+    if changed := differing(config, stored):
+        raise other_sweep(workdir, stored, changed)
+
+
+def is_of(config: ConfigDict, workdir: Path) -> bool:
+    """Write sweep.json if the workdir has none; return whether it is of the config's sweep."""
+    if not (workdir / NAME).is_file() or (workdir / TUNE_NAME).exists():
+        create_or_check(config, workdir)
+    return not differing(config, read(workdir))
+
+
+def differing(config: ConfigDict, stored: ConfigDict) -> list[str]:
+    """Return the keys of the sweep that differ between two configs."""
     if config_lib.sweep_hash(stored) == config_lib.sweep_hash(config):
-        return
-    ours = hashing.sweep_values(config)
-    theirs = hashing.sweep_values(stored)
-    changed = [key for key in ours if ours[key] != theirs.get(key)]
-    raise UserError(
+        return []
+    ours, theirs = hashing.sweep_values(config), hashing.sweep_values(stored)
+    return [key for key in ours if ours[key] != theirs.get(key)]
+
+
+def other_sweep(workdir: Path, stored: ConfigDict, keys: list[str], reason: str = "") -> UserError:
+    """Return the error that a workdir belongs to another sweep, with the keys that differ."""
+    return UserError(
         f"--workdir={workdir} belongs to another sweep ({stored.name}); it differs in "
-        f"{', '.join(changed[:5])}; choose another --workdir, or the config it was made with"
+        f"{', '.join(keys[:5])}{reason}; choose another --workdir, or the config it was made with"
     )
+
+
+def grow(config: ConfigDict, workdir: Path, entry: dict[str, Any]) -> None:
+    """Replace the config of sweep.json and add an entry to its history, atomically."""
+    content = {**config_lib.to_json(config), HISTORY: [*history(workdir), entry]}
+    files.write_json(workdir / NAME, content)
+
+
+def history(workdir: Path) -> list[dict[str, Any]]:
+    """Return the growths of the workdir's sweep, oldest first; none without a sweep."""
+    path = workdir / NAME
+    if not path.is_file():
+        return []
+    entries = files.read_json(path).get(HISTORY, [])
+    with files.damage(path):
+        for entry in entries:
+            if not all(isinstance(entry[key], list) for key in ("added", "removed")):
+                raise ValueError("its history is not lists of runs")
+    return entries
+
+
+def not_planned(workdir: Path) -> set[str]:
+    """Return the run ids that the workdir's sweep planned before, and plans no longer."""
+    removed: set[str] = set()
+    for entry in history(workdir):
+        removed = (removed | set(entry["removed"])) - set(entry["added"])
+    return removed
 
 
 def read(workdir: Path) -> ConfigDict:
@@ -50,7 +95,8 @@ def read(workdir: Path) -> ConfigDict:
     path = workdir / NAME
     if not path.exists():
         raise UserError(f"--workdir={workdir} holds no sweep; run `scaling sweep` first")
-    stored = config_lib.from_json(files.read_json(path), path)
+    content = {k: v for k, v in files.read_json(path).items() if k != HISTORY}
+    stored = config_lib.from_json(content, path)
     with files.damage(path):
         if stored.sweep.kind == "none":
             raise ValueError("it is the config of a single run")
