@@ -21,6 +21,7 @@ from scaling import results
 from scaling.config import load as config_lib
 from scaling.data import text_steps, tokenizers
 from scaling.data.tokenizers import Tokenizer
+from scaling.export.sample import Sampler
 from scaling.models import losses
 from scaling.programs import backend
 from scaling.programs.step_functions import StepFunctions
@@ -65,7 +66,12 @@ class Loaded:
         """
         if self.config.data.field == "language":
             inputs = np.asarray(inputs, np.int32)
-            self.check_length(inputs.shape[-1], "the tokens")
+            longest = self.config.data.seq_len
+            if inputs.shape[-1] > longest:
+                raise UserError(
+                    f"{inputs.shape[-1]:,} tokens, but the context has config.data.seq_len="
+                    f"{longest:,}; give fewer"
+                )
         return self._logits(self.params, inputs)
 
     def loss(self, text: str) -> float:
@@ -93,18 +99,12 @@ class Loaded:
         return total / targets
 
     def generate(self, prompt: str | Sequence[str], **options: Any) -> list[str]:
-        """Return texts that continue the prompt or prompts, see `sample.generate`."""
-        from scaling.export import sample
+        """Return texts that continue the prompt or prompts, see `Sampler.generate`."""
+        return self._sampler.generate(prompt, **options)
 
-        return sample.generate(self, prompt, **options)
-
-    def check_length(self, length: int, name: str) -> None:
-        """Raise UserError if `length` tokens do not fit the context."""
-        if length > self.config.data.seq_len:
-            raise UserError(
-                f"{name}: {length:,} tokens, but the context has "
-                f"config.data.seq_len={self.config.data.seq_len:,}; shorten the text"
-            )
+    @functools.cached_property
+    def _sampler(self) -> Sampler:
+        return Sampler(self.functions, self.params, self.tokenizer)
 
     @functools.cached_property
     def _logits(self):

@@ -75,7 +75,7 @@ def test_a_text_depends_on_its_prompt_its_number_and_the_seed(run):
     assert both[0] != run.generate("ab", **{**options, "seed": 4})[0]
     greedy = [run.generate("ab", max_tokens=5, temperature=0.0, seed=s) for s in (0, 1)]
     assert greedy[0] == greedy[1]
-    assert len(run.__dict__["_loops"]) == 1, "one program for each length"
+    assert run._sampler._loop._cache_size() == 3, "one program for each shape"
 
 
 def test_the_likeliest_tokens_follow_the_logits(run):
