@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scaling.export.loaded import load
     from scaling.laws.api import (
         FORMS,
         Objective,
@@ -30,6 +31,7 @@ __all__ = [
     "fit",
     "fit_isoflop",
     "forecast",
+    "load",
     "make_table",
     "propose",
     "read_csv",
@@ -42,6 +44,10 @@ def __getattr__(name: str) -> Any:
         from importlib import metadata
 
         return metadata.version("scaling")
+    if name == "load":
+        from scaling.export import loaded
+
+        return loaded.load
     if name in __all__:
         from scaling.laws import api
 

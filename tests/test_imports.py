@@ -22,7 +22,7 @@ LEVELS = (
     ("analysis", "fields", "parallel"),
     ("programs", "sweep.shared"),
     ("sweep.launchers", "sweep.plan", "training"),
-    ("sweep.execute",),
+    ("export", "sweep.execute"),
     ("study",),
     ("commands",),
     ("cli",),

@@ -18,6 +18,7 @@ from scaling.commands import (
     holdout,
     plan,
     report,
+    sample,
     status,
     sweep,
     train,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, ModuleType] = {
     "curves": curves,
     "status": status,
     "report": report,
+    "sample": sample,
     "clean": clean,
 }
 EPILOG = """\

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.data import cache, sources, text_files, text_steps, token_files
+from scaling.data import cache, sources, text_files, text_steps, token_files, tokenizers
 from scaling.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, train_bpe
 from scaling.utils import signals
 from scaling.utils.errors import UserError
@@ -43,7 +43,7 @@ class TokenData:
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the tokens."""
-        return _stored_tokenizer(self.folder)
+        return tokenizers.stored(self.folder)
 
     @property
     def separator(self) -> int:
@@ -193,18 +193,13 @@ def _say(skipped: dict[str, dict]) -> None:
     log.warning("warning: config.data.path: %s", reasons)
 
 
-def _stored_tokenizer(folder: Path) -> Tokenizer:
-    path = folder / "tokenizer.json"
-    return BpeTokenizer(path) if path.is_file() else ByteTokenizer()
-
-
 def _byte_lengths(folder: Path, meta: dict) -> np.ndarray:
     """Return the checked bytes of each token. Raises UserError naming a damaged file."""
     if others := meta.get("others"):
         for name, sha256 in others.items():
             cache.check_file(folder / name, None, sha256)
         return np.load(folder / "byte_lengths.npy")
-    tokenizer = _stored_tokenizer(folder)  # an older version stored no hash of these files
+    tokenizer = tokenizers.stored(folder)  # an older version stored no hash of these files
     if tokenizer.fingerprint != meta["tokenizer"]:
         raise cache.damaged(folder / "tokenizer.json")
     return tokenizer.byte_lengths()

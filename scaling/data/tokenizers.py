@@ -13,6 +13,7 @@ import numpy as np
 
 from scaling.utils.errors import UserError
 
+TOKENIZER = "tokenizer.json"
 SEPARATOR = "<|separator|>"
 # The first of these that a tokenizer.json has ends documents.
 SEPARATORS = (SEPARATOR, "<|endoftext|>", "</s>", "<|end_of_text|>")
@@ -156,6 +157,12 @@ def _byte_of_character() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {
         chr(256 + i): byte for i, byte in enumerate(others)
     }
+
+
+def stored(folder: Path) -> Tokenizer:
+    """Return the tokenizer that a folder keeps: its tokenizer.json, or bytes without one."""
+    path = folder / TOKENIZER
+    return BpeTokenizer(path) if path.is_file() else ByteTokenizer()
 
 
 def train_bpe(documents: Iterable[str], vocab_size: int, path: Path) -> None:

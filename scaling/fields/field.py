@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +40,7 @@ class Prepared:
     per_epoch: int  # units of one epoch as trained, padding included
     dispatches: Callable[[ConfigDict, tuple[int, int]], Source]  # (config, (k-th, of n) shares)
     held_out: Callable[[ConfigDict], HeldOutRows]
+    tokenizer_file: Path | None = None  # a tokenizer.json, which runs keep a copy of
 
 
 class Field(Protocol):

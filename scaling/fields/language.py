@@ -11,6 +11,7 @@ import numpy as np
 
 from scaling.data import pipeline
 from scaling.data import prepare as documents
+from scaling.data.tokenizers import TOKENIZER
 from scaling.fields.field import HeldOutRows, Prepared
 from scaling.metrics.tokens import language
 from scaling.models import transformer
@@ -49,7 +50,9 @@ def prepare(c) -> Prepared:
     unique, seq_len = len(data.train), c.data.seq_len
     if c.data.unique_tokens and c.data.unique_tokens < unique:
         unique = c.data.unique_tokens // seq_len * seq_len
-    return Prepared(data.fingerprint, unique, unique, dispatches, held_out)
+    path = data.folder / TOKENIZER
+    file = path if path.is_file() else None
+    return Prepared(data.fingerprint, unique, unique, dispatches, held_out, file)
 
 
 def model(c, rngs) -> transformer.Transformer:

@@ -5,6 +5,8 @@ Shapes: B batch, T positions, D model width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 from flax import nnx
 
@@ -13,6 +15,10 @@ from scaling.models.conv import DepthwiseConv
 from scaling.models.experts import Experts
 from scaling.models.layers import MLP, Attention, block_norm
 from scaling.models.recurrent import LRU, LSTM
+
+
+def _call(mixer, x_BTD):
+    return mixer(x_BTD)
 
 
 class Block(nnx.Module):
@@ -39,12 +45,15 @@ class Block(nnx.Module):
         else:
             self.mlp = MLP(model, rngs=rngs)
 
-    def __call__(self, x_BTD) -> tuple[jax.Array, jax.Array | None]:
-        """(x_BTD, the load-balance loss of its experts or None)."""
+    def __call__(self, x_BTD, mixed: Callable = _call) -> tuple[jax.Array, jax.Array | None]:
+        """(x_BTD, the load-balance loss of its experts or None).
+
+        `mixed(mixer, x_BTD)` returns the mixer's output; decoding gives it a cache.
+        """
         if self.kind == "transformer":
-            x_BTD = self._add(x_BTD, self.attention(self.attention_norm(x_BTD)))
+            x_BTD = self._add(x_BTD, mixed(self.attention, self.attention_norm(x_BTD)))
         elif self.kind != "mlp":
-            x_BTD = self._add(x_BTD, self.mixer(self.mixer_norm(x_BTD)))
+            x_BTD = self._add(x_BTD, mixed(self.mixer, self.mixer_norm(x_BTD)))
         if not self.routed:
             return self._add(x_BTD, self.mlp(self.mlp_norm(x_BTD))), None
         y_BTD, balance = self.experts(self.mlp_norm(x_BTD))

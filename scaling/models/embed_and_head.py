@@ -95,8 +95,8 @@ class Tokens(nnx.Module):
     def grid(self) -> None:
         return None
 
-    def __call__(self, tokens_BT):
-        """(x_BTD, embedding_VD)"""
+    def __call__(self, tokens_BT, positions_BT=None):
+        """(x_BTD, embedding_VD). Learned positions count from 0 unless given."""
         dtype = jnp.dtype(self.compute_dtype)
         embedding_VD = logical_axes.gathered(self.embedding_VD[...].astype(dtype), "vocab", "embed")
         x_BTD = look_up(embedding_VD, tokens_BT)
@@ -109,7 +109,8 @@ class Tokens(nnx.Module):
             positions_TD = logical_axes.gathered(
                 self.positions_TD[...].astype(dtype), "positions", "embed"
             )
-            x_BTD = x_BTD + positions_TD[: tokens_BT.shape[1]]
+            at = slice(tokens_BT.shape[1]) if positions_BT is None else positions_BT
+            x_BTD = x_BTD + positions_TD[at]
         return logical_axes.constrain(x_BTD, "batch", "sequence", "width"), embedding_VD
 
     def _windows(self, x_BTD):

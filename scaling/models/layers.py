@@ -56,12 +56,17 @@ def _used(param: nnx.Param, x, *names: str):
     return logical_axes.gathered(param[...].astype(x.dtype), *names)
 
 
-def rotate(x_BTHK, base: float):
-    """Rotary position embedding (Su et al. 2021), halves rotated as in Llama; angles in float32."""
+def rotate(x_BTHK, base: float, positions_BT=None):
+    """Rotary position embedding (Su et al. 2021), halves rotated as in Llama; angles in float32.
+
+    Positions count from 0 unless given.
+    """
     T, K = x_BTHK.shape[1], x_BTHK.shape[3]
     frequency_k = base ** (-jnp.arange(0, K, 2, dtype=jnp.float32) / K)
-    angle_Tk = jnp.arange(T, dtype=jnp.float32)[:, None] * frequency_k[None, :]
-    cos_T1k, sin_T1k = jnp.cos(angle_Tk)[:, None, :], jnp.sin(angle_Tk)[:, None, :]
+    if positions_BT is None:
+        positions_BT = jnp.arange(T)
+    angle_Tk = positions_BT.astype(jnp.float32)[..., None] * frequency_k
+    cos_T1k, sin_T1k = jnp.cos(angle_Tk)[..., None, :], jnp.sin(angle_Tk)[..., None, :]
     a_BTHk, b_BTHk = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
     rotated = jnp.concatenate(
         [a_BTHk * cos_T1k - b_BTHk * sin_T1k, b_BTHk * cos_T1k + a_BTHk * sin_T1k], axis=-1
@@ -107,19 +112,27 @@ class Attention(nnx.Module):
         self.scales = scales
 
     def __call__(self, x_BTD):
-        B, T, D = x_BTD.shape
-        w_HKD = _used(self.w_HKD, x_BTD, *self.W_OUT)
-        q_BTHK, k_BTNK, v_BTNK = self._projected(x_BTD)
-        if self.q_norm is not None and self.k_norm is not None:
-            q_BTHK, k_BTNK = self.q_norm(q_BTHK), self.k_norm(k_BTNK)
-        if self.rope_base is not None:
-            q_BTHK, k_BTNK = rotate(q_BTHK, self.rope_base), rotate(k_BTNK, self.rope_base)
+        q_BTHK, k_BTNK, v_BTNK = self.heads(x_BTD)
         k_BTNK, v_BTNK = (
             logical_axes.constrain(a, "batch", "keys", "heads", "head_dim")
             for a in (k_BTNK, v_BTNK)
         )
-        q_BTHK = self.scales.queries(q_BTHK)
         o_BTHK = ops.attention(q_BTHK, k_BTNK, v_BTNK, self.attention, self.causal)
+        return self.output(o_BTHK, x_BTD)
+
+    def heads(self, x_BTD, positions_BT=None):
+        """Return the q_BTHK, k_BTNK and v_BTNK that attention takes, normed and rotated."""
+        q_BTHK, k_BTNK, v_BTNK = self._projected(x_BTD)
+        if self.q_norm is not None and self.k_norm is not None:
+            q_BTHK, k_BTNK = self.q_norm(q_BTHK), self.k_norm(k_BTNK)
+        if self.rope_base is not None:
+            q_BTHK, k_BTNK = (rotate(a, self.rope_base, positions_BT) for a in (q_BTHK, k_BTNK))
+        return self.scales.queries(q_BTHK), k_BTNK, v_BTNK
+
+    def output(self, o_BTHK, x_BTD):
+        """Return y_BTD of attention's o_BTHK, in the dtype of x_BTD."""
+        B, T, D = x_BTD.shape
+        w_HKD = _used(self.w_HKD, x_BTD, *self.W_OUT)
         o_BTHK = logical_axes.constrain(o_BTHK, "batch", "sequence", "heads", "head_dim")
         y_BTD = ops.matmul(o_BTHK.reshape(B, T, -1), w_HKD.reshape(-1, D), self.matmul)
         return y_BTD if self.b_D is None else y_BTD + _used(self.b_D, x_BTD, "embed")

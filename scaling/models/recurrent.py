@@ -10,6 +10,7 @@ as its class states.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,8 @@ class LSTM(nnx.Module):
         self.w_SD = normal_param(rngs, (D, D), out_std, self.W_OUT, dtype, output)
         self.matmul = model.matmul
 
-    def __call__(self, x_BTD):
+    def __call__(self, x_BTD, over_time: Callable | None = None):
+        """`over_time` replaces `cells`."""
         x_BTD = logical_axes.constrain(x_BTD, "batch", "keys", "width")
         w_DZS, w_SZS, w_SD = (
             logical_axes.gathered(w[...].astype(x_BTD.dtype), *names)
@@ -59,7 +61,7 @@ class LSTM(nnx.Module):
         )  # fmt: skip
         D = x_BTD.shape[-1]
         z_BTZ = ops.matmul(x_BTD, w_DZS.reshape(D, -1), self.matmul)
-        h_TBS = cells(jnp.moveaxis(z_BTZ, 1, 0), w_SZS.reshape(D, -1))
+        h_TBS = (over_time or cells)(jnp.moveaxis(z_BTZ, 1, 0), w_SZS.reshape(D, -1))
         return ops.matmul(jnp.moveaxis(h_TBS, 0, 1), w_SD, self.matmul)
 
 
@@ -77,17 +79,22 @@ def _cells_forward(z_TBZ, u_SZ):
     B, S, dtype = z_TBZ.shape[1], u_SZ.shape[0], z_TBZ.dtype
 
     def step(carry, z_BZ):
-        h_BS, c_BS = carry
-        z_BZ = z_BZ.astype(jnp.float32) + _product(h_BS, u_SZ)
-        i, f, o = (jax.nn.sigmoid(z_BZ[:, k * S : (k + 1) * S] + (k == 1)) for k in range(3))
-        g = jnp.tanh(z_BZ[:, 3 * S :])
-        c_BS = f * c_BS + i * g
-        h_BS = (o * jnp.tanh(c_BS)).astype(dtype)
-        return (h_BS, c_BS), (h_BS, c_BS, i, f, o, g)
+        carry, gates = cell(carry, z_BZ, u_SZ)
+        return carry, (*carry, *gates)
 
     start = jnp.zeros((B, S), dtype), jnp.zeros((B, S), jnp.float32)
     kept = jax.lax.scan(step, start, z_TBZ, unroll=UNROLL)[1]
     return kept[0], (u_SZ, *kept)
+
+
+def cell(state, z_BZ, u_SZ):
+    """Return the next (h, c), and the gates (i, f, o, g); h in the dtype of z."""
+    (h_BS, c_BS), S, dtype = state, u_SZ.shape[0], z_BZ.dtype
+    z_BZ = z_BZ.astype(jnp.float32) + _product(h_BS, u_SZ)
+    i, f, o = (jax.nn.sigmoid(z_BZ[:, k * S : (k + 1) * S] + (k == 1)) for k in range(3))
+    g = jnp.tanh(z_BZ[:, 3 * S :])
+    c_BS = f * c_BS + i * g
+    return ((o * jnp.tanh(c_BS)).astype(dtype), c_BS), (i, f, o, g)
 
 
 def _cells_backward(saved, g_TBS):
@@ -156,7 +163,8 @@ class LRU(nnx.Module):
         self.theta_S = vector_param(theta_S.astype(dtype), "state")
         self.matmul = model.matmul
 
-    def __call__(self, x_BTD):
+    def __call__(self, x_BTD, over_time: Callable | None = None):
+        """`over_time` replaces `recurrence`."""
         B, T, D = x_BTD.shape
         x_BTD = logical_axes.constrain(x_BTD, "batch", "keys", "width")
         w_DPS = logical_axes.gathered(self.w_DPS[...].astype(x_BTD.dtype), *self.W_IN)
@@ -171,7 +179,7 @@ class LRU(nnx.Module):
         gamma_S = jnp.sqrt(-jnp.expm1(-2 * decay_S))
         size_S = jnp.exp(-decay_S)
         eigenvalue = size_S * jnp.cos(angle_S), size_S * jnp.sin(angle_S)
-        states = recurrence(*eigenvalue, gamma_S * re_BTS, gamma_S * im_BTS)
+        states = (over_time or recurrence)(*eigenvalue, gamma_S * re_BTS, gamma_S * im_BTS)
         gate_BTS = jax.nn.sigmoid(gate_BTS)
         s_BTPS = jnp.stack([gate_BTS * s_BTS for s_BTS in states], axis=2).astype(x_BTD.dtype)
         s_BTPS = logical_axes.constrain(s_BTPS, "batch", "keys", "parts", "state")

@@ -72,7 +72,7 @@ class Transformer(nnx.Module):
         self.depth, self.scan, self.remat = model.depth, model.scan_layers, model.remat
 
     def __call__(self, inputs):
-        x_BTD, shared, _ = self._hidden(inputs)
+        x_BTD, shared, _ = self.hidden(inputs)
         return self.outputs(x_BTD, shared)
 
     def losses(self, inputs, targets, chunk: int = 0, terms: losses.LossTerms = losses.PLAIN):
@@ -80,7 +80,7 @@ class Transformer(nnx.Module):
 
         Logits exist for `chunk` positions at a time, 0 for all at once.
         """
-        x_BTD, shared, balance = self._hidden(inputs)
+        x_BTD, shared, balance = self.hidden(inputs)
         per_target = dataclasses.replace(terms, balance=0.0)
         values = self.outputs.losses(x_BTD, shared, targets, chunk, per_target)
         if terms.balance and balance is not None:
@@ -91,15 +91,15 @@ class Transformer(nnx.Module):
     def losses_and_hits(self, inputs, targets, chunk: int = 0):
         """(losses as above, whether the target is the likeliest), one for each target."""
         assert isinstance(self.outputs, TokenHead), "labels have their logits, see `__call__`"
-        x_BTD, shared, _ = self._hidden(inputs)
+        x_BTD, shared, _ = self.hidden(inputs)
         return self.outputs.losses_and_hits(x_BTD, shared, targets, chunk)
 
     def last_logits(self, inputs):
         """Return the logits after the last position."""
-        x_BTD, shared, _ = self._hidden(inputs)
+        x_BTD, shared, _ = self.hidden(inputs)
         return self.outputs(x_BTD[:, -1:], shared)[:, 0]
 
-    def _hidden(self, inputs):
+    def hidden(self, inputs):
         """Return the output part's arguments, and the load-balance loss of all blocks or None."""
         x_BTD, shared = self.inputs(inputs)
         x_BTD, balance_L = self._trunk(x_BTD)

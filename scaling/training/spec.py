@@ -109,11 +109,13 @@ def write_or_check_config(config: ConfigDict, folder: Path) -> None:
 
 
 def write_or_check_data(data: Prepared, folder: Path) -> None:
-    """Write the run's data.json. Raises UserError if the one in the folder names other data."""
+    """Write the run's data.json and tokenizer.json.
+
+    Raises UserError if the data.json in the folder names other data.
+    """
     path = folder / "data.json"
     if not path.is_file():
         files.write_json(path, {"fingerprint": data.fingerprint})
-        return
     with files.damage(path):
         stored = files.read_json(path)["fingerprint"]
     if stored != data.fingerprint:
@@ -121,3 +123,5 @@ def write_or_check_data(data: Prepared, folder: Path) -> None:
             f"{folder} was begun on other data ({stored}, now {data.fingerprint}); restore the "
             "documents, or choose another --workdir"
         )
+    if data.tokenizer_file is not None:
+        files.write_bytes(folder / data.tokenizer_file.name, data.tokenizer_file.read_bytes())

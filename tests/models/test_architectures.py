@@ -141,7 +141,7 @@ def test_the_balance_is_in_the_gradient_once():
         return whole.losses(tokens_BT1[:, :-1], tokens_BT1[:, 1:], terms=terms).mean()
 
     def balance(params):
-        return nnx.merge(graph, params)._hidden(tokens_BT1[:, :-1])[2]
+        return nnx.merge(graph, params).hidden(tokens_BT1[:, :-1])[2]
 
     weight = 3.0
     grad = jax.jit(jax.grad(mean), static_argnums=1)
