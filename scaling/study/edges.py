@@ -12,6 +12,10 @@ from scaling.sweep.plan import planner
 from scaling.utils.errors import UserError
 
 MORE = 2  # rungs that a suggestion adds
+NO_SIZE = {  # advice where no change of one or two keys adds a size beyond the edge
+    "low": "start another sweep with a smaller config.sweep.width_multiple",
+    "high": "raise config.sweep.rungs, or lower the budgets that are too large for this ladder",
+}
 
 
 def suggest(analysis: Analysis, config: ConfigDict) -> list[str]:
@@ -27,13 +31,9 @@ def suggest(analysis: Analysis, config: ConfigDict) -> list[str]:
         edge["change"] = _change(edge, config)
         advice = " ".join(f"--config.{key}={value}" for key, value in edge["change"].items())
         which = {"low": "smallest", "high": "largest"}[edge["side"]]
+        fix = f"{_where(edge['change'])} {advice}" if advice else NO_SIZE[edge["side"]]
         lines.append(
-            f"  at the edge: {edge['budget']:.3g} FLOPs, the {which} size is the best; "
-            + (
-                f"{_where(edge['change'])} {advice}"
-                if advice
-                else "choose a smaller width_multiple"
-            )
+            f"  at the edge: {edge['budget']:.3g} FLOPs, the {which} size is the best; {fix}"
         )
     return lines
 
