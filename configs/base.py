@@ -21,10 +21,13 @@ from scaling.config.key import (
     AT_MOST_4096,
     FRACTION,
     LESS_THAN_ONE,
+    MLPS,
     MORE_THAN_ONE,
     NOT_NEGATIVE,
+    OPTIMIZERS,
     POSITIVE,
     POSITIVE_FRACTION,
+    SCHEDULES,
     SECONDS,
     SEED,
     SIZE_OR_REST,
@@ -49,6 +52,8 @@ LABELLED = VISION + SPEECH
 c = Section()
 c.name = text("base", "slug of the study, for titles and the workdir's sweep.json", names="sweep")
 c.seed = whole(0, "seed", SEED, "seeds the parameters and the data order of a run")
+c.plugins = items((), "modules that register parts, see docs/extending.md", names="run",
+    program=True, since=2, later=True)
 
 c.model = Section(program=True)
 c.model.kind = choice("transformer", "transformer | mlp | cnn | lstm | lru",
@@ -65,7 +70,8 @@ c.model.kv_heads = whole(None, "heads", POSITIVE,
     old=0)
 c.model.mlp_width = whole(256, "channels", POSITIVE,
     "hidden width F of the MLP (per matrix, also for swiglu)")
-c.model.mlp = choice("relu2", "gelu | swiglu | relu2", "activation of the MLP")
+c.model.mlp = choice("relu2", "gelu | swiglu | relu2", "activation of the MLP",
+    registry=MLPS)
 c.model.experts = whole(0, "MLPs", NOT_NEGATIVE,
     "mixture of that many MLPs in place of each; 0 is dense", since=2)
 c.model.experts_per_token = whole(2, "MLPs", POSITIVE, "experts per token", since=2)
@@ -189,7 +195,7 @@ c.data.drop_items = number(0.0, "1", FRACTION, "probability that an item is hidd
 c.optim = Section()
 c.optim.name = choice("adamw",
     "adamw | lion | adafactor | muon | sgd | adamh | muonh",
-    "optimizer, see scaling/programs/optim.py", program=True)
+    "optimizer, see scaling/programs/optim.py", registry=OPTIMIZERS, program=True)
 c.optim.lr = number(3e-3, "1", POSITIVE, "peak learning rate")
 c.optim.beta1 = number(0.9, "1", LESS_THAN_ONE,
     "all but adafactor and sgd: decay of the first moment", program=True)
@@ -209,7 +215,7 @@ c.optim.z_loss = number(0.0, "1", NOT_NEGATIVE,
 c.optim.focal_gamma = number(0.0, "1", NOT_NEGATIVE,
     "weighs a loss by (1 - p)^gamma; 2 in Lin et al. 2017", program=True, since=2)
 c.optim.schedule = choice("cosine", "cosine | wsd | constant",
-    "learning rate after a linear warm-up", program=True)
+    "learning rate after a linear warm-up", registry=SCHEDULES, program=True)
 c.optim.warmup_tokens = whole(None, "tokens", POSITIVE,
     "linear warm-up; None is warmup_fraction of the run", old=0)
 c.optim.warmup_fraction = number(0.05, "1", FRACTION,

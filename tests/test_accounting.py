@@ -9,8 +9,8 @@ import pytest
 from scaling import accounting
 from scaling.config import keys
 from scaling.config import load as config_lib
-from scaling.models import activations
 from scaling.utils.errors import UserError
+from scaling.utils.registry import MLPS
 
 VARIANTS = [
     {},
@@ -44,29 +44,47 @@ def test_groups_add_up_to_the_real_tree(values):
 
 @pytest.fixture
 def geglu(monkeypatch):
-    """An activation with two input matrices, as a user adds it."""
-    gated = activations.Activation(2, lambda h: jax.nn.gelu(h[0]) * h[1])
-    monkeypatch.setitem(activations.ACTIVATIONS, "geglu", gated)
-    return "geglu"
+    """An MLP with two input matrices, as a plugin adds it."""
+    monkeypatch.setattr(MLPS, "entries", dict(MLPS.entries))
+    MLPS.register("gated", inputs=2)(lambda h: jax.nn.gelu(h[0]) * h[1])
+    return "gated"
 
 
 @pytest.mark.parametrize("experts", [0, 4])
 def test_an_added_activation_is_counted_as_built(geglu, experts):
     from scaling.programs import train_step
 
-    config, known = (sized(model__experts=experts, model__mlp="swiglu") for _ in range(2))
-    config.model.mlp = geglu  # not among the choices of base.py
+    config, known = (sized(model__experts=experts, model__mlp=mlp) for mlp in (geglu, "swiglu"))
     tree = train_step.programs(config).state_like["params"]
     counts = accounting.param_counts(accounting.shape_of(config))
     assert counts["n_params_total"] == sum(x.size for x in jax.tree.leaves(tree))
     assert accounting.shape_of(config) == accounting.shape_of(known)
 
 
-def test_the_choices_of_the_config_are_the_table():
-    assert keys.KEYS["model.mlp"].choices == tuple(activations.ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("traits", "function", "line"),
+    [
+        ({"inputs": "2"}, lambda h: h[0], "inputs='2' should be"),
+        ({"inputs": 1}, lambda h: h[0] * h[1], "IndexError: "),
+        ({"inputs": 2}, lambda h: h[0].sum(), "returned "),
+    ],
+)
+def test_a_bad_activation_is_one_line(monkeypatch, traits, function, line):
+    from scaling.programs import train_step
+
+    monkeypatch.setattr(MLPS, "entries", dict(MLPS.entries))
+    MLPS.register("bad", **traits)(function)
+    match = rf"^config.model.mlp='bad' of plugin [\w.]+: {line}"
+    with pytest.raises(UserError, match=match) as caught:
+        train_step.programs(sized(model__mlp="bad", model__depth=7))  # of no other test
+    assert "\n" not in str(caught.value)  # jax adds a note
+
+
+def test_the_choices_of_the_config_are_registered():
+    assert set(keys.KEYS["model.mlp"].choices) <= set(MLPS.entries)
     config = sized()
     config.model.mlp = "silu"
-    with pytest.raises(UserError, match=r"^config.model.mlp='silu': not in ACTIVATIONS of [^\n]*$"):
+    with pytest.raises(UserError, match=r"^config.model.mlp='silu': not registered[^\n]*$"):
         accounting.shape_of(config)
 
 

@@ -11,6 +11,7 @@ from scaling.config.check_model import LADDERS
 from scaling.config.flat_dict import view
 from scaling.config.keys import KEYS
 from scaling.config.steps import merge_steps
+from scaling.utils import plugins
 from scaling.utils.errors import UserError, shown
 from scaling.utils.suggest import nearest
 
@@ -33,6 +34,7 @@ def check_flat(flat: Mapping[str, Any], source: str) -> None:
     for name in flat:
         if name not in KEYS:
             raise UserError(f"{source}: config.{name}: {unknown_key(name)}")
+    plugins.load(flat.get("plugins", ()))
     for name, key in KEYS.items():
         if name not in flat:
             raise UserError(f"{source}: config.{name} is missing; overlay configs/base.py")

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from scaling.config.flat_dict import flatten
 from scaling.config.keys import ENCODED, KEYS, encode, named_by
+from scaling.utils import plugins
 
 NAMES_RUN = named_by("run")
 NAMES_SWEEP = named_by("run", "sweep")
@@ -72,6 +73,8 @@ def _further(flat: Mapping[str, Any]) -> dict[str, Any]:
         values["train.log_every"] = flat["train.log_every"]
     if flat.get("data.field", "language") == "language" and flat["data.unique_tokens"]:
         values["data.unique_tokens of"] = "windows drawn at random"  # the first tokens, once
+    if names := flat.get("plugins"):
+        values["plugins of"] = plugins.hashes(names)
     return values
 
 

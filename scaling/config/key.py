@@ -18,6 +18,10 @@ from ml_collections import ConfigDict, FieldReference
 
 from scaling.utils import parse
 from scaling.utils.errors import shown
+from scaling.utils.registry import MLPS as MLPS  # for configs/base.py
+from scaling.utils.registry import OPTIMIZERS as OPTIMIZERS
+from scaling.utils.registry import SCHEDULES as SCHEDULES
+from scaling.utils.registry import Registry
 
 AUTO = "auto"
 LARGEST = 2**63 - 1  # whole number that files and programs hold
@@ -59,6 +63,7 @@ class Key:
     range: Range | None = None  # of a number, or of the numbers in a tuple
     whole: bool = False  # the numbers in a tuple are whole
     choices: tuple[str, ...] = ()
+    registry: Registry | None = None  # plugins add names to it
     fields: tuple[str, ...] = ()  # in other fields the key keeps its default; () = all use it
     # None = as the section states
     program: bool | None = None  # the compiled program depends on the key
@@ -94,8 +99,9 @@ class Key:
             return ""
         if type(value) is not self.type:
             return f" should be of type {self._or_words(self.type.__name__)}"
-        if self.choices and value not in self.choices:
-            return f": choose one of {', '.join(self.choices)}"
+        choices = self.registry.names() if self.choices and self.registry else self.choices
+        if choices and value not in choices:
+            return f": choose one of {', '.join(choices)}"
         if isinstance(value, tuple) and not _is_plain_tuple(value):
             return " should hold numbers, texts, booleans, None or tuples of them"
         return self._beyond(value) if self.type in (int, float) else ""
@@ -154,7 +160,8 @@ class Key:
                 return tuple(read(part) for part in text.strip("([])").split(",") if part.strip())
             if isinstance(error, SyntaxError) and ("," in text or " " in text):
                 raise ValueError(f"{shown(text)} is not {TUPLE_FORMS}") from None
-            value = text
+            words = tuple(part.strip() for part in text.split(","))
+            value = words if all(w.replace(".", "_").isidentifier() for w in words) else text
         return tuple(value) if isinstance(value, tuple | list | set) else (value,)
 
 
@@ -251,9 +258,14 @@ def switch(default: bool, meaning: str, **more: Any) -> Key:
     return _key(bool, default, meaning, **more)
 
 
-def choice(default: str, choices: str, meaning: str, **more: Any) -> Key:
-    """Declare one of several words, given as "a | b | c"."""
-    return _key(str, default, meaning, choices=tuple(choices.split(" | ")), **more)
+def choice(
+    default: str, choices: str, meaning: str, registry: Registry | None = None, **more: Any
+) -> Key:
+    """Declare one of several words, given as "a | b | c"; `registry` allows those of plugins."""
+    words = tuple(choices.split(" | "))
+    if registry:
+        registry.shipped = words
+    return _key(str, default, meaning, choices=words, registry=registry, **more)
 
 
 def text(default: str | None, meaning: str, **more: Any) -> Key:

@@ -22,9 +22,11 @@ from scaling.config.steps import schedule_steps as schedule_steps
 from scaling.config.steps import targets_per_row as targets_per_row
 from scaling.config.steps import tokens_per_step as tokens_per_step
 from scaling.configs import base
-from scaling.utils import files
+from scaling.utils import files, plugins
 from scaling.utils.errors import Preempted, UserError, shortened
 from scaling.utils.file_version import SCHEMA, refuse_newer
+
+FOLDERS = "plugin_folders"  # in files, beside the keys
 
 
 def base_config() -> ConfigDict:
@@ -51,7 +53,9 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise
     except BaseException as error:  # a study is arbitrary code: whatever it raises is bad input
         raise UserError(f"{path}: {study_file.reason(error, file)}") from error
-    return _checked({**flat, **values}, source=path)
+    flat |= values
+    plugins.load(flat.get("plugins", ()), [file.resolve().parent])
+    return _checked(flat, source=path)
 
 
 def _override(config: ConfigDict, values: Mapping[str, Any]) -> None:
@@ -119,9 +123,13 @@ def _checked(flat: Mapping[str, Any], source: str) -> ConfigDict:
 
 
 def to_json(c: ConfigDict) -> dict[str, Any]:
-    """Return what files hold: the config in their encoding, and the number of their schema."""
+    """Return what files hold: the config in their encoding, and the number of their schema.
+
+    With plugins also the folders that readers look for them in, which are no part of the config.
+    """
     content = json.loads(json.dumps(nested(encoded(flatten(c))), default=list))
-    return {"schema": SCHEMA, **content}
+    where = {FOLDERS: plugins.folders(c.plugins)} if c.plugins else {}
+    return {"schema": SCHEMA, **where, **content}
 
 
 def from_json(values: dict[str, Any], source: str | Path = "config") -> ConfigDict:
@@ -137,8 +145,9 @@ def from_json(values: dict[str, Any], source: str | Path = "config") -> ConfigDi
 
     refuse_newer(values, source)
     with files.damage(source):
-        filled = nested(DEFAULTS)
-        for key, value in tuples({k: v for k, v in values.items() if k != "schema"}).items():
+        plugins.load(values.get("plugins", ()), values.get(FOLDERS, ()))
+        filled, others = nested(DEFAULTS), ("schema", FOLDERS)
+        for key, value in tuples({k: v for k, v in values.items() if k not in others}).items():
             inner = filled.get(key)
             filled[key] = {**inner, **value} if isinstance(inner, dict) else value
         return from_dict(filled, str(source))

@@ -1,4 +1,4 @@
-"""Return the documents that a config names: embedded corpus, Debian packages, TFDS, or files.
+"""Return the documents that a config names: embedded corpus, Debian packages, TFDS, files, plugins.
 
 A source is an iterable of documents (str) in a fixed order. This module does not use tokens.
 """
@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from scaling.data import debian_text, file_names, labelled, text_files, text_pieces
+from scaling.utils import plugins
 from scaling.utils.errors import UserError
+from scaling.utils.registry import SOURCES, Entry
 
 EMBEDDED = "python_sources"  # registered by scaling/data/corpus.py
 ONE_SPLIT = ("text", "jsonl", "parquet", "text_folder", *debian_text.NAMES)
+SOURCES.shipped = ("embedded", EMBEDDED, "hf", *ONE_SPLIT)
 
 
 def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | None]:
@@ -20,7 +23,7 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
 
     `data` is the config's section. Raises UserError if the source is missing or empty.
     """
-    if data.valid_split and data.name in ONE_SPLIT:
+    if data.valid_split and (data.name in ONE_SPLIT or data.name in SOURCES):
         raise UserError(
             f"config.data.valid_split={data.valid_split!r}: {data.name} has one split; leave it "
             "empty, and config.data.valid_fraction of the documents are held out"
@@ -31,6 +34,8 @@ def documents(data, cache_dir: Path) -> tuple[Iterable[str], Iterable[str] | Non
             "another, or leave it empty, and config.data.valid_fraction of the documents are held "
             "out"
         )
+    if data.name in SOURCES:
+        return PluginDocuments(SOURCES[data.name], data), None
     if data.name == "text_folder":
         return FolderDocuments(data.path, data.pattern or "*.txt"), None
     if data.name in text_files.NAMES:
@@ -59,6 +64,13 @@ def faults(*sides: Iterable[str] | None) -> dict[str, dict]:
 
 def identity(data) -> dict:
     """Return the properties that determine the documents, as part of a cache key."""
+    if data.name in SOURCES:
+        return {
+            "name": data.name,
+            "plugin": plugins.hash_of(SOURCES[data.name].module),
+            "keys": [data.path, data.pattern, data.text_key, data.train_split],
+            "files": labelled.stats(_files_at(data.path, data.pattern or "*")),
+        }
     if data.name == "text_folder":
         return {"folder": labelled.stats(folder_files(data.path, data.pattern or "*.txt"))}
     if data.name in text_files.NAMES:
@@ -102,6 +114,14 @@ def _of_files(data) -> tuple[text_files.TextFiles, text_files.TextFiles | None]:
     return of("train_split"), of("valid_split") if data.valid_split else None
 
 
+def _files_at(path: str | None, pattern: str) -> list[Path]:
+    """Return the files that a plugin's source may read, none if its path is no file or folder."""
+    given = Path(path).expanduser() if path else None
+    if given and given.is_dir():
+        return folder_files(str(given), pattern)
+    return [given] if given and given.is_file() else []
+
+
 def folder_files(path: str, pattern: str) -> list[Path]:
     """Return the sorted files below `path` that match `pattern`. Raises UserError without one."""
     folder = Path(path).expanduser()
@@ -113,6 +133,22 @@ def folder_files(path: str, pattern: str) -> list[Path]:
             f"config.data.path={path}: no non-empty file matches config.data.pattern={pattern!r}"
         )
     return files
+
+
+class PluginDocuments:
+    """The texts of a plugin's source, a function of config.data, called for each reading."""
+
+    def __init__(self, entry: Entry, data):
+        self.entry, self.data = entry, data
+
+    def __iter__(self) -> Iterator[str]:
+        texts = iter(self.entry(self.data))
+        number = 0
+        while (text := self.entry.guarded(next, texts, None)) is not None:
+            if not isinstance(text, str):
+                raise self.entry.error(f"document {number} is {type(text).__name__}, not a text")
+            yield text
+            number += 1
 
 
 class FolderDocuments:

@@ -1,8 +1,7 @@
 """The activations of MLPs by name: how many input matrices each takes, and its hidden layer.
 
-The one table of them. The MLP, the experts, the counts of parameters and FLOPs, and the estimate of
-memory take the number of matrices from it. Functions import jax when called, since counting needs
-no jax.
+The MLP, the experts, the counts of parameters and FLOPs, and the estimate of memory take the number
+of matrices from here. Functions import jax when called, since counting needs no jax.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaling.utils.errors import UserError
+from scaling.utils.registry import MLPS
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,14 @@ class Activation:
     function: Callable[[Sequence[Any]], Any]  # G arrays [..., F] -> [..., F]
 
 
+@MLPS.register("gelu")
 def _gelu(h):
     from scaling.models import pointwise
 
     return pointwise.gelu(h[0])
 
 
+@MLPS.register("relu2")
 def _relu2(h):
     """Squared ReLU (So et al. 2021)."""
     import jax
@@ -36,6 +37,7 @@ def _relu2(h):
     return jnp.square(jax.nn.relu(h[0]))
 
 
+@MLPS.register("swiglu", inputs=2)
 def _swiglu(h):
     """SwiGLU (Shazeer 2020)."""
     import jax
@@ -43,19 +45,27 @@ def _swiglu(h):
     return jax.nn.silu(h[0]) * h[1]
 
 
-# config.model.mlp -> its activation. `configs/base.py` lists the names, too.
-ACTIVATIONS = {
-    "gelu": Activation(1, _gelu),
-    "swiglu": Activation(2, _swiglu),
-    "relu2": Activation(1, _relu2),
-}
+def check(model: Any) -> None:
+    """Try the activation on the shapes of `config.model`. Raises UserError as `of` does."""
+    import jax
+
+    activation = of(model.mlp)
+    h_F = jax.ShapeDtypeStruct((1, model.mlp_width), model.dtype)
+    jax.eval_shape(activation.function, [h_F] * activation.inputs)
 
 
 def of(name: str) -> Activation:
-    """Return the activation of `config.model.mlp`. Raises UserError for one not in the table."""
-    if name not in ACTIVATIONS:
-        raise UserError(
-            f"config.model.mlp={name!r}: not in ACTIVATIONS of scaling/models/activations.py, "
-            f"which has {', '.join(ACTIVATIONS)}; add it there with its number of input matrices"
-        )
-    return ACTIVATIONS[name]
+    """Return the activation of `config.model.mlp`. Raises UserError for one not registered."""
+    entry = MLPS[name]
+    inputs = entry.traits["inputs"]
+    if type(inputs) is not int or inputs < 1:
+        raise entry.error(f"inputs={inputs!r} should be the number of its input matrices")
+
+    def hidden(h):
+        y = entry(h)
+        form = (getattr(y, "shape", None), getattr(y, "dtype", None))
+        if form != (h[0].shape, h[0].dtype):
+            raise entry.error(f"returned {form} for arrays of {(h[0].shape, h[0].dtype)}")
+        return y
+
+    return Activation(inputs, hidden)

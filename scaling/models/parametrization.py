@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling.models.parameters import ParamInfo
+from scaling.utils.registry import OPTIMIZERS
 
 INPUT, HIDDEN, OUTPUT, VECTOR = "input", "hidden", "output", "vector"
 # Exponent of m_N in the step of hidden matrices. Steps of AdamW, Lion and SGD have entries of one
@@ -47,6 +48,13 @@ STEP = {
     "adamh": -0.5,
     "muonh": 0.0,
 }
+
+
+def step_exponent(optimizer: str) -> Any:
+    """Return the exponent in `STEP`, or of a plugin's registration; None without a rule."""
+    if optimizer in STEP or optimizer not in OPTIMIZERS:
+        return STEP.get(optimizer)
+    return OPTIMIZERS[optimizer].traits["width_exponent"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class Parametrization:
 
     def step(self, info: ParamInfo, optimizer: str) -> float:
         """Return the factor of a parameter's step."""
-        return self.m_width ** STEP[optimizer] if group(info) == HIDDEN else 1.0
+        return self.m_width ** step_exponent(optimizer) if group(info) == HIDDEN else 1.0
 
     def norm_weight(self, info: ParamInfo) -> float:
         """Return the factor of a scaled gradient's norm in the norm that clipping compares.

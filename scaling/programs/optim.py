@@ -29,9 +29,10 @@ import optax
 from optax import contrib
 
 from scaling.models.parameters import Matrix
-from scaling.models.parametrization import STANDARD, STEP, Parametrization
+from scaling.models.parametrization import STANDARD, Parametrization, step_exponent
 from scaling.programs.schedules import Hyper
 from scaling.utils.errors import UserError
+from scaling.utils.registry import OPTIMIZERS
 
 MUON_RMS = 0.2  # root mean square of a matrix's step, that of AdamW's (Liu et al. 2025)
 FACTORED_FROM = 128  # rows and columns of a matrix whose second moment adafactor factors
@@ -47,12 +48,13 @@ def optimizer(
 
     `optim` is the config's section; `hyper` may hold tracers.
     """
-    clip, step = optax.clip_by_global_norm(optim.clip), STEPS[optim.name](optim, infos)
+    clip, step = optax.clip_by_global_norm(optim.clip), _step(optim, infos)
     decay = optax.add_decayed_weights(hyper["weight_decay"], mask=decay_mask(infos, optim.name))
-    if scales.name != "sp" and optim.name not in STEP:
+    if scales.name != "sp" and step_exponent(optim.name) is None:
         raise UserError(
             f"config.optim.name={optim.name!r} has no rule of width; choose "
-            f"config.model.parametrization='sp', or add it to STEP in models/parametrization.py"
+            "config.model.parametrization='sp', or register it with width_exponent, see STEP in "
+            "models/parametrization.py"
         )
     if scales.is_base:
         return optax.chain(clip, step, decay)
@@ -64,6 +66,14 @@ def optimizer(
         _times(jax.tree.map(lambda info: scales.step(info, optim.name), infos)),
         decay,
     )
+
+
+def _step(optim, infos: Infos) -> optax.GradientTransformation:
+    entry = OPTIMIZERS[optim.name]
+    step = entry(optim, infos)
+    if not isinstance(step, optax.GradientTransformation):
+        raise entry.error(f"returned {type(step).__name__}; return optax.GradientTransformation")
+    return step
 
 
 def decay_mask(infos: Infos, name: str) -> Any:
@@ -90,14 +100,17 @@ def _clip_by_weighted_norm(largest: float, weights: Any) -> optax.GradientTransf
     return optax.stateless(clip)
 
 
+@OPTIMIZERS.register("adamw")
 def _adam(optim, infos: Infos) -> optax.GradientTransformation:
     return optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.eps)
 
 
+@OPTIMIZERS.register("lion")
 def _lion(optim, infos: Infos) -> optax.GradientTransformation:
     return optax.scale_by_lion(b1=optim.beta1, b2=optim.beta2)
 
 
+@OPTIMIZERS.register("adafactor")
 def _adafactor(optim, infos: Infos) -> optax.GradientTransformation:
     return of_each_layer(
         optax.chain(
@@ -199,6 +212,7 @@ def _from_matrices(x: jax.Array, matrix: Matrix | None, shape: tuple[int, ...]) 
     return x.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
 
 
+@OPTIMIZERS.register("muon")
 def _muon(optim, infos: Infos) -> optax.GradientTransformation:
     matrices = _matrices(infos)
 
@@ -254,19 +268,13 @@ def _norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     return jnp.sqrt(jnp.square(x.astype(jnp.float32)).sum(axes, keepdims=True))
 
 
+@OPTIMIZERS.register("sgd")
 def _sgd(optim, infos: Infos) -> optax.GradientTransformation:
     return optax.trace(decay=optim.momentum)
 
 
-STEPS = {
-    "adamw": _adam,
-    "lion": _lion,
-    "adafactor": _adafactor,
-    "muon": _muon,
-    "sgd": _sgd,
-    "adamh": _of_fixed_norm(_adam),
-    "muonh": _of_fixed_norm(_muon),
-}
+OPTIMIZERS.register("adamh")(_of_fixed_norm(_adam))
+OPTIMIZERS.register("muonh")(_of_fixed_norm(_muon))
 FIXED_NORM = ("adamh", "muonh")  # those that keep the Frobenius norms of matrices
 
 

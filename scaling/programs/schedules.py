@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from scaling.config import load as config_lib
+from scaling.utils.registry import SCHEDULES
 
 Hyper = Mapping[str, Any]  # traced scalars, or floats outside a program
 
@@ -42,17 +43,23 @@ def learning_rate(schedule: str, step: jax.Array, hyper: Hyper) -> jax.Array:
     """Learning rate of optimizer step `step` (0 is the first)."""
     done = jnp.asarray(step, jnp.float32) + 1.0
     warm = jnp.minimum(1.0, done / jnp.maximum(hyper["warmup"], 1.0))
-    final = hyper["final_lr"]
-    if schedule == "constant":
-        shape = jnp.ones(())
-    elif schedule == "cosine":
-        span = jnp.maximum(hyper["total"] - hyper["warmup"], 1.0)
-        t = jnp.clip((done - hyper["warmup"]) / span, 0.0, 1.0)
-        shape = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * t))
-    elif schedule == "wsd":
-        left = (hyper["total"] - done) / jnp.maximum(hyper["decay"], 1.0)
-        falling = final + (1.0 - final) * jnp.clip(left, 0.0, 1.0)
-        shape = jnp.where(hyper["decay"] > 0, falling, 1.0)
-    else:
-        raise ValueError(f"unknown schedule {schedule!r}")
-    return hyper["lr"] * warm * shape
+    return hyper["lr"] * warm * SCHEDULES[schedule](done, hyper)
+
+
+@SCHEDULES.register("constant")
+def _constant(done: jax.Array, hyper: Hyper) -> jax.Array:
+    return jnp.ones(())
+
+
+@SCHEDULES.register("cosine")
+def _cosine(done: jax.Array, hyper: Hyper) -> jax.Array:
+    span, final = jnp.maximum(hyper["total"] - hyper["warmup"], 1.0), hyper["final_lr"]
+    t = jnp.clip((done - hyper["warmup"]) / span, 0.0, 1.0)
+    return final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * t))
+
+
+@SCHEDULES.register("wsd")
+def _wsd(done: jax.Array, hyper: Hyper) -> jax.Array:
+    left, final = (hyper["total"] - done) / jnp.maximum(hyper["decay"], 1.0), hyper["final_lr"]
+    falling = final + (1.0 - final) * jnp.clip(left, 0.0, 1.0)
+    return jnp.where(hyper["decay"] > 0, falling, 1.0)

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from scaling import accounting
 from scaling.fields import registry as fields
-from scaling.models import logical_axes, losses, parameters, parametrization
+from scaling.models import activations, logical_axes, losses, parameters, parametrization
 from scaling.programs import optim, schedules
 
 METRICS = ("loss", "grad_norm", "lr")  # one number per step each
@@ -53,6 +53,7 @@ class StepFunctions:
         self.graph, self.abstract = nnx.split(nnx.eval_shape(lambda: self.build(0)))
         self.infos = parameters.to_tree(self.abstract, parameters.info)
         self.scales = parametrization.of(config.model)
+        activations.check(config.model)
         accounting.check_built(accounting.shape_of(config), self._built())
 
     def build(self, seed) -> nnx.Module:

@@ -44,7 +44,8 @@ def describe(spec: RunSpec, data: Prepared) -> results.RunResult:
     steps, per_step = config_lib.schedule_steps(config), config_lib.tokens_per_step(config)
     tokens = steps["total"] * per_step
     groups = accounting.param_groups(shape)
-    decay = {"wsd": steps["decay"], "cosine": steps["total"] - steps["warmup"], "constant": 0}
+    decays = {"wsd": steps["decay"], "constant": 0}  # others fall from the warm-up on
+    decay = decays.get(config.optim.schedule, steps["total"] - steps["warmup"])
     counts: dict[str, Any] = {
         **accounting.param_counts(shape),
         **accounting.training_flops(shape, tokens),
@@ -70,7 +71,7 @@ def describe(spec: RunSpec, data: Prepared) -> results.RunResult:
         flops_spent=0.0,
         lr=config.optim.lr,
         warmup_tokens=steps["warmup"] * per_step,
-        decay_tokens=decay[config.optim.schedule] * per_step,
+        decay_tokens=decay * per_step,
         schedule=config.optim.schedule + ("-merge" if config.optim.cooldown == "merge" else ""),
         batch_tokens=per_step,
         weight_decay=config.optim.weight_decay,

@@ -192,8 +192,8 @@ def _family(run: PlannedRun) -> Any:
 
     A run that successive halving may stop is never a trunk.
     """
-    cosine = run.values["optim.schedule"] == "cosine"  # depends on its length from the first step
-    if cosine or run.values["sweep.halving"]:
+    # cosine, and maybe a plugin's, depends on its length from the first step
+    if run.values["optim.schedule"] not in ("wsd", "constant") or run.values["sweep.halving"]:
         return run.run_id
     return _digest(
         run.values,
