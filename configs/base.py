@@ -286,6 +286,13 @@ c.sweep.optimum_guess = number(2e4, "parameters", POSITIVE,
     "compute: guess of the best n_params at 1e12 FLOPs ...")
 c.sweep.optimum_exponent = number(0.5, "1", ANY,
     "... and its growth with the budget; centres the rungs")
+c.sweep.extra_sizes = items((),
+    "compute: ((budget, rungs), ...): so many sizes more above those of a budget, or below if < 0",
+    since=2, later=True)
+c.sweep.adaptive = switch(False, "compute: add sizes where the best is at an edge", since=2,
+    later=True)
+c.sweep.adaptive_share = number(0.5, "1", POSITIVE,
+    "adaptive: at most this share of the first plan's FLOPs for added runs", since=2, later=True)
 c.sweep.min_width = whole(16, "channels", POSITIVE, "ladder: width of the smallest rung")
 c.sweep.width_ratio = number(1.3, "1", MORE_THAN_ONE,
     "ladder: width of a rung over that of the one below, before rounding")

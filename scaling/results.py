@@ -86,6 +86,7 @@ class RunResult:
     versions: str
     device: str
     field: str  # language | vision | speech | recommend; it determines the unit of "tokens"
+    added: str = ""  # in tables: why an adaptive sweep added the run
     # further columns, each with its standard error as "<name>_se"
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -96,6 +97,7 @@ ADDED_COLUMNS: dict[str, Callable[[dict], Any]] = {
     "packed": lambda row: 1,
     "field": lambda row: "language",
     "n_params_active": lambda row: row["n_params"],
+    "added": lambda row: "",
 }
 FIELDS = [f.name for f in dataclasses.fields(RunResult) if f.name != "metrics"]
 

@@ -85,5 +85,4 @@ def stored_config(config: ConfigDict | None, workdir: Path) -> ConfigDict:
 
     if config is None:
         return sweep_json.read(workdir)
-    sweep_json.require(config, workdir)
-    return config
+    return sweep_json.require(config, workdir)

@@ -117,6 +117,9 @@ def _of_sweep(c: Any) -> Iterator[str]:
             f"config.laws.holdout_factor={factor:g} times the largest of config.sweep.budgets is "
             "no finite budget; lower it"
         )
+    if (s.adaptive or s.extra_sizes) and s.kind not in ("compute", "none"):
+        key = "adaptive" if s.adaptive else "extra_sizes"
+        yield f"config.sweep.{key}: sizes are added at a budget, so only in sweeps of kind compute"
     if s.halving and s.kind not in HALVED:
         yield (
             f"config.sweep.halving={s.halving}: a sweep of kind {s.kind!r} needs all of its runs; "

@@ -16,7 +16,7 @@ from scaling import results
 from scaling.analysis import compute, conditions, forecast_file, registry
 from scaling.parallel import multiprocess
 from scaling.report import saved_summary
-from scaling.study import edges, holdout
+from scaling.study import adaptive, edges, holdout
 from scaling.sweep.execute import growth, runner
 from scaling.sweep.plan import planner
 from scaling.sweep.plan.planner import PlannedRun
@@ -38,14 +38,21 @@ class Written:
 def train(config: ConfigDict, workdir: Path) -> runner.Outcome:
     """Train all runs of the sweep that have no result and write the table. The sweep may grow.
 
-    Raises UserError if the workdir belongs to another sweep, Preempted after a signal.
+    An adaptive sweep grows by itself until no budget's best size is at an edge. Raises UserError if
+    the workdir belongs to another sweep, Preempted after a signal.
     """
+    config, why = sweep_json.adopted(config, workdir), ""
     planner.plan(config)  # refuses a bad plan before anything is written
     machine.start_jax(config.parallel.cpu_devices)
-    with multiprocess.raise_on_all():
-        growth.create_or_grow(config, workdir)
-    runs = growth.planned(config, workdir)
-    return runner.sweep(runs, workdir, config=config)
+    while True:
+        with multiprocess.raise_on_all():
+            growth.create_or_grow(config, workdir, why)
+        runs = growth.planned(config, workdir)
+        outcome = runner.sweep(runs, workdir, config=config)
+        wider = adaptive.wider(config, outcome.results)
+        if wider is None:
+            return outcome
+        config, why = wider
 
 
 def curves(config: ConfigDict, workdir: Path, problems: list[str]) -> Written:
@@ -66,7 +73,7 @@ def fit_and_write(config: ConfigDict, workdir: Path, problems: list[str]) -> Wri
     Damaged results are added to `problems` and left out. Raises UserError if the workdir holds no
     sweep, CannotFit if no run has finished. A refused law leaves its points.
     """
-    sweep_json.require(config, workdir)
+    config = sweep_json.require(config, workdir)
     workdir_url.retry(workdir_url.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)
     forecast = forecast_file.read(workdir)
@@ -147,7 +154,7 @@ def hold_out(config: ConfigDict, workdir: Path, problems: list[str]) -> None:
         raise UserError(
             "config.laws.holdout_factor is not set; set it to 3 or more for a held-out run"
         )
-    sweep_json.require(config, workdir)
+    config = sweep_json.require(config, workdir)
     machine.start_jax(config.parallel.cpu_devices)
     workdir_url.retry(workdir_url.open_workdir(workdir).pull_results, curves=True)
     rows = runner.write_table(workdir, problems)

@@ -59,9 +59,10 @@ def runs_of(config: ConfigDict | None, workdir: Path) -> tuple[ConfigDict, list[
     Raises UserError if it holds neither, or if `config` describes another sweep or run.
     """
     if (workdir / sweep_json.NAME).exists():
-        if config is not None:
-            sweep_json.require(config, workdir)
-        config = config or sweep_json.read(workdir)
+        if config is None:
+            config = sweep_json.read(workdir)
+        else:
+            config = sweep_json.require(config, workdir)
         return config, growth.planned(config, workdir)
     folders = [workdir / "runs" / name for name in results.run_names(workdir)]
     runs = {run.run_id: run for folder in folders if (run := _planned(folder))}

@@ -37,7 +37,7 @@ GROWING = {
     for key in (
         "budgets", "sizes_per_budget", "rungs", "tokens", "tokens_per_param", "unique_tokens",
         "seeds", "lr_factors", "lr_values", "batch_sizes", "grid_values", "random_count",
-        "design_file",
+        "design_file", "extra_sizes",
     )
 }  # fmt: skip
 
@@ -57,13 +57,15 @@ class Growth:
         )
 
 
-def create_or_grow(config: ConfigDict, workdir: Path) -> None:
+def create_or_grow(config: ConfigDict, workdir: Path, why: str = "") -> None:
     """Write the workdir's sweep.json, or let its sweep grow to `config`.
 
-    Raises UserError if the config is not of this sweep and no growth of it.
+    The history keeps `why`, the reason of a growth that no user asked for. Raises UserError if the
+    config is not of this sweep and no growth of it.
     """
     if not multiprocess.writer():
         return
+    config = sweep_json.adopted(config, workdir)
     if sweep_json.is_of(config, workdir):
         return
     options = config.launch
@@ -83,8 +85,9 @@ def create_or_grow(config: ConfigDict, workdir: Path) -> None:
         if growth is None:
             return
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        sweep_json.grow(config, workdir, {"date": now, **dataclasses.asdict(growth)})
-    log.warning("the sweep grows: %s", growth)
+        reason = {"why": why} if why else {}
+        sweep_json.grow(config, workdir, {"date": now, **reason, **dataclasses.asdict(growth)})
+    log.warning("the sweep grows: %s%s", growth, why and f", {why}")
     if (workdir / "forecast.json").is_file():
         log.warning(
             "warning: the forecast was sealed before and stays; it is of the earlier runs alone"
@@ -122,9 +125,10 @@ def compare(config: ConfigDict, workdir: Path) -> Growth | None:
 
 def planned(config: ConfigDict, workdir: Path | None) -> list[PlannedRun]:
     """Return the plan of a config with the round that added each run to the workdir's sweep."""
-    runs = planner.plan(config)
     if workdir is None or not (workdir / sweep_json.NAME).is_file():
-        return runs
+        return planner.plan(config)
+    config = sweep_json.adopted(config, workdir)
+    runs = planner.plan(config)
     history = sweep_json.history(workdir)
     rounds: dict[str, int] = {}
     for number, entry in enumerate(history, 1):

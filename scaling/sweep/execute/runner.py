@@ -248,13 +248,18 @@ def _check(runs: Sequence[PlannedRun], workdir: Path) -> None:
 def write_table(workdir: Path, problems: list[str]) -> list[results.RunResult]:
     """Write and return the table of all runs below `workdir`; add damaged results to `problems`.
 
-    Runs that the sweep no longer plans have the role `removed`, and no fit uses them.
+    Runs that the sweep no longer plans have the role `removed`, and no fit uses them. `added` is
+    the reason of runs that an adaptive sweep added.
     """
     workdir_url.retry(workdir_url.open_workdir(workdir).pull_results)
     rows, damaged = results.collect(workdir)
-    removed = sweep_json.not_planned(workdir)
+    removed, reasons = sweep_json.not_planned(workdir), sweep_json.reasons(workdir)
     rows = [
-        dataclasses.replace(r, role="removed") if r.run_id in removed and r.role == "sweep" else r
+        dataclasses.replace(
+            r,
+            role="removed" if r.run_id in removed and r.role == "sweep" else r.role,
+            added=reasons.get(r.run_id, ""),
+        )
         for r in rows
     ]
     problems.extend(line for line in damaged if line not in problems)  # the worker may have, too

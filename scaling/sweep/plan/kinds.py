@@ -28,7 +28,7 @@ from scaling.sweep.plan.ladder import ladder as rungs_of
 from scaling.sweep.plan.random_search import draw_runs
 from scaling.sweep.plan.request import RunRequest, lengths
 from scaling.sweep.plan.run_recipe import RunRecipe
-from scaling.utils.errors import UserError
+from scaling.utils.errors import UserError, shown
 
 MAX_LENGTH_ERROR = 0.1  # hyper: largest relative difference of a rounded length from the request
 
@@ -39,6 +39,7 @@ def compute(config: ConfigDict) -> Iterator[RunRequest]:
     Reference: Hoffmann et al. 2022, approach 2.
     """
     s, rungs, recipe = config.sweep, rungs_of(config), RunRecipe(config)
+    extra = _extra_sizes(s)
     if len(rungs) < s.sizes_per_budget:
         raise UserError(
             f"config.sweep.sizes_per_budget={s.sizes_per_budget}: the ladder has only {len(rungs)} "
@@ -48,8 +49,34 @@ def compute(config: ConfigDict) -> Iterator[RunRequest]:
         guess = _guess(s, budget)
         centre = min(range(len(rungs)), key=lambda i: abs(math.log(rungs[i].n_params / guess)))
         first = min(max(0, centre - (s.sizes_per_budget - 1) // 2), len(rungs) - s.sizes_per_budget)
-        for rung in rungs[first : first + s.sizes_per_budget]:
+        below, above = extra.get(budget, (0, 0))
+        last = first + s.sizes_per_budget + above
+        if below > first or last > len(rungs):
+            side = f"{below} rungs below" if below > first else f"{above} rungs above"
+            raise UserError(
+                f"config.sweep.extra_sizes: at {budget:g} FLOPs the ladder has no {side} the "
+                f"planned sizes; raise config.sweep.rungs={s.rungs}, or lower min_width"
+            )
+        for rung in rungs[first - below : last]:
             yield at_budget(config, rung, budget, recipe)
+
+
+def _extra_sizes(s: ConfigDict) -> dict[float, tuple[int, int]]:
+    """Return budget -> (rungs below, rungs above) of config.sweep.extra_sizes.
+
+    Raises UserError naming an entry that is no budget of the sweep with a whole number.
+    """
+    extra: dict[float, tuple[int, int]] = {}
+    for entry in s.extra_sizes:
+        good = isinstance(entry, tuple) and len(entry) == 2 and type(entry[1]) is int
+        if not good or entry[0] not in s.budgets:
+            raise UserError(
+                f"config.sweep.extra_sizes: {shown(entry)} should be a budget of the sweep and a "
+                "number of rungs, as in ((3e10, -1), (1e11, 2))"
+            )
+        below, above = extra.get(entry[0], (0, 0))
+        extra[entry[0]] = below + max(0, -entry[1]), above + max(0, entry[1])
+    return extra
 
 
 def at_budget(config: ConfigDict, rung: Rung, budget: float, recipe: RunRecipe) -> RunRequest:

@@ -17,6 +17,7 @@ from scaling.utils.errors import UserError
 
 NAME = "sweep.json"
 HISTORY = "history"  # its key with the growths of the sweep
+EXTRA = "sweep.extra_sizes"  # the key that an adaptive sweep changes by itself
 TUNE_NAME = "tune.json"  # of `scaling tune`, whose workdirs hold no sweep
 
 
@@ -82,6 +83,16 @@ def history(workdir: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def reasons(workdir: Path) -> dict[str, str]:
+    """Return run id -> why an adaptive sweep added the run."""
+    return {
+        run_id: entry["why"]
+        for entry in history(workdir)
+        for run_id in entry["added"]
+        if entry.get("why")
+    }
+
+
 def not_planned(workdir: Path) -> set[str]:
     """Return the run ids that the workdir's sweep planned before, and plans no longer."""
     removed: set[str] = set()
@@ -103,7 +114,19 @@ def read(workdir: Path) -> ConfigDict:
     return stored
 
 
-def require(config: ConfigDict, workdir: Path) -> None:
-    """Check that the workdir holds this sweep. Raises UserError otherwise."""
+def require(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """Return `adopted`. Raises UserError if the workdir does not hold this sweep."""
     read(workdir)
+    config = adopted(config, workdir)
     create_or_check(config, workdir)
+    return config
+
+
+def adopted(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """Return the config with the sizes that the workdir's adaptive sweep has added so far."""
+    if not config.sweep.adaptive or config.sweep.extra_sizes or not (workdir / NAME).is_file():
+        return config
+    stored = read(workdir)
+    if differing(config, stored) != [EXTRA]:
+        return config
+    return config_lib.with_values(config, {EXTRA: stored.sweep.extra_sizes})
