@@ -145,7 +145,10 @@ def from_json(values: dict[str, Any], source: str | Path = "config") -> ConfigDi
 
     refuse_newer(values, source)
     with files.damage(source):
-        plugins.load(values.get("plugins", ()), values.get(FOLDERS, ()))
+        try:
+            plugins.load(values.get("plugins", ()), values.get(FOLDERS, ()))
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
         filled, others = nested(DEFAULTS), ("schema", FOLDERS)
         for key, value in tuples({k: v for k, v in values.items() if k not in others}).items():
             inner = filled.get(key)
