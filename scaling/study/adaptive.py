@@ -35,7 +35,7 @@ def wider(config: ConfigDict, rows: list[RunResult]) -> tuple[ConfigDict, str] |
         loss=[np.nan if r.loss is None else r.loss for r in swept],
         budget=[r.budget for r in swept],
     )
-    allowed = config.sweep.adaptive_share * _flops(config_lib.with_values(config, {EXTRA: ()}))
+    first = _flops(config_lib.with_values(config, {EXTRA: ()}))
     reasons: list[str] = []
     for edge in edges.of_budgets(table):
         step, which = SIDES[edge["side"]]
@@ -43,11 +43,11 @@ def wider(config: ConfigDict, rows: list[RunResult]) -> tuple[ConfigDict, str] |
         extra = (*config.sweep.extra_sizes, (edge["budget"], step))
         try:
             candidate = config_lib.with_values(config, {EXTRA: extra})
-            spent = _flops(candidate) - _flops(config_lib.with_values(config, {EXTRA: ()}))
+            spent = _flops(candidate) - first
         except UserError as error:
             log.warning("warning: %s; not widened: %s", reason, error)
             continue
-        if spent > allowed:
+        if spent > config.sweep.adaptive_share * first:
             log.warning(
                 "warning: %s; not widened, since added runs would cost %.3g FLOPs, more than "
                 "config.sweep.adaptive_share=%g of the first plan's",

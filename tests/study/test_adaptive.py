@@ -79,6 +79,17 @@ def test_an_edge_that_cannot_be_passed_is_named(caplog):
     assert adaptive.wider(of_mini(sweep__adaptive=False), []) is None
 
 
+@pytest.mark.parametrize("stated", [(), ((8e8, 1),)])
+def test_the_same_command_goes_on_with_the_sizes_that_were_added(stated, tmp_path):
+    config = of_mini(sweep__extra_sizes=stated)
+    sweep_json.create_or_check(config, tmp_path)
+    more = of_mini(sweep__extra_sizes=(*stated, (2.4e9, -1)))
+    sweep_json.grow(more, tmp_path, {"added": [], "removed": []})
+    assert sweep_json.adopted(config, tmp_path).sweep.extra_sizes == more.sweep.extra_sizes
+    other = of_mini(sweep__extra_sizes=((8e8, 2),))
+    assert sweep_json.adopted(other, tmp_path).sweep.extra_sizes == ((8e8, 2),)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

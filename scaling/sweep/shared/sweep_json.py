@@ -124,9 +124,10 @@ def require(config: ConfigDict, workdir: Path) -> ConfigDict:
 
 def adopted(config: ConfigDict, workdir: Path) -> ConfigDict:
     """Return the config with the sizes that the workdir's adaptive sweep has added so far."""
-    if not config.sweep.adaptive or config.sweep.extra_sizes or not (workdir / NAME).is_file():
+    if not config.sweep.adaptive or not (workdir / NAME).is_file():
         return config
     stored = read(workdir)
-    if differing(config, stored) != [EXTRA]:
+    stated, found = config.sweep.extra_sizes, stored.sweep.extra_sizes
+    if differing(config, stored) != [EXTRA] or found[: len(stated)] != stated:
         return config
-    return config_lib.with_values(config, {EXTRA: stored.sweep.extra_sizes})
+    return config_lib.with_values(config, {EXTRA: found})
