@@ -95,7 +95,14 @@ def test_the_same_command_goes_on_with_the_sizes_that_were_added(stated, tmp_pat
     [
         ({"sweep__extra_sizes": ((1e9, 1),)}, r"extra_sizes: \(1000000000.0, 1\) should be a bud"),
         ({"sweep__extra_sizes": ((8e8, 0.5),)}, r"extra_sizes: \(800000000.0, 0.5\) should be a"),
-        ({"sweep__extra_sizes": ((8e8, -9),)}, "the ladder has no 9 rungs below"),
+        (
+            {"sweep__extra_sizes": ((8e8, -9),)},
+            "no 9 rungs below the planned sizes; lower .*min_width=8",
+        ),
+        (
+            {"sweep__extra_sizes": ((8e8, 9),)},
+            "no 9 rungs above the planned sizes; raise .*rungs=8",
+        ),
         ({"sweep__kind": "ladder"}, "adaptive: sizes are added at a budget, so only in"),
     ],
 )

@@ -52,10 +52,14 @@ def compute(config: ConfigDict) -> Iterator[RunRequest]:
         below, above = extra.get(budget, (0, 0))
         last = first + s.sizes_per_budget + above
         if below > first or last > len(rungs):
-            side = f"{below} rungs below" if below > first else f"{above} rungs above"
+            side, fix = (
+                (f"{below} rungs below", f"lower config.sweep.min_width={s.min_width}")
+                if below > first
+                else (f"{above} rungs above", f"raise config.sweep.rungs={s.rungs}")
+            )
             raise UserError(
                 f"config.sweep.extra_sizes: at {budget:g} FLOPs the ladder has no {side} the "
-                f"planned sizes; raise config.sweep.rungs={s.rungs}, or lower min_width"
+                f"planned sizes; {fix}"
             )
         for rung in rungs[first - below : last]:
             yield at_budget(config, rung, budget, recipe)
